@@ -1,0 +1,199 @@
+"""The facade that every backend's users call."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+
+from functionfuse.backends.plugins import PluginCollection
+from functionfuse.errors import GraphError, OptionError
+from functionfuse.graph import build
+from functionfuse.hints import check_names
+from functionfuse.observers.report import Report
+from functionfuse.options import Options, Plugin, select
+from functionfuse.runner import Job, Run
+from functionfuse.storage.base import Results
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from functionfuse.engine import Engine
+    from functionfuse.events import Observer
+    from functionfuse.graph import Graph
+    from functionfuse.plan import Plan
+    from functionfuse.runner import OnError
+
+__all__ = ["Query", "Workflow"]
+
+_STORAGE_METHODS = ("save", "read_task")
+
+
+class Query:
+    """The nodes that a pattern matched, to be given options."""
+
+    def __init__(self, names: Sequence[str], options: Options) -> None:  # noqa: D107
+        self.names = names
+        self._options = options
+
+    def set_plugin(self, plugin: Plugin) -> Self:
+        """Prepare the process before each of these nodes.
+
+        Raises:
+            OptionError: It is no plugin.
+        """
+        if not isinstance(plugin, Plugin):
+            message = f"{plugin!r} is no plugin: it needs local_initialize() and remote_initialize()"
+            raise OptionError(message)
+        self._options.set("plugin", self.names, plugin)
+        return self
+
+    def set_plugins(self, plugins: Sequence[Plugin]) -> Self:
+        """Prepare the process with several plugins, in this order."""
+        return self.set_plugin(PluginCollection(plugins))
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self.names)} nodes>"
+
+
+Q = TypeVar("Q", bound=Query)
+
+
+class Workflow(Generic[Q]):
+    """A graph, what its nodes were given, and a way to run it."""
+
+    _query: ClassVar[type[Query]]
+    _option: ClassVar[str] = ""  # the kind of option that the engine takes for a node
+
+    def __init__(self, *nodes: Any, workflow_name: str) -> None:
+        """Make a workflow of everything that some nodes need.
+
+        Args:
+            nodes: The targets: nodes, items of nodes, instances of decorated classes.
+            workflow_name: The name under which results are stored and runs are shown.
+
+        Raises:
+            NotANodeError: A target is something else.
+            DuplicateNameError: Two nodes have one name.
+        """
+        if not isinstance(workflow_name, str) or not workflow_name:
+            message = f"workflow_name is a string that is not empty, not {workflow_name!r}"
+            raise GraphError(message)
+        self.workflow_name = workflow_name
+        self._graph = build(nodes)
+        self._options = Options()
+        self._logged: dict[str, None] = {}
+        self._results: Results | None = None
+        self._observers: list[Observer] = []
+        self._report: Report | None = None
+
+    # ---- the graph ----
+
+    @property
+    def graph(self) -> Graph:
+        """The graph; a picture in notebooks."""
+        return self._graph
+
+    def find_nodes(self, pattern: str | None = None) -> list[str]:
+        """The names that a regular expression matches in full, in graph order."""
+        return select(self._graph, pattern, stacklevel=2)
+
+    def replace_func(self, name: str, func: Callable[..., Any]) -> None:
+        """Put another function in a node's place, in this workflow only.
+
+        Raises:
+            GraphError: There is no such node.
+            TypeError: The function cannot take the node's arguments.
+        """
+        self._graph = self._graph.replace_func(name, func)
+
+    # ---- what nodes are given ----
+
+    def query(self, pattern: str | None = None) -> Q:
+        """The nodes whose names a regular expression matches in full, to be given options.
+
+        Raises:
+            OptionError: It is no regular expression.
+        """
+        names = select(self._graph, pattern, stacklevel=2)
+        return self._query(names, self._options)  # type: ignore[return-value]
+
+    def set_plugin(self, pattern: str | None, plugin: Plugin) -> None:
+        """Prepare the process before each node that the pattern matches."""
+        Query(select(self._graph, pattern, stacklevel=2), self._options).set_plugin(plugin)
+
+    def log_nodes(self, pattern: str | None) -> None:
+        """Let nodes always run and never be stored: those that print, plot or send."""
+        self._logged.update(dict.fromkeys(select(self._graph, pattern, stacklevel=2)))
+
+    def set_storage(self, storage: Any) -> None:
+        """Save each result as soon as it is there, and read what is stored instead of computing it.
+
+        Args:
+            storage: Of `storage_factory`, or any object with `save`, `read_task` and `always_read`.
+                None takes the storage away.
+
+        Raises:
+            OptionError: It cannot save or read.
+        """
+        missing = [method for method in _STORAGE_METHODS if not hasattr(storage, method)]
+        if storage is not None and missing:
+            message = f"{storage!r} is no storage: it has no {' and no '.join(missing)}"
+            raise OptionError(message)
+        self._results = None if storage is None else Results(storage, self.workflow_name)
+
+    def add_observer(self, observer: Observer) -> None:
+        """Call something with every event of a run; what it raises is logged and fails nothing."""
+        self._observers.append(observer)
+
+    # ---- running ----
+
+    def plan(self) -> Plan:
+        """What a run would compute, read and leave out now, and why."""
+        return self._job("raise").plan()
+
+    @property
+    def report(self) -> Report | None:
+        """What became of each node in the last run; None before."""
+        return self._report
+
+    def run(self, *, on_error: OnError = "raise") -> Any:
+        """Compute the targets.
+
+        Args:
+            on_error: After the first failure, `"raise"` starts nothing new and lets what is running end;
+                `"continue"` lets everything that does not depend on the failed node end first.
+
+        Returns:
+            The value of the target; for several targets a list, in their order.
+
+        Raises:
+            BaseException: The first failure, as the user's function raised it, with the node in a note.
+        """
+        check_names([on_error], ("raise", "continue"), "value of on_error")
+        return self._run(self._job(on_error))
+
+    def _run(self, job: Job) -> Any:
+        engine = self._engine()
+        return engine.drive(lambda: self._execute(job, engine))
+
+    def _execute(self, job: Job, engine: Engine[Any]) -> Any:
+        run = Run(job, engine)
+        try:
+            values = run.execute()
+        finally:
+            self._report = Report(job.workflow, run.plan, run.records)
+        return values[0] if len(values) == 1 else values
+
+    def _engine(self) -> Engine[Any]:
+        raise NotImplementedError
+
+    def _job(self, on_error: OnError) -> Job:
+        return Job(
+            self._graph,
+            self.workflow_name,
+            self._results,
+            frozenset(self._logged),
+            self._options.of("plugin"),
+            self._options.of(self._option),
+            tuple(self._observers),
+            on_error,
+        )

@@ -1,0 +1,52 @@
+"""What an engine is: it decides where and when a unit runs, and how values get there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from functionfuse.kernel import Record, Unit
+
+__all__ = ["Capabilities", "Engine"]
+
+H = TypeVar("H")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Capabilities:
+    """What the runner may expect; it asks these flags and never an engine's name."""
+
+    schedules: bool = False  # takes units whose inputs are still running, and keeps the order itself
+    in_flight: int | None = None  # how many units it wants at once; None is any number
+
+
+class Engine(Protocol[H]):
+    """Primitives for the runner. A handle is the engine's own word for a unit that it has taken."""
+
+    name: str
+    capabilities: Capabilities
+
+    def submit(self, unit: Unit, inputs: Sequence[H], options: Mapping[str, Any]) -> H:
+        """Take a unit; its inputs are the handles of its step's parents, in their order."""
+
+    def wait(self, pending: Collection[H]) -> Iterable[H]:
+        """Block until at least one of these is done; give those that are."""
+
+    def record(self, handle: H) -> Record:
+        """What became of a unit that is done; raises the node's own exception."""
+
+    def fetch(self, handle: H) -> Any:
+        """The value of a unit that is done."""
+
+    def release(self, handle: H) -> None:
+        """Let the value go: nobody asks for it any more."""
+
+    def cancel(self, pending: Collection[H]) -> None:
+        """Give these up, as far as that can be done: the run was interrupted."""
+
+    def drive(self, body: Callable[[], R]) -> R:
+        """Run the loop that submits everything, in whatever the engine needs around it."""

@@ -1,0 +1,287 @@
+"""What running a node means, on every engine.
+
+`execute` is the whole meaning: it binds inputs to arguments and makes the call.
+Engines decide only where and when it runs, and how inputs get there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import inspect
+import os
+import platform
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from enum import Enum
+from functools import lru_cache
+from types import GeneratorType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from functionfuse.errors import CorruptResult, GraphError, ResultNotFound, StorageError
+from functionfuse.graph import Ref, Step
+from functionfuse.nodes import Container, Instance, Item, Kind, Node, Slot
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
+
+    from functionfuse.storage.base import Results
+
+__all__ = ["DAMAGED", "Outcome", "Record", "Stateful", "Status", "Unit", "bind", "call", "execute"]
+
+#: What reading a result raises when the result is as good as not stored.
+DAMAGED: Final = (CorruptResult, ResultNotFound)
+
+
+class Status(Enum):
+    """What became of a step."""
+
+    COMPUTED = "computed"
+    LOADED = "loaded"
+    CACHED = "cached"  # the engine's own cache had it
+    FAILED = "failed"
+
+
+class Record(NamedTuple):
+    """What is known of one step of a run."""
+
+    name: str
+    status: Status
+    started: float  # seconds since the epoch
+    seconds: float  # in the worker: reading, set-up, the call and saving
+    worker: str  # host and process
+    nbytes: int | None  # stored size, where the storage tells
+
+
+class Outcome(NamedTuple):
+    """What comes back from a worker."""
+
+    value: Any
+    record: Record
+
+
+@dataclass(frozen=True, slots=True)
+class Stateful:
+    """The value of a constructor or a method: what it returned, and the instance that it leaves."""
+
+    state: Any
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """What travels to a worker: one step and what running it takes."""
+
+    step: Step
+    workflow: str
+    engine: str = ""
+    storage: Results | None = None  # None: neither looked at nor saved to
+    load: bool = False  # the result is stored, and only its value is needed
+    setup: Callable[[], object] | None = None  # what a plugin's remote_initialize() returned
+    sole: bool = False  # no other step and no target takes the instance that this METHOD takes
+
+
+def execute(unit: Unit, inputs: Sequence[Any]) -> Outcome:
+    """Run a step.
+
+    Args:
+        unit: The step.
+        inputs: The outcomes' values of `unit.step.parents`, in that order.
+
+    Raises:
+        BaseException: What the user's function raised, with a note that names the node.
+        StorageError: The result cannot be stored, or is not there any more.
+    """
+    if unit.load:
+        return call(unit, (), {})
+    try:
+        args, kwargs = bind(unit, inputs)
+    except BaseException as error:
+        annotate(error, unit.step, unit.workflow)
+        raise
+    return call(unit, args, kwargs)
+
+
+# ---- inputs into arguments ----
+
+
+def bind(unit: Unit, inputs: Sequence[Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+    """The arguments of a step's call, with results where references stand."""
+    step = unit.step
+    if not step.parents:
+        return step.args, step.kwargs
+    values = dict(zip(step.parents, inputs, strict=True))
+    args = tuple([resolve(value, values) for value in step.args])
+    kwargs = {key: resolve(value, values) for key, value in step.kwargs.items()}
+    if step.state is not None:
+        args = (_instance(values[step.state.step], sole=unit.sole), *args)
+    return args, kwargs
+
+
+def resolve(argument: Any, values: Mapping[str, Any]) -> Any:
+    """An argument with results where references stand."""
+    kind = type(argument)
+    if kind is Ref:
+        return pick(argument, values[argument.step])
+    if kind is Container:
+        return argument.build([resolve(part, values) for part in argument.parts])
+    return argument
+
+
+def pick(ref: Ref, value: Any) -> Any:
+    """What a reference means, out of the value of its step's outcome."""
+    if type(value) is Stateful:
+        value = value.state if ref.slot is Slot.STATE else value.value
+    for depth, key in enumerate(ref.path):
+        try:
+            value = value[key]
+        except Exception as error:
+            taken = Ref(ref.step, ref.path[: depth + 1])
+            error.add_note(f"taking item {taken} of a {type(value).__qualname__}")
+            raise
+    return value
+
+
+#: Values that cannot share anything with the instance whose method returned them.
+_UNSHARED: Final = frozenset({int, float, complex, bool, str, bytes, type(None)})
+
+
+def _instance(before: Stateful, *, sole: bool) -> Any:
+    """The instance for the next method, which may change it.
+
+    Whoever else holds the instance, or a part of it, must not see the change:
+    then the method works on a copy.
+    An object that cannot be copied (an open file, a connection) is worked on as it is.
+    """
+    if sole and type(before.value) in _UNSHARED:
+        return before.state
+    try:
+        return copy.deepcopy(before.state)
+    except Exception:  # noqa: BLE001 - whatever its parts raise
+        return before.state
+
+
+# ---- the call ----
+
+
+def call(unit: Unit, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Outcome:
+    """Load or compute: look at the storage once more, set up, call, save, read back, take the time."""
+    started, clock = time.time(), time.perf_counter()
+    try:
+        if unit.storage is None:
+            value, status, nbytes = _compute(unit, args, kwargs), Status.COMPUTED, None
+        else:
+            value, status, nbytes = _load_or_compute(unit, unit.storage, args, kwargs, clock)
+    except BaseException as error:
+        annotate(error, unit.step, unit.workflow)
+        raise
+    seconds = time.perf_counter() - clock
+    return Outcome(value, Record(unit.step.name, status, started, seconds, _worker(os.getpid()), nbytes))
+
+
+def _load_or_compute(
+    unit: Unit,
+    results: Results,
+    args: tuple[Any, ...],
+    kwargs: Mapping[str, Any],
+    clock: float,
+) -> tuple[Any, Status, int | None]:
+    step = unit.step
+    if unit.load:
+        return results.read(step.name), Status.LOADED, None
+    if step.kind is Kind.CONSTRUCT:  # an instance is not stored, it is made anew
+        return _compute(unit, args, kwargs), Status.COMPUTED, None
+    stored = _stored(results, step.name)  # since the plan was made: a retry, or another run
+    if step.kind is Kind.METHOD:
+        outcome = _compute(unit, args, kwargs)
+        if stored:  # it ran for its instance alone
+            return Stateful(outcome.state, stored[0]), Status.COMPUTED, None
+        value, nbytes = _save(unit, results, outcome.value, clock)
+        return Stateful(outcome.state, value), Status.COMPUTED, nbytes
+    if stored:
+        return stored[0], Status.LOADED, None
+    value, nbytes = _save(unit, results, _compute(unit, args, kwargs), clock)
+    return value, Status.COMPUTED, nbytes
+
+
+def _stored(results: Results, name: str) -> tuple[Any] | None:
+    if not results.contains(name):
+        return None
+    try:
+        return (results.read(name),)
+    except DAMAGED:
+        return None
+
+
+def _compute(unit: Unit, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    if unit.setup is not None:
+        unit.setup()
+    step = unit.step
+    value = step.func(*args, **kwargs)
+    kind = type(value)
+    if kind not in _UNSHARED:
+        value = _settled(value, kind)
+    if step.kind is Kind.FUNCTION:
+        return value
+    return Stateful(args[0], value) if step.kind is Kind.METHOD else Stateful(value, None)
+
+
+def _settled(value: Any, kind: type) -> Any:
+    """A result that can be stored, sent and read more than once."""
+    if kind is GeneratorType:
+        return list(value)
+    if inspect.iscoroutine(value):
+        return _awaited(value)
+    if kind is Node or kind is Item or kind is Instance:
+        message = (
+            f"the function returned {value!r}, which never runs: inside a node, "
+            "call the plain function of a decorated one, `function.__wrapped__(...)`"
+        )
+        raise GraphError(message)
+    return value
+
+
+def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(coroutine)
+    with ThreadPoolExecutor(1) as thread:  # a notebook: its loop is taken
+        return thread.submit(asyncio.run, coroutine).result()
+
+
+def _save(unit: Unit, results: Results, value: Any, clock: float) -> tuple[Any, int | None]:
+    step = unit.step
+    about = {
+        "function": step.function,
+        "seconds": time.perf_counter() - clock,
+        "seed": getattr(unit.setup, "seed", None),
+        "engine": unit.engine,
+        "fingerprint": None,
+    }
+    try:
+        nbytes = results.save(step.name, value, about)
+    except Exception as error:
+        message = (
+            f"the result of node {step.name!r} cannot be stored: {error}. "
+            f"Return something that can be pickled, register a serializer for its type, "
+            f"or call log_nodes({step.name!r}) on the workflow so that it is not stored"
+        )
+        raise StorageError(message) from error
+    return (results.read(step.name) if results.always_read else value), nbytes
+
+
+@lru_cache(maxsize=1)
+def _worker(process: int) -> str:
+    return f"{platform.node()}:{process}"
+
+
+# ---- errors ----
+
+
+def annotate(error: BaseException, step: Step, workflow: str) -> None:
+    """Say on an exception which node it comes from, once."""
+    note = f"in node {step.name!r} ({step.function} at {step.place}) of workflow {workflow!r}"
+    if note not in getattr(error, "__notes__", ()):
+        error.add_note(note)

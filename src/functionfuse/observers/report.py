@@ -1,0 +1,76 @@
+"""What became of each step of a run."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from functionfuse.kernel import Status
+from functionfuse.plan import Action
+from functionfuse.tables import Table
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Iterator, Mapping
+
+    from functionfuse.kernel import Record
+    from functionfuse.plan import Plan
+
+__all__ = ["Report"]
+
+_HEADER = ("node", "status", "started", "seconds", "worker", "bytes")
+
+
+@dataclass(frozen=True)
+class Report:
+    """The records of a run, by node, and the plan that it followed."""
+
+    workflow: str
+    plan: Plan
+    records: Mapping[str, Record]
+
+    def __getitem__(self, name: str) -> Record:
+        return self.records[name]
+
+    def __iter__(self) -> Iterator[Record]:
+        return (self.records[name] for name in self.plan.actions if name in self.records)
+
+    def names(self, status: Status) -> list[str]:
+        """The nodes with this status, in graph order."""
+        return [record.name for record in self if record.status is status]
+
+    def summary(self) -> str:
+        """One line: how many nodes were computed, read, left out and so on."""
+        counts = {status.value: len(self.names(status)) for status in Status}
+        counts["left out"] = sum(
+            action is Action.LEAVE_OUT and name not in self.records
+            for name, action in self.plan.actions.items()
+        )
+        counts["not started"] = len(self.plan) - sum(counts.values())
+        parts = [f"{count} {status}" for status, count in counts.items() if count]
+        return f"workflow {self.workflow!r}: {', '.join(parts)}"
+
+    def to_html(self, path: str | os.PathLike[str]) -> None:
+        """Write the table as an HTML file."""
+        page = f'<!DOCTYPE html>\n<meta charset="utf-8">\n{self._repr_html_()}\n'
+        Path(path).write_text(page, encoding="utf-8")
+
+    def __str__(self) -> str:
+        return f"{self.summary()}\n\n{self._table().text()}"
+
+    def _repr_html_(self) -> str:
+        return self._table().html()
+
+    def _table(self) -> Table:
+        return Table(_HEADER, [self._row(name) for name in self.plan.actions])
+
+    def _row(self, name: str) -> tuple[str, ...]:
+        record = self.records.get(name)
+        if record is None:
+            left_out = self.plan.actions[name] is Action.LEAVE_OUT
+            return name, "left out" if left_out else "not started", "", "", "", ""
+        started = time.strftime("%H:%M:%S", time.localtime(record.started))
+        nbytes = "" if record.nbytes is None else str(record.nbytes)
+        return name, record.status.value, started, f"{record.seconds:.3f}", record.worker, nbytes

@@ -1,0 +1,155 @@
+"""What a storage is, and one workflow's view of any of them."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from functionfuse.errors import DamagedResultWarning
+
+if TYPE_CHECKING:
+    from collections.abc import Container, Mapping
+
+__all__ = ["Results", "Storage"]
+
+
+class Storage(ABC):
+    """Results under the names of workflow and node.
+
+    Workflows take any object that has `save`, `read_task` and `always_read`,
+    and use `list_tasks`, `file_exists` and `new_workflow` where it has them.
+    """
+
+    #: Children of a node get what was read back instead of the value that was saved.
+    always_read: bool = False
+
+    @abstractmethod
+    def save(
+        self,
+        workflow_name: str,
+        task_name: str,
+        obj: Any,
+        *,
+        about: Mapping[str, Any] | None = None,
+    ) -> int | None:
+        """Store a result, all of it or nothing.
+
+        Args:
+            workflow_name: The workflow that the node belongs to.
+            task_name: The name of the node.
+            obj: The result.
+            about: What else to keep with it: function, seconds, seed, engine.
+
+        Returns:
+            The stored size in bytes, where it is known.
+
+        Raises:
+            StorageError: It cannot be stored; an earlier result is as it was.
+        """
+
+    @abstractmethod
+    def read_task(self, workflow_name: str, task_name: str) -> Any:
+        """The stored result of a node.
+
+        Raises:
+            ResultNotFound: There is none.
+            CorruptResult: It is not what was saved.
+        """
+
+    @abstractmethod
+    def file_exists(self, workflow_name: str, task_name: str) -> bool:
+        """Tell whether a result is stored."""
+
+    @abstractmethod
+    def list_tasks(self, workflow_name: str, pattern: str = "*") -> list[str]:
+        """The names of the stored results that match a glob pattern, sorted."""
+
+    @abstractmethod
+    def remove_task(
+        self, workflow_name: str, task_name: str | None = None, pattern: str | None = None
+    ) -> None:
+        """Remove one result, or all whose name matches a glob pattern.
+
+        Raises:
+            ResultNotFound: `task_name` is not stored.
+        """
+
+    @abstractmethod
+    def remove_workflow(self, workflow_name: str) -> None:
+        """Remove all results of a workflow."""
+
+    @abstractmethod
+    def new_workflow(self, workflow_name: str) -> None:
+        """Make room for the results of a workflow; those that are there stay."""
+
+
+class Results:
+    """One workflow's results in a storage: the library's own, or any object with its methods."""
+
+    __slots__ = ("_storage", "_workflow")
+
+    def __init__(self, storage: Any, workflow: str) -> None:  # noqa: D107
+        self._storage = storage
+        self._workflow = workflow
+
+    def __reduce__(self) -> tuple[type[Results], tuple[Any, str]]:
+        return Results, (self._storage, self._workflow)
+
+    @property
+    def always_read(self) -> bool:
+        """Children get what was read back."""
+        return bool(getattr(self._storage, "always_read", False))
+
+    def prepare(self) -> None:
+        """Make room for results."""
+        if hasattr(self._storage, "new_workflow"):
+            self._storage.new_workflow(self._workflow)
+
+    def names(self) -> Container[str]:
+        """What is stored now: one listing where the storage can list, else asked name by name."""
+        if hasattr(self._storage, "list_tasks"):
+            return frozenset(self._storage.list_tasks(self._workflow, "*"))
+        return _Asked(self)
+
+    def contains(self, name: str) -> bool:
+        """Tell whether a result is stored."""
+        if hasattr(self._storage, "file_exists"):
+            return bool(self._storage.file_exists(self._workflow, name))
+        return self._can_be_read(name)
+
+    def read(self, name: str) -> Any:
+        """The stored result of a node."""
+        return self._storage.read_task(self._workflow, name)
+
+    def save(self, name: str, value: Any, about: Mapping[str, Any]) -> int | None:
+        """Store the result of a node; returns its size where it is known."""
+        if isinstance(self._storage, Storage):
+            return self._storage.save(self._workflow, name, value, about=about)
+        self._storage.save(self._workflow, name, value)
+        return None
+
+    def _can_be_read(self, name: str) -> bool:
+        """Ask a storage that can only read; its None may mean that nothing is there."""
+        try:
+            return self.read(name) is not None
+        except (LookupError, FileNotFoundError):
+            return False
+        except Exception as error:  # noqa: BLE001 - a foreign storage raises what it likes
+            message = f"the stored result {name!r} cannot be read and counts as not stored: {error}"
+            warnings.warn(message, DamagedResultWarning, stacklevel=2)
+            return False
+
+
+class _Asked:
+    """The names in a storage that cannot list, asked for once each."""
+
+    def __init__(self, results: Results) -> None:
+        self._results = results
+        self._known: dict[str, bool] = {}
+
+    def __contains__(self, name: object) -> bool:
+        known = self._known.get(str(name))
+        if known is None:
+            known = self._known[str(name)] = self._results.contains(str(name))
+        return known
