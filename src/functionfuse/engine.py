@@ -21,7 +21,7 @@ class Capabilities:
     """What the runner may expect; it asks these flags and never an engine's name."""
 
     schedules: bool = False  # takes units whose inputs are still running, and keeps the order itself
-    in_flight: int | None = None  # how many units it wants at once; None is any number
+    inline: bool = False  # submit() returns when the unit is done
 
 
 class Engine(Protocol[H]):

@@ -14,14 +14,12 @@ import platform
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from enum import Enum
-from functools import lru_cache
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from functionfuse.errors import CorruptResult, GraphError, ResultNotFound, StorageError
-from functionfuse.graph import Ref, Step
-from functionfuse.nodes import Container, Instance, Item, Kind, Node, Slot
+from functionfuse.graph import Ref, Step, new
+from functionfuse.nodes import Container, Instance, Item, Kind, Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -34,13 +32,8 @@ __all__ = ["DAMAGED", "Outcome", "Record", "Stateful", "Status", "Unit", "bind",
 DAMAGED: Final = (CorruptResult, ResultNotFound)
 
 
-class Status(Enum):
-    """What became of a step."""
-
-    COMPUTED = "computed"
-    LOADED = "loaded"
-    CACHED = "cached"  # the engine's own cache had it
-    FAILED = "failed"
+#: What became of a step; "cached": the engine's own cache had it.
+Status = Literal["computed", "loaded", "cached", "failed"]
 
 
 class Record(NamedTuple):
@@ -69,8 +62,7 @@ class Stateful:
     value: Any
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
+class Unit(NamedTuple):
     """What travels to a worker: one step and what running it takes."""
 
     step: Step
@@ -93,8 +85,8 @@ def execute(unit: Unit, inputs: Sequence[Any]) -> Outcome:
         BaseException: What the user's function raised, with a note that names the node.
         StorageError: The result cannot be stored, or is not there any more.
     """
-    if unit.load:
-        return call(unit, (), {})
+    if unit.load or not unit.step.parents:
+        return call(unit, unit.step.args, unit.step.kwargs)
     try:
         args, kwargs = bind(unit, inputs)
     except BaseException as error:
@@ -109,21 +101,28 @@ def execute(unit: Unit, inputs: Sequence[Any]) -> Outcome:
 def bind(unit: Unit, inputs: Sequence[Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
     """The arguments of a step's call, with results where references stand."""
     step = unit.step
-    if not step.parents:
-        return step.args, step.kwargs
-    values = dict(zip(step.parents, inputs, strict=True))
-    args = tuple([resolve(value, values) for value in step.args])
-    kwargs = {key: resolve(value, values) for key, value in step.kwargs.items()}
+    parents = step.parents
+    values = {parents[0]: inputs[0]} if len(parents) == 1 else dict(zip(parents, inputs, strict=True))
+    args: tuple[Any, ...] = tuple([resolve(value, values) for value in step.args])
+    kwargs = step.kwargs
+    if kwargs:
+        kwargs = {key: resolve(value, values) for key, value in kwargs.items()}
     if step.state is not None:
-        args = (_instance(values[step.state.step], sole=unit.sole), *args)
+        args = (_instance(values[step.state.number], sole=unit.sole), *args)
     return args, kwargs
 
 
-def resolve(argument: Any, values: Mapping[str, Any]) -> Any:
-    """An argument with results where references stand."""
+def resolve(argument: Any, values: Mapping[int, Any]) -> Any:
+    """An argument with results where references stand.
+
+    Args:
+        argument: One of a step's.
+        values: The values of the outcomes of the steps that it refers to, by their number.
+    """
     kind = type(argument)
     if kind is Ref:
-        return pick(argument, values[argument.step])
+        value = values[argument.number]
+        return pick(argument, value) if argument.path or type(value) is Stateful else value
     if kind is Container:
         return argument.build([resolve(part, values) for part in argument.parts])
     return argument
@@ -132,12 +131,16 @@ def resolve(argument: Any, values: Mapping[str, Any]) -> Any:
 def pick(ref: Ref, value: Any) -> Any:
     """What a reference means, out of the value of its step's outcome."""
     if type(value) is Stateful:
-        value = value.state if ref.slot is Slot.STATE else value.value
+        value = value.state if ref.slot == "state" else value.value
+    return _item(ref, value) if ref.path else value
+
+
+def _item(ref: Ref, value: Any) -> Any:
     for depth, key in enumerate(ref.path):
         try:
             value = value[key]
         except Exception as error:
-            taken = Ref(ref.step, ref.path[: depth + 1])
+            taken = ref._replace(path=ref.path[: depth + 1])
             error.add_note(f"taking item {taken} of a {type(value).__qualname__}")
             raise
     return value
@@ -170,14 +173,15 @@ def call(unit: Unit, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Outcom
     started, clock = time.time(), time.perf_counter()
     try:
         if unit.storage is None:
-            value, status, nbytes = _compute(unit, args, kwargs), Status.COMPUTED, None
+            value, status, nbytes = _compute(unit, args, kwargs), "computed", None
         else:
             value, status, nbytes = _load_or_compute(unit, unit.storage, args, kwargs, clock)
     except BaseException as error:
         annotate(error, unit.step, unit.workflow)
         raise
     seconds = time.perf_counter() - clock
-    return Outcome(value, Record(unit.step.name, status, started, seconds, _worker(os.getpid()), nbytes))
+    record = new(Record, (unit.step.name, status, started, seconds, _worker, nbytes))
+    return new(Outcome, (value, record))
 
 
 def _load_or_compute(
@@ -189,20 +193,20 @@ def _load_or_compute(
 ) -> tuple[Any, Status, int | None]:
     step = unit.step
     if unit.load:
-        return results.read(step.name), Status.LOADED, None
+        return results.read(step.name), "loaded", None
     if step.kind is Kind.CONSTRUCT:  # an instance is not stored, it is made anew
-        return _compute(unit, args, kwargs), Status.COMPUTED, None
+        return _compute(unit, args, kwargs), "computed", None
     stored = _stored(results, step.name)  # since the plan was made: a retry, or another run
     if step.kind is Kind.METHOD:
         outcome = _compute(unit, args, kwargs)
         if stored:  # it ran for its instance alone
-            return Stateful(outcome.state, stored[0]), Status.COMPUTED, None
+            return Stateful(outcome.state, stored[0]), "computed", None
         value, nbytes = _save(unit, results, outcome.value, clock)
-        return Stateful(outcome.state, value), Status.COMPUTED, nbytes
+        return Stateful(outcome.state, value), "computed", nbytes
     if stored:
-        return stored[0], Status.LOADED, None
+        return stored[0], "loaded", None
     value, nbytes = _save(unit, results, _compute(unit, args, kwargs), clock)
-    return value, Status.COMPUTED, nbytes
+    return value, "computed", nbytes
 
 
 def _stored(results: Results, name: str) -> tuple[Any] | None:
@@ -272,9 +276,14 @@ def _save(unit: Unit, results: Results, value: Any, clock: float) -> tuple[Any, 
     return (results.read(step.name) if results.always_read else value), nbytes
 
 
-@lru_cache(maxsize=1)
-def _worker(process: int) -> str:
-    return f"{platform.node()}:{process}"
+def _name_worker() -> None:
+    global _worker  # noqa: PLW0603 - one for each process, also a forked one
+    _worker = f"{platform.node()}:{os.getpid()}"
+
+
+_worker: str
+_name_worker()
+os.register_at_fork(after_in_child=_name_worker)
 
 
 # ---- errors ----

@@ -13,7 +13,7 @@ import itertools
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NoReturn, ParamSpec, TypeVar, cast, overload
 
 from functionfuse.errors import GraphError
 
@@ -41,11 +41,9 @@ class Kind(Enum):
     METHOD = "method"
 
 
-class Slot(Enum):
-    """Which half of a method's outcome is meant: what it returned, or the instance it leaves."""
-
-    VALUE = "value"
-    STATE = "state"
+#: Which half of a method's outcome is meant: what it returned, or the instance it leaves.
+#: Strings, here and in a run's records: what holds nothing else costs the garbage collector nothing.
+Slot = Literal["value", "state"]
 
 
 class _NotYet(Promise):
@@ -159,7 +157,7 @@ class Item(_NotYet):
 
     __slots__ = ("node", "path", "slot")
 
-    def __init__(self, node: Node[Any], path: tuple[Any, ...], slot: Slot = Slot.VALUE) -> None:  # noqa: D107
+    def __init__(self, node: Node[Any], path: tuple[Any, ...], slot: Slot = "value") -> None:  # noqa: D107
         self.node = node
         self.path = path
         self.slot = slot
@@ -192,7 +190,7 @@ class Instance(_NotYet):
 
     def current(self) -> Item:
         """The object as the calls written so far leave it."""
-        return Item(self._latest, (), Slot.STATE)
+        return Item(self._latest, (), "state")
 
     def __getitem__(self, key: Any) -> Item:
         return self.current()[key]
@@ -420,7 +418,7 @@ def captured(
     """
     try:
         taken = tuple([capture(value) for value in args])
-        return taken, {key: capture(value) for key, value in kwargs.items()} if kwargs else kwargs
+        return taken, {key: capture(value) for key, value in kwargs.items()} if kwargs else _NONE
     except RecursionError:
         message = (
             "an argument contains itself, or is nested deeper than Python's recursion limit: "
@@ -429,6 +427,7 @@ def captured(
         raise GraphError(message) from None
 
 
+_NONE: Final[dict[str, Any]] = {}  # one for all calls without keywords; nothing changes it
 _ATOMS: Final = frozenset({int, float, str, bytes, bool, complex, type(None)})
 _HOLDERS: Final = frozenset({Node, Item, Container})
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
+from functools import cached_property
 from types import MappingProxyType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from functionfuse.nodes import Slot
 from functionfuse.tables import Table
 
 if TYPE_CHECKING:
@@ -18,22 +18,15 @@ if TYPE_CHECKING:
 __all__ = ["Action", "Plan", "PlannedStep", "make_plan"]
 
 
+NOTHING: Final[frozenset[str]] = frozenset()
+
+
 class Action(Enum):
     """What happens to a step."""
 
     COMPUTE = "compute"
     LOAD = "load"
     LEAVE_OUT = "leave out"
-
-
-class Why(Enum):
-    """Why a step is needed, or not."""
-
-    TARGET = "a target"
-    LOGGED = "always runs and is never stored"
-    VALUE = "needed by {}"
-    STATE = "its instance is needed by {}"
-    NOT_NEEDED = "nothing that is computed needs it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,37 +43,54 @@ class Plan:
     """An action for every step of a graph, in graph order."""
 
     actions: Mapping[str, Action]
-    _causes: Mapping[str, tuple[Why, str]]  # of those that are needed, with the step that needs it
+    _graph: Graph
     _stored: Container[str]
+    _logged: Collection[str]
 
     def __len__(self) -> int:
         return len(self.actions)
 
     def __iter__(self) -> Iterator[PlannedStep]:
-        return (PlannedStep(name, action, self.reason(name)) for name, action in self.actions.items())
+        return (self[name] for name in self.actions)
 
     def __getitem__(self, name: str) -> PlannedStep:
-        return PlannedStep(name, self.actions[name], self.reason(name))
+        return PlannedStep(name, self.actions[name], self._reason(name))
 
     def names(self, action: Action) -> list[str]:
         """The steps with this action, in graph order."""
         return [name for name, planned in self.actions.items() if planned is action]
-
-    def reason(self, name: str) -> str:
-        """Why the step has its action."""
-        why, cause = self._causes.get(name, (Why.NOT_NEEDED, ""))
-        stored = "" if why is Why.LOGGED else "stored; " if name in self._stored else "not stored; "
-        return stored + why.value.format(repr(cause))
-
-    def _table(self) -> Table:
-        rows = [(step.name, step.action.value, step.reason) for step in self]
-        return Table(("node", "action", "reason"), rows)
 
     def __str__(self) -> str:
         return self._table().text()
 
     def _repr_html_(self) -> str:
         return self._table().html()
+
+    def _table(self) -> Table:
+        rows = [(step.name, step.action.value, step.reason) for step in self]
+        return Table(("node", "action", "reason"), rows)
+
+    def _reason(self, name: str) -> str:
+        if name in self._logged:
+            return "always runs and is never stored"
+        stored = "stored; " if name in self._stored else "not stored; "
+        return stored + self._causes.get(name, "nothing that is computed needs it")
+
+    @cached_property
+    def _causes(self) -> dict[str, str]:
+        """Why steps are needed."""
+        values: dict[str, str] = {}
+        instances: dict[str, str] = {}
+        for ref in self._graph.targets:
+            (instances if ref.slot == "state" else values)[ref.step] = "a target"
+        order = self._graph.order
+        for name in reversed(self.names(Action.COMPUTE)):
+            step = self._graph.steps[name]
+            for parent in step.parents:
+                values.setdefault(order[parent].name, f"needed by {name!r}")
+            for parent in step.instances:
+                instances.setdefault(order[parent].name, f"its instance is needed by {name!r}")
+        return values | instances
 
 
 def make_plan(
@@ -97,20 +107,27 @@ def make_plan(
         logged: The names of the steps that always run and are never stored.
         wanted: What the run shall give; the graph's targets unless told.
     """
-    targets = graph.targets if wanted is None else tuple(wanted)
-    values = {ref.step: (Why.TARGET, "") for ref in targets}
-    instances = {ref.step: (Why.TARGET, "") for ref in targets if ref.slot is Slot.STATE}
-    logs = {name: (Why.LOGGED, "") for name in logged}
-    actions: dict[str, Action] = {}
-    for name, step in reversed(graph.steps.items()):
+    if stored == NOTHING and wanted is None:  # a graph holds nothing but what its targets need
+        actions = dict.fromkeys(graph.steps, Action.COMPUTE)
+    else:
+        actions = _walk(graph, stored, logged, graph.targets if wanted is None else wanted)
+    return Plan(MappingProxyType(actions), graph, stored, logged)
+
+
+def _walk(
+    graph: Graph, stored: Container[str], logged: Collection[str], wanted: Iterable[Ref]
+) -> dict[str, Action]:
+    values = {ref.number for ref in wanted}
+    instances = {ref.number for ref in wanted if ref.slot == "state"}
+    actions = dict.fromkeys(graph.steps, Action.LEAVE_OUT)
+    for step in reversed(graph.order):
+        name, needed = step.name, step.number in values
         # an instance is not stored: whoever needs it has the calls that made it run again
-        if name in instances or name in logs or (name in values and name not in stored):
+        if step.number in instances or name in logged or (needed and name not in stored):
             actions[name] = Action.COMPUTE
-            for parent in step.parents:
-                values.setdefault(parent, (Why.VALUE, name))
-            for parent in step.instances:
-                instances.setdefault(parent, (Why.STATE, name))
-        else:
-            actions[name] = Action.LOAD if name in values else Action.LEAVE_OUT
-    in_order = {name: actions[name] for name in graph.steps}
-    return Plan(MappingProxyType(in_order), values | instances | logs, stored)
+            values.update(step.parents)
+            if graph.stateful:
+                instances |= step.instances
+        elif needed:
+            actions[name] = Action.LOAD
+    return actions

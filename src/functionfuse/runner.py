@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 import warnings
+from bisect import insort
 from collections import defaultdict
 from dataclasses import dataclass, field
-from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
 from functionfuse.errors import DamagedResultWarning
@@ -19,13 +19,13 @@ from functionfuse.events import (
     StepSubmitted,
     notify,
 )
-from functionfuse.graph import Ref
-from functionfuse.kernel import DAMAGED, Record, Status, Unit, annotate, pick
+from functionfuse.graph import Ref, new
+from functionfuse.kernel import DAMAGED, Record, Unit, annotate, pick
 from functionfuse.options import for_run
 from functionfuse.plan import Action, Plan, make_plan
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Mapping, Sequence
+    from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
 
     from functionfuse.engine import Engine
     from functionfuse.events import Event
@@ -81,27 +81,25 @@ class Run(Generic[H]):
     """One run of a job on an engine; keeps all that is only true of this run."""
 
     def __init__(self, job: Job, engine: Engine[H]) -> None:  # noqa: D107
+        self.plan = job.plan()
         self.records: dict[str, Record] = {}
         self._job = job
         self._engine = engine
-        self._steps = job.graph.steps
-        self._numbers = {name: number for number, name in enumerate(self._steps)}
-        self._names = list(self._steps)
-        self._stored = job.stored()
+        # what follows is indexed by the steps' numbers: lists, since a graph may be large
+        self._steps = job.graph.order
+        self._actions = [Action.LEAVE_OUT] * len(self._steps)
+        self._uses = [0] * len(self._steps)  # how many still need the value
+        self._live: list[H | None] = [None] * len(self._steps)  # with the engine, and in use
+        self._ready: list[int] = []  # negative and sorted: the last comes first
+        self._missing: dict[int, int] = {}  # parents that a waiting step still waits for
+        self._children: defaultdict[int, list[int]] = defaultdict(list)  # who waits for a step
+        self._pending: dict[H, tuple[Step, float]] = {}  # in flight, and when they were submitted
         self._damaged: set[str] = set()
-        self.plan = make_plan(job.graph, self._stored, job.logged)
-        self._actions: dict[str, Action] = {}  # of the steps that this run took on
-        self._missing: dict[str, int] = {}  # parents that a waiting step still waits for
-        self._children: defaultdict[str, list[str]] = defaultdict(list)  # who waits for an open step
-        self._open: set[str] = set()  # taken on and not done
-        self._ready: list[int] = []  # a heap of numbers: graph order
-        self._pending: dict[H, tuple[str, float]] = {}  # in flight: name and time of submission
-        self._live: dict[str, H] = {}  # done, and somebody still needs the value
-        self._uses: defaultdict[str, int] = defaultdict(int)  # how many still do
-        self._failures: list[BaseException] = []
-        self._failed: list[str] = []
-        limits = (job.max_pending, engine.capabilities.in_flight)
-        self._limit = min((limit for limit in limits if limit), default=len(self._names) + 1)
+        self._failures: dict[str, BaseException] = {}
+        # parents come first in graph order: an engine that keeps the order needs no more
+        self._inline = engine.capabilities.inline
+        self._in_order = self._inline or engine.capabilities.schedules
+        self._limit = job.max_pending or len(self._steps) + 1
 
     def execute(self) -> list[Any]:
         """Run everything; give the values of the targets.
@@ -125,131 +123,147 @@ class Run(Generic[H]):
             self._job.results.prepare()
         self._setups = self._job.setups()
         for ref in self._job.graph.targets:
-            self._uses[ref.step] += 1
-        self._take_on(self.plan)
+            self._uses[ref.number] += 1
+        self._take_on(self.plan, self._steps)
         self._loop()
         if self._failures:
             raise self._first_failure()
         return [self._target(ref) for ref in self._job.graph.targets]
 
     def _loop(self) -> None:
+        steps, pending, ready = self._steps, self._pending, self._ready
         while True:
-            while self._ready and len(self._pending) < self._limit and not self._stopping():
-                self._submit(self._names[heappop(self._ready)])
-            if not self._pending:
+            while ready and len(pending) < self._limit:
+                self._submit(steps[-ready.pop()])
+            if not pending:
                 return
-            for handle in self._engine.wait(self._pending):
-                self._settle(handle)
-
-    def _stopping(self) -> bool:
-        return bool(self._failures) and self._job.on_error == "raise"
+            for handle in self._engine.wait(pending):
+                self._settle(handle, *pending.pop(handle))
 
     # ---- taking steps on ----
 
-    def _take_on(self, plan: Plan) -> None:
-        for name, action in plan.actions.items():
-            if action is not Action.LEAVE_OUT and name not in self._open and name not in self._live:
-                self._open.add(name)
-                self._schedule(name, action)
+    def _take_on(self, plan: Plan, steps: Iterable[Step]) -> None:
+        """Add what a plan wants done with some steps to what this run does."""
+        for step in steps:
+            action = self._actions[step.number] = plan.actions[step.name]
+            if action is Action.COMPUTE:
+                for parent in step.parents:
+                    self._uses[parent] += 1
+                if not self._in_order:
+                    self._wait_for_parents(step)
+            if action is not Action.LEAVE_OUT and step.number not in self._missing:
+                self._ready.append(-step.number)
+        self._ready.sort()
 
-    def _schedule(self, name: str, action: Action) -> None:
-        self._actions[name] = action
-        missing = 0
-        if action is Action.COMPUTE:
-            for parent in self._steps[name].parents:
-                self._uses[parent] += 1
-                if parent in self._open and not self._engine.capabilities.schedules:
-                    self._children[parent].append(name)
-                    missing += 1
-        if missing:
-            self._missing[name] = missing
-        else:
-            heappush(self._ready, self._numbers[name])
+    def _is_open(self, step: Step) -> bool:
+        """Tell whether a step was taken on and is not done."""
+        taken_on = self._actions[step.number] is not Action.LEAVE_OUT
+        return taken_on and step.name not in self.records and step.name not in self._damaged
 
-    def _submit(self, name: str) -> None:
-        step = self._steps[name]
-        unit = self._unit(step)
-        inputs = [] if unit.load else [self._live[parent] for parent in step.parents]
-        options = self._job.options.get(name, _NOTHING)
-        self._tell(StepSubmitted, name)
+    def _wait_for_parents(self, step: Step) -> None:
+        parents = [parent for parent in step.parents if self._is_open(self._steps[parent])]
+        for parent in parents:
+            self._children[parent].append(step.number)
+        if parents:
+            self._missing[step.number] = len(parents)
+
+    def _submit(self, step: Step) -> None:
+        name, number, job, live = step.name, step.number, self._job, self._live
+        load = self._actions[number] is Action.LOAD
+        parents = () if load else step.parents
+        inputs = [live[parent] for parent in parents]
+        if None in inputs:  # in graph order, and a parent failed
+            return
+        storage = None if name in job.logged else job.results
+        sole = step.state is not None and job.graph.state_readers[step.state.number] == 1
+        setup = self._setups.get(name)
+        unit = new(Unit, (step, job.workflow, self._engine.name, storage, load, setup, sole))
+        if job.observers:
+            self._tell(StepSubmitted, name)
         submitted = time.time()
-        handle = self._engine.submit(unit, inputs, options)
-        self._pending[handle] = name, submitted
-        if self._engine.capabilities.schedules:
-            self._live[name] = handle
-        if not unit.load:
-            for parent in step.parents:
-                self._used(parent)
+        handle = self._engine.submit(unit, inputs, job.options.get(name, _NOTHING))
+        uses = self._uses
+        for parent in parents:
+            uses[parent] -= 1
+            if not uses[parent]:
+                self._release(parent)
+        if self._inline:
+            self._settle(handle, step, submitted)
+        else:
+            self._pending[handle] = step, submitted
+            if self._in_order:
+                live[number] = handle
 
-    def _unit(self, step: Step) -> Unit:
-        name, job = step.name, self._job
-        return Unit(
-            step,
-            job.workflow,
-            self._engine.name,
-            None if name in job.logged else job.results,
-            self._actions[name] is Action.LOAD,
-            self._setups.get(name),
-            step.state is not None and job.graph.state_readers[step.state.step] == 1,
-        )
-
-    def _used(self, name: str) -> None:
-        self._uses[name] -= 1
-        if not self._uses[name]:
-            self._engine.release(self._live.pop(name))
+    def _release(self, number: int) -> None:
+        handle, self._live[number] = self._live[number], None
+        self._engine.release(handle)
 
     # ---- settling what is done ----
 
-    def _settle(self, handle: H) -> None:
-        name, submitted = self._pending.pop(handle)
+    def _settle(self, handle: H, step: Step, submitted: float) -> None:
+        number = step.number
         try:
             record = self._engine.record(handle)
         except BaseException as error:
-            if self._actions[name] is Action.LOAD and isinstance(error, DAMAGED):
-                self._compute_after_all(name, error)
+            if self._actions[number] is Action.LOAD and isinstance(error, DAMAGED):
+                self._compute_after_all(step, error)
             else:
-                self._fail(name, submitted, error)
-        else:
-            self._finish(name, handle, record)
-
-    def _finish(self, name: str, handle: H, record: Record) -> None:
-        self.records[name] = record
-        self._open.discard(name)
-        if self._uses[name]:
-            self._live[name] = handle
+                self._fail(step, submitted, error)
+            return
+        self.records[step.name] = record
+        if self._uses[number]:
+            self._live[number] = handle
         else:
             self._engine.release(handle)
-        for child in self._children.pop(name, ()):
-            self._missing[child] -= 1
-            if not self._missing[child]:
-                heappush(self._ready, self._numbers[child])
-        self._tell(StepFinished, record)
+        if self._children:
+            self._unblock(self._children.pop(number, ()))
+        if self._job.observers:
+            self._tell(StepFinished, record)
 
-    def _fail(self, name: str, submitted: float, error: BaseException) -> None:
-        annotate(error, self._steps[name], self._job.workflow)
-        record = Record(name, Status.FAILED, submitted, time.time() - submitted, "", None)
-        self.records[name] = record
-        self._failures.append(error)
-        self._failed.append(name)
+    def _unblock(self, numbers: Iterable[int]) -> None:
+        for number in numbers:
+            self._missing[number] -= 1
+            if not self._missing[number]:
+                del self._missing[number]
+                insort(self._ready, -number)
+
+    def _fail(self, step: Step, submitted: float, error: BaseException) -> None:
+        annotate(error, step, self._job.workflow)
+        record = Record(step.name, "failed", submitted, time.time() - submitted, "", None)
+        self.records[step.name] = record
+        self._failures[step.name] = error
+        if self._job.on_error == "raise":
+            self._limit = 0  # nothing new is started
         self._tell(StepFailed, record, error)
 
     def _first_failure(self) -> BaseException:
-        first, others = self._failures[0], self._failed[1:]
+        _, *others = self._failures
+        first = next(iter(self._failures.values()))
         if others:
             first.add_note(f"other nodes failed as well: {', '.join(map(repr, others))}")
         return first
 
-    def _compute_after_all(self, name: str, error: BaseException) -> None:
+    def _compute_after_all(self, step: Step, error: BaseException) -> None:
         """A stored result cannot be read: take on what it needs, and compute it."""
-        message = f"the stored result of node {name!r} is damaged and is computed anew: {error}"
+        message = f"the stored result of node {step.name!r} is damaged and is computed anew: {error}"
         warnings.warn(message, DamagedResultWarning, stacklevel=2)
-        self._damaged.add(name)
-        available = _Available(self._stored, self._live, self._damaged)
-        self._take_on(make_plan(self._job.graph, available, wanted=[Ref(name)]))
-        self._schedule(name, Action.COMPUTE)
+        self._damaged.add(step.name)
+        live = {other.name for other in self._steps if self._live[other.number] is not None}
+        available = _Available(self._job.stored(), live, self._damaged)
+        plan = make_plan(self._job.graph, available, wanted=[Ref(step.name, step.number)])
+        again = [
+            self._steps[number]
+            for number, action in enumerate(plan.actions.values())
+            if action is not Action.LEAVE_OUT
+            and self._live[number] is None
+            and not self._is_open(self._steps[number])
+        ]
+        for other in again:
+            self.records.pop(other.name, None)  # done and let go of: once more
+        self._take_on(plan, again)
 
     def _target(self, ref: Ref) -> Any:
-        return pick(ref, self._engine.fetch(self._live[ref.step]))
+        return pick(ref, self._engine.fetch(self._live[ref.number]))
 
     def _tell(self, event: Callable[..., Event], *fields: Any) -> None:
         if self._job.observers:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, get_args
 
-from functionfuse.kernel import Status
+from functionfuse.kernel import Record, Status
 from functionfuse.plan import Action
 from functionfuse.tables import Table
 
@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Iterator, Mapping
 
-    from functionfuse.kernel import Record
     from functionfuse.plan import Plan
 
 __all__ = ["Report"]
@@ -39,11 +38,11 @@ class Report:
 
     def names(self, status: Status) -> list[str]:
         """The nodes with this status, in graph order."""
-        return [record.name for record in self if record.status is status]
+        return [record.name for record in self if record.status == status]
 
     def summary(self) -> str:
         """One line: how many nodes were computed, read, left out and so on."""
-        counts = {status.value: len(self.names(status)) for status in Status}
+        counts: dict[str, int] = {status: len(self.names(status)) for status in get_args(Status)}
         counts["left out"] = sum(
             action is Action.LEAVE_OUT and name not in self.records
             for name, action in self.plan.actions.items()
@@ -73,4 +72,4 @@ class Report:
             return name, "left out" if left_out else "not started", "", "", "", ""
         started = time.strftime("%H:%M:%S", time.localtime(record.started))
         nbytes = "" if record.nbytes is None else str(record.nbytes)
-        return name, record.status.value, started, f"{record.seconds:.3f}", record.worker, nbytes
+        return name, record.status, started, f"{record.seconds:.3f}", record.worker, nbytes

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from functionfuse.backends.base import Query, Workflow
@@ -18,43 +19,40 @@ __all__ = ["LocalEngine", "LocalWorkflow"]
 R = TypeVar("R")
 
 
-class _Done:
-    """A unit that has run: its outcome, or what it raised."""
-
-    __slots__ = ("error", "outcome")
-
-    def __init__(self, outcome: Outcome | None, error: Exception | None) -> None:
-        self.outcome = outcome
-        self.error = error
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    error: Exception
 
 
 class LocalEngine:
-    """Runs a unit when it is submitted."""
+    """Runs a unit when it is submitted; its handles are the outcomes."""
 
     name = "local"
-    capabilities = Capabilities(in_flight=1)
+    capabilities = Capabilities(inline=True)
 
-    def submit(self, unit: Unit, inputs: Sequence[_Done], _: Mapping[str, Any]) -> _Done:  # noqa: D102
+    def submit(  # noqa: D102 - as in Engine
+        self, unit: Unit, inputs: Sequence[Outcome], _: Mapping[str, Any]
+    ) -> Outcome | _Failed:
         try:
-            return _Done(execute(unit, [done.outcome.value for done in inputs]), None)
+            return execute(unit, [outcome.value for outcome in inputs])
         except Exception as error:  # noqa: BLE001 - the user's own
-            return _Done(None, error)
+            return _Failed(error)
 
-    def wait(self, pending: Collection[_Done]) -> list[_Done]:  # noqa: D102
-        return list(pending)
+    def wait(self, pending: Collection[Outcome | _Failed]) -> Collection[Outcome | _Failed]:  # noqa: D102
+        return pending
 
-    def record(self, handle: _Done) -> Record:  # noqa: D102
-        if handle.error is not None:
+    def record(self, handle: Outcome | _Failed) -> Record:  # noqa: D102
+        if type(handle) is _Failed:
             raise handle.error
-        return handle.outcome.record
+        return handle.record
 
-    def fetch(self, handle: _Done) -> Any:  # noqa: D102
-        return handle.outcome.value
+    def fetch(self, handle: Outcome) -> Any:  # noqa: D102
+        return handle.value
 
-    def release(self, handle: _Done) -> None:
+    def release(self, handle: Outcome | _Failed) -> None:
         """Do nothing: the value goes with its handle."""
 
-    def cancel(self, pending: Collection[_Done]) -> None:
+    def cancel(self, pending: Collection[Outcome | _Failed]) -> None:
         """Do nothing: what was submitted has run."""
 
     def drive(self, body: Callable[[], R]) -> R:  # noqa: D102
