@@ -20,7 +20,9 @@ R = TypeVar("R")
 class Capabilities:
     """What the runner may expect; it asks these flags and never an engine's name."""
 
-    schedules: bool = False  # takes units whose inputs are still running, and keeps the order itself
+    schedules: bool = (
+        False  # takes units whose inputs are still running, and keeps the order itself
+    )
     inline: bool = False  # submit() returns when the unit is done
 
 

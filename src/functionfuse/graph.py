@@ -258,9 +258,7 @@ def _step(node: Node[Any], ref: Ref, refs: Mapping[Node[Any], Ref]) -> Step:
         kwargs = {key: _reference(value, refs) for key, value in kwargs.items()}
     parents = _parents(state, args, kwargs)
     name, number = ref.step, ref.number
-    return new(
-        Step, (name, number, node.func, args, kwargs, node.kind, state, node.place, parents)
-    )
+    return new(Step, (name, number, node.func, args, kwargs, node.kind, state, node.place, parents))
 
 
 def _parents(

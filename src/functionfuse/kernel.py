@@ -102,7 +102,9 @@ def bind(unit: Unit, inputs: Sequence[Any]) -> tuple[tuple[Any, ...], Mapping[st
     """The arguments of a step's call, with results where references stand."""
     step = unit.step
     parents = step.parents
-    values = {parents[0]: inputs[0]} if len(parents) == 1 else dict(zip(parents, inputs, strict=True))
+    values = (
+        {parents[0]: inputs[0]} if len(parents) == 1 else dict(zip(parents, inputs, strict=True))
+    )
     args: tuple[Any, ...] = tuple([resolve(value, values) for value in step.args])
     kwargs = step.kwargs
     if kwargs:

@@ -13,7 +13,18 @@ import itertools
 import sys
 from collections.abc import Callable, Coroutine, Iterable, Iterator
 from enum import Enum
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, NoReturn, ParamSpec, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Final,
+    Generic,
+    Literal,
+    NoReturn,
+    ParamSpec,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from functionfuse.errors import GraphError
 
@@ -46,7 +57,7 @@ class Kind(Enum):
 Slot = Literal["value", "state"]
 
 
-class _NotYet(Promise):
+class _NotYet(Promise):  # type: ignore[misc]
     """Refuses what needs a result at the time the graph is written."""
 
     __slots__ = ()
@@ -240,10 +251,14 @@ class Signature:
         try:
             parameters = list(inspect.signature(func).parameters.values())[skip:]
         except (TypeError, ValueError):  # C functions
-            parameters = inspect.Signature.from_callable(lambda *_, **__: None).parameters.values()
+            parameters = list(inspect.signature(lambda *_, **__: None).parameters.values())
         self._bind = inspect.Signature(parameters).bind
-        positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-        by_name = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
+        positional = [
+            p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        ]
+        by_name = {
+            p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
+        }
         kinds = {p.kind for p in parameters}
         self._required = frozenset(
             p.name
@@ -292,7 +307,7 @@ class WorkflowFunction(Generic[P, T]):
 
     __wrapped__: Callable[P, T]
 
-    def __init__(self, func: Callable[P, T]) -> None:  # noqa: D107
+    def __init__(self, func: Callable[P, T]) -> None:
         functools.update_wrapper(self, func)
         self._signature = Signature(func)
 
@@ -301,7 +316,7 @@ class WorkflowFunction(Generic[P, T]):
         return Node(self.__wrapped__, *captured(args, kwargs), sys._getframe(1))
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
-        return self if instance is None else functools.partial(self, instance)
+        return self if instance is None else MethodType(self, instance)
 
     def __repr__(self) -> str:
         return f"<workflow function {base_name(self.__wrapped__)}>"
@@ -315,7 +330,7 @@ class WorkflowClass(Generic[P, T]):
 
     __wrapped__: type[T]
 
-    def __init__(self, cls: type[T]) -> None:  # noqa: D107
+    def __init__(self, cls: type[T]) -> None:
         functools.update_wrapper(self, cls, updated=())
         if taken := {"set_name", "current"} & set(dir(cls)):
             message = (
@@ -335,7 +350,9 @@ class WorkflowClass(Generic[P, T]):
     def _method(self, name: str) -> Signature:
         if name not in self._methods:
             attribute = inspect.getattr_static(self.__wrapped__, name, None)
-            if not inspect.isroutine(attribute) or isinstance(attribute, staticmethod | classmethod):
+            if not inspect.isroutine(attribute) or isinstance(
+                attribute, staticmethod | classmethod
+            ):
                 message = (
                     f"{self.__wrapped__.__qualname__} has no method {name!r} that works on an instance; "
                     "attributes of the object exist only when a workflow runs: write a method that returns them"
@@ -384,8 +401,9 @@ def workflow(target: Any, /) -> Any:
 
 def undecorated(target: Callable[..., Any]) -> Callable[..., Any]:
     """The plain function or class behind a decorated one; anything else as it is."""
-    decorated = isinstance(target, WorkflowFunction | WorkflowClass)
-    return target.__wrapped__ if decorated else target
+    if isinstance(target, WorkflowFunction | WorkflowClass):
+        return target.__wrapped__
+    return target
 
 
 # ---- what a call was given ----
@@ -459,9 +477,7 @@ def _capture_parts(build: Callable[[Iterable[Any]], Any], values: Iterable[Any])
 
 
 def _capture_dataclass(value: Any) -> Any:
-    names = [
-        field.name for field in dataclasses.fields(value) if hasattr(value, field.name)
-    ]
+    names = [field.name for field in dataclasses.fields(value) if hasattr(value, field.name)]
     parts = [capture(getattr(value, name)) for name in names]
     if _HOLDERS.isdisjoint(map(type, parts)):
         return value
@@ -525,8 +541,6 @@ def _checked_key(key: Any) -> Any:
 
 @functools.lru_cache(maxsize=4096)
 def _place(code: CodeType, instruction: int) -> str:
-    line = next(
-        (line for start, end, line in code.co_lines() if start <= instruction < end), None
-    )
+    line = next((line for start, end, line in code.co_lines() if start <= instruction < end), None)
     file = code.co_filename.replace("\\", "/").rpartition("/")[2]
     return f"{file}:{line or code.co_firstlineno}"

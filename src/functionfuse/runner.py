@@ -89,7 +89,7 @@ class Run(Generic[H]):
         self._steps = job.graph.order
         self._actions = [Action.LEAVE_OUT] * len(self._steps)
         self._uses = [0] * len(self._steps)  # how many still need the value
-        self._live: list[H | None] = [None] * len(self._steps)  # with the engine, and in use
+        self._live: list[Any] = [None] * len(self._steps)  # handles: with the engine, and in use
         self._ready: list[int] = []  # negative and sorted: the last comes first
         self._missing: dict[int, int] = {}  # parents that a waiting step still waits for
         self._children: defaultdict[int, list[int]] = defaultdict(list)  # who waits for a step
@@ -245,7 +245,9 @@ class Run(Generic[H]):
 
     def _compute_after_all(self, step: Step, error: BaseException) -> None:
         """A stored result cannot be read: take on what it needs, and compute it."""
-        message = f"the stored result of node {step.name!r} is damaged and is computed anew: {error}"
+        message = (
+            f"the stored result of node {step.name!r} is damaged and is computed anew: {error}"
+        )
         warnings.warn(message, DamagedResultWarning, stacklevel=2)
         self._damaged.add(step.name)
         live = {other.name for other in self._steps if self._live[other.number] is not None}

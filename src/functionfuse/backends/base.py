@@ -41,7 +41,9 @@ class Query:
             OptionError: It is no plugin.
         """
         if not isinstance(plugin, Plugin):
-            message = f"{plugin!r} is no plugin: it needs local_initialize() and remote_initialize()"
+            message = (
+                f"{plugin!r} is no plugin: it needs local_initialize() and remote_initialize()"
+            )
             raise OptionError(message)
         self._options.set("plugin", self.names, plugin)
         return self

@@ -6,7 +6,6 @@ import fnmatch
 import platform
 import time
 from contextlib import contextmanager
-
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse import __version__
@@ -84,7 +83,9 @@ class FileStorage(Storage):
         if (task_name is None) == (pattern is None):
             message = "remove_task() takes either a task_name or a pattern"
             raise TypeError(message)
-        names = [task_name] if task_name is not None else self.list_tasks(workflow_name, pattern or "")
+        names = (
+            [task_name] if task_name is not None else self.list_tasks(workflow_name, pattern or "")
+        )
         for name in names:
             with self._explained("remove", workflow_name, name):
                 self._folder.remove(*self._where(workflow_name, name))

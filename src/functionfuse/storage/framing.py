@@ -19,7 +19,6 @@ import hashlib
 import json
 import pickle
 import struct
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
@@ -107,7 +106,9 @@ def _header(data: bytes | bytearray) -> tuple[dict[str, Any], int]:
         message = "the header does not match its digest"
         raise CorruptResult(message)
     if version != VERSION:
-        message = f"format version {version} is not known here; this FunctionFuse reads version {VERSION}"
+        message = (
+            f"format version {version} is not known here; this FunctionFuse reads version {VERSION}"
+        )
         raise CorruptResult(message)
     return json.loads(header), PREFIX_SIZE + length
 

@@ -17,7 +17,9 @@ from urllib.parse import unquote_to_bytes
 __all__ = ["file_name", "node_name"]
 
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f/\\%\ud800-\udfff]|^\.")
-_UPPER: Final = re.compile(r"(?=[^\W\d_])[^\x00-\x7f]|[A-Z]")  # case folding of non-ASCII letters varies
+_UPPER: Final = re.compile(
+    r"(?=[^\W\d_])[^\x00-\x7f]|[A-Z]"
+)  # case folding of non-ASCII letters varies
 _LONGEST: Final = 200  # bytes; file systems take 255, temporary and derived names need room
 _KEPT: Final = 100  # bytes of a longer name that stay readable
 _CUT: Final = "%~"  # never the result of percent-encoding

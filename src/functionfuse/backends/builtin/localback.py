@@ -42,7 +42,7 @@ class LocalEngine:
         return pending
 
     def record(self, handle: Outcome | _Failed) -> Record:  # noqa: D102
-        if type(handle) is _Failed:
+        if isinstance(handle, _Failed):
             raise handle.error
         return handle.record
 

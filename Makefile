@@ -1,0 +1,34 @@
+# Everything that a fresh machine with Python 3.11 and make needs.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: demo test check lock bench clean
+
+demo: .venv/installed
+	$(BIN)/python examples/demo.py
+
+test: .venv/installed check
+	$(BIN)/pytest -q
+
+check: .venv/installed
+	$(BIN)/ruff check --quiet
+	$(BIN)/ruff format --quiet --check
+	$(BIN)/mypy --no-error-summary
+
+bench: .venv/installed
+	$(BIN)/python benchmarks/local.py
+
+# exact versions and hashes, without any address
+lock:
+	uv pip compile --all-extras --group dev --python-version 3.11 --upgrade --quiet \
+		--generate-hashes --no-emit-index-url --no-header --no-emit-package functionfuse \
+		--output-file requirements.lock pyproject.toml
+
+clean:
+	rm -rf .venv build dist
+
+.venv/installed: requirements.lock pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	touch $@
