@@ -11,8 +11,8 @@ import functools
 import inspect
 import itertools
 import sys
-from collections.abc import Callable, Coroutine, Iterable, Iterator
 from enum import Enum
+from types import MethodType
 from typing import (
     TYPE_CHECKING,
     Any,
@@ -29,6 +29,7 @@ from typing import (
 from functionfuse.errors import GraphError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Iterator
     from types import CodeType, FrameType
 
     # A node may stand wherever its result may. Deriving from Any says so to type checkers.
@@ -214,7 +215,7 @@ class Instance(_NotYet):
 
         return call
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Node[Any]:
+    def __call__(self, *args: Any, **kwargs: Any) -> Node[Any]:  # noqa: D102
         return self._call(self._methods("__call__"), args, kwargs, sys._getframe(1))
 
     def _call(
@@ -450,7 +451,7 @@ _ATOMS: Final = frozenset({int, float, str, bytes, bool, complex, type(None)})
 _HOLDERS: Final = frozenset({Node, Item, Container})
 
 
-def capture(value: Any) -> Any:
+def capture(value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
     """Take one argument as it is now; see `captured`."""
     kind = type(value)
     if kind in _ATOMS or kind is Node or kind is Item:

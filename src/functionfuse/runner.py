@@ -204,7 +204,7 @@ class Run(Generic[H]):
         number = step.number
         try:
             record = self._engine.record(handle)
-        except BaseException as error:
+        except BaseException as error:  # noqa: BLE001 - the user's own
             if self._actions[number] is Action.LOAD and isinstance(error, DAMAGED):
                 self._compute_after_all(step, error)
             else:
