@@ -156,15 +156,18 @@ def _instance(before: Stateful, *, sole: bool) -> Any:
     """The instance for the next method, which may change it.
 
     Whoever else holds the instance, or a part of it, must not see the change:
-    then the method works on a copy.
-    An object that cannot be copied (an open file, a connection) is worked on as it is.
+    then the method works on a copy, unless the instance holds what cannot be copied
+    (an open file, a connection).
     """
-    if sole and type(before.value) in _UNSHARED:
-        return before.state
+    return before.state if sole and type(before.value) in _UNSHARED else copied(before.state)
+
+
+def copied(instance: Any) -> Any:
+    """A copy of an instance, or the instance where it cannot be copied."""
     try:
-        return copy.deepcopy(before.state)
+        return copy.deepcopy(instance)
     except Exception:  # noqa: BLE001 - whatever its parts raise
-        return before.state
+        return instance
 
 
 # ---- the call ----
@@ -203,11 +206,11 @@ def _load_or_compute(
         outcome = _compute(unit, args, kwargs)
         if stored:  # it ran for its instance alone
             return Stateful(outcome.state, stored[0]), "computed", None
-        value, nbytes = _save(unit, results, outcome.value, clock)
+        value, nbytes = _saved(unit, results, outcome.value, clock)
         return Stateful(outcome.state, value), "computed", nbytes
     if stored:
         return stored[0], "loaded", None
-    value, nbytes = _save(unit, results, _compute(unit, args, kwargs), clock)
+    value, nbytes = _saved(unit, results, _compute(unit, args, kwargs), clock)
     return value, "computed", nbytes
 
 
@@ -257,17 +260,28 @@ def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
         return thread.submit(asyncio.run, coroutine).result()
 
 
-def _save(unit: Unit, results: Results, value: Any, clock: float) -> tuple[Any, int | None]:
+def _saved(unit: Unit, results: Results, value: Any, clock: float) -> tuple[Any, int | None]:
+    """What children get once the value is stored, and its size."""
+    nbytes = save(unit, value, time.perf_counter() - clock)
+    return (results.read(unit.step.name) if results.always_read else value), nbytes
+
+
+def save(unit: Unit, value: Any, seconds: float) -> int | None:
+    """Store the result of a unit; returns its size, where the storage tells.
+
+    Raises:
+        StorageError: It cannot be stored.
+    """
     step = unit.step
     about = {
         "function": step.function,
-        "seconds": time.perf_counter() - clock,
+        "seconds": seconds,
         "seed": getattr(unit.setup, "seed", None),
         "engine": unit.engine,
         "fingerprint": None,
     }
     try:
-        nbytes = results.save(step.name, value, about)
+        return None if unit.storage is None else unit.storage.save(step.name, value, about)
     except Exception as error:
         message = (
             f"the result of node {step.name!r} cannot be stored: {error}. "
@@ -275,7 +289,6 @@ def _save(unit: Unit, results: Results, value: Any, clock: float) -> tuple[Any, 
             f"or call log_nodes({step.name!r}) on the workflow so that it is not stored"
         )
         raise StorageError(message) from error
-    return (results.read(step.name) if results.always_read else value), nbytes
 
 
 def _name_worker() -> None:

@@ -1,0 +1,167 @@
+"""Submitting nodes to the task runner of the flow run that is on."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import BrokenExecutor
+from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from prefect.client.schemas.objects import TaskRunResult
+from prefect.context import FlowRunContext
+from prefect.results import ResultRecord  # type: ignore[attr-defined]
+from prefect.task_runners import ProcessPoolTaskRunner
+
+from functionfuse.backends.addons.prefectback.server import Recorder
+from functionfuse.backends.addons.prefectback.tasks import TaskTemplates, arguments_of, literal
+from functionfuse.engine import Capabilities
+from functionfuse.errors import EngineError
+from functionfuse.graph import references
+from functionfuse.kernel import Record, Stateful, Status, resolve, save
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+    from prefect.client.schemas.objects import RunInput, State
+    from prefect.futures import PrefectFuture
+
+    from functionfuse.kernel import Unit
+
+__all__ = ["PrefectEngine"]
+
+R = TypeVar("R")
+_STATUS: Final[dict[str, Status]] = {"Stored": "loaded", "Cached": "cached"}
+
+
+@dataclass(eq=False, slots=True)
+class _Handle:
+    """A node that the task runner has."""
+
+    unit: Unit
+    future: PrefectFuture[Any]
+    submitted: float = field(default_factory=time.time)
+
+
+class PrefectEngine:
+    """Runs units as tasks of the current flow run.
+
+    A unit is submitted when its inputs are done, so its arguments are values.
+    What it depends on is told explicitly: every task runner keeps that, and nothing is guessed.
+    """
+
+    name = "prefect"
+    capabilities = Capabilities()
+
+    def __init__(self, *, caching: bool) -> None:
+        """Use the flow run that this is called in.
+
+        Args:
+            caching: The flow or the settings ask Prefect to keep results.
+        """
+        context = FlowRunContext.get()
+        assert context is not None
+        self._runner = context.task_runner
+        self._depth = 2 if isinstance(self._runner, ProcessPoolTaskRunner) else 1
+        self._templates = TaskTemplates(caching=caching)
+        self._recorder = Recorder()
+        self._done: SimpleQueue[_Handle] = SimpleQueue()
+        self._records: dict[str, Record] = {}
+
+    def submit(  # noqa: D102 - as in Engine
+        self, unit: Unit, inputs: Sequence[_Handle], options: Mapping[str, Any]
+    ) -> _Handle:
+        task = self._templates.task_of(unit, options, self._records)
+        function: Any = task.fn
+        arguments = {} if unit.load else arguments_of(function, unit.step)
+        values = {handle.unit.step.number: _value(handle) for handle in inputs}
+        try:
+            parameters = {name: resolve(value, values) for name, value in arguments.items()}
+        except Exception as error:  # noqa: BLE001 - an item that is not there: the node's own failure
+            function.fail_with(error)
+            parameters = dict.fromkeys(arguments)
+        future = self._runner.submit(
+            task,
+            parameters={key: literal(value, self._depth) for key, value in parameters.items()},
+            dependencies=_dependencies(arguments, inputs),
+        )
+        self._recorder.submitted(future.task_run_id)
+        handle = _Handle(unit, future)
+        future.add_done_callback(lambda _: self._done.put(handle))
+        return handle
+
+    def wait(self, _: Collection[_Handle]) -> Iterator[_Handle]:  # noqa: D102
+        yield self._done.get()
+        while True:
+            try:
+                yield self._done.get_nowait()
+            except Empty:
+                return
+
+    def record(self, handle: _Handle) -> Record:  # noqa: D102
+        unit, state = handle.unit, _final_state(handle)
+        name = unit.step.name
+        if not state.is_completed():
+            raise _error(state)
+        status = _STATUS.get(state.name or "", "computed")
+        seconds = state.timestamp.timestamp() - handle.submitted
+        elsewhere = Record(name, status, handle.submitted, seconds, "", None)
+        record = self._records.pop(name, elsewhere)
+        if status == "cached" and unit.storage is not None and not unit.storage.contains(name):
+            value = _value(handle)
+            value = value.value if isinstance(value, Stateful) else value
+            record = record._replace(nbytes=save(unit, value, seconds))
+        return record
+
+    def fetch(self, handle: _Handle) -> Any:  # noqa: D102
+        return _value(handle)
+
+    def release(self, handle: _Handle) -> None:
+        """Do nothing: the value is in the state that the handle's future holds."""
+
+    def cancel(self, pending: Collection[_Handle]) -> None:
+        """Do nothing: the task runner ends with its flow run."""
+
+    def drive(self, body: Callable[[], R]) -> R:
+        """Run the loop, and see that a temporary server has recorded everything when it ends."""
+        try:
+            result = body()
+        except Exception:
+            self._recorder.finish()
+            raise
+        self._recorder.finish()
+        return result
+
+
+def _dependencies(
+    arguments: Mapping[str, Any], inputs: Sequence[_Handle]
+) -> dict[str, set[RunInput]]:
+    """The task runs that each parameter comes from: the edges in Prefect's graph."""
+    runs = {handle.unit.step.number: handle.future.task_run_id for handle in inputs}
+    return {
+        name: {TaskRunResult(id=runs[ref.number]) for ref in references((argument,))}
+        for name, argument in arguments.items()
+    }
+
+
+def _final_state(handle: _Handle) -> State[Any]:
+    try:
+        handle.future.wait()
+    except BrokenExecutor as error:
+        message = f"the worker of node {handle.unit.step.name!r} died: {error}"
+        raise EngineError(message) from error
+    return handle.future.state
+
+
+def _value(handle: _Handle) -> Any:
+    state = handle.future.state
+    if isinstance(state.data, ResultRecord):
+        return state.data.result
+    return state.result(raise_on_failure=False, _sync=True)  # type: ignore[call-overload]
+
+
+def _error(state: State[Any]) -> BaseException:
+    result = state.result(raise_on_failure=False, _sync=True)  # type: ignore[call-overload]
+    if isinstance(result, BaseException):
+        return result
+    return EngineError(f"its task run ended as {state.name}: {state.message}")

@@ -1,0 +1,103 @@
+"""What a run needs of Prefect's server and settings, so that nothing it records is lost."""
+
+from __future__ import annotations
+
+import logging
+import time
+from contextlib import contextmanager
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final
+
+from prefect import get_client
+from prefect import settings as prefect_settings
+from prefect.settings import PREFECT_API_URL, temporary_settings
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from uuid import UUID
+
+__all__ = ["Recorder", "asks_for_persistence", "run_settings"]
+
+_logger = logging.getLogger(__name__)
+
+#: Settings of a run, each only where the user has not set it. The temporary server gets them as well.
+_DEFAULTS: Final[dict[str, Any]] = {
+    # its thread sleeps for a second at the end of every flow run
+    "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": None,
+    # the first start ever migrates a database
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": 120,
+    # recording one task run at a time is slower than running them, and the queue drops what it cannot hold
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": 200,
+    "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": 1,
+    # where there is no internet, it is an error in the output
+    "PREFECT_SERVER_ANALYTICS_ENABLED": False,
+}
+_FINAL: Final = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
+_CHUNK: Final = 500  # task runs asked for in one request
+_LONGEST_LAG: Final = (
+    1_500  # task runs that the server may be behind; its queue drops from 10,000 events
+)
+_PATIENCE: Final = 30.0  # seconds without any progress of the server
+
+
+@contextmanager
+def run_settings() -> Iterator[None]:
+    """Run with settings under which nothing is lost and nothing waits for nothing."""
+    known = {
+        getattr(prefect_settings, name): value
+        for name, value in _DEFAULTS.items()
+        if hasattr(prefect_settings, name)  # Prefect 3.x adds and removes some
+    }
+    with temporary_settings(set_defaults=known):
+        yield
+
+
+def asks_for_persistence() -> bool:
+    """Tell whether the user's settings have Prefect keep every result."""
+    return bool(prefect_settings.PREFECT_RESULTS_PERSIST_BY_DEFAULT.value())
+
+
+class Recorder:
+    """Follows what the server has recorded of a flow run's task runs.
+
+    Task runs travel to the server's database as events, through a queue that drops what it cannot hold.
+    """
+
+    def __init__(self) -> None:  # noqa: D107
+        self._temporary = PREFECT_API_URL.value() is None
+        self._ids: list[UUID] = []
+        self._recorded = 0  # how many of them the server is known to have
+
+    def submitted(self, task_run: UUID) -> None:
+        """Note a task run, and wait if the server is too far behind."""
+        self._ids.append(task_run)
+        if len(self._ids) - self._recorded > _LONGEST_LAG:
+            chunk = self._ids[self._recorded : self._recorded + _CHUNK]
+            self._await(chunk, {})
+            self._recorded += len(chunk)
+
+    def finish(self) -> None:
+        """Wait until a temporary server, which ends with this process, has the end of every task run."""
+        if self._temporary:
+            ids = iter(self._ids)
+            while chunk := list(islice(ids, _CHUNK)):
+                self._await(chunk, {"state": {"type": {"any_": _FINAL}}})
+
+    def _await(self, ids: Sequence[UUID], condition: dict[str, Any]) -> None:
+        """Ask until the server has these task runs; give up when it makes no progress."""
+        task_runs = {"id": {"any_": [str(task_run) for task_run in ids]}, **condition}
+        count, pause, last_progress = -1, 0.01, time.monotonic()
+        with get_client(sync_client=True) as client:
+            while time.monotonic() - last_progress < _PATIENCE:
+                response = client.request("POST", "/task_runs/count", json={"task_runs": task_runs})
+                if response.json() >= len(ids):
+                    return
+                if response.json() > count:
+                    count, last_progress = response.json(), time.monotonic()
+                time.sleep(pause)
+                pause = min(2 * pause, 0.2)
+        _logger.warning(
+            "the Prefect server has recorded only %d of %d task runs; the results are not affected",
+            max(count, 0),
+            len(ids),
+        )

@@ -1,0 +1,202 @@
+"""A node's function as Prefect sees it: the user's own, in name, signature, code and arguments."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+from prefect.states import Completed
+from prefect.utilities.annotations import quote
+from prefect.utilities.callables import get_call_parameters
+
+from functionfuse.kernel import call, copied
+from functionfuse.nodes import Container, Kind, base_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+    from types import CodeType
+
+    from prefect import Task
+
+    from functionfuse.graph import Step
+    from functionfuse.kernel import Record, Unit
+
+__all__ = ["CACHING", "NodeFunction", "TaskTemplates", "arguments_of", "literal"]
+
+#: The options of a task or flow that ask Prefect to keep results.
+CACHING: Final = frozenset(
+    {
+        "cache_expiration",
+        "cache_key_fn",
+        "cache_policy",
+        "persist_result",
+        "refresh_cache",
+        "result_serializer",
+        "result_storage",
+        "result_storage_key",
+    }
+)
+_RESERVED: Final = frozenset({"wait_for", "return_state"})  # Task refuses functions that have these
+
+
+class NodeFunction:
+    """The function of a task: runs a unit, and looks like the function that the user wrote.
+
+    Prefect computes cache keys from `__code__` and the source, and binds arguments by `__signature__`.
+    A task copies the `__dict__` of its function, so what a run needs is kept in slots.
+    """
+
+    __slots__ = ("__dict__", "_failure", "_records", "_unit")
+
+    def __init__(self, func: Callable[..., Any]) -> None:  # noqa: D107
+        functools.update_wrapper(self, func, updated=())
+        self.__name__ = base_name(func).rpartition(".")[2]
+        self.__signature__ = _signature(func)
+        self._unit: Unit | None = None
+        self._records: dict[str, Record] | None = None
+        self._failure: BaseException | None = None
+
+    def of(self, unit: Unit, records: dict[str, Record]) -> NodeFunction:
+        """The function of one node.
+
+        Args:
+            unit: What it runs.
+            records: Where it leaves its record, unless it runs in another process.
+        """
+        new = copy.copy(self)
+        new._unit, new._records = unit, records
+        return new
+
+    def fail_with(self, error: BaseException) -> None:
+        """Raise this instead: the arguments could not be made."""
+        self._failure = error
+
+    @property
+    def __code__(self) -> CodeType:
+        wrapped = self.__dict__["__wrapped__"]
+        function: Any = wrapped.__init__ if isinstance(wrapped, type) else wrapped  # type: ignore[misc]
+        code: CodeType = function.__code__
+        return code
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
+        if self._failure is not None:
+            raise self._failure
+        unit = self._unit
+        assert unit is not None
+        if unit.step.kind is Kind.METHOD and not unit.load:  # Prefect may call it again
+            args = (copied(args[0]), *args[1:])
+        outcome = call(unit, args, kwargs)
+        if self._records is not None:
+            self._records[unit.step.name] = outcome.record
+        if outcome.record.status == "loaded":
+            return Completed(name="Stored", data=outcome.value)
+        return outcome.value
+
+    def __getstate__(self) -> tuple[Any, Any, Any]:
+        return self.__dict__, self._unit, self._failure
+
+    def __setstate__(self, state: tuple[Any, Any, Any]) -> None:
+        attributes, self._unit, self._failure = state
+        self.__dict__.update(attributes)
+        self._records = None
+
+
+def _signature(func: Callable[..., Any]) -> inspect.Signature:
+    try:
+        signature = inspect.signature(func)
+    except (TypeError, ValueError):  # a C function
+        signature = None
+    if signature is None or _RESERVED & set(signature.parameters):
+        return inspect.signature(lambda *args, **kwargs: (args, kwargs))
+    return signature
+
+
+def arguments_of(function: NodeFunction, step: Step) -> dict[str, Any]:
+    """The arguments of a step by the names of the function's parameters, with references in place."""
+    instance = () if step.state is None else (step.state,)
+    arguments = get_call_parameters(function, (*instance, *step.args), dict(step.kwargs))
+    for name, parameter in function.__signature__.parameters.items():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            arguments[name] = Container(tuple, arguments[name])
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            keys = tuple(arguments[name])
+            arguments[name] = Container(_Keyed(keys), tuple(arguments[name].values()))
+    return arguments
+
+
+class _Keyed:
+    """Makes a dict of values."""
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        self._keys = keys
+
+    def __call__(self, values: Iterable[Any]) -> dict[str, Any]:
+        return dict(zip(self._keys, values, strict=True))
+
+
+class TaskTemplates:
+    """One task for each function and set of options, copied for each node: a new one costs a millisecond."""
+
+    def __init__(self, *, caching: bool) -> None:
+        """Start with none.
+
+        Args:
+            caching: The flow or the settings ask Prefect to keep results.
+        """
+        self._caching = caching
+        self._templates: dict[tuple[int, int], tuple[Task[..., Any], Any]] = {}
+
+    def task_of(
+        self, unit: Unit, options: Mapping[str, Any], records: dict[str, Record]
+    ) -> Task[..., Any]:
+        """The task of one node."""
+        template = self._template(unit.step.func, options)
+        name = unit.step.name
+        new = copy.copy(template)
+        new.fn = cast("NodeFunction", template.fn).of(unit, records)
+        new.name = options.get("name") or name
+        # a template, in which braces stand for parameters
+        new.task_run_name = options.get("task_run_name") or name.replace("{", "{{").replace(
+            "}", "}}"
+        )
+        return new
+
+    def _template(self, func: Callable[..., Any], options: Mapping[str, Any]) -> Task[..., Any]:
+        key = id(func), id(options)
+        if key not in self._templates:
+            chosen = dict(options)
+            if not self._caching and CACHING.isdisjoint(chosen):
+                chosen["cache_policy"] = NO_CACHE  # else every argument is hashed, for nothing
+            chosen.setdefault("cache_result_in_memory", False)
+            made = task(**chosen)(NodeFunction(func))
+            self._templates[key] = made, (func, options)  # both stay, so their ids do
+        return self._templates[key][0]
+
+
+class _Literal(quote):  # type: ignore[type-arg]
+    """An argument that Prefect hands on without looking into it.
+
+    A look costs seconds for a list of a million numbers, and finds dependencies that are none:
+    Prefect takes an object for the result of the task that returned the identical one.
+    """
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _Literal, (self[0],)  # Prefect's own annotations come back wrapped once more
+
+
+def literal(value: Any, depth: int) -> Any:
+    """Wrap an argument.
+
+    Args:
+        value: The argument.
+        depth: How often Prefect unwraps it on its way to the function.
+    """
+    for _ in range(depth):
+        value = _Literal(value)
+    return value

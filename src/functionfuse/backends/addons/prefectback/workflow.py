@@ -1,0 +1,149 @@
+"""The facade: a workflow that is a Prefect flow."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import prefect
+from prefect import Flow
+
+from functionfuse.backends.addons.prefectback.engine import PrefectEngine
+from functionfuse.backends.addons.prefectback.server import asks_for_persistence, run_settings
+from functionfuse.backends.addons.prefectback.tasks import CACHING
+from functionfuse.backends.base import Query, Workflow
+from functionfuse.errors import OptionError
+from functionfuse.hints import check_names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from functionfuse.runner import Job
+
+__all__ = ["PrefectQuery", "PrefectWorkflow"]
+
+
+def _options_of(decorator: Callable[..., Any]) -> frozenset[str]:
+    parameters = inspect.signature(decorator).parameters.values()
+    return frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
+
+
+_TASK_OPTIONS: Final = _options_of(prefect.task)
+_FLOW_OPTIONS: Final = _options_of(prefect.flow)
+_NOT_IN_FLOW_NAMES: Final = re.compile(r"[/%&<>]")
+
+
+class PrefectQuery(Query):
+    """The nodes that a pattern matched, to be given options of Prefect tasks."""
+
+    def set_task_args(self, options: Mapping[str, Any]) -> Self:
+        """Give nodes the options that `prefect.task` takes.
+
+        Raises:
+            OptionError: The installed Prefect does not know an option, or refuses its value.
+        """
+        check_names(options, _TASK_OPTIONS, "option of a Prefect task")
+        _checked("task", prefect.task, options)
+        self._options.set("task", self.names, dict(options))
+        return self
+
+
+class PrefectWorkflow(Workflow[PrefectQuery]):
+    """A graph as a Prefect flow, each node a task run of the node's name."""
+
+    _query = PrefectQuery
+    _option = "task"
+
+    def __init__(self, *nodes: Any, workflow_name: str) -> None:  # noqa: D107 - as in Workflow
+        super().__init__(*nodes, workflow_name=workflow_name)
+        self._flow_options: dict[str, Any] = {}
+        self._flow: Flow[[], Any] | None = None
+
+    def set_prefect_flow_options(self, options: Mapping[str, Any]) -> None:
+        """Give the flow the options that `prefect.flow` takes.
+
+        Raises:
+            OptionError: The installed Prefect does not know an option, or refuses its value.
+        """
+        check_names(options, _FLOW_OPTIONS, "option of a Prefect flow")
+        _checked("flow", prefect.flow, options)
+        self._flow_options = dict(options)
+        self._flow = None
+
+    def generate_flow(self) -> Flow[[], Any]:
+        """Make the flow. It can be called, run again, nested in other flows, and given to Prefect's own tools."""
+        name = _NOT_IN_FLOW_NAMES.sub("-", self.workflow_name)
+        options = {"name": name, "validate_parameters": False, **self._flow_options}
+        self._flow = prefect.flow(**options)(_FlowFunction(self))
+        return self._flow
+
+    @property
+    def flow(self) -> Flow[[], Any]:
+        """The flow, made when it is first asked for."""
+        return self._flow or self.generate_flow()
+
+    def _run(self, job: Job) -> Any:
+        run = _RunCall(job)
+        token = _current.set(run)
+        try:
+            with run_settings():
+                self.flow()
+        finally:
+            _current.reset(token)
+        return run.result
+
+    def _in_flow(self, job: Job) -> Any:
+        """The body of the flow."""
+        caching = asks_for_persistence() or not CACHING.isdisjoint(self._flow_options)
+        engine = PrefectEngine(caching=caching)
+        return engine.drive(lambda: self._execute(job, engine))
+
+
+@dataclass(slots=True)
+class _RunCall:
+    """A call of `run()`: what the flow shall do, and what it gave.
+
+    The result does not go through the flow: Prefect looks at every element of what a flow returns.
+    """
+
+    job: Job
+    result: Any = None
+
+
+_current: ContextVar[_RunCall | None] = ContextVar("functionfuse_prefect_run", default=None)
+
+
+class _FlowFunction:
+    """The function of a flow."""
+
+    __slots__ = ("__dict__", "_workflow")
+
+    def __init__(self, workflow: PrefectWorkflow) -> None:
+        self.__name__ = self.__qualname__ = workflow.workflow_name
+        self.__module__ = __name__
+        self.__doc__ = f"The graph of workflow {workflow.workflow_name!r}."
+        self._workflow = workflow
+
+    def __call__(self) -> Any:
+        run = _current.get()
+        if run is None:  # the flow was called, not the workflow
+            return self._workflow._in_flow(self._workflow._job("raise"))
+        _current.set(None)  # a node that runs another workflow's flow starts anew
+        run.result = self._workflow._in_flow(run.job)
+        return None
+
+
+def _checked(what: str, decorator: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Let Prefect itself look at the values, now and not when the flow runs."""
+
+    def nothing() -> None:
+        pass
+
+    try:
+        decorator(**options)(nothing)
+    except (TypeError, ValueError) as error:
+        message = f"Prefect refuses these options of a {what}: {error}"
+        raise OptionError(message) from error
