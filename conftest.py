@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from doctest import ELLIPSIS
 from typing import TYPE_CHECKING, Any
 
 from sybil import Sybil
@@ -34,7 +35,7 @@ def _leave(_: dict[str, Any]) -> None:
 
 
 pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser()],
+    parsers=[PythonCodeBlockParser(doctest_optionflags=ELLIPSIS)],
     patterns=["README.md", "docs/*.md"],
     setup=_enter,
     teardown=_leave,
