@@ -189,7 +189,7 @@ def _garbage_collection_paused() -> Iterator[None]:
 
 def _target(target: Any) -> Item:
     if isinstance(target, Instance):
-        return target.current()
+        return target._current()
     if isinstance(target, Node):
         return Item(target, ())
     if isinstance(target, Item):

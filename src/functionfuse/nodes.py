@@ -200,12 +200,12 @@ class Instance(_NotYet):
         self._construct.set_name(name)
         return self
 
-    def current(self) -> Item:
+    def _current(self) -> Item:
         """The object as the calls written so far leave it."""
         return Item(self._latest, (), "state")
 
     def __getitem__(self, key: Any) -> Item:
-        return self.current()[key]
+        return self._current()[key]
 
     def __getattr__(self, name: str) -> Callable[..., Node[Any]]:
         method = self._methods(name)
@@ -215,7 +215,7 @@ class Instance(_NotYet):
 
         return call
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Node[Any]:  # noqa: D102
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Node[Any]:  # noqa: D102
         return self._call(self._methods("__call__"), args, kwargs, sys._getframe(1))
 
     def _call(
@@ -239,7 +239,17 @@ class Instance(_NotYet):
 class Signature:
     """Which calls of a function are right, answered without `inspect.Signature.bind` on the common path."""
 
-    __slots__ = ("_bind", "_fewest", "_most", "_named", "_names", "_required", "_surplus", "func")
+    __slots__ = (
+        "_bind",
+        "_fewest",
+        "_most",
+        "_named",
+        "_names",
+        "_nameless",
+        "_required",
+        "_surplus",
+        "func",
+    )
 
     def __init__(self, func: Callable[..., Any], *, skip: int = 0) -> None:
         """Look at a function once.
@@ -272,6 +282,8 @@ class Signature:
         by_keyword_only = any(
             p.kind is p.KEYWORD_ONLY and p.name in self._required for p in parameters
         )
+        # so many must stand in their place, whatever the keywords are
+        self._nameless = len(self._required & ({*self._names} - by_name))
         # without keywords, a count between these two is right
         self._fewest = sys.maxsize if by_keyword_only else len(self._required & {*self._names})
         self._most = sys.maxsize if inspect.Parameter.VAR_POSITIONAL in kinds else len(positional)
@@ -285,7 +297,7 @@ class Signature:
         if kwargs:
             given = {*self._names[: len(args)]}
             right = (
-                len(args) <= self._most
+                self._nameless <= len(args) <= self._most
                 and given.isdisjoint(kwargs)
                 and (self._surplus or self._named.issuperset(kwargs))
                 and self._required <= given.union(kwargs)
@@ -312,7 +324,7 @@ class WorkflowFunction(Generic[P, T]):
         functools.update_wrapper(self, func)
         self._signature = Signature(func)
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Node[T]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Node[T]:
         self._signature.check(args, kwargs)
         return Node(self.__wrapped__, *captured(args, kwargs), sys._getframe(1))
 
@@ -333,16 +345,16 @@ class WorkflowClass(Generic[P, T]):
 
     def __init__(self, cls: type[T]) -> None:
         functools.update_wrapper(self, cls, updated=())
-        if taken := {"set_name", "current"} & set(dir(cls)):
+        if hasattr(cls, "set_name"):
             message = (
-                f"{cls.__qualname__}.{taken.pop()} would be hidden by the method of that name "
+                f"{cls.__qualname__}.set_name would be hidden by the method of that name "
                 "of workflow instances: rename it"
             )
             raise TypeError(message)
         self._signature = Signature(cls)
         self._methods: dict[str, Signature] = {}
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Node[T]:
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Node[T]:
         self._signature.check(args, kwargs)
         frame = sys._getframe(1)
         node = Node(self.__wrapped__, *captured(args, kwargs), frame, kind=Kind.CONSTRUCT)
@@ -359,7 +371,7 @@ class WorkflowClass(Generic[P, T]):
                     "attributes of the object exist only when a workflow runs: write a method that returns them"
                 )
                 raise AttributeError(message)
-            self._methods[name] = Signature(getattr(self.__wrapped__, name), skip=1)
+            self._methods[name] = Signature(undecorated(getattr(self.__wrapped__, name)), skip=1)
         return self._methods[name]
 
     def __getattr__(self, name: str) -> Any:
@@ -369,6 +381,9 @@ class WorkflowClass(Generic[P, T]):
 
     def __instancecheck__(self, instance: object) -> bool:
         return isinstance(instance, self.__wrapped__)
+
+    def __subclasscheck__(self, subclass: type) -> bool:
+        return issubclass(subclass, self.__wrapped__)
 
     def __mro_entries__(self, _: tuple[Any, ...]) -> tuple[type]:
         return (self.__wrapped__,)
@@ -457,7 +472,7 @@ def capture(value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
     if kind in _ATOMS or kind is Node or kind is Item:
         return value
     if kind is Instance:
-        return value.current()
+        return value._current()
     if kind is dict:
         return _capture_parts(_build_dict, itertools.chain.from_iterable(value.items()))
     if kind is list or kind is tuple or kind is set or kind is frozenset:

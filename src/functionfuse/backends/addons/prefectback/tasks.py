@@ -177,7 +177,7 @@ class TaskTemplates:
         return self._templates[key][0]
 
 
-class _Literal(quote):  # type: ignore[type-arg]
+class _Literal(quote):  # type: ignore[misc]
     """An argument that Prefect hands on without looking into it.
 
     A look costs seconds for a list of a million numbers, and finds dependencies that are none:

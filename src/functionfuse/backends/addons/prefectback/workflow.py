@@ -77,7 +77,7 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
         """Make the flow. It can be called, run again, nested in other flows, and given to Prefect's own tools."""
         name = _NOT_IN_FLOW_NAMES.sub("-", self.workflow_name)
         options = {"name": name, "validate_parameters": False, **self._flow_options}
-        self._flow = prefect.flow(**options)(_FlowFunction(self))
+        self._flow = prefect.flow(**options)(_FlowFunction(self.workflow_name, self))
         return self._flow
 
     @property
@@ -86,7 +86,7 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
         return self._flow or self.generate_flow()
 
     def _run(self, job: Job) -> Any:
-        run = _RunCall(job)
+        run = _RunCall(self, job)
         token = _current.set(run)
         try:
             with run_settings():
@@ -109,6 +109,7 @@ class _RunCall:
     The result does not go through the flow: Prefect looks at every element of what a flow returns.
     """
 
+    workflow: PrefectWorkflow
     job: Job
     result: Any = None
 
@@ -117,23 +118,35 @@ _current: ContextVar[_RunCall | None] = ContextVar("functionfuse_prefect_run", d
 
 
 class _FlowFunction:
-    """The function of a flow."""
+    """The function of a flow: runs the workflow.
 
-    __slots__ = ("__dict__", "_workflow")
+    A flow travels with every task that goes to another process.
+    While it runs, it therefore travels without the workflow, whose graph holds all literal data.
+    """
 
-    def __init__(self, workflow: PrefectWorkflow) -> None:
-        self.__name__ = self.__qualname__ = workflow.workflow_name
+    __slots__ = ("__dict__", "_running", "_workflow")
+
+    def __init__(self, name: str, workflow: PrefectWorkflow | None) -> None:
+        self.__name__ = self.__qualname__ = name
         self.__module__ = __name__
-        self.__doc__ = f"The graph of workflow {workflow.workflow_name!r}."
+        self.__doc__ = f"The graph of workflow {name!r}."
         self._workflow = workflow
+        self._running = 0
 
     def __call__(self) -> Any:
-        run = _current.get()
-        if run is None:  # the flow was called, not the workflow
-            return self._workflow._in_flow(self._workflow._job("raise"))
-        _current.set(None)  # a node that runs another workflow's flow starts anew
-        run.result = self._workflow._in_flow(run.job)
+        workflow, run = self._workflow, _current.get()
+        assert workflow is not None
+        self._running += 1
+        try:
+            if run is None or run.workflow is not workflow:  # flow() was called, not run()
+                return workflow._in_flow(workflow._job("raise"))
+            run.result = workflow._in_flow(run.job)
+        finally:
+            self._running -= 1
         return None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _FlowFunction, (self.__name__, None if self._running else self._workflow)
 
 
 def _checked(what: str, decorator: Callable[..., Any], options: Mapping[str, Any]) -> None:
