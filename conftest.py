@@ -26,6 +26,7 @@ def _enter(namespace: dict[str, Any]) -> None:
     if "prefect" not in sys.modules:
         os.environ.setdefault("PREFECT_HOME", _home.name)
         os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     namespace["__name__"] = "__main__"
 
 
