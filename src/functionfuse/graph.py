@@ -124,16 +124,22 @@ class Graph:
 
         Raises:
             GraphError: There is no such step.
-            TypeError: The function cannot take the step's arguments.
+            TypeError: The function cannot take the step's arguments, or is none.
         """
         if name not in self.steps:
             message = f"there is no node {name!r} whose function could be replaced"
             raise GraphError(message)
+        if not callable(func):
+            message = f"node {name!r} needs a function, not {func!r}"
+            raise TypeError(message)
         step, func = self.steps[name], undecorated(func)
         instance = () if step.state is None else (step.state,)
         Signature(func).check((*instance, *step.args), dict(step.kwargs))
         steps = {**self.steps, name: step._replace(func=func)}
         return Graph(MappingProxyType(steps), self.targets)
+
+    def __repr__(self) -> str:
+        return f"<graph of {len(self)} node{'s' * (len(self) != 1)}>"
 
     def mermaid(self) -> str:
         """The graph as a Mermaid flowchart."""

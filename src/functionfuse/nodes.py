@@ -241,11 +241,11 @@ class Signature:
 
     __slots__ = (
         "_bind",
+        "_by_name",
         "_fewest",
+        "_fewest_by_position",
         "_most",
-        "_named",
-        "_names",
-        "_nameless",
+        "_positional",
         "_required",
         "_surplus",
         "func",
@@ -260,33 +260,28 @@ class Signature:
         """
         self.func = func
         try:
-            parameters = list(inspect.signature(func).parameters.values())[skip:]
+            parameters = list(inspect.signature(func).parameters.values())
         except (TypeError, ValueError):  # C functions
             parameters = list(inspect.signature(lambda *_, **__: None).parameters.values())
-        self._bind = inspect.Signature(parameters).bind
-        positional = [
-            p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)
+        # `*args` takes the instance too, and goes on to take more
+        parameters = [p for p in parameters[:skip] if p.kind is p.VAR_POSITIONAL] + parameters[
+            skip:
         ]
-        by_name = {
-            p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)
-        }
+        self._bind = inspect.Signature(parameters).bind
         kinds = {p.kind for p in parameters}
-        self._required = frozenset(
-            p.name
-            for p in parameters
-            if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-        )
-        self._names = tuple(p.name for p in positional)
-        self._named = by_name
+        only_by_position = [p for p in parameters if p.kind is p.POSITIONAL_ONLY]
+        by_either = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
+        only_by_name = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
+        positional = only_by_position + by_either
+        self._by_name = {p.name for p in by_either + only_by_name}
+        self._required = _required(by_either + only_by_name)
+        # no keyword can name a positional-only parameter
+        self._positional = (*[None for _ in only_by_position], *[p.name for p in by_either])
         self._surplus = inspect.Parameter.VAR_KEYWORD in kinds
-        by_keyword_only = any(
-            p.kind is p.KEYWORD_ONLY and p.name in self._required for p in parameters
-        )
-        # so many must stand in their place, whatever the keywords are
-        self._nameless = len(self._required & ({*self._names} - by_name))
-        # without keywords, a count between these two is right
-        self._fewest = sys.maxsize if by_keyword_only else len(self._required & {*self._names})
         self._most = sys.maxsize if inspect.Parameter.VAR_POSITIONAL in kinds else len(positional)
+        self._fewest_by_position = len(_required(only_by_position))
+        # without keywords, a count between this one and the most is right
+        self._fewest = sys.maxsize if _required(only_by_name) else len(_required(positional))
 
     def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise the `TypeError` of a wrong call now, when it is written.
@@ -295,11 +290,11 @@ class Signature:
             TypeError: An argument is missing, surplus or unknown.
         """
         if kwargs:
-            given = {*self._names[: len(args)]}
+            given = {*self._positional[: len(args)]}
             right = (
-                self._nameless <= len(args) <= self._most
+                self._fewest_by_position <= len(args) <= self._most
                 and given.isdisjoint(kwargs)
-                and (self._surplus or self._named.issuperset(kwargs))
+                and (self._surplus or self._by_name.issuperset(kwargs))
                 and self._required <= given.union(kwargs)
             )
         else:
@@ -315,9 +310,15 @@ class Signature:
             raise TypeError(message) from None
 
 
+def _required(parameters: Iterable[inspect.Parameter]) -> frozenset[str]:
+    return frozenset(p.name for p in parameters if p.default is p.empty)
+
+
 class WorkflowFunction(Generic[P, T]):
     """A decorated function: its calls are nodes. `__wrapped__` is the plain function."""
 
+    __name__: str
+    __qualname__: str
     __wrapped__: Callable[P, T]
 
     def __init__(self, func: Callable[P, T]) -> None:
