@@ -63,6 +63,10 @@ class Plan:
     def __str__(self) -> str:
         return self._table().text()
 
+    def __repr__(self) -> str:
+        counts = [(len(self.names(action)), action.value) for action in Action]
+        return f"<plan: {', '.join(f'{count} {action}' for count, action in counts if count)}>"
+
     def _repr_html_(self) -> str:
         return self._table().html()
 
