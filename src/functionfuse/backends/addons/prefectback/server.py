@@ -6,10 +6,12 @@ import logging
 import time
 from contextlib import contextmanager
 from itertools import islice
+from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
 
 from prefect import get_client
 from prefect import settings as prefect_settings
+from prefect.events.worker import EventsWorker
 from prefect.settings import PREFECT_API_URL, temporary_settings
 
 if TYPE_CHECKING:
@@ -77,7 +79,10 @@ class Recorder:
             self._recorded += len(chunk)
 
     def finish(self) -> None:
-        """Wait until a temporary server, which ends with this process, has the end of every task run."""
+        """Wait until everything is sent; a temporary server ends with this process, so it has to record it too."""
+        sending = Thread(target=EventsWorker.instance().wait_until_empty, daemon=True)
+        sending.start()
+        sending.join(_PATIENCE)
         if self._temporary:
             ids = iter(self._ids)
             while chunk := list(islice(ids, _CHUNK)):
