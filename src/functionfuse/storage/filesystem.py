@@ -12,7 +12,7 @@ from functionfuse import __version__
 from functionfuse.errors import CorruptResult, ResultNotFound, StorageError
 from functionfuse.storage.base import Storage
 from functionfuse.storage.folder import LocalFolder
-from functionfuse.storage.framing import PREFIX_SIZE, frame, header_of, unframe
+from functionfuse.storage.framing import PREFIX_SIZE, frame, header_of, header_size, unframe
 from functionfuse.storage.naming import file_name, node_name
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = ["FileStorage"]
 
-_HEADER_LIMIT: Final = PREFIX_SIZE + 2**16
 _ORIGIN: Final = {
     "host": platform.node(),
     "python": platform.python_version(),
@@ -71,11 +70,12 @@ class FileStorage(Storage):
 
     def list_tasks(self, workflow_name: str, pattern: str = "*") -> list[str]:  # noqa: D102
         subfolder = self._quoted(workflow_name)
-        names = [
-            node_name(file) or self._name_in_header(subfolder, file)
-            for file in self._folder.names(subfolder)
-        ]
-        return sorted(name for name in names if name and fnmatch.fnmatchcase(name, pattern))
+        with self._explained("list", workflow_name, pattern):
+            files = self._folder.names(subfolder)
+        names = [node_name(file) or self._name_in_header(subfolder, file) for file in files]
+        return sorted(
+            name for name in names if name is not None and fnmatch.fnmatchcase(name, pattern)
+        )
 
     def remove_task(  # noqa: D102
         self, workflow_name: str, task_name: str | None = None, pattern: str | None = None
@@ -91,7 +91,8 @@ class FileStorage(Storage):
                 self._folder.remove(*self._where(workflow_name, name))
 
     def remove_workflow(self, workflow_name: str) -> None:  # noqa: D102
-        self._folder.remove_all(self._quoted(workflow_name))
+        with self._explained("remove", workflow_name, "*"):
+            self._folder.remove_all(self._quoted(workflow_name))
 
     def new_workflow(self, workflow_name: str) -> None:  # noqa: D102
         with self._explained("make a folder for", workflow_name, "*"):
@@ -109,7 +110,8 @@ class FileStorage(Storage):
     def _name_in_header(self, subfolder: str, file: str) -> str | None:
         """The name of a result whose file name was cut; None if it cannot be known."""
         try:
-            header = header_of(bytes(self._folder.read(subfolder, file, _HEADER_LIMIT)))
+            prefix = bytes(self._folder.read(subfolder, file, PREFIX_SIZE))
+            header = header_of(bytes(self._folder.read(subfolder, file, header_size(prefix))))
         except (OSError, CorruptResult):  # removed meanwhile, or damaged: not a result
             return None
         return header["node"] if header else None
@@ -120,12 +122,12 @@ class FileStorage(Storage):
         result = f"{workflow_name}/{task_name} in {self!r}"
         try:
             yield
-        except (FileNotFoundError, IsADirectoryError):
-            message = f"there is no result {result}"
-            raise ResultNotFound(message) from None
         except StorageError as error:
             message = f"cannot {verb} {result}: {error}"
             raise type(error)(message) from error
         except OSError as error:
+            if verb != "save" and isinstance(error, FileNotFoundError | IsADirectoryError):
+                message = f"there is no result {result}"
+                raise ResultNotFound(message) from None
             message = f"cannot {verb} {result}: {error.strerror}"
             raise StorageError(message) from error

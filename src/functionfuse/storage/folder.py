@@ -50,7 +50,7 @@ class LocalFolder:
         try:
             with _new_file(temporary) as file:
                 for chunk in chunks:
-                    file.write(chunk)
+                    _write_all(file, chunk)
                 size = file.tell()
             os.replace(temporary, os.path.join(folder, name))
         except BaseException:
@@ -100,6 +100,15 @@ def _new_file(path: str) -> io.FileIO:
     except FileNotFoundError:  # the first result of a workflow
         os.makedirs(os.path.dirname(path), exist_ok=True)
         return create()
+
+
+def _write_all(file: io.FileIO, chunk: bytes | memoryview) -> None:
+    """Write until all is written: the system takes 2 GiB at once, and less as a disk gets full."""
+    written = file.write(chunk)
+    if written < len(chunk):
+        rest = memoryview(chunk)
+        while rest := rest[written:]:
+            written = file.write(rest)
 
 
 def _ignores_case(path: Path) -> bool:

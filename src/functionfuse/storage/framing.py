@@ -27,7 +27,7 @@ from functionfuse.errors import CorruptResult, StorageError
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-__all__ = ["PREFIX_SIZE", "frame", "header_of", "unframe"]
+__all__ = ["PREFIX_SIZE", "frame", "header_of", "header_size", "unframe"]
 
 MAGIC: Final = b"\x89FFUSE\r\n"
 VERSION: Final = 1
@@ -43,7 +43,7 @@ def frame(value: Any, about: Mapping[str, Any]) -> list[bytes | memoryview]:
 
     Args:
         value: The result. Contiguous buffers in it (arrays) are not copied.
-        about: What else the header shall say; JSON values.
+        about: What else the header shall say; what is no JSON value is kept as text.
 
     Raises:
         StorageError: The value cannot be pickled.
@@ -57,7 +57,7 @@ def frame(value: Any, about: Mapping[str, Any]) -> list[bytes | memoryview]:
     for chunk in payload:
         digest.update(chunk)
     fields = {**about, "codec": "pickle5", "lengths": lengths, "sha256": digest.hexdigest()}
-    header = json.dumps(fields, separators=(",", ":")).encode()
+    header = json.dumps(fields, separators=(",", ":"), default=str).encode()
     header += b" " * (-(PREFIX_SIZE + len(header)) % _ALIGNMENT)
     return [
         _PREFIX.pack(MAGIC, VERSION, len(header), hashlib.sha256(header).digest()),
@@ -94,6 +94,18 @@ def header_of(start: bytes) -> dict[str, Any] | None:
         CorruptResult: The header is not the one that was written.
     """
     return _header(start)[0] if start.startswith(MAGIC) else None
+
+
+def header_size(start: bytes) -> int:
+    """How much of a result file `header_of` needs; 0 for the old published format.
+
+    Args:
+        start: The first `PREFIX_SIZE` bytes of the file.
+    """
+    if len(start) < PREFIX_SIZE or not start.startswith(MAGIC):
+        return 0
+    length: int = _PREFIX.unpack_from(start)[2]
+    return PREFIX_SIZE + length
 
 
 def _header(data: bytes | bytearray) -> tuple[dict[str, Any], int]:

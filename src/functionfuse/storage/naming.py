@@ -3,8 +3,10 @@
 Ordinary names stay as they are.
 What a file system cannot take is percent-encoded, so that a name can never leave its folder:
 separators, control characters, `%` itself and a leading dot (dot files are ours: temporary files).
-Where a file system does not tell upper from lower case, upper-case letters are encoded too.
+Where a file system does not tell upper from lower case, upper-case letters are encoded too,
+and all that is not ASCII: such file systems also have their own ideas about which of those are the same.
 A name too long for a file keeps its beginning and gets a digest; the whole name is in the file's header.
+So is the empty one, lest it stand for the folder itself.
 """
 
 from __future__ import annotations
@@ -17,9 +19,7 @@ from urllib.parse import unquote_to_bytes
 __all__ = ["file_name", "node_name"]
 
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f/\\%\ud800-\udfff]|^\.")
-_UPPER: Final = re.compile(
-    r"(?=[^\W\d_])[^\x00-\x7f]|[A-Z]"
-)  # case folding of non-ASCII letters varies
+_FOLDED: Final = re.compile(r"[^\x00-\x7f]|[A-Z]")
 _LONGEST: Final = 200  # bytes; file systems take 255, temporary and derived names need room
 _KEPT: Final = 100  # bytes of a longer name that stay readable
 _CUT: Final = "%~"  # never the result of percent-encoding
@@ -29,14 +29,14 @@ def file_name(name: str, *, fold_case: bool = False) -> str:
     """The file name for a node's or workflow's name.
 
     Args:
-        name: Any string that is not empty.
+        name: Any string.
         fold_case: The file system does not tell upper from lower case.
     """
     quoted = _UNSAFE.sub(_encode, name)
     if fold_case:
-        quoted = re.sub(r"%..|" + _UPPER.pattern, _encode_letter, quoted)
+        quoted = _FOLDED.sub(_encode, quoted)
     raw = quoted.encode()
-    if len(raw) <= _LONGEST:
+    if 0 < len(raw) <= _LONGEST:
         return quoted
     digest = hashlib.sha256(name.encode(errors="surrogatepass")).hexdigest()[:32]
     return raw[:_KEPT].decode(errors="ignore") + _CUT + digest
@@ -52,7 +52,3 @@ def node_name(file: str) -> str | None:
 def _encode(match: re.Match[str]) -> str:
     raw = match.group().encode(errors="surrogatepass")
     return "".join(f"%{byte:02x}" for byte in raw)
-
-
-def _encode_letter(match: re.Match[str]) -> str:
-    return match.group() if match.group().startswith("%") else _encode(match)
