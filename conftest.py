@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 import os
-import sys
 import tempfile
 from doctest import ELLIPSIS
 from typing import TYPE_CHECKING, Any
@@ -14,25 +14,30 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-_home = tempfile.TemporaryDirectory()  # of Prefect, when no test has given it one
+# Prefect looks at these when it is imported, which the collection of tests may do: not the user's own
+_home = tempfile.TemporaryDirectory()
+os.environ["PREFECT_HOME"] = _home.name
+os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+
 _undo: list[Callable[[], object]] = []
 
 
 def _enter(namespace: dict[str, Any]) -> None:
-    """Start a page in an empty folder, where `storage` means nobody else's, as a notebook does."""
+    """Start a page in an empty folder, and in a module that cannot be imported, as a notebook does."""
     folder, before = tempfile.TemporaryDirectory(), os.getcwd()
     _undo.extend((folder.cleanup, lambda: os.chdir(before)))
     os.chdir(folder.name)
-    if "prefect" not in sys.modules:
-        os.environ.setdefault("PREFECT_HOME", _home.name)
-        os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
-        os.environ.setdefault("PREFECT_LOGGING_LEVEL", "WARNING")
     namespace["__name__"] = "__main__"
 
 
 def _leave(_: dict[str, Any]) -> None:
     while _undo:
         _undo.pop()()
+
+
+def pytest_unconfigure() -> None:
+    """Keep Prefect's temporary server from saying that it stops, when pytest has closed the stream."""
+    logging.getLogger("prefect").setLevel(logging.WARNING)
 
 
 pytest_collect_file = Sybil(
