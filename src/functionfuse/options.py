@@ -58,10 +58,12 @@ def compile_pattern(pattern: str | None) -> re.Pattern[str] | None:
     if pattern is None:
         return None
     try:
-        return re.compile(pattern)
-    except (re.error, TypeError) as error:
+        compiled = re.compile(pattern)
+        compiled.fullmatch("")  # one of bytes cannot
+    except (re.error, TypeError, OverflowError, RecursionError) as error:
         message = f"{pattern!r} is no regular expression over node names: {error}"
         raise OptionError(message) from error
+    return compiled
 
 
 def select(graph: Graph, pattern: str | None, *, stacklevel: int) -> list[str]:
