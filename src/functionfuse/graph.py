@@ -64,8 +64,12 @@ class Step(NamedTuple):
     @property
     def instances(self) -> set[int]:
         """Those parents whose instance it takes, not only their value."""
-        refs = references((self.state, *self.args, *self.kwargs.values()))
-        return {ref.number for ref in refs if ref.slot == "state"}
+        return {ref.number for ref in references(self.takes) if ref.slot == "state"}
+
+    @property
+    def takes(self) -> tuple[Any, ...]:
+        """All that its call is given."""
+        return (self.state, *self.args, *self.kwargs.values())
 
     @property
     def function(self) -> str:
@@ -107,11 +111,11 @@ class Graph:
 
     @cached_property
     def state_readers(self) -> Mapping[int, int]:
-        """How many steps and targets take the instance that a step leaves."""
+        """How many steps and targets take the instance that a step leaves; one that takes it twice counts twice."""
         if not self.stateful:
             return {}
-        targets = [ref.number for ref in self.targets if ref.slot == "state"]
-        return Counter(targets + [number for step in self for number in step.instances])
+        taken = chain(self.targets, *[references(step.takes) for step in self])
+        return Counter(ref.number for ref in taken if ref.slot == "state")
 
     def select(self, pattern: re.Pattern[str] | None) -> list[str]:
         """The names that a pattern matches in full, in graph order; None is all."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from functionfuse.errors import CorruptResult, GraphError, ResultNotFound, StorageError
 from functionfuse.graph import Ref, Step, new
-from functionfuse.nodes import Container, Instance, Item, Kind, Node
+from functionfuse.nodes import ATOMS, Container, Instance, Item, Kind, Node
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -85,12 +85,15 @@ def execute(unit: Unit, inputs: Sequence[Any]) -> Outcome:
         BaseException: What the user's function raised, with a note that names the node.
         StorageError: The result cannot be stored, or is not there any more.
     """
-    if unit.load or not unit.step.parents:
-        return call(unit, unit.step.args, unit.step.kwargs)
+    step = unit.step
+    if unit.load or (
+        not step.parents and not step.kwargs and _LITERALS.isdisjoint(map(type, step.args))
+    ):
+        return call(unit, step.args, step.kwargs)
     try:
         args, kwargs = bind(unit, inputs)
     except BaseException as error:
-        annotate(error, unit.step, unit.workflow)
+        annotate(error, step, unit.workflow)
         raise
     return call(unit, args, kwargs)
 
@@ -102,9 +105,10 @@ def bind(unit: Unit, inputs: Sequence[Any]) -> tuple[tuple[Any, ...], Mapping[st
     """The arguments of a step's call, with results where references stand."""
     step = unit.step
     parents = step.parents
-    values = (
-        {parents[0]: inputs[0]} if len(parents) == 1 else dict(zip(parents, inputs, strict=True))
-    )
+    if len(parents) == 1:
+        values = {parents[0]: inputs[0]}
+    else:
+        values = dict(zip(parents, inputs, strict=True)) if parents else {}
     args: tuple[Any, ...] = tuple([resolve(value, values) for value in step.args])
     kwargs = step.kwargs
     if kwargs:
@@ -127,7 +131,22 @@ def resolve(argument: Any, values: Mapping[int, Any]) -> Any:
         return pick(argument, value) if argument.path or type(value) is Stateful else value
     if kind is Container:
         return argument.build([resolve(part, values) for part in argument.parts])
-    return argument
+    return _fresh(argument, kind) if kind in _LITERALS else argument
+
+
+#: What `capture` copies. A function may change what it takes, and the graph must stay as it is.
+_LITERALS: Final = frozenset({list, dict, set, tuple})
+
+
+def _fresh(literal: Any, kind: type) -> Any:
+    """A copy of a list, dict, set or tuple, and of those within it."""
+    if kind is dict:
+        return {key: _fresh(part, type(part)) for key, part in literal.items()}
+    if kind not in _LITERALS:
+        return literal
+    if ATOMS.issuperset(map(type, literal)):  # a large literal costs one pass in C
+        return kind(literal)
+    return kind([_fresh(part, type(part)) for part in literal])
 
 
 def pick(ref: Ref, value: Any) -> Any:
@@ -241,7 +260,8 @@ def _settled(value: Any, kind: type) -> Any:
     if kind is GeneratorType:
         return list(value)
     if inspect.iscoroutine(value):
-        return _awaited(value)
+        value = _awaited(value)
+        kind = type(value)
     if kind is Node or kind is Item or kind is Instance:
         message = (
             f"the function returned {value!r}, which never runs: inside a node, "

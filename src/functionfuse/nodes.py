@@ -463,14 +463,16 @@ def captured(
 
 
 _NONE: Final[dict[str, Any]] = {}  # one for all calls without keywords; nothing changes it
-_ATOMS: Final = frozenset({int, float, str, bytes, bool, complex, type(None)})
+
+#: Types whose values hold nothing and cannot change.
+ATOMS: Final = frozenset({int, float, str, bytes, bool, complex, type(None)})
 _HOLDERS: Final = frozenset({Node, Item, Container})
 
 
 def capture(value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
     """Take one argument as it is now; see `captured`."""
     kind = type(value)
-    if kind in _ATOMS or kind is Node or kind is Item:
+    if kind in ATOMS or kind is Node or kind is Item:
         return value
     if kind is Instance:
         return value._current()
@@ -487,7 +489,7 @@ def capture(value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
 
 def _capture_parts(build: Callable[[Iterable[Any]], Any], values: Iterable[Any]) -> Any:
     parts = list(values)
-    if _ATOMS.issuperset(map(type, parts)):  # a large literal costs one pass in C
+    if ATOMS.issuperset(map(type, parts)):  # a large literal costs one pass in C
         return build(parts)
     parts = [capture(part) for part in parts]
     return build(parts) if _HOLDERS.isdisjoint(map(type, parts)) else Container(build, tuple(parts))

@@ -93,7 +93,8 @@ class Run(Generic[H]):
         self._ready: list[int] = []  # negative and sorted: the last comes first
         self._missing: dict[int, int] = {}  # parents that a waiting step still waits for
         self._children: defaultdict[int, list[int]] = defaultdict(list)  # who waits for a step
-        self._pending: dict[H, tuple[Step, float]] = {}  # in flight, and when they were submitted
+        # in flight: the step, when it was submitted, and whether only to be read
+        self._pending: dict[H, tuple[Step, float, bool]] = {}
         self._damaged: set[str] = set()
         self._failures: dict[str, BaseException] = {}
         # parents come first in graph order: an engine that keeps the order needs no more
@@ -158,7 +159,7 @@ class Run(Generic[H]):
     def _is_open(self, step: Step) -> bool:
         """Tell whether a step was taken on and is not done."""
         taken_on = self._actions[step.number] is not Action.LEAVE_OUT
-        return taken_on and step.name not in self.records and step.name not in self._damaged
+        return taken_on and step.name not in self.records
 
     def _wait_for_parents(self, step: Step) -> None:
         parents = [parent for parent in step.parents if self._is_open(self._steps[parent])]
@@ -188,9 +189,9 @@ class Run(Generic[H]):
             if not uses[parent]:
                 self._release(parent)
         if self._inline:
-            self._settle(handle, step, submitted)
+            self._settle(handle, step, submitted, load)
         else:
-            self._pending[handle] = step, submitted
+            self._pending[handle] = step, submitted, load
             if self._in_order:
                 live[number] = handle
 
@@ -200,17 +201,24 @@ class Run(Generic[H]):
 
     # ---- settling what is done ----
 
-    def _settle(self, handle: H, step: Step, submitted: float) -> None:
+    def _settle(self, handle: H, step: Step, submitted: float, load: bool) -> None:  # noqa: FBT001
         number = step.number
+        if (
+            load and self._actions[number] is Action.COMPUTE
+        ):  # it turned out that reading is not enough
+            self._engine.release(handle)
+            return
         try:
             record = self._engine.record(handle)
         except BaseException as error:  # noqa: BLE001 - the user's own
-            if self._actions[number] is Action.LOAD and isinstance(error, DAMAGED):
+            if load and isinstance(error, DAMAGED):
                 self._compute_after_all(step, error)
             else:
                 self._fail(step, submitted, error)
             return
         self.records[step.name] = record
+        if self._damaged and self._live[number] not in (None, handle):  # computed after it was read
+            self._release(number)
         if self._uses[number]:
             self._live[number] = handle
         else:
@@ -256,13 +264,20 @@ class Run(Generic[H]):
         again = [
             self._steps[number]
             for number, action in enumerate(plan.actions.values())
-            if action is not Action.LEAVE_OUT
-            and self._live[number] is None
-            and not self._is_open(self._steps[number])
+            if self._is_needed_again(self._steps[number], action)
         ]
         for other in again:
             self.records.pop(other.name, None)  # done and let go of: once more
+            if -other.number in self._ready:
+                self._ready.remove(-other.number)
         self._take_on(plan, again)
+
+    def _is_needed_again(self, step: Step, action: Action) -> bool:
+        if action is Action.COMPUTE and self._actions[step.number] is Action.LOAD:
+            return True  # damaged, or a method whose instance is needed and not only its result
+        if action is Action.LEAVE_OUT or step.name in self._failures:
+            return False
+        return self._live[step.number] is None and not self._is_open(step)
 
     def _target(self, ref: Ref) -> Any:
         return pick(ref, self._engine.fetch(self._live[ref.number]))

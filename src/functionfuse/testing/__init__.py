@@ -1,0 +1,20 @@
+"""Tests that ship: what every backend must do, and strategies that make random graphs.
+
+They need the extra `testing`.
+"""
+
+import pytest
+
+pytest.register_assert_rewrite(
+    "functionfuse.testing.engine_errors",
+    "functionfuse.testing.engine_options",
+    "functionfuse.testing.engine_properties",
+    "functionfuse.testing.engine_state",
+    "functionfuse.testing.engine_storage",
+    "functionfuse.testing.engine_values",
+)
+
+from functionfuse.testing.engine_tests import EngineTests  # noqa: E402 - asserts are rewritten first
+from functionfuse.testing.strategies import graphs  # noqa: E402
+
+__all__ = ["EngineTests", "graphs"]

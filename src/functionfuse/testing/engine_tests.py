@@ -1,0 +1,26 @@
+"""The conformance suite: what every backend must do, whatever it runs on."""
+
+from __future__ import annotations
+
+from functionfuse.testing.engine_errors import ErrorTests
+from functionfuse.testing.engine_options import OptionTests
+from functionfuse.testing.engine_properties import PropertyTests
+from functionfuse.testing.engine_state import StateTests
+from functionfuse.testing.engine_storage import StorageTests
+from functionfuse.testing.engine_values import ValueTests
+
+__all__ = ["EngineTests"]
+
+
+class EngineTests(ValueTests, StateTests, ErrorTests, StorageTests, OptionTests, PropertyTests):
+    """All tests for a backend.
+
+    Derive from it in a test file, and say how a workflow is made::
+
+        class TestMyBackend(EngineTests):
+            runs_in_other_processes = True
+            max_examples = 10
+            make_workflow = staticmethod(MyWorkflow)
+
+    Nodes may run in other processes, but they must see the file system of the tests.
+    """

@@ -1,0 +1,164 @@
+"""The conformance suite on engines that are no part of the library: pools of threads and processes.
+
+They show that what is above the engine holds where units run side by side, out of order, and elsewhere.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import pickle
+from concurrent.futures import (
+    FIRST_COMPLETED,
+    Executor,
+    Future,
+    ProcessPoolExecutor,
+    ThreadPoolExecutor,
+)
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from cloudpickle import dumps
+
+from functionfuse.backends.base import Query, Workflow
+from functionfuse.engine import Capabilities
+from functionfuse.kernel import Outcome, Record, Unit, execute
+from functionfuse.testing import EngineTests
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+R = TypeVar("R")
+
+
+class PoolEngine:
+    """Runs units in a pool; handles are futures."""
+
+    name = "pool"
+    capabilities = Capabilities()
+
+    def __init__(self, pool: Executor) -> None:
+        """Take a pool, which stays open."""
+        self.pool = pool
+
+    def submit(
+        self, unit: Unit, inputs: Sequence[Future[Outcome]], options: Mapping[str, Any]
+    ) -> Future[Outcome]:
+        """Send a unit with the values of its inputs."""
+        return self.pool.submit(execute, unit, [future.result().value for future in inputs])
+
+    def wait(self, pending: Collection[Future[Outcome]]) -> Iterable[Future[Outcome]]:
+        """Block until a future is done."""
+        return concurrent.futures.wait(pending, return_when=FIRST_COMPLETED).done
+
+    def record(self, handle: Future[Outcome]) -> Record:
+        """Look into a future."""
+        return handle.result().record
+
+    def fetch(self, handle: Future[Outcome]) -> Any:
+        """Look into a future."""
+        return handle.result().value
+
+    def release(self, handle: Future[Outcome]) -> None:
+        """Do nothing: the value goes with its future."""
+
+    def cancel(self, pending: Collection[Future[Outcome]]) -> None:
+        """Cancel what has not started."""
+        for future in pending:
+            future.cancel()
+
+    def drive(self, body: Callable[[], R]) -> R:
+        """Run the loop here."""
+        return body()
+
+
+class ProcessEngine(PoolEngine):
+    """Sends units by cloudpickle."""
+
+    def submit(
+        self, unit: Unit, inputs: Sequence[Future[Outcome]], options: Mapping[str, Any]
+    ) -> Future[Outcome]:
+        """Send a unit; what comes back is unpickled here."""
+        values = [future.result().value for future in inputs]
+        done: Future[Outcome] = Future()
+        done.set_running_or_notify_cancel()
+        sent = self.pool.submit(_execute_pickled, dumps((unit, values)))
+        sent.add_done_callback(lambda future: _unpickle_into(done, future))
+        return done
+
+
+def _execute_pickled(sent: bytes) -> bytes:
+    unit, values = pickle.loads(sent)
+    try:
+        done: Any = execute(unit, values)
+    except BaseException as error:  # noqa: BLE001 - the node's own
+        return _pickled_error(error)
+    back: bytes = dumps((_give, (done,)))
+    return back
+
+
+def _pickled_error(error: BaseException) -> bytes:
+    sent: bytes = dumps((_give, (error,)))
+    try:
+        pickle.loads(sent)
+    except TypeError:  # its __init__ takes other arguments than it hands on
+        sent = dumps((_remake, (type(error), error.args, error.__dict__)))
+    return sent
+
+
+def _give(value: Any) -> Any:
+    return value
+
+
+def _remake(kind: type[BaseException], args: tuple[Any, ...], attributes: Any) -> BaseException:
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(attributes)
+    return error
+
+
+def _unpickle_into(done: Future[Outcome], future: Future[bytes]) -> None:
+    make, parts = pickle.loads(future.result())
+    result = make(*parts)
+    if isinstance(result, Outcome):
+        done.set_result(result)
+    else:
+        done.set_exception(result)
+
+
+@cache
+def _pool(kind: type[Executor]) -> Executor:
+    if kind is ProcessPoolExecutor:  # processes that know nothing of this one
+        return ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn"))
+    return ThreadPoolExecutor(4)
+
+
+class ThreadWorkflow(Workflow[Query]):
+    """Runs nodes in threads."""
+
+    _query = Query
+
+    def _engine(self) -> PoolEngine:
+        return PoolEngine(_pool(ThreadPoolExecutor))
+
+
+class ProcessWorkflow(Workflow[Query]):
+    """Runs nodes in processes."""
+
+    _query = Query
+
+    def _engine(self) -> PoolEngine:
+        return ProcessEngine(_pool(ProcessPoolExecutor))
+
+
+class TestThreads(EngineTests):
+    """The conformance suite in threads."""
+
+    make_workflow = staticmethod(ThreadWorkflow)
+
+
+class TestProcesses(EngineTests):
+    """The conformance suite in processes."""
+
+    runs_in_other_processes = True
+    max_examples = 25
+    make_workflow = staticmethod(ProcessWorkflow)
