@@ -1,5 +1,5 @@
 # Everything that a fresh machine with Python 3.11 and make needs.
-PYTHON ?= python3.11
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
 .PHONY: demo test check lock bench clean

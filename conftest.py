@@ -1,18 +1,27 @@
-"""Runs the Python blocks of the README and of docs/, each page from top to bottom as one session."""
+"""Runs the Python blocks of the README and of docs/, and gives the tests one real Prefect server.
+
+Each page runs from top to bottom as one session.
+"""
 
 from __future__ import annotations
 
 import logging
 import os
+import socket
+import subprocess
+import sys
 import tempfile
+import time
+import urllib.request
 from doctest import ELLIPSIS
 from typing import TYPE_CHECKING, Any
 
+import pytest
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
 # Prefect looks at these when it is imported, which the collection of tests may do: not the user's own
 _home = tempfile.TemporaryDirectory()
@@ -46,3 +55,46 @@ pytest_collect_file = Sybil(
     setup=_enter,
     teardown=_leave,
 ).pytest()
+
+START = 120  # seconds: the first start migrates a database
+
+
+def free_port() -> int:
+    """A port of the loopback interface that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The API address of a real Prefect server, started for this session, with a database of its own."""
+    home, port = tmp_path_factory.mktemp("prefect"), free_port()
+    url = f"http://127.0.0.1:{port}/api"
+    command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
+    environment = os.environ | {"PREFECT_HOME": str(home), "PREFECT_SERVER_API_PORT": str(port)}
+    with (home / "server.log").open("w") as log:
+        server = subprocess.Popen(  # noqa: S603
+            command, stdout=log, stderr=log, env=environment, start_new_session=True
+        )
+    try:
+        _wait_until_up(f"{url}/health", server)
+        yield url
+        from prefect.logging.handlers import APILogWorker
+
+        APILogWorker.drain_all()  # else the last logs are sent to a server that is gone
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def _wait_until_up(url: str, server: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urllib.request.urlopen(url, timeout=5):  # noqa: S310
+                return
+        except OSError:
+            time.sleep(0.2)  # nothing tells when a server has come up
+    pytest.fail(f"the Prefect server did not come up within {START} seconds")

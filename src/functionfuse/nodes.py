@@ -208,6 +208,9 @@ class Instance(_NotYet):
         return self._current()[key]
 
     def __getattr__(self, name: str) -> Callable[..., Node[Any]]:
+        if name.startswith("_"):  # notebooks ask for _repr_html_, copying for __deepcopy__
+            message = f"a node is made of a public method, which {name!r} is not"
+            raise AttributeError(message)
         method = self._methods(name)
 
         def call(*args: Any, **kwargs: Any) -> Node[Any]:

@@ -78,8 +78,7 @@ class PrefectEngine:
         try:
             parameters = {name: resolve(value, values) for name, value in arguments.items()}
         except Exception as error:  # noqa: BLE001 - an item that is not there: the node's own failure
-            function.fail_with(error)
-            parameters = dict.fromkeys(arguments)
+            parameters = function.fail_with(error)
         future = self._runner.submit(
             task,
             parameters={key: literal(value, self._depth) for key, value in parameters.items()},

@@ -40,6 +40,10 @@ CACHING: Final = frozenset(
         "result_storage_key",
     }
 )
+_BLANK: Final[Mapping[Any, Any]] = {
+    inspect.Parameter.VAR_POSITIONAL: (),
+    inspect.Parameter.VAR_KEYWORD: {},
+}
 _RESERVED: Final = frozenset({"wait_for", "return_state"})  # Task refuses functions that have these
 
 
@@ -71,9 +75,11 @@ class NodeFunction:
         new._unit, new._records = unit, records
         return new
 
-    def fail_with(self, error: BaseException) -> None:
-        """Raise this instead: the arguments could not be made."""
+    def fail_with(self, error: BaseException) -> dict[str, Any]:
+        """Raise this instead, since the arguments could not be made; gives some that can be bound."""
         self._failure = error
+        parameters = self.__signature__.parameters.values()
+        return {parameter.name: _BLANK.get(parameter.kind) for parameter in parameters}
 
     @property
     def __code__(self) -> CodeType:
