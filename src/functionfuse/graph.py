@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from functionfuse.errors import DuplicateNameError, GraphError, NotANodeError
 from functionfuse.nodes import (
+    ATOMS,
     Container,
     Instance,
     Item,
@@ -263,7 +264,7 @@ def _step(node: Node[Any], ref: Ref, refs: Mapping[Node[Any], Ref]) -> Step:
     state = None if node.state is None else refs[node.state]._replace(slot="state")
     args, kwargs = node.args, node.kwargs
     if args:
-        args = tuple([_reference(value, refs) for value in args])
+        args = tuple([value if type(value) in ATOMS else _reference(value, refs) for value in args])
     if kwargs:
         kwargs = {key: _reference(value, refs) for key, value in kwargs.items()}
     parents = _parents(state, args, kwargs)
@@ -274,13 +275,11 @@ def _step(node: Node[Any], ref: Ref, refs: Mapping[Node[Any], Ref]) -> Step:
 def _parents(
     state: Ref | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[int, ...]:
-    numbers = {} if state is None else {state.number: None}
-    for value in chain(args, kwargs.values()) if kwargs else args:
-        if type(value) is Ref:
-            numbers[value.number] = None
-        elif type(value) is Container:
-            numbers |= {ref.number: None for ref in references((value,))}
-    return tuple(numbers)
+    values = args if state is None and not kwargs else (state, *args, *kwargs.values())
+    numbers = [value.number for value in values if type(value) is Ref]
+    if Container in map(type, values):
+        numbers = [ref.number for ref in references(values)]
+    return tuple(dict.fromkeys(numbers)) if len(numbers) > 1 else tuple(numbers)
 
 
 def _reference(value: Any, refs: Mapping[Node[Any], Ref]) -> Any:

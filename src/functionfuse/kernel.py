@@ -109,7 +109,9 @@ def bind(unit: Unit, inputs: Sequence[Any]) -> tuple[tuple[Any, ...], Mapping[st
         values = {parents[0]: inputs[0]}
     else:
         values = dict(zip(parents, inputs, strict=True)) if parents else {}
-    args: tuple[Any, ...] = tuple([resolve(value, values) for value in step.args])
+    args: tuple[Any, ...] = tuple(
+        [value if type(value) in ATOMS else resolve(value, values) for value in step.args]
+    )
     kwargs = step.kwargs
     if kwargs:
         kwargs = {key: resolve(value, values) for key, value in kwargs.items()}

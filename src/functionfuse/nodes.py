@@ -455,7 +455,7 @@ def captured(
         GraphError: A container contains itself.
     """
     try:
-        taken = tuple([capture(value) for value in args])
+        taken = tuple([value if type(value) in ATOMS else capture(value) for value in args])
         return taken, {key: capture(value) for key, value in kwargs.items()} if kwargs else _NONE
     except RecursionError:
         message = (
@@ -475,7 +475,7 @@ _HOLDERS: Final = frozenset({Node, Item, Container})
 def capture(value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
     """Take one argument as it is now; see `captured`."""
     kind = type(value)
-    if kind in ATOMS or kind is Node or kind is Item:
+    if kind is Node or kind is Item or kind in ATOMS:
         return value
     if kind is Instance:
         return value._current()

@@ -173,7 +173,7 @@ class Run(Generic[H]):
         load = self._actions[number] is Action.LOAD
         parents = () if load else step.parents
         inputs = [live[parent] for parent in parents]
-        if None in inputs:  # in graph order, and a parent failed
+        if self._failures and None in inputs:  # in graph order, and a parent failed
             return
         storage = None if name in job.logged else job.results
         sole = step.state is not None and job.graph.state_readers[step.state.number] == 1
