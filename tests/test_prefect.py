@@ -66,7 +66,9 @@ def flow_run(server: SyncPrefectClient, name: str) -> FlowRun:
     from prefect.client.schemas.sorting import FlowRunSort
 
     found = server.read_flow_runs(
-        flow_filter=FlowFilter(name=FlowFilterName(any_=[name])), sort=FlowRunSort.START_TIME_DESC, limit=1
+        flow_filter=FlowFilter(name=FlowFilterName(any_=[name])),
+        sort=FlowRunSort.START_TIME_DESC,
+        limit=1,
     )
     return found[0]
 
