@@ -1,22 +1,23 @@
 # Everything that a fresh machine with Python 3.11 and make needs.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
+INSTALL := $(BIN)/pip install -qq --disable-pip-version-check
 
 .PHONY: demo test check lock bench clean
 
 demo: .venv/installed
-	$(BIN)/python examples/demo.py
+	@$(BIN)/python examples/demo.py
 
 test: .venv/installed check
-	$(BIN)/pytest -q
+	@$(BIN)/pytest -q
 
 check: .venv/installed
-	$(BIN)/ruff check --quiet
-	$(BIN)/ruff format --quiet --check
-	$(BIN)/mypy --no-error-summary
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/ruff format --quiet --check
+	@$(BIN)/mypy --no-error-summary
 
 bench: .venv/installed
-	$(BIN)/python benchmarks/local.py
+	@$(BIN)/python benchmarks/local.py
 
 # exact versions and hashes, without any address
 lock:
@@ -28,7 +29,8 @@ clean:
 	rm -rf .venv build dist
 
 .venv/installed: requirements.lock pyproject.toml
-	$(PYTHON) -m venv .venv
-	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
-	touch $@
+	@echo "making .venv with the locked versions"
+	@$(PYTHON) -m venv .venv
+	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
