@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import traceback
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -62,6 +63,27 @@ def test_values_are_handed_on_as_they_are() -> None:
     lock = threading.Lock()
 
     assert run(same(same(lock))) is lock
+
+
+def test_values_are_let_go() -> None:
+    """A value is let go when the last node that needs it is done, so that a long run fits in memory."""
+
+    class Large:
+        pass
+
+    made: list[weakref.ref[Large]] = []
+
+    def make() -> Large:
+        large = Large()
+        made.append(weakref.ref(large))
+        return large
+
+    def alive(*needs: Any) -> bool:
+        return made[0]() is not None
+
+    used = workflow(alive)(workflow(make)())
+
+    assert run(used, workflow(alive)(used)) == [True, False]
 
 
 def test_logged_result_need_not_be_storable(tmp_path: Path) -> None:

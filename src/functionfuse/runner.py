@@ -203,9 +203,7 @@ class Run(Generic[H]):
 
     def _settle(self, handle: H, step: Step, submitted: float, load: bool) -> None:  # noqa: FBT001
         number = step.number
-        if (
-            load and self._actions[number] is Action.COMPUTE
-        ):  # it turned out that reading is not enough
+        if load and self._actions[number] is Action.COMPUTE:  # by now, more than reading is needed
             self._engine.release(handle)
             return
         try:

@@ -345,6 +345,26 @@ class StorageTests(Suite):
         assert first == again
         assert second.startswith("one two ")
 
+    def test_damaged_result_of_a_failure(
+        self, storage: Storage, journal: Journal, tmp_path: Path
+    ) -> None:
+        """A node that failed is not tried again for a damaged result that needs it."""
+        tried = fail_unless(str(tmp_path / "file"), journal).set_name("tried")
+        made = self.stored(storage, tried, noted(journal, "after", tried).set_name("after"))
+        (tmp_path / "file").touch()
+        made.run()
+        (tmp_path / "file").unlink()
+        storage.remove_task(WORKFLOW, "tried")
+        damage(tmp_path, "after")
+
+        with (
+            journal.added() as lines,
+            pytest.warns(DamagedResultWarning, match="'after'"),
+            pytest.raises(FileNotFoundError, match="not there"),
+        ):
+            made.run(on_error="continue")
+        assert lines == ["tried"]
+
     def test_truncated_result(self, storage: Storage, journal: Journal, tmp_path: Path) -> None:
         """An empty file is a damaged result."""
         self.stored(storage, noted(journal, "x").set_name("x")).run()
