@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -36,19 +37,21 @@ class Report:
     def __iter__(self) -> Iterator[Record]:
         return (self.records[name] for name in self.plan.actions if name in self.records)
 
+    def status(self, name: str) -> str:
+        """What became of a node, also of one that was left out or not started."""
+        if name in self.records:
+            return self.records[name].status
+        return "left out" if self.plan.actions[name] is Action.LEAVE_OUT else "not started"
+
     def names(self, status: Status) -> list[str]:
         """The nodes with this status, in graph order."""
         return [record.name for record in self if record.status == status]
 
     def summary(self) -> str:
         """One line: how many nodes were computed, read, left out and so on."""
-        counts: dict[str, int] = {status: len(self.names(status)) for status in get_args(Status)}
-        counts["left out"] = sum(
-            action is Action.LEAVE_OUT and name not in self.records
-            for name, action in self.plan.actions.items()
-        )
-        counts["not started"] = len(self.plan) - sum(counts.values())
-        parts = [f"{count} {status}" for status, count in counts.items() if count]
+        counts = Counter(self.status(name) for name in self.plan.actions)
+        order = (*get_args(Status), "left out", "not started")
+        parts = [f"{counts[status]} {status}" for status in order if counts[status]]
         return f"workflow {self.workflow!r}: {', '.join(parts)}"
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
@@ -68,8 +71,7 @@ class Report:
     def _row(self, name: str) -> tuple[str, ...]:
         record = self.records.get(name)
         if record is None:
-            left_out = self.plan.actions[name] is Action.LEAVE_OUT
-            return name, "left out" if left_out else "not started", "", "", "", ""
+            return name, self.status(name), "", "", "", ""
         started = time.strftime("%H:%M:%S", time.localtime(record.started))
         nbytes = "" if record.nbytes is None else str(record.nbytes)
         return name, record.status, started, f"{record.seconds:.3f}", record.worker, nbytes

@@ -96,6 +96,10 @@ class Results:
     def __reduce__(self) -> tuple[type[Results], tuple[Any, str]]:
         return Results, (self._storage, self._workflow)
 
+    def __repr__(self) -> str:  # a foreign storage may show what should stay secret
+        storage = self._storage
+        return repr(storage) if isinstance(storage, Storage) else type(storage).__qualname__
+
     @property
     def always_read(self) -> bool:
         """Children get what was read back."""

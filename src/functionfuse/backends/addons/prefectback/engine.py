@@ -13,8 +13,13 @@ from prefect.context import FlowRunContext
 from prefect.results import ResultRecord  # type: ignore[attr-defined]
 from prefect.task_runners import ProcessPoolTaskRunner
 
-from functionfuse.backends.addons.prefectback.server import Recorder
-from functionfuse.backends.addons.prefectback.tasks import TaskTemplates, arguments_of, literal
+from functionfuse.backends.addons.prefectback.server import Cancellation, Recorder
+from functionfuse.backends.addons.prefectback.tasks import (
+    Box,
+    TaskTemplates,
+    arguments_of,
+    literal,
+)
 from functionfuse.engine import Capabilities
 from functionfuse.errors import EngineError
 from functionfuse.graph import references
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
     from prefect.client.schemas.objects import RunInput, State
-    from prefect.futures import PrefectFuture
+    from prefect.futures import PrefectConcurrentFuture
 
     from functionfuse.kernel import Unit
 
@@ -39,7 +44,7 @@ class _Handle:
     """A node that the task runner has."""
 
     unit: Unit
-    future: PrefectFuture[Any]
+    future: PrefectConcurrentFuture[Any]
     submitted: float = field(default_factory=time.time)
 
 
@@ -65,13 +70,13 @@ class PrefectEngine:
         self._depth = 2 if isinstance(self._runner, ProcessPoolTaskRunner) else 1
         self._templates = TaskTemplates(caching=caching)
         self._recorder = Recorder()
+        self._cancellation = Cancellation(context.flow_run.id if context.flow_run else None)
         self._done: SimpleQueue[_Handle] = SimpleQueue()
-        self._records: dict[str, Record] = {}
 
     def submit(  # noqa: D102 - as in Engine
         self, unit: Unit, inputs: Sequence[_Handle], options: Mapping[str, Any]
     ) -> _Handle:
-        task = self._templates.task_of(unit, options, self._records)
+        task = self._templates.task_of(unit, options)
         function: Any = task.fn
         arguments = {} if unit.load else arguments_of(function, unit.step)
         values = {handle.unit.step.number: _value(handle) for handle in inputs}
@@ -89,28 +94,44 @@ class PrefectEngine:
         future.add_done_callback(lambda _: self._done.put(handle))
         return handle
 
-    def wait(self, _: Collection[_Handle]) -> Iterator[_Handle]:  # noqa: D102
-        yield self._done.get()
+    def wait(self, _: Collection[_Handle]) -> Iterator[_Handle]:
+        """Block until a unit is done; give all that are.
+
+        Raises:
+            RunCancelled: Somebody cancelled the flow run.
+        """
+        yield self._first()
+        while not self._done.empty():
+            yield self._done.get()
+
+    def _first(self) -> _Handle:
         while True:
+            self._cancellation.look()
             try:
-                yield self._done.get_nowait()
+                return self._done.get(timeout=self._cancellation.interval)
             except Empty:
-                return
+                continue
 
     def record(self, handle: _Handle) -> Record:  # noqa: D102
         unit, state = handle.unit, _final_state(handle)
-        name = unit.step.name
         if not state.is_completed():
             raise _error(state)
+        result = _result(state)
+        if isinstance(result, Box):
+            record: Record = result.unwrap().record
+            return record
+        return self._record_of_kept(unit, state, result, handle.submitted)
+
+    @staticmethod
+    def _record_of_kept(unit: Unit, state: State[Any], result: Any, submitted: float) -> Record:
+        """What is known of a result that Prefect keeps, and perhaps had already."""
+        name, nbytes = unit.step.name, None
+        seconds = state.timestamp.timestamp() - submitted
         status = _STATUS.get(state.name or "", "computed")
-        seconds = state.timestamp.timestamp() - handle.submitted
-        elsewhere = Record(name, status, handle.submitted, seconds, "", None)
-        record = self._records.pop(name, elsewhere)
         if status == "cached" and unit.storage is not None and not unit.storage.contains(name):
-            value = _value(handle)
-            value = value.value if isinstance(value, Stateful) else value
-            record = record._replace(nbytes=save(unit, value, seconds))
-        return record
+            value = result.value if isinstance(result, Stateful) else result
+            nbytes = save(unit, value, seconds)
+        return Record(name, status, submitted, seconds, "", nbytes)
 
     def fetch(self, handle: _Handle) -> Any:  # noqa: D102
         return _value(handle)
@@ -119,7 +140,9 @@ class PrefectEngine:
         """Do nothing: the value is in the state that the handle's future holds."""
 
     def cancel(self, pending: Collection[_Handle]) -> None:
-        """Do nothing: the task runner ends with its flow run."""
+        """Start nothing more; what is running ends, and is stored, before the flow run does."""
+        for handle in pending:
+            handle.future.wrapped_future.cancel()
 
     def drive(self, body: Callable[[], R]) -> R:
         """Run the loop, and see that a temporary server has recorded everything when it ends."""
@@ -153,14 +176,18 @@ def _final_state(handle: _Handle) -> State[Any]:
 
 
 def _value(handle: _Handle) -> Any:
-    state = handle.future.state
+    result = _result(handle.future.state)
+    return result.unwrap().value if isinstance(result, Box) else result
+
+
+def _result(state: State[Any]) -> Any:
     if isinstance(state.data, ResultRecord):
         return state.data.result
     return state.result(raise_on_failure=False, _sync=True)  # type: ignore[call-overload]
 
 
 def _error(state: State[Any]) -> BaseException:
-    result = state.result(raise_on_failure=False, _sync=True)  # type: ignore[call-overload]
+    result = _result(state)
     if isinstance(result, BaseException):
         return result
     return EngineError(f"its task run ended as {state.name}: {state.message}")

@@ -12,13 +12,20 @@ from typing import TYPE_CHECKING, Any, Final
 from prefect import get_client
 from prefect import settings as prefect_settings
 from prefect.events.worker import EventsWorker
-from prefect.settings import PREFECT_API_URL, temporary_settings
+from prefect.settings import (
+    PREFECT_API_URL,
+    PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
+    PREFECT_UI_URL,
+    temporary_settings,
+)
+
+from functionfuse.backends.addons.prefectback import temporary
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from uuid import UUID
 
-__all__ = ["Recorder", "asks_for_persistence", "run_settings"]
+__all__ = ["Cancellation", "Recorder", "RunCancelled", "asks_for_persistence", "run_settings"]
 
 _logger = logging.getLogger(__name__)
 
@@ -51,12 +58,54 @@ def run_settings() -> Iterator[None]:
         if hasattr(prefect_settings, name)  # Prefect 3.x adds and removes some
     }
     with temporary_settings(set_defaults=known):
-        yield
+        url = PREFECT_API_URL.value()
+        nowhere = url is None or temporary.is_running(url)
+        if nowhere and PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
+            # it has no UI: else Prefect prints an address where there is none
+            with (
+                temporary.used() as url,
+                temporary_settings({PREFECT_API_URL: url, PREFECT_UI_URL: ""}),
+            ):
+                yield
+        else:
+            yield
 
 
 def asks_for_persistence() -> bool:
     """Tell whether the user's settings have Prefect keep every result."""
     return bool(prefect_settings.PREFECT_RESULTS_PERSIST_BY_DEFAULT.value())
+
+
+class RunCancelled(BaseException):
+    """Somebody cancelled the flow run, in the UI or by the API. No failure: nothing may catch it as one."""
+
+
+class Cancellation:
+    """Looks now and then whether somebody cancelled the flow run, since nobody tells."""
+
+    #: Seconds between two looks.
+    interval: Final = 5.0
+
+    def __init__(self, flow_run: UUID | None) -> None:  # noqa: D107
+        self._flow_run = flow_run
+        self._next = time.monotonic() + self.interval
+
+    def look(self) -> None:
+        """Look, if it is time.
+
+        Raises:
+            RunCancelled: It is cancelled.
+        """
+        if self._flow_run is None or time.monotonic() < self._next:
+            return
+        self._next = time.monotonic() + self.interval
+        try:
+            with get_client(sync_client=True) as client:
+                state = client.read_flow_run(self._flow_run).state
+        except Exception:  # noqa: BLE001 - the server has other means to say that it is gone
+            return
+        if state is not None and (state.is_cancelling() or state.is_cancelled()):
+            raise RunCancelled
 
 
 class Recorder:
@@ -66,7 +115,8 @@ class Recorder:
     """
 
     def __init__(self) -> None:  # noqa: D107
-        self._temporary = PREFECT_API_URL.value() is None
+        url = PREFECT_API_URL.value()  # None: somebody called the flow, and Prefect starts a server
+        self._temporary = url is None or temporary.is_running(url)
         self._ids: list[UUID] = []
         self._recorded = 0  # how many of them the server is known to have
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Final, cast
 
 from prefect import task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.states import Completed
-from prefect.utilities.annotations import quote
+from prefect.utilities.annotations import opaque, quote
 from prefect.utilities.callables import get_call_parameters
 
 from functionfuse.kernel import call, copied
@@ -23,9 +24,9 @@ if TYPE_CHECKING:
     from prefect import Task
 
     from functionfuse.graph import Step
-    from functionfuse.kernel import Record, Unit
+    from functionfuse.kernel import Unit
 
-__all__ = ["CACHING", "NodeFunction", "TaskTemplates", "arguments_of", "literal"]
+__all__ = ["CACHING", "Box", "NodeFunction", "TaskTemplates", "arguments_of", "literal"]
 
 #: The options of a task or flow that ask Prefect to keep results.
 CACHING: Final = frozenset(
@@ -54,25 +55,26 @@ class NodeFunction:
     A task copies the `__dict__` of its function, so what a run needs is kept in slots.
     """
 
-    __slots__ = ("__dict__", "_failure", "_records", "_unit")
+    __slots__ = ("__dict__", "_failure", "_kept", "_unit")
 
-    def __init__(self, func: Callable[..., Any]) -> None:  # noqa: D107
+    def __init__(self, func: Callable[..., Any], *, kept: bool) -> None:
+        """Look like a function.
+
+        Args:
+            func: The user's.
+            kept: Prefect keeps results, so they must be just what the user's function returned.
+        """
         functools.update_wrapper(self, func, updated=())
         self.__name__ = base_name(func).rpartition(".")[2]
         self.__signature__ = _signature(func)
         self._unit: Unit | None = None
-        self._records: dict[str, Record] | None = None
         self._failure: BaseException | None = None
+        self._kept = kept
 
-    def of(self, unit: Unit, records: dict[str, Record]) -> NodeFunction:
-        """The function of one node.
-
-        Args:
-            unit: What it runs.
-            records: Where it leaves its record, unless it runs in another process.
-        """
+    def of(self, unit: Unit) -> NodeFunction:
+        """The function of one node."""
         new = copy.copy(self)
-        new._unit, new._records = unit, records
+        new._unit = unit
         return new
 
     def fail_with(self, error: BaseException) -> dict[str, Any]:
@@ -96,19 +98,16 @@ class NodeFunction:
         if unit.step.kind is Kind.METHOD and not unit.load:  # Prefect may call it again
             args = (copied(args[0]), *args[1:])
         outcome = call(unit, args, kwargs)
-        if self._records is not None:
-            self._records[unit.step.name] = outcome.record
-        if outcome.record.status == "loaded":
-            return Completed(name="Stored", data=outcome.value)
-        return outcome.value
+        stored = outcome.record.status == "loaded"
+        result = outcome.value if self._kept or isinstance(outcome.value, State) else Box(outcome)
+        return Completed(name="Stored", data=result) if stored else result
 
-    def __getstate__(self) -> tuple[Any, Any, Any]:
-        return self.__dict__, self._unit, self._failure
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self.__dict__, self._unit, self._failure, self._kept
 
-    def __setstate__(self, state: tuple[Any, Any, Any]) -> None:
-        attributes, self._unit, self._failure = state
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        attributes, self._unit, self._failure, self._kept = state
         self.__dict__.update(attributes)
-        self._records = None
 
 
 def _signature(func: Callable[..., Any]) -> inspect.Signature:
@@ -156,14 +155,12 @@ class TaskTemplates:
         self._caching = caching
         self._templates: dict[tuple[int, int], tuple[Task[..., Any], Any]] = {}
 
-    def task_of(
-        self, unit: Unit, options: Mapping[str, Any], records: dict[str, Record]
-    ) -> Task[..., Any]:
+    def task_of(self, unit: Unit, options: Mapping[str, Any]) -> Task[..., Any]:
         """The task of one node."""
         template = self._template(unit.step.func, options)
         name = unit.step.name
         new = copy.copy(template)
-        new.fn = cast("NodeFunction", template.fn).of(unit, records)
+        new.fn = cast("NodeFunction", template.fn).of(unit)
         new.name = options.get("name") or name
         # a template, in which braces stand for parameters
         new.task_run_name = options.get("task_run_name") or name.replace("{", "{{").replace(
@@ -174,11 +171,11 @@ class TaskTemplates:
     def _template(self, func: Callable[..., Any], options: Mapping[str, Any]) -> Task[..., Any]:
         key = id(func), id(options)
         if key not in self._templates:
-            chosen = dict(options)
-            if not self._caching and CACHING.isdisjoint(chosen):
+            chosen = {"cache_result_in_memory": False, **options}
+            kept = self._caching or not CACHING.isdisjoint(options)
+            if not kept:
                 chosen["cache_policy"] = NO_CACHE  # else every argument is hashed, for nothing
-            chosen.setdefault("cache_result_in_memory", False)
-            made = task(**chosen)(NodeFunction(func))
+            made = task(**chosen)(NodeFunction(func, kept=kept))
             self._templates[key] = made, (func, options)  # both stay, so their ids do
         return self._templates[key][0]
 
@@ -194,6 +191,15 @@ class _Literal(quote):  # type: ignore[misc]
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Literal, (self[0],)  # Prefect's own annotations come back wrapped once more
+
+
+class Box(opaque):  # type: ignore[misc]
+    """An outcome that Prefect hands on without looking into it."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Box, (self[0],)
 
 
 def literal(value: Any, depth: int) -> Any:

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 import inspect
 import re
+import sys
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import prefect
 from prefect import Flow
+from prefect.states import Cancelled
 
+from functionfuse.backends.addons.prefectback.artifact import publish
 from functionfuse.backends.addons.prefectback.engine import PrefectEngine
-from functionfuse.backends.addons.prefectback.server import asks_for_persistence, run_settings
+from functionfuse.backends.addons.prefectback.server import (
+    RunCancelled,
+    asks_for_persistence,
+    run_settings,
+)
 from functionfuse.backends.addons.prefectback.tasks import CACHING
 from functionfuse.backends.base import Query, Workflow
 from functionfuse.errors import OptionError
@@ -21,6 +28,7 @@ from functionfuse.hints import check_names
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from functionfuse.engine import Engine
     from functionfuse.runner import Job
 
 __all__ = ["PrefectQuery", "PrefectWorkflow"]
@@ -101,6 +109,13 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
         engine = PrefectEngine(caching=caching)
         return engine.drive(lambda: self._execute(job, engine))
 
+    def _execute(self, job: Job, engine: Engine[Any]) -> Any:
+        try:
+            return super()._execute(job, engine)
+        finally:
+            if self._report is not None:
+                publish(job.graph, self._report, job.results, sys.exception())
+
 
 @dataclass(slots=True)
 class _RunCall:
@@ -141,6 +156,8 @@ class _FlowFunction:
             if run is None or run.workflow is not workflow:  # flow() was called, not run()
                 return workflow._in_flow(workflow._job("raise"))
             run.result = workflow._in_flow(run.job)
+        except RunCancelled:
+            return Cancelled(message="cancelled; what is stored stays stored")
         finally:
             self._running -= 1
         return None
