@@ -87,6 +87,11 @@ def references(values: Iterable[Any]) -> Iterator[Ref]:
             yield from references(value.parts)
 
 
+_FOUR_DIGITS: Final = (
+    1_000  # from here on, a number needs no zeros: to ask for them doubles the time
+)
+
+
 @dataclass(frozen=True)
 class Graph:
     """The steps that some targets need, each after all that it needs itself."""
@@ -178,7 +183,8 @@ def build(targets: Iterable[Any]) -> Graph:
     with _garbage_collection_paused():
         nodes = sorted(_needed(item.node for item in wanted), key=attrgetter("serial"))
         refs = _refs(nodes)
-        steps = {ref.step: _step(node, ref, refs) for node, ref in refs.items()}
+        places: dict[tuple[int, int], str] = {}  # many nodes are made by one line
+        steps = {ref.step: _step(node, ref, refs, places) for node, ref in refs.items()}
     return Graph(MappingProxyType(steps), tuple(_reference(item, refs) for item in wanted))
 
 
@@ -249,7 +255,7 @@ def _refs(nodes: list[Node[Any]]) -> dict[Node[Any], Ref]:
         if name is None:
             base = bases.get(id(node.func)) or bases.setdefault(id(node.func), base_name(node.func))
             count = counts[base] = counts.get(base, -1) + 1
-            name = f"{base}_{count:04d}"
+            name = f"{base}_{count}" if count >= _FOUR_DIGITS else f"{base}_{count:04d}"
         if owners.setdefault(name, node) is not node:
             message = (
                 f"two different nodes are called {name!r}: {owners[name].place} and {node.place}. "
@@ -260,7 +266,12 @@ def _refs(nodes: list[Node[Any]]) -> dict[Node[Any], Ref]:
     return refs
 
 
-def _step(node: Node[Any], ref: Ref, refs: Mapping[Node[Any], Ref]) -> Step:
+def _step(
+    node: Node[Any],
+    ref: Ref,
+    refs: Mapping[Node[Any], Ref],
+    places: dict[tuple[int, int], str],
+) -> Step:
     state = None if node.state is None else refs[node.state]._replace(slot="state")
     args, kwargs = node.args, node.kwargs
     if args:
@@ -268,8 +279,9 @@ def _step(node: Node[Any], ref: Ref, refs: Mapping[Node[Any], Ref]) -> Step:
     if kwargs:
         kwargs = {key: _reference(value, refs) for key, value in kwargs.items()}
     parents = _parents(state, args, kwargs)
-    name, number = ref.step, ref.number
-    return new(Step, (name, number, node.func, args, kwargs, node.kind, state, node.place, parents))
+    name, number, site = ref.step, ref.number, (id(node.code), node.instruction)
+    place = places.get(site) or places.setdefault(site, node.place)
+    return new(Step, (name, number, node.func, args, kwargs, node.kind, state, place, parents))
 
 
 def _parents(

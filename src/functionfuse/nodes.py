@@ -96,10 +96,10 @@ class Node(_NotYet, Generic[T]):
 
     __slots__ = (
         "__weakref__",
-        "_code",  # with _instruction: where the call was written
-        "_instruction",
         "args",  # captured, see `capture`
+        "code",  # with instruction: where the call was written
         "func",
+        "instruction",
         "kind",
         "kwargs",
         "name",  # None: the graph gives a name
@@ -123,8 +123,8 @@ class Node(_NotYet, Generic[T]):
         self.state = state
         self.name: str | None = None
         self.serial = next(_serial)
-        self._code: CodeType | str = frame.f_code
-        self._instruction = frame.f_lasti
+        self.code: CodeType | str = frame.f_code
+        self.instruction = frame.f_lasti
 
     def set_name(self, name: str) -> Node[T]:
         """Name the node: its result is stored, and its options are found, under this name."""
@@ -138,8 +138,8 @@ class Node(_NotYet, Generic[T]):
     @property
     def place(self) -> str:
         """Where the call was written, as `pipeline.py:41`."""
-        code, instruction = self._code, self._instruction
-        return code if isinstance(code, str) else _place(code, instruction)
+        code = self.code
+        return code if isinstance(code, str) else _place(code, self.instruction)
 
     def __repr__(self) -> str:
         return f"<node {self.name or base_name(self.func)!r} of {self.place}>"
@@ -160,7 +160,7 @@ def _restore_node(  # noqa: PLR0913 - the fields of a node
     place: str,
 ) -> Node[Any]:
     node = Node(func, args, kwargs, sys._getframe(), kind, state)
-    node.name, node._code = name, place
+    node.name, node.code = name, place
     return node
 
 
@@ -561,7 +561,6 @@ def _checked_key(key: Any) -> Any:
     return key
 
 
-@functools.lru_cache(maxsize=4096)
 def _place(code: CodeType, instruction: int) -> str:
     line = next((line for start, end, line in code.co_lines() if start <= instruction < end), None)
     file = code.co_filename.replace("\\", "/").rpartition("/")[2]

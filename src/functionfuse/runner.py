@@ -82,13 +82,13 @@ class Run(Generic[H]):
 
     def __init__(self, job: Job, engine: Engine[H]) -> None:  # noqa: D107
         self.plan = job.plan()
-        self.records: dict[str, Record] = {}
         self._job = job
         self._engine = engine
         # what follows is indexed by the steps' numbers: lists, since a graph may be large
         self._steps = job.graph.order
         self._actions = [Action.LEAVE_OUT] * len(self._steps)
         self._uses = [0] * len(self._steps)  # how many still need the value
+        self._records: list[Record | None] = [None] * len(self._steps)
         self._live: list[Any] = [None] * len(self._steps)  # handles: with the engine, and in use
         self._ready: list[int] = []  # negative and sorted: the last comes first
         self._missing: dict[int, int] = {}  # parents that a waiting step still waits for
@@ -101,6 +101,11 @@ class Run(Generic[H]):
         self._inline = engine.capabilities.inline
         self._in_order = self._inline or engine.capabilities.schedules
         self._limit = job.max_pending or len(self._steps) + 1
+
+    @property
+    def records(self) -> dict[str, Record]:
+        """What is known of the steps that are done, by name."""
+        return {record.name: record for record in self._records if record is not None}
 
     def execute(self) -> list[Any]:
         """Run everything; give the values of the targets.
@@ -159,7 +164,7 @@ class Run(Generic[H]):
     def _is_open(self, step: Step) -> bool:
         """Tell whether a step was taken on and is not done."""
         taken_on = self._actions[step.number] is not Action.LEAVE_OUT
-        return taken_on and step.name not in self.records
+        return taken_on and self._records[step.number] is None
 
     def _wait_for_parents(self, step: Step) -> None:
         parents = [parent for parent in step.parents if self._is_open(self._steps[parent])]
@@ -214,7 +219,7 @@ class Run(Generic[H]):
             else:
                 self._fail(step, submitted, error)
             return
-        self.records[step.name] = record
+        self._records[number] = record
         if self._damaged and self._live[number] not in (None, handle):  # computed after it was read
             self._release(number)
         if self._uses[number]:
@@ -236,7 +241,7 @@ class Run(Generic[H]):
     def _fail(self, step: Step, submitted: float, error: BaseException) -> None:
         annotate(error, step, self._job.workflow)
         record = Record(step.name, "failed", submitted, time.time() - submitted, "", None)
-        self.records[step.name] = record
+        self._records[step.number] = record
         self._failures[step.name] = error
         if self._job.on_error == "raise":
             self._limit = 0  # nothing new is started
@@ -265,7 +270,7 @@ class Run(Generic[H]):
             if self._is_needed_again(self._steps[number], action)
         ]
         for other in again:
-            self.records.pop(other.name, None)  # done and let go of: once more
+            self._records[other.number] = None  # done and let go of: once more
             if -other.number in self._ready:
                 self._ready.remove(-other.number)
         self._take_on(plan, again)
