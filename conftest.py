@@ -23,6 +23,8 @@ from sybil.parsers.markdown import PythonCodeBlockParser
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from prefect.client.orchestration import SyncPrefectClient
+
 # Prefect looks at these when it is imported, which the collection of tests may do: not the user's own
 _home = tempfile.TemporaryDirectory()
 os.environ["PREFECT_HOME"] = _home.name
@@ -87,6 +89,25 @@ def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         server.terminate()
         server.wait(30)
+
+
+@pytest.fixture
+def server(prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[SyncPrefectClient]:
+    """A client of the session's server, which runs in this test go to."""
+    from prefect import get_client
+    from prefect.context import refresh_global_settings_context
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    # threads and processes that Prefect starts look at the environment and the global settings alone
+    with monkeypatch.context() as environment:
+        environment.setenv("PREFECT_API_URL", prefect_server)
+        refresh_global_settings_context()
+        with (
+            temporary_settings({PREFECT_API_URL: prefect_server}),
+            get_client(sync_client=True) as client,
+        ):
+            yield client
+    refresh_global_settings_context()
 
 
 def _wait_until_up(url: str, server: subprocess.Popen[bytes]) -> None:

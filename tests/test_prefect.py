@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections import defaultdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from prefect_helpers import (
+    EDGES,
+    EDGES_RESULT,
+    PATIENCE,
+    edges,
+    edges_targets,
+    flow_run,
+    log_messages,
+    make,
+    task_runs,
+)
 
 from functionfuse import workflow
 from functionfuse.errors import OptionError
@@ -19,34 +29,10 @@ prefect = pytest.importorskip("prefect")
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from uuid import UUID
 
     from prefect.client.orchestration import SyncPrefectClient
-    from prefect.client.schemas.objects import FlowRun, TaskRun
 
     from functionfuse.backends.addons.prefectback import PrefectWorkflow
-
-PATIENCE = 60  # seconds that the server gets to record what was sent to it
-
-
-@pytest.fixture
-def server(prefect_server: str) -> Iterator[SyncPrefectClient]:
-    """A client of the session's server, which runs in this test go to."""
-    from prefect import get_client
-    from prefect.settings import PREFECT_API_URL, temporary_settings
-
-    with (
-        temporary_settings({PREFECT_API_URL: prefect_server}),
-        get_client(sync_client=True) as client,
-    ):
-        yield client
-
-
-def make(*nodes: Any, workflow_name: str) -> PrefectWorkflow:
-    """A workflow on Prefect."""
-    from functionfuse.backends.addons.prefectback import PrefectWorkflow
-
-    return PrefectWorkflow(*nodes, workflow_name=workflow_name)
 
 
 @pytest.mark.usefixtures("server")
@@ -58,47 +44,6 @@ class TestPrefectThreads(EngineTests):
     def make_workflow(self, *nodes: Any, workflow_name: str = "suite") -> PrefectWorkflow:
         """On Prefect."""
         return make(*nodes, workflow_name=workflow_name)
-
-
-def flow_run(server: SyncPrefectClient, name: str) -> FlowRun:
-    """The last run of a flow."""
-    from prefect.client.schemas.filters import FlowFilter, FlowFilterName
-    from prefect.client.schemas.sorting import FlowRunSort
-
-    found = server.read_flow_runs(
-        flow_filter=FlowFilter(name=FlowFilterName(any_=[name])),
-        sort=FlowRunSort.START_TIME_DESC,
-        limit=1,
-    )
-    return found[0]
-
-
-def task_runs(server: SyncPrefectClient, name: str, count: int) -> dict[str, TaskRun]:
-    """The task runs of the last run of a flow by their names, once the server has that many ends."""
-    from prefect.client.schemas.filters import FlowRunFilter, FlowRunFilterId
-
-    runs = FlowRunFilter(id=FlowRunFilterId(any_=[flow_run(server, name).id]))
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        found = server.read_task_runs(flow_run_filter=runs)
-        if len([run for run in found if run.state and run.state.is_final()]) >= count:
-            assert count == len(found)
-            return {run.name: run for run in found}
-        assert time.monotonic() < deadline, found
-        time.sleep(0.1)  # the server records in its own time, and tells nobody
-
-
-def edges(runs: dict[str, TaskRun]) -> dict[str, dict[str, set[str]]]:
-    """For each task run and parameter, the names of the task runs that it depends on."""
-    names: dict[UUID, str] = {run.id: name for name, run in runs.items()}
-    return {
-        name: {
-            parameter: {names[source.id] for source in sources}  # type: ignore[union-attr]
-            for parameter, sources in run.task_inputs.items()
-            if sources
-        }
-        for name, run in runs.items()
-    }
 
 
 def ran(folder: Path) -> list[str]:
@@ -123,31 +68,6 @@ def multiply(a: int, b: int, log: str | None = None) -> int:
         with Path(log).open("a") as file:
             file.write("multiply\n")
     return a * b
-
-
-@workflow
-def pair(a: Any, b: Any) -> dict[str, list[Any]]:
-    """Put two things into a container."""
-    return {"pair": [a, b]}
-
-
-@workflow
-def collect(*parts: Any, **named: Any) -> tuple[Any, Any]:
-    """Give back what came in."""
-    return parts, named
-
-
-@workflow
-class Total:
-    """A sum that grows."""
-
-    def __init__(self, start: int) -> None:  # noqa: D107
-        self.total = start
-
-    def add(self, number: int) -> int:
-        """Add a number."""
-        self.total += number
-        return self.total
 
 
 class TestFlow:
@@ -255,24 +175,8 @@ class TestTaskRuns:
 
     def test_edges(self, server: SyncPrefectClient) -> None:
         """Dependencies of whole results, items, containers and instances are Prefect's own; equal literals are none."""
-        one = add(1, 1).set_name("one")
-        two = pair(one, 2).set_name("two")
-        three = collect(two["pair"][0], [one, {"k": two}], 2, x=one).set_name("three")
-        total: Any = Total(one)
-        total.set_name("total")
-        first = total.add(2).set_name("first")
-        second = total.add(two["pair"][1]).set_name("second")
-        assert [((2, [2, {"k": {"pair": [2, 2]}}], 2), {"x": 2}), 4, 6] == make(
-            three, first, second, workflow_name="edges"
-        ).run()
-        assert {
-            "one": {},
-            "two": {"a": {"one"}},
-            "three": {"parts": {"one", "two"}, "named": {"one"}},
-            "total": {"start": {"one"}},
-            "first": {"self": {"total"}},
-            "second": {"self": {"first"}, "number": {"two"}},
-        } == edges(task_runs(server, "edges", 6))
+        assert EDGES_RESULT == make(*edges_targets(), workflow_name="edges").run()
+        assert EDGES == edges(task_runs(server, "edges", len(EDGES)))
 
     @pytest.mark.parametrize(
         "name", ["a/b", "{x}", "{", "a<b>&%c", "übung 雪", "new\nline", "n" * 300, "{{a}} b"]
@@ -421,19 +325,6 @@ class Untouchable(list[int]):
     def __iter__(self) -> Iterator[int]:
         message = "somebody looks at the elements"
         raise AssertionError(message)
-
-
-def log_messages(server: SyncPrefectClient, run: TaskRun, count: int) -> list[str]:
-    """The messages that the server has for a task run, once it has that many."""
-    from prefect.client.schemas.filters import LogFilter, LogFilterTaskRunId
-
-    deadline = time.monotonic() + PATIENCE
-    while True:
-        logs = server.read_logs(LogFilter(task_run_id=LogFilterTaskRunId(any_=[run.id])))
-        if len(logs) >= count:
-            return [log.message for log in logs]
-        assert time.monotonic() < deadline, logs
-        time.sleep(0.1)  # logs are sent in batches, in their own time
 
 
 class TestCaching:

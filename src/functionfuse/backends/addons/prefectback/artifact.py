@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import logging
+import re
+from collections import defaultdict
 from typing import TYPE_CHECKING, Final
 
-from prefect.artifacts import create_markdown_artifact
+from prefect import get_client
+from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
+from prefect.client.schemas.filters import (
+    ArtifactFilter,
+    ArtifactFilterFlowRunId,
+    ArtifactFilterType,
+)
+from prefect.context import FlowRunContext
+
+from functionfuse.backends.addons.prefectback.server import RunCancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
+
+    from prefect.client.schemas.objects import FlowRun
 
     from functionfuse.graph import Graph
     from functionfuse.observers.report import Report
@@ -19,7 +32,16 @@ __all__ = ["publish"]
 _logger = logging.getLogger(__name__)
 _MOST_DRAWN: Final = 200  # nodes; a larger picture shows nothing, and takes a browser minutes
 _MOST_ROWS: Final = 2_000
+_LONGEST: Final = 2_000  # characters of an error's message
 _HEADER: Final = ("node", "function", "status", "seconds", "stored bytes", "why")
+#: How the nodes of some statuses are drawn.
+_STYLES: Final = {
+    "failed": "stroke:#d32f2f,stroke-width:3px",
+    "loaded": "stroke-dasharray:4",
+    "cached": "stroke-dasharray:4",
+    "left out": "stroke-dasharray:1 4",
+    "not started": "stroke-dasharray:1 4",
+}
 
 
 def publish(
@@ -34,51 +56,110 @@ def publish(
         error: What the run raised.
     """
     try:
-        create_markdown_artifact(
-            markdown="\n\n".join(_page(graph, report, results, error)),
-            description=report.summary(),
-            _sync=True,  # type: ignore[call-arg]
-        )
+        page = "\n\n".join(_page(graph, report, results, error))
+        _write(page, _literal(report.summary()))
     except Exception:
         _logger.exception("the page of workflow %r could not be written", report.workflow)
+
+
+def _write(page: str, summary: str) -> None:
+    context = FlowRunContext.get()
+    run = context.flow_run if context else None
+    if run is None:
+        return
+    with get_client(sync_client=True) as client:
+        earlier = client.read_artifacts(artifact_filter=_pages(run)) if run.run_count > 1 else []
+        if earlier:  # the run was tried before
+            client.update_artifact(earlier[0].id, ArtifactUpdate(data=page, description=summary))
+        else:
+            client.create_artifact(
+                ArtifactCreate(type="markdown", flow_run_id=run.id, data=page, description=summary)
+            )
+
+
+def _pages(run: FlowRun) -> ArtifactFilter:
+    return ArtifactFilter(
+        flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]),
+        type=ArtifactFilterType(any_=["markdown"]),
+    )
 
 
 def _page(
     graph: Graph, report: Report, results: Results | None, error: BaseException | None
 ) -> Iterator[str]:
-    if error is not None:
-        yield f"**{_cell(type(error).__name__)}: {_cell(str(error))}**"
-        yield "\n".join(f"* {_cell(note)}" for note in getattr(error, "__notes__", ()))
-    yield report.summary()
-    yield f"Results are in {_cell(repr(results))}." if results else "Results are not stored."
+    if isinstance(error, RunCancelled):
+        yield "## Cancelled"
+    elif error is not None:
+        yield from _failure(report, error)
+    yield _literal(report.summary())
+    if results is None:
+        yield "Results are not stored."
+    else:
+        yield f"Results are in {_literal(repr(results))}."
     if len(graph) <= _MOST_DRAWN:
-        yield f"```mermaid\n{graph.mermaid()}\n```"
+        yield f"```mermaid\n{_drawing(graph, report)}\n```"
     else:
         yield f"The graph has {len(graph)} nodes, too many for a picture."
     yield "\n".join(_table(graph, report))
+    if len(graph) > _MOST_ROWS:
+        yield f"and {len(graph) - _MOST_ROWS} more."
+
+
+def _failure(report: Report, error: BaseException) -> Iterator[str]:
+    failed = report.names("failed")
+    yield f"## Failed{': ' if failed else ''}{', '.join(map(_literal, failed[:3]))}"
+    notes = getattr(error, "__notes__", ())
+    yield _fenced("\n".join([f"{type(error).__name__}: {error}", *notes])[:_LONGEST])
+
+
+def _drawing(graph: Graph, report: Report) -> str:
+    """The graph in Mermaid's language, with the nodes of each status in their style."""
+    styled: dict[str, list[int]] = defaultdict(list)
+    for step in graph:
+        styled[report.status(step.name)].append(step.number)
+    lines = [graph.mermaid()]
+    for status in sorted(styled.keys() & _STYLES.keys()):
+        kind = status.replace(" ", "_")
+        lines.append(f"    classDef {kind} {_STYLES[status]}")
+        lines.append(f"    class {','.join(f'n{number}' for number in styled[status])} {kind}")
+    return "\n".join(lines)
 
 
 def _table(graph: Graph, report: Report) -> Iterator[str]:
     yield _row(_HEADER)
     yield _row(["---"] * len(_HEADER))
     failed = report.names("failed")
-    others = [step.name for step in graph if step.name not in set(failed)]
+    first = set(failed)
+    others = [step.name for step in graph if step.name not in first]
     for name in [*failed, *others][:_MOST_ROWS]:
         record = report.records.get(name)
         seconds = f"{record.seconds:.3f}" if record else ""
         nbytes = "" if record is None or record.nbytes is None else str(record.nbytes)
         function, why = graph.steps[name].function, report.plan[name].reason
         yield _row([name, function, report.status(name), seconds, nbytes, why])
-    if len(graph) > _MOST_ROWS:
-        yield f"\nand {len(graph) - _MOST_ROWS} more."
 
 
-def _row(cells: list[str] | tuple[str, ...]) -> str:
-    return f"| {' | '.join(map(_cell, cells))} |"
+def _row(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(map(_literal, cells))} |"
 
 
-def _cell(text: str) -> str:
-    """Text that Markdown shows literally, on one line."""
+_MARKUP: Final = re.compile(r"([\\`*_\[\]<>|#~&!$])")
+
+
+def _literal(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    return _MARKUP.sub(r"\\\1", _printable(text))
+
+
+def _fenced(text: str) -> str:
+    """Lines as they are, between more backticks than any of them has."""
+    longest = max(map(len, re.findall("`+", text)), default=0)
+    fence = "`" * max(3, longest + 1)
+    return "\n".join([f"{fence}text", *map(_printable, text.splitlines()), fence])
+
+
+def _printable(text: str) -> str:
+    """Text in which what cannot be printed is as in a Python string: no server has to take it."""
     return "".join(
-        f"\\{char}" if char in "\\`*_[]<>|#~" else char for char in " ".join(text.split())
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )

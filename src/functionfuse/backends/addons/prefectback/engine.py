@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, CancelledError
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -171,6 +171,14 @@ def _final_state(handle: _Handle) -> State[Any]:
         handle.future.wait()
     except BrokenExecutor as error:
         message = f"the worker of node {handle.unit.step.name!r} died: {error}"
+        raise EngineError(message) from error
+    except CancelledError:
+        raise
+    except Exception as error:  # of pickling, on the way there or back
+        message = (
+            f"the task run of node {handle.unit.step.name!r} gave no state "
+            f"({type(error).__name__}: {error}): what goes to and comes from other processes must be picklable"
+        )
         raise EngineError(message) from error
     return handle.future.state
 

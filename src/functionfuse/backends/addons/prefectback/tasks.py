@@ -14,6 +14,7 @@ from prefect.states import Completed
 from prefect.utilities.annotations import opaque, quote
 from prefect.utilities.callables import get_call_parameters
 
+from functionfuse.backends.addons.prefectback.travel import make_sendable, this_process
 from functionfuse.kernel import call, copied
 from functionfuse.nodes import Container, Kind, base_name
 
@@ -55,7 +56,7 @@ class NodeFunction:
     A task copies the `__dict__` of its function, so what a run needs is kept in slots.
     """
 
-    __slots__ = ("__dict__", "_failure", "_kept", "_unit")
+    __slots__ = ("__dict__", "_failure", "_home", "_kept", "_unit")
 
     def __init__(self, func: Callable[..., Any], *, kept: bool) -> None:
         """Look like a function.
@@ -70,6 +71,7 @@ class NodeFunction:
         self._unit: Unit | None = None
         self._failure: BaseException | None = None
         self._kept = kept
+        self._home = this_process()
 
     def of(self, unit: Unit) -> NodeFunction:
         """The function of one node."""
@@ -91,6 +93,14 @@ class NodeFunction:
         return code
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
+        try:
+            return self._run(args, kwargs)
+        except Exception as error:
+            if self._home != this_process():
+                make_sendable(error)
+            raise
+
+    def _run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if self._failure is not None:
             raise self._failure
         unit = self._unit
@@ -103,10 +113,10 @@ class NodeFunction:
         return Completed(name="Stored", data=result) if stored else result
 
     def __getstate__(self) -> tuple[Any, ...]:
-        return self.__dict__, self._unit, self._failure, self._kept
+        return self.__dict__, self._unit, self._failure, self._kept, self._home
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
-        attributes, self._unit, self._failure, self._kept = state
+        attributes, self._unit, self._failure, self._kept, self._home = state
         self.__dict__.update(attributes)
 
 
