@@ -3,29 +3,41 @@
 from __future__ import annotations
 
 import logging
+import socket
 import time
 from contextlib import contextmanager
 from itertools import islice
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
+import httpx
 from prefect import get_client
 from prefect import settings as prefect_settings
 from prefect.events.worker import EventsWorker
 from prefect.settings import (
     PREFECT_API_URL,
+    PREFECT_CLIENT_MAX_RETRIES,
     PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
     PREFECT_UI_URL,
     temporary_settings,
 )
 
 from functionfuse.backends.addons.prefectback import temporary
+from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from uuid import UUID
 
-__all__ = ["Cancellation", "Recorder", "RunCancelled", "asks_for_persistence", "run_settings"]
+__all__ = [
+    "Cancellation",
+    "Recorder",
+    "RunCancelled",
+    "asks_for_persistence",
+    "check_reachable",
+    "run_settings",
+]
 
 _logger = logging.getLogger(__name__)
 
@@ -46,6 +58,7 @@ _CHUNK: Final = 500  # task runs asked for in one request
 _LONGEST_LAG: Final = (
     1_500  # task runs that the server may be behind; its queue drops from 10,000 events
 )
+_CONNECT: Final = 1.5  # seconds until an attempt to reach the server is given up
 _PATIENCE: Final = 30.0  # seconds without any progress of the server
 
 
@@ -68,7 +81,46 @@ def run_settings() -> Iterator[None]:
             ):
                 yield
         else:
+            if url is not None:
+                check_reachable()
             yield
+
+
+def check_reachable() -> None:
+    """See that somebody listens at the server's address; Prefect would ask for minutes.
+
+    Whatever it says will do: a server may be busy, or not know this path.
+
+    Raises:
+        EngineError: Nobody does.
+    """
+    if _is_open(PREFECT_API_URL.value()):
+        return
+    # Prefect's client knows of proxies and certificates, and connects four times
+    with (
+        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
+        get_client(httpx_settings={"timeout": _CONNECT}, sync_client=True) as client,
+    ):
+        error = client.api_healthcheck()
+    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol):
+        message = (
+            f"no Prefect server answers at PREFECT_API_URL={PREFECT_API_URL.value()} "
+            f"({error or type(error).__name__}): start one with `prefect server start`, or unset "
+            "PREFECT_API_URL (in the environment, or in the profile: `prefect config unset "
+            "PREFECT_API_URL`) to run with a temporary one"
+        )
+        raise EngineError(message) from error
+
+
+def _is_open(url: str) -> bool:
+    """Tell in a millisecond whether a connection can be made, apart from proxies and certificates."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        with socket.create_connection((parts.hostname or "", port), timeout=_CONNECT):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def asks_for_persistence() -> bool:

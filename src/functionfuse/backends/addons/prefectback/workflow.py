@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 import re
 import sys
@@ -13,6 +14,7 @@ import prefect
 from prefect import Flow
 from prefect.states import Cancelled
 
+from functionfuse.backends.addons.prefectback import deployment
 from functionfuse.backends.addons.prefectback.artifact import publish
 from functionfuse.backends.addons.prefectback.engine import PrefectEngine
 from functionfuse.backends.addons.prefectback.server import (
@@ -27,9 +29,10 @@ from functionfuse.hints import check_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from uuid import UUID
 
     from functionfuse.engine import Engine
-    from functionfuse.runner import Job
+    from functionfuse.runner import Job, OnError
 
 __all__ = ["PrefectQuery", "PrefectWorkflow"]
 
@@ -92,6 +95,58 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
     def flow(self) -> Flow[[], Any]:
         """The flow, made when it is first asked for."""
         return self._flow or self.generate_flow()
+
+    async def arun(self, *, on_error: OnError = "raise") -> Any:
+        """Do what `run()` does, in a thread, so that the event loop goes on meanwhile.
+
+        The run itself does not notice when the awaiting task is cancelled: its nodes go on.
+        """
+        return await asyncio.to_thread(self.run, on_error=on_error)
+
+    def serve(self, name: str | None = None, **options: Any) -> None:
+        """Make a deployment, and run it in new processes whenever the server says so, until this one is stopped.
+
+        Args:
+            name: The name of the deployment; the flow's without it.
+            options: Those of Prefect's `Flow.serve`: `cron`, `interval`, `limit`, `tags` and so on.
+
+        Raises:
+            OptionError: An option is unknown, or something in the workflow cannot be pickled.
+            EngineError: There is no server, or it does not answer.
+        """
+        deployment.serve(self, name, options)
+
+    def deploy(
+        self,
+        name: str,
+        work_pool_name: str,
+        *,
+        entrypoint: str | None = None,
+        source: Any = None,
+        **options: Any,
+    ) -> UUID:
+        """Make a deployment that the workers of a work pool run.
+
+        A worker runs the file and takes the workflow from a variable at its top level.
+
+        Args:
+            name: The name of the deployment.
+            work_pool_name: An existing work pool.
+            entrypoint: `"pipeline.py:wf"`, where `wf` is the workflow or its flow.
+                Without it, the variable that holds this workflow in a module is found.
+            source: Where the file is: a folder, the address of a git repository, or a storage of Prefect.
+                The current folder without it.
+            options: Those of Prefect's `Flow.deploy`: `cron`, `image`, `job_variables` and so on.
+
+        Returns:
+            The deployment's identity on the server.
+
+        Raises:
+            OptionError: An option is unknown, or a worker would not find this workflow there.
+            EngineError: There is no server, or it does not answer.
+        """
+        options["work_pool_name"] = work_pool_name
+        return deployment.deploy(self, name, entrypoint, source, options)
 
     def _run(self, job: Job) -> Any:
         run = _RunCall(self, job)

@@ -1,0 +1,186 @@
+"""Deployments: flows that Prefect starts, in this process's children or on a work pool."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import cloudpickle
+from prefect import Flow
+from prefect.exceptions import MissingFlowError, ScriptError
+from prefect.settings import PREFECT_API_URL
+
+from functionfuse.backends.addons.prefectback.server import check_reachable
+from functionfuse.errors import EngineError, OptionError
+from functionfuse.hints import check_names
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+    from uuid import UUID
+
+    from functionfuse.backends.addons.prefectback.workflow import PrefectWorkflow
+
+__all__ = ["deploy", "serve"]
+
+
+def _options_of(method: Callable[..., Any], *given: str) -> frozenset[str]:
+    return frozenset(inspect.signature(method).parameters) - {"self", *given}
+
+
+_SERVE_OPTIONS: Final = _options_of(Flow.serve, "name", "entrypoint_type")
+_DEPLOY_OPTIONS: Final = _options_of(Flow.deploy, "name", "entrypoint_type")
+_loading: Final[ContextVar[str]] = ContextVar("functionfuse_prefect_loading", default="")
+
+
+def serve(workflow: PrefectWorkflow, name: str | None, options: Mapping[str, Any]) -> None:
+    """Wait for runs that the server asks for, and run each in a new process; see `PrefectWorkflow.serve`."""
+    check_names(options, _SERVE_OPTIONS, "option of Flow.serve")
+    _check_where("serve")
+    _check_pickles(workflow)
+    workflow.flow.serve(name, **options)
+
+
+def deploy(
+    workflow: PrefectWorkflow,
+    name: str,
+    entrypoint: str | None,
+    source: Any,
+    options: Mapping[str, Any],
+) -> UUID:
+    """Tell the server where workers find the flow; see `PrefectWorkflow.deploy`."""
+    check_names(options, _DEPLOY_OPTIONS, "option of Flow.deploy")
+    _check_where("deploy")
+    entrypoint = entrypoint or _entrypoint_of(workflow)
+    flow = _load(source or Path.cwd(), entrypoint)
+    if flow.name != workflow.flow.name:
+        message = (
+            f"{entrypoint!r} is flow {flow.name!r}, not {workflow.flow.name!r}: "
+            "name the variable that holds this workflow"
+        )
+        raise OptionError(message)
+    identity: UUID = _in_this_thread(flow.deploy, name, **options)
+    return identity
+
+
+def _check_where(method: str) -> None:
+    """See that there is a server that lasts, and that this is not the worker's own look at the file."""
+    if entrypoint := _loading.get():
+        message = (
+            f"{entrypoint!r} calls {method}() when it is imported, as each worker does: "
+            "put the call under `if __name__ == '__main__':`"
+        )
+        raise OptionError(message)
+    if PREFECT_API_URL.value() is None:
+        message = (
+            f"{method}() needs a server that lasts: start one with `prefect server start`, "
+            "and set PREFECT_API_URL to its address"
+        )
+        raise EngineError(message)
+    check_reachable()
+
+
+# ---- served: the flow travels as a pickle ----
+
+
+def _check_pickles(workflow: PrefectWorkflow) -> None:
+    error = _refusal(workflow.flow)
+    if error is not None:
+        what = next((what for what, part in _parts(workflow) if _refusal(part)), "the flow")
+        message = (
+            f"workflow {workflow.workflow_name!r} cannot be served: each run is a new process, "
+            f"which gets it as a pickle, and {what} cannot be pickled: {error}"
+        )
+        raise OptionError(message) from error
+
+
+def _parts(workflow: PrefectWorkflow) -> Iterator[tuple[str, Any]]:
+    """What can be in the way, with what to call it."""
+    job = workflow._job("raise")
+    for step in job.graph:
+        yield f"the function of node {step.name!r}", step.func
+        for argument in (*step.args, *step.kwargs.values()):
+            yield f"an argument of node {step.name!r}", argument
+    yield "the storage", job.results
+    yield from ((f"the plugin of node {name!r}", value) for name, value in job.plugins.items())
+    yield from ((f"an option of node {name!r}", value) for name, value in job.options.items())
+    yield from ((f"observer {observer!r}", observer) for observer in job.observers)
+
+
+def _refusal(value: Any) -> Exception | None:
+    try:
+        cloudpickle.dumps(value)
+    except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
+        return error
+    return None
+
+
+# ---- deployed: the flow is found by the name of a variable in a file ----
+
+
+def _load(source: Any, entrypoint: str) -> Flow[..., Any]:
+    """Load a flow as a worker will; a workflow's is its attribute.
+
+    Raises:
+        OptionError: There is none.
+    """
+    error: Exception | None = None
+    for attempt in (entrypoint, f"{entrypoint}.flow"):
+        try:
+            with _marked(entrypoint):
+                flow: Flow[..., Any] = _in_this_thread(Flow.from_source, source, attempt)
+                return flow
+        except MissingFlowError as missing:
+            error = missing
+        except (ScriptError, ImportError, OSError, ValueError) as failed:
+            if isinstance(failed.__cause__, OptionError):
+                raise failed.__cause__ from None
+            message = f"a worker cannot load {entrypoint!r}: {failed}"
+            raise OptionError(message) from failed
+    message = (
+        f"{entrypoint!r} is neither a PrefectWorkflow nor a flow. A worker runs the file and takes "
+        "a variable from it: assign the workflow to one at the top level of the file (if a "
+        "function makes it, `pipeline = make()`) and say 'file.py:pipeline'"
+    )
+    raise OptionError(message) from error
+
+
+def _in_this_thread(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    """Call one of Prefect's methods that else return something to await where an event loop runs."""
+    return method(*args, _sync=True, **kwargs)
+
+
+@contextmanager
+def _marked(entrypoint: str) -> Iterator[None]:
+    token = _loading.set(entrypoint)
+    try:
+        yield
+    finally:
+        _loading.reset(token)
+
+
+def _entrypoint_of(workflow: PrefectWorkflow) -> str:
+    """Where a variable of a module holds the workflow, as `path.py:name`.
+
+    Raises:
+        OptionError: Nowhere, so that no worker could find it.
+    """
+    modules = list(sys.modules.items())
+    for _, module in sorted(modules, key=lambda item: item[0] == "__main__"):
+        path = getattr(module, "__file__", None)
+        for name, value in list(getattr(module, "__dict__", {}).items()):
+            if path and (value is workflow or value is workflow._flow is not None):
+                return f"{_relative(Path(path))}:{name}"
+    message = (
+        f"no variable of a module holds workflow {workflow.workflow_name!r}, and a worker finds it "
+        "by nothing else: assign it to one in a file, or say entrypoint='file.py:variable'"
+    )
+    raise OptionError(message)
+
+
+def _relative(path: Path) -> Path:
+    path, here = path.resolve(), Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
