@@ -218,9 +218,12 @@ class Run(Generic[H]):
             return
         if self._job.observers:
             self._tell(StepSubmitted, step.name)
-        self._hand_over(self._unit(step, load=load), inputs, load=load)
+        self._hand_over(self._unit(step, load=load), inputs, step.name, load=load)
+        uses = self._uses
         for parent in parents:
-            self._let_go(parent)
+            uses[parent] -= 1
+            if not uses[parent]:
+                self._release(parent)
 
     def _submit_together(self, group: tuple[Step, ...]) -> None:
         numbers = {step.number for step in group}
@@ -240,11 +243,13 @@ class Run(Generic[H]):
         )
         for number, uses in within.items():
             self._uses[number] -= uses
-        self._hand_over(unit, [self._live[parent] for parent in outside], load=False)
-        for part in group:
-            for parent in part.parents:
-                if parent in outside:
-                    self._let_go(parent)
+        inputs = [self._live[parent] for parent in outside]
+        self._hand_over(unit, inputs, first.name, load=False)
+        for parent, uses in Counter(parent for part in group for parent in part.parents).items():
+            if parent in outside:
+                self._uses[parent] -= uses
+                if not self._uses[parent]:
+                    self._release(parent)
 
     def _unit(self, step: Step, *, load: bool) -> Unit:
         name, job = step.name, self._job
@@ -253,24 +258,16 @@ class Run(Generic[H]):
         setup, engine = self._setups.get(name), self._engine.name
         return new(Unit, (step, job.workflow, engine, storage, load, setup, sole, (), ()))
 
-    def _hand_over(self, unit: Unit, inputs: list[Any], *, load: bool) -> None:
+    def _hand_over(self, unit: Unit, inputs: list[Any], name: str, *, load: bool) -> None:
+        """Submit a unit with the engine's options for the node of this name."""
         step, submitted = unit.step, time.time()
-        options = self._job.options.get(
-            unit.parts[0].step.name if unit.parts else step.name, _NOTHING
-        )
-        handle = self._engine.submit(unit, inputs, options)
+        handle = self._engine.submit(unit, inputs, self._job.options.get(name, _NOTHING))
         if self._inline:
             self._settle(handle, step, submitted, load)
         else:
             self._pending[handle] = step, submitted, load
             if self._in_order:
                 self._live[step.number] = handle
-
-    def _let_go(self, number: int) -> None:
-        """Count one use less."""
-        self._uses[number] -= 1
-        if not self._uses[number]:
-            self._release(number)
 
     def _release(self, number: int) -> None:
         handle, self._live[number] = self._live[number], None
