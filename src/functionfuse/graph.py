@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import gc
-from collections import Counter
+from collections import Counter, defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +29,7 @@ from functionfuse.nodes import (
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 
 __all__ = ["Graph", "Ref", "Step", "build", "references"]
 
@@ -98,6 +99,7 @@ class Graph:
 
     steps: Mapping[str, Step]
     targets: tuple[Ref, ...]
+    groups: tuple[tuple[str, ...], ...] = ()  # steps that an engine gets as one unit, see `fuse`
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -146,10 +148,36 @@ class Graph:
         instance = () if step.state is None else (step.state,)
         Signature(func).check((*instance, *step.args), dict(step.kwargs))
         steps = {**self.steps, name: step._replace(func=func)}
-        return Graph(MappingProxyType(steps), self.targets)
+        return dataclasses.replace(self, steps=MappingProxyType(steps))
 
     def __repr__(self) -> str:
         return f"<graph of {len(self)} node{'s' * (len(self) != 1)}>"
+
+    def fuse(self, names: Collection[str], kinds: Mapping[str, Hashable]) -> Graph:
+        """The same graph with some steps to be run together, in as few groups as their order allows.
+
+        A group never waits for something that waits for the group:
+        a step's level is the number of times that a path to it leaves a group,
+        and only steps of one level run together.
+
+        Args:
+            names: The steps to be fused.
+            kinds: What must be the same within a group; steps that are not in it are alike.
+        """
+        levels: list[int] = []
+        groups: defaultdict[tuple[int, Hashable], list[str]] = defaultdict(list)
+        for step in self.order:
+            kind = (step.name in names, kinds.get(step.name))
+            left = [
+                levels[parent.number]
+                + (parent.name in names and (True, kinds.get(parent.name)) != kind)
+                for parent in map(self.order.__getitem__, step.parents)
+            ]
+            levels.append(max(left, default=0))
+            if step.name in names:
+                groups[levels[-1], kind].append(step.name)
+        together = tuple(tuple(group) for group in groups.values() if len(group) > 1)
+        return dataclasses.replace(self, groups=together)
 
     def mermaid(self) -> str:
         """The graph as a Mermaid flowchart."""

@@ -12,8 +12,10 @@ import inspect
 import os
 import platform
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
@@ -26,7 +28,19 @@ if TYPE_CHECKING:
 
     from functionfuse.storage.base import Results
 
-__all__ = ["DAMAGED", "Outcome", "Record", "Stateful", "Status", "Unit", "bind", "call", "execute"]
+__all__ = [
+    "DAMAGED",
+    "FAILED_PART",
+    "Outcome",
+    "Record",
+    "Stateful",
+    "Status",
+    "Together",
+    "Unit",
+    "bind",
+    "call",
+    "execute",
+]
 
 #: What reading a result raises when the result is as good as not stored.
 DAMAGED: Final = (CorruptResult, ResultNotFound)
@@ -45,6 +59,7 @@ class Record(NamedTuple):
     seconds: float  # in the worker: reading, set-up, the call and saving
     worker: str  # host and process
     nbytes: int | None  # stored size, where the storage tells
+    parts: tuple[Record, ...] = ()  # of the steps that ran together as this one
 
 
 class Outcome(NamedTuple):
@@ -62,8 +77,15 @@ class Stateful:
     value: Any
 
 
+@dataclass(frozen=True, slots=True)
+class Together:
+    """The values of steps that ran together, by their numbers: those that somebody else needs."""
+
+    values: Mapping[int, Any]
+
+
 class Unit(NamedTuple):
-    """What travels to a worker: one step and what running it takes."""
+    """What travels to a worker: one step, or several that run together, and what running it takes."""
 
     step: Step
     workflow: str
@@ -72,6 +94,8 @@ class Unit(NamedTuple):
     load: bool = False  # the result is stored, and only its value is needed
     setup: Callable[[], object] | None = None  # what a plugin's remote_initialize() returned
     sole: bool = False  # no other step and no target takes the instance that this METHOD takes
+    parts: tuple[Unit, ...] = ()  # what runs together: then `step` stands for all of them
+    keep: tuple[int, ...] = ()  # the numbers of those parts whose values somebody else needs
 
 
 def execute(unit: Unit, inputs: Sequence[Any]) -> Outcome:
@@ -85,6 +109,8 @@ def execute(unit: Unit, inputs: Sequence[Any]) -> Outcome:
         BaseException: What the user's function raised, with a note that names the node.
         StorageError: The result cannot be stored, or is not there any more.
     """
+    if unit.parts:
+        return _execute_together(unit, inputs)
     step = unit.step
     if unit.load or (
         not step.parents and not step.kwargs and _LITERALS.isdisjoint(map(type, step.args))
@@ -96,6 +122,35 @@ def execute(unit: Unit, inputs: Sequence[Any]) -> Outcome:
         annotate(error, step, unit.workflow)
         raise
     return call(unit, args, kwargs)
+
+
+def _execute_together(unit: Unit, inputs: Sequence[Any]) -> Outcome:
+    """Run the parts one after the other; a value that nobody needs any more is let go."""
+    started, clock = time.time(), time.perf_counter()
+    values = dict(zip(unit.step.parents, inputs, strict=True))
+    uses = Counter(chain(unit.keep, *[part.step.parents for part in unit.parts]))
+    records: list[Record] = []
+    for part in unit.parts:
+        step = part.step
+        try:
+            value, record = execute(part, [values[parent] for parent in step.parents])
+        except BaseException as error:
+            error.__dict__[FAILED_PART] = step.name, tuple(records)
+            raise
+        records.append(record)
+        values[step.number] = value
+        uses.subtract(step.parents)
+        for number in (*step.parents, step.number):
+            if uses[number] <= 0:
+                values.pop(number, None)
+    kept = Together({number: values[number] for number in unit.keep})
+    seconds = time.perf_counter() - clock
+    name = unit.step.name
+    return Outcome(kept, Record(name, "computed", started, seconds, _worker, None, tuple(records)))
+
+
+#: The attribute of an exception that says which part of a unit raised it, and what was done before.
+FAILED_PART: Final = "__functionfuse_failed_part__"
 
 
 # ---- inputs into arguments ----
@@ -116,7 +171,8 @@ def bind(unit: Unit, inputs: Sequence[Any]) -> tuple[tuple[Any, ...], Mapping[st
     if kwargs:
         kwargs = {key: resolve(value, values) for key, value in kwargs.items()}
     if step.state is not None:
-        args = (_instance(values[step.state.number], sole=unit.sole), *args)
+        before = _own(values[step.state.number], step.state.number)
+        args = (_instance(before, sole=unit.sole), *args)
     return args, kwargs
 
 
@@ -130,7 +186,7 @@ def resolve(argument: Any, values: Mapping[int, Any]) -> Any:
     kind = type(argument)
     if kind is Ref:
         value = values[argument.number]
-        return pick(argument, value) if argument.path or type(value) is Stateful else value
+        return pick(argument, value) if argument.path or type(value) in _WRAPPED else value
     if kind is Container:
         return argument.build([resolve(part, values) for part in argument.parts])
     return _fresh(argument, kind) if kind in _LITERALS else argument
@@ -153,9 +209,18 @@ def _fresh(literal: Any, kind: type) -> Any:
 
 def pick(ref: Ref, value: Any) -> Any:
     """What a reference means, out of the value of its step's outcome."""
+    value = _own(value, ref.number)
     if type(value) is Stateful:
         value = value.state if ref.slot == "state" else value.value
     return _item(ref, value) if ref.path else value
+
+
+_WRAPPED: Final = frozenset({Stateful, Together})
+
+
+def _own(value: Any, number: int) -> Any:
+    """A step's own value, also where it ran together with others."""
+    return value.values[number] if type(value) is Together else value
 
 
 def _item(ref: Ref, value: Any) -> Any:
@@ -206,7 +271,7 @@ def call(unit: Unit, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Outcom
         annotate(error, unit.step, unit.workflow)
         raise
     seconds = time.perf_counter() - clock
-    record = new(Record, (unit.step.name, status, started, seconds, _worker, nbytes))
+    record = new(Record, (unit.step.name, status, started, seconds, _worker, nbytes, ()))
     return new(Outcome, (value, record))
 
 

@@ -72,7 +72,11 @@ class Plan:
 
     def _table(self) -> Table:
         rows = [(step.name, step.action.value, step.reason) for step in self]
-        return Table(("node", "action", "reason"), rows)
+        if not self._graph.groups:
+            return Table(("node", "action", "reason"), rows)
+        group = {name: f"with {names[0]}" for names in self._graph.groups for name in names}
+        together = [(*row, group.get(row[0], "")) for row in rows]
+        return Table(("node", "action", "reason", "runs"), together)
 
     def _reason(self, name: str) -> str:
         if name in self._logged:

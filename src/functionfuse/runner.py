@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 import warnings
 from bisect import insort
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
@@ -20,7 +20,7 @@ from functionfuse.events import (
     notify,
 )
 from functionfuse.graph import Ref, new
-from functionfuse.kernel import DAMAGED, Record, Unit, annotate, pick
+from functionfuse.kernel import DAMAGED, FAILED_PART, Record, Unit, annotate, pick
 from functionfuse.options import for_run
 from functionfuse.plan import Action, Plan, make_plan
 
@@ -95,11 +95,13 @@ class Run(Generic[H]):
         self._children: defaultdict[int, list[int]] = defaultdict(list)  # who waits for a step
         # in flight: the step, when it was submitted, and whether only to be read
         self._pending: dict[H, tuple[Step, float, bool]] = {}
+        self._groups = self._grouped()  # the steps that run together with a step
+        self._shared: Counter[int] = Counter()  # how many values in use a group's handle has, by id
         self._damaged: set[str] = set()
         self._failures: dict[str, BaseException] = {}
         # parents come first in graph order: an engine that keeps the order needs no more
         self._inline = engine.capabilities.inline
-        self._in_order = self._inline or engine.capabilities.schedules
+        self._in_order = (self._inline or engine.capabilities.schedules) and not self._groups
         self._limit = job.max_pending or len(self._steps) + 1
 
     @property
@@ -148,17 +150,42 @@ class Run(Generic[H]):
 
     # ---- taking steps on ----
 
-    def _take_on(self, plan: Plan, steps: Iterable[Step]) -> None:
+    def _grouped(self) -> dict[int, tuple[Step, ...]]:
+        """For each step that runs together with others: all of them, in graph order."""
+        if self._job.on_error == "continue":  # a failure would take what is done along
+            return {}
+        actions, steps = self.plan.actions, self._job.graph.steps
+        groups: dict[int, tuple[Step, ...]] = {}
+        for names in self._job.graph.groups:
+            group = tuple(steps[name] for name in names if actions[name] is Action.COMPUTE)
+            if len(group) > 1:
+                groups |= {step.number: group for step in group}
+        return groups
+
+    def _leader(self, number: int) -> int:
+        """The step that is submitted for this one: the first of its group, or itself."""
+        return self._groups[number][0].number if number in self._groups else number
+
+    def _take_on(self, plan: Plan, steps: Sequence[Step]) -> None:
         """Add what a plan wants done with some steps to what this run does."""
         for step in steps:
             action = self._actions[step.number] = plan.actions[step.name]
             if action is Action.COMPUTE:
                 for parent in step.parents:
                     self._uses[parent] += 1
-                if not self._in_order:
-                    self._wait_for_parents(step)
-            if action is not Action.LEAVE_OUT and step.number not in self._missing:
-                self._ready.append(-step.number)
+        self._line_up(
+            [step for step in steps if self._actions[step.number] is not Action.LEAVE_OUT]
+        )
+
+    def _line_up(self, steps: Sequence[Step]) -> None:
+        """Make steps ready, or let them wait for their parents."""
+        if not self._in_order:
+            for step in steps:
+                self._wait_for_parents(step)
+        leaders = [step.number for step in steps]
+        if self._groups:
+            leaders = [number for number in leaders if number == self._leader(number)]
+        self._ready += [-number for number in leaders if number not in self._missing]
         self._ready.sort()
 
     def _is_open(self, step: Step) -> bool:
@@ -167,41 +194,88 @@ class Run(Generic[H]):
         return taken_on and self._records[step.number] is None
 
     def _wait_for_parents(self, step: Step) -> None:
-        parents = [parent for parent in step.parents if self._is_open(self._steps[parent])]
+        if self._actions[step.number] is Action.LOAD:
+            return
+        leader = self._leader(step.number)
+        parents = [
+            parent
+            for parent in step.parents
+            if self._is_open(self._steps[parent]) and self._leader(parent) != leader
+        ]
         for parent in parents:
-            self._children[parent].append(step.number)
+            self._children[parent].append(leader)
         if parents:
-            self._missing[step.number] = len(parents)
+            self._missing[leader] = self._missing.get(leader, 0) + len(parents)
 
     def _submit(self, step: Step) -> None:
-        name, number, job, live = step.name, step.number, self._job, self._live
-        load = self._actions[number] is Action.LOAD
+        if step.number in self._groups:
+            self._submit_together(self._groups[step.number])
+            return
+        load = self._actions[step.number] is Action.LOAD
         parents = () if load else step.parents
-        inputs = [live[parent] for parent in parents]
+        inputs = [self._live[parent] for parent in parents]
         if self._failures and None in inputs:  # in graph order, and a parent failed
             return
-        storage = None if name in job.logged else job.results
-        sole = step.state is not None and job.graph.state_readers[step.state.number] == 1
-        setup = self._setups.get(name)
-        unit = new(Unit, (step, job.workflow, self._engine.name, storage, load, setup, sole))
-        if job.observers:
-            self._tell(StepSubmitted, name)
-        submitted = time.time()
-        handle = self._engine.submit(unit, inputs, job.options.get(name, _NOTHING))
+        if self._job.observers:
+            self._tell(StepSubmitted, step.name)
+        self._hand_over(self._unit(step, load=load), inputs, step.name, load=load)
         uses = self._uses
         for parent in parents:
             uses[parent] -= 1
             if not uses[parent]:
                 self._release(parent)
+
+    def _submit_together(self, group: tuple[Step, ...]) -> None:
+        numbers = {step.number for step in group}
+        within = Counter(parent for step in group for parent in step.parents if parent in numbers)
+        outside = {
+            parent: None for step in group for parent in step.parents if parent not in numbers
+        }
+        first, last = group[0], group[-1]
+        step = first._replace(
+            name=f"{first.name} .. {last.name} ({len(group)} nodes)", parents=tuple(outside)
+        )
+        for part in group:
+            self._tell(StepSubmitted, part.name)
+        unit = self._unit(step, load=False)._replace(
+            parts=tuple(self._unit(part, load=False) for part in group),
+            keep=tuple(number for number in numbers if self._uses[number] > within[number]),
+        )
+        for number, uses in within.items():
+            self._uses[number] -= uses
+        inputs = [self._live[parent] for parent in outside]
+        self._hand_over(unit, inputs, first.name, load=False)
+        for parent, uses in Counter(parent for part in group for parent in part.parents).items():
+            if parent in outside:
+                self._uses[parent] -= uses
+                if not self._uses[parent]:
+                    self._release(parent)
+
+    def _unit(self, step: Step, *, load: bool) -> Unit:
+        name, job = step.name, self._job
+        storage = None if name in job.logged else job.results
+        sole = step.state is not None and job.graph.state_readers[step.state.number] == 1
+        setup, engine = self._setups.get(name), self._engine.name
+        return new(Unit, (step, job.workflow, engine, storage, load, setup, sole, (), ()))
+
+    def _hand_over(self, unit: Unit, inputs: list[Any], name: str, *, load: bool) -> None:
+        """Submit a unit with the engine's options for the node of this name."""
+        step, submitted = unit.step, time.time()
+        handle = self._engine.submit(unit, inputs, self._job.options.get(name, _NOTHING))
         if self._inline:
             self._settle(handle, step, submitted, load)
         else:
             self._pending[handle] = step, submitted, load
             if self._in_order:
-                live[number] = handle
+                self._live[step.number] = handle
 
     def _release(self, number: int) -> None:
         handle, self._live[number] = self._live[number], None
+        if id(handle) in self._shared:
+            self._shared[id(handle)] -= 1
+            if self._shared[id(handle)]:
+                return
+            del self._shared[id(handle)]
         self._engine.release(handle)
 
     # ---- settling what is done ----
@@ -219,6 +293,9 @@ class Run(Generic[H]):
             else:
                 self._fail(step, submitted, error)
             return
+        if record.parts:
+            self._settle_together(handle, record)
+            return
         self._records[number] = record
         if self._damaged and self._live[number] not in (None, handle):  # computed after it was read
             self._release(number)
@@ -231,6 +308,18 @@ class Run(Generic[H]):
         if self._job.observers:
             self._tell(StepFinished, record)
 
+    def _settle_together(self, handle: H, record: Record) -> None:
+        for part in record.parts:
+            number = self._job.graph.steps[part.name].number
+            self._records[number] = part
+            if self._uses[number]:
+                self._live[number] = handle
+                self._shared[id(handle)] += 1
+            self._unblock(self._children.pop(number, ()))
+            self._tell(StepFinished, part)
+        if id(handle) not in self._shared:
+            self._engine.release(handle)
+
     def _unblock(self, numbers: Iterable[int]) -> None:
         for number in numbers:
             self._missing[number] -= 1
@@ -239,6 +328,11 @@ class Run(Generic[H]):
                 insort(self._ready, -number)
 
     def _fail(self, step: Step, submitted: float, error: BaseException) -> None:
+        name, done = getattr(error, FAILED_PART, (step.name, ()))
+        step = self._job.graph.steps[name]
+        for part in done:
+            self._records[self._job.graph.steps[part.name].number] = part
+            self._tell(StepFinished, part)
         annotate(error, step, self._job.workflow)
         record = Record(step.name, "failed", submitted, time.time() - submitted, "", None)
         self._records[step.number] = record
@@ -261,6 +355,7 @@ class Run(Generic[H]):
         )
         warnings.warn(message, DamagedResultWarning, stacklevel=2)
         self._damaged.add(step.name)
+        self._separate()
         live = {other.name for other in self._steps if self._live[other.number] is not None}
         available = _Available(self._job.stored(), live, self._damaged)
         plan = make_plan(self._job.graph, available, wanted=[Ref(step.name, step.number)])
@@ -274,6 +369,21 @@ class Run(Generic[H]):
             if -other.number in self._ready:
                 self._ready.remove(-other.number)
         self._take_on(plan, again)
+
+    def _separate(self) -> None:
+        """Give up the groups that were not submitted: what is damaged may depend on a part of one."""
+        if not self._groups:
+            return
+        flying = {step.number for step, _, _ in self._pending.values()}
+        flying |= {part.number for number in flying for part in self._groups.get(number, ())}
+        waiting = [
+            step for step in self._steps if self._is_open(step) and step.number not in flying
+        ]
+        self._groups = {}
+        self._missing.clear()
+        self._children.clear()
+        self._ready.clear()
+        self._line_up([step for step in waiting if step.name not in self._damaged])
 
     def _is_needed_again(self, step: Step, action: Action) -> bool:
         if action is Action.COMPUTE and self._actions[step.number] is Action.LOAD:

@@ -52,6 +52,15 @@ class Query:
         """Prepare the process with several plugins, in this order."""
         return self.set_plugin(PluginCollection(plugins))
 
+    def fuse(self) -> Self:
+        """Run these nodes together, in as few units of the engine as their order allows.
+
+        Each keeps its name, its stored result and its line in the report.
+        Nodes with different options or plugins stay apart, and a run with `on_error="continue"` fuses none.
+        """
+        self._options.set("fuse", self.names, True)  # noqa: FBT003
+        return self
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self.names)} nodes>"
 
@@ -190,7 +199,7 @@ class Workflow(Generic[Q]):
 
     def _job(self, on_error: OnError) -> Job:
         return Job(
-            self._graph,
+            self._fused(),
             self.workflow_name,
             self._results,
             frozenset(self._logged),
@@ -199,3 +208,11 @@ class Workflow(Generic[Q]):
             tuple(self._observers),
             on_error,
         )
+
+    def _fused(self) -> Graph:
+        names = self._options.of("fuse")
+        if not names:
+            return self._graph
+        given = [self._options.of(kind) for kind in ("plugin", self._option)]
+        kinds = {name: tuple(id(values.get(name)) for values in given) for name in names}
+        return self._graph.fuse(names, kinds)

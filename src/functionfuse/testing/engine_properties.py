@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from functionfuse.backends.base import Workflow
     from functionfuse.storage.base import Storage
 
-__all__ = ["PropertyTests"]
+__all__ = ["PropertyTests", "listed", "numbered"]
 
 
 class PropertyTests(Suite):
@@ -36,14 +36,14 @@ class PropertyTests(Suite):
             made = self.new_workflow(*program.nodes())
             expected = [describe(value) for value in program.values()]
 
-            assert [describe(value) for value in _listed(made.run(), program)] == expected
-            assert [describe(value) for value in _listed(made.run(), program)] == expected
+            assert [describe(value) for value in listed(made.run(), program)] == expected
+            assert [describe(value) for value in listed(made.run(), program)] == expected
 
         check()
 
     def test_any_part_may_be_stored(self, tmp_path: Path) -> None:
         """Whatever part of the results is stored: the run gives the same and does what its plan says."""
-        folders = _numbered(tmp_path)
+        folders = numbered(tmp_path)
 
         @settings(max_examples=self.max_examples, deadline=None)
         @given(graphs(), st.data())
@@ -52,7 +52,7 @@ class PropertyTests(Suite):
             for name in storage.list_tasks(WORKFLOW):
                 if data.draw(st.booleans(), f"remove {name!r}"):
                     storage.remove_task(WORKFLOW, name)
-            plan, values = made.plan(), _listed(made.run(), program)
+            plan, values = made.plan(), listed(made.run(), program)
 
             assert [describe(v) for v in values] == [describe(v) for v in program.values()]
             assert made.report is not None
@@ -65,7 +65,7 @@ class PropertyTests(Suite):
     @pytest.mark.filterwarnings("ignore::functionfuse.errors.DamagedResultWarning")
     def test_any_part_may_be_damaged(self, tmp_path: Path) -> None:
         """Whatever results are missing or damaged: the run gives the same, and leaves no damage that it met."""
-        folders = _numbered(tmp_path)
+        folders = numbered(tmp_path)
 
         @settings(max_examples=self.max_examples, deadline=None)
         @given(graphs(), st.data())
@@ -78,7 +78,7 @@ class PropertyTests(Suite):
                     storage.remove_task(WORKFLOW, name)
                 elif fate == "damaged":
                     (folder / WORKFLOW / name).write_bytes(b"no result")
-            values = _listed(made.run(), program)
+            values = listed(made.run(), program)
 
             assert [describe(v) for v in values] == [describe(v) for v in program.values()]
             assert made.report is not None
@@ -96,9 +96,11 @@ class PropertyTests(Suite):
         return made, storage, folder
 
 
-def _numbered(folder: Path) -> Iterator[Path]:
+def numbered(folder: Path) -> Iterator[Path]:
+    """One new folder after the other."""
     return (folder / f"storage {number}" for number in itertools.count())
 
 
-def _listed(result: Any, program: Program) -> list[Any]:
+def listed(result: Any, program: Program) -> list[Any]:
+    """What a run gave, as a list also for one target."""
     return [result] if len(program.targets) == 1 else result

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functionfuse.testing.engine_errors import ErrorTests
+from functionfuse.testing.engine_fuse import FuseTests
 from functionfuse.testing.engine_options import OptionTests
 from functionfuse.testing.engine_properties import PropertyTests
 from functionfuse.testing.engine_state import StateTests
@@ -12,7 +13,9 @@ from functionfuse.testing.engine_values import ValueTests
 __all__ = ["EngineTests"]
 
 
-class EngineTests(ValueTests, StateTests, ErrorTests, StorageTests, OptionTests, PropertyTests):
+class EngineTests(
+    ValueTests, StateTests, ErrorTests, StorageTests, OptionTests, PropertyTests, FuseTests
+):
     """All tests for a backend.
 
     Derive from it in a test file, and say how a workflow is made::
