@@ -136,16 +136,25 @@ def _load(source: Any, entrypoint: str) -> Flow[..., Any]:
         except MissingFlowError as missing:
             error = missing
         except (ScriptError, ImportError, OSError, ValueError) as failed:
-            if isinstance(failed.__cause__, OptionError):
-                raise failed.__cause__ from None
-            message = f"a worker cannot load {entrypoint!r}: {failed}"
-            raise OptionError(message) from failed
+            reason = _reason(failed)
+            message = f"a worker cannot load {entrypoint!r}: {type(reason).__name__}: {reason}"
+            raise OptionError(message) from reason
     message = (
         f"{entrypoint!r} is neither a PrefectWorkflow nor a flow. A worker runs the file and takes "
         "a variable from it: assign the workflow to one at the top level of the file (if a "
         "function makes it, `pipeline = make()`) and say 'file.py:pipeline'"
     )
     raise OptionError(message) from error
+
+
+def _reason(error: BaseException) -> BaseException:
+    """What the file raised: Prefect then searches its text for a flow, and raises that there is none."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ScriptError):
+            return cause.user_exc
+        cause = cause.__cause__ or cause.__context__
+    return error
 
 
 def _in_this_thread(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
