@@ -210,7 +210,7 @@ def _fresh(literal: Any, kind: type) -> Any:
 def pick(ref: Ref, value: Any) -> Any:
     """What a reference means, out of the value of its step's outcome."""
     value = _own(value, ref.number)
-    if type(value) is Stateful:
+    if type(value) is Stateful and ref.slot != "outcome":
         value = value.state if ref.slot == "state" else value.value
     return _item(ref, value) if ref.path else value
 

@@ -53,9 +53,9 @@ class Kind(Enum):
     METHOD = "method"
 
 
-#: Which half of a method's outcome is meant: what it returned, or the instance it leaves.
+#: Which half of a method's outcome is meant: what it returned, or the instance it leaves; or both.
 #: Strings, here and in a run's records: what holds nothing else costs the garbage collector nothing.
-Slot = Literal["value", "state"]
+Slot = Literal["value", "state", "outcome"]
 
 
 class _NotYet(Promise):  # type: ignore[misc]

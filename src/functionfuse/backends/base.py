@@ -210,9 +210,13 @@ class Workflow(Generic[Q]):
         )
 
     def _fused(self) -> Graph:
-        names = self._options.of("fuse")
+        names = [name for name in self._options.of("fuse") if self._may_fuse(name)]
         if not names:
             return self._graph
         given = [self._options.of(kind) for kind in ("plugin", self._option)]
         kinds = {name: tuple(id(values.get(name)) for values in given) for name in names}
         return self._graph.fuse(names, kinds)
+
+    def _may_fuse(self, name: str) -> bool:  # noqa: ARG002 - for backends
+        """Tell whether a node that shall be fused can be."""
+        return True

@@ -19,7 +19,7 @@ from prefect.context import FlowRunContext
 from functionfuse.backends.addons.prefectback.server import RunCancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Sequence
 
     from prefect.client.schemas.objects import FlowRun
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from functionfuse.observers.report import Report
     from functionfuse.storage.base import Results
 
-__all__ = ["publish"]
+__all__ = ["markdown_table", "publish"]
 
 _logger = logging.getLogger(__name__)
 _MOST_DRAWN: Final = 200  # nodes; a larger picture shows nothing, and takes a browser minutes
@@ -62,18 +62,19 @@ def publish(
         _logger.exception("the page of workflow %r could not be written", report.workflow)
 
 
-def _write(page: str, summary: str) -> None:
+def _write(text: str, summary: str) -> None:
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     if run is None:
         return
     with get_client(sync_client=True) as client:
-        earlier = client.read_artifacts(artifact_filter=_pages(run)) if run.run_count > 1 else []
+        pages = client.read_artifacts(artifact_filter=_pages(run)) if run.run_count > 1 else []
+        earlier = [page for page in pages if page.task_run_id is None]  # tasks have their own
         if earlier:  # the run was tried before
-            client.update_artifact(earlier[0].id, ArtifactUpdate(data=page, description=summary))
+            client.update_artifact(earlier[0].id, ArtifactUpdate(data=text, description=summary))
         else:
             client.create_artifact(
-                ArtifactCreate(type="markdown", flow_run_id=run.id, data=page, description=summary)
+                ArtifactCreate(type="markdown", flow_run_id=run.id, data=text, description=summary)
             )
 
 
@@ -100,7 +101,7 @@ def _page(
         yield f"```mermaid\n{_drawing(graph, report)}\n```"
     else:
         yield f"The graph has {len(graph)} nodes, too many for a picture."
-    yield "\n".join(_table(graph, report))
+    yield markdown_table(_HEADER, _rows(graph, report))
     if len(graph) > _MOST_ROWS:
         yield f"and {len(graph) - _MOST_ROWS} more."
 
@@ -125,9 +126,7 @@ def _drawing(graph: Graph, report: Report) -> str:
     return "\n".join(lines)
 
 
-def _table(graph: Graph, report: Report) -> Iterator[str]:
-    yield _row(_HEADER)
-    yield _row(["---"] * len(_HEADER))
+def _rows(graph: Graph, report: Report) -> Iterator[Sequence[str]]:
     failed = report.names("failed")
     first = set(failed)
     others = [step.name for step in graph if step.name not in first]
@@ -136,7 +135,12 @@ def _table(graph: Graph, report: Report) -> Iterator[str]:
         seconds = f"{record.seconds:.3f}" if record else ""
         nbytes = "" if record is None or record.nbytes is None else str(record.nbytes)
         function, why = graph.steps[name].function, report.plan[name].reason
-        yield _row([name, function, report.status(name), seconds, nbytes, why])
+        yield name, function, report.status(name), seconds, nbytes, why
+
+
+def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """Rows of text under a header, shown as they are."""
+    return "\n".join(map(_row, [header, ["---"] * len(header), *rows]))
 
 
 def _row(cells: Sequence[str]) -> str:

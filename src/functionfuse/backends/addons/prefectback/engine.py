@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from concurrent.futures import BrokenExecutor, CancelledError
+from concurrent.futures import BrokenExecutor, CancelledError, Future
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from prefect.client.schemas.objects import TaskRunResult
 from prefect.context import FlowRunContext
+from prefect.futures import PrefectConcurrentFuture
 from prefect.results import ResultRecord  # type: ignore[attr-defined]
 from prefect.task_runners import ProcessPoolTaskRunner
 
@@ -23,14 +24,15 @@ from functionfuse.backends.addons.prefectback.tasks import (
 from functionfuse.engine import Capabilities
 from functionfuse.errors import EngineError
 from functionfuse.graph import references
-from functionfuse.kernel import Record, Stateful, Status, resolve, save
+from functionfuse.kernel import Outcome, Record, Stateful, Status, resolve, save
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from uuid import UUID
 
     from prefect.client.schemas.objects import RunInput, State
-    from prefect.futures import PrefectConcurrentFuture
 
+    from functionfuse.backends.addons.prefectback.tasks import NodeFunction
     from functionfuse.kernel import Unit
 
 __all__ = ["PrefectEngine"]
@@ -44,8 +46,24 @@ class _Handle:
     """A node that the task runner has."""
 
     unit: Unit
+    function: NodeFunction
+    parameters: dict[str, Any]
     future: PrefectConcurrentFuture[Any]
+    task_run: UUID
     submitted: float = field(default_factory=time.time)
+    result: Any = None  # what the task returned, out of its box, once it is done
+
+    def settle(self) -> State[Any]:
+        """Take the result out of all that would keep it: the future, its state, and what is told of the run later."""
+        state = _final_state(self)
+        result = _result(state)
+        self.result = result.take() if isinstance(result, Box) else result
+        state.data = None
+        for parameter in self.parameters.values():
+            parameter.empty()
+        self.function.forget()
+        _take_apart(self.future)
+        return state
 
 
 class PrefectEngine:
@@ -77,20 +95,23 @@ class PrefectEngine:
         self, unit: Unit, inputs: Sequence[_Handle], options: Mapping[str, Any]
     ) -> _Handle:
         task = self._templates.task_of(unit, options)
-        function: Any = task.fn
-        arguments = {} if unit.load else arguments_of(function, unit.step)
-        values = {handle.unit.step.number: _value(handle) for handle in inputs}
+        function = cast("NodeFunction", task.fn)
+        arguments = {} if unit.load else arguments_of(function, unit)
+        parents = () if unit.load else unit.step.parents
+        values = dict(zip(parents, map(_value, inputs), strict=True))
+        runs = {number: handle.task_run for number, handle in zip(parents, inputs, strict=True)}
         try:
             parameters = {name: resolve(value, values) for name, value in arguments.items()}
         except Exception as error:  # noqa: BLE001 - an item that is not there: the node's own failure
             parameters = function.fail_with(error)
+        parameters = {key: literal(value, self._depth) for key, value in parameters.items()}
         future = self._runner.submit(
             task,
-            parameters={key: literal(value, self._depth) for key, value in parameters.items()},
-            dependencies=_dependencies(arguments, inputs),
+            parameters=parameters,
+            dependencies=_dependencies(arguments, runs),
         )
         self._recorder.submitted(future.task_run_id)
-        handle = _Handle(unit, future)
+        handle = _Handle(unit, function, parameters, future, future.task_run_id)
         future.add_done_callback(lambda _: self._done.put(handle))
         return handle
 
@@ -113,13 +134,12 @@ class PrefectEngine:
                 continue
 
     def record(self, handle: _Handle) -> Record:  # noqa: D102
-        unit, state = handle.unit, _final_state(handle)
+        unit, state = handle.unit, handle.settle()
+        result = handle.result
         if not state.is_completed():
-            raise _error(state)
-        result = _result(state)
-        if isinstance(result, Box):
-            record: Record = result.unwrap().record
-            return record
+            raise _error(state, result)
+        if isinstance(result, Outcome):
+            return result.record
         return self._record_of_kept(unit, state, result, handle.submitted)
 
     @staticmethod
@@ -137,7 +157,8 @@ class PrefectEngine:
         return _value(handle)
 
     def release(self, handle: _Handle) -> None:
-        """Do nothing: the value is in the state that the handle's future holds."""
+        """Forget the value."""
+        handle.result = None
 
     def cancel(self, pending: Collection[_Handle]) -> None:
         """Start nothing more; what is running ends, and is stored, before the flow run does."""
@@ -156,10 +177,9 @@ class PrefectEngine:
 
 
 def _dependencies(
-    arguments: Mapping[str, Any], inputs: Sequence[_Handle]
+    arguments: Mapping[str, Any], runs: Mapping[int, UUID]
 ) -> dict[str, set[RunInput]]:
     """The task runs that each parameter comes from: the edges in Prefect's graph."""
-    runs = {handle.unit.step.number: handle.future.task_run_id for handle in inputs}
     return {
         name: {TaskRunResult(id=runs[ref.number]) for ref in references((argument,))}
         for name, argument in arguments.items()
@@ -183,9 +203,17 @@ def _final_state(handle: _Handle) -> State[Any]:
     return handle.future.state
 
 
+def _take_apart(future: Any) -> None:
+    """Cut the cycles of a future that is done: its callbacks lead to itself, and it holds the result."""
+    while isinstance(future, (PrefectConcurrentFuture, Future)):
+        inner = getattr(future, "wrapped_future", None)
+        vars(future).clear()
+        future = inner
+
+
 def _value(handle: _Handle) -> Any:
-    result = _result(handle.future.state)
-    return result.unwrap().value if isinstance(result, Box) else result
+    result = handle.result
+    return result.value if isinstance(result, Outcome) else result
 
 
 def _result(state: State[Any]) -> Any:
@@ -194,8 +222,7 @@ def _result(state: State[Any]) -> Any:
     return state.result(raise_on_failure=False, _sync=True)  # type: ignore[call-overload]
 
 
-def _error(state: State[Any]) -> BaseException:
-    result = _result(state)
+def _error(state: State[Any], result: Any) -> BaseException:
     if isinstance(result, BaseException):
         return result
     return EngineError(f"its task run ended as {state.name}: {state.message}")

@@ -6,8 +6,9 @@ import logging
 import socket
 import time
 from contextlib import contextmanager
+from contextvars import ContextVar
 from itertools import islice
-from threading import Thread
+from threading import Event, Thread
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -37,6 +38,7 @@ __all__ = [
     "asks_for_persistence",
     "check_reachable",
     "run_settings",
+    "stop_asked",
 ]
 
 _logger = logging.getLogger(__name__)
@@ -132,14 +134,19 @@ class RunCancelled(BaseException):
     """Somebody cancelled the flow run, in the UI or by the API. No failure: nothing may catch it as one."""
 
 
+#: Set by whoever awaits the run, when nobody wants it any more.
+stop_asked: Final[ContextVar[Event | None]] = ContextVar("functionfuse_prefect_stop", default=None)
+
+
 class Cancellation:
-    """Looks now and then whether somebody cancelled the flow run, since nobody tells."""
+    """Looks now and then whether somebody cancelled the flow run, since the server tells nobody."""
 
     #: Seconds between two looks.
     interval: Final = 5.0
 
     def __init__(self, flow_run: UUID | None) -> None:  # noqa: D107
         self._flow_run = flow_run
+        self._stop = stop_asked.get()
         self._next = time.monotonic() + self.interval
 
     def look(self) -> None:
@@ -148,6 +155,8 @@ class Cancellation:
         Raises:
             RunCancelled: It is cancelled.
         """
+        if self._stop is not None and self._stop.is_set():
+            raise RunCancelled
         if self._flow_run is None or time.monotonic() < self._next:
             return
         self._next = time.monotonic() + self.interval

@@ -10,11 +10,14 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
+from prefect.context import TaskRunContext
 from prefect.states import Completed
 from prefect.utilities.annotations import opaque, quote
 from prefect.utilities.callables import get_call_parameters
 
+from functionfuse.backends.addons.prefectback.together import run_parts, together
 from functionfuse.backends.addons.prefectback.travel import make_sendable, this_process
+from functionfuse.graph import Ref
 from functionfuse.kernel import call, copied
 from functionfuse.nodes import Container, Kind, base_name
 
@@ -24,8 +27,7 @@ if TYPE_CHECKING:
 
     from prefect import Task
 
-    from functionfuse.graph import Step
-    from functionfuse.kernel import Unit
+    from functionfuse.kernel import Outcome, Unit
 
 __all__ = ["CACHING", "Box", "NodeFunction", "TaskTemplates", "arguments_of", "literal"]
 
@@ -56,7 +58,7 @@ class NodeFunction:
     A task copies the `__dict__` of its function, so what a run needs is kept in slots.
     """
 
-    __slots__ = ("__dict__", "_failure", "_home", "_kept", "_unit")
+    __slots__ = ("__dict__", "_failure", "_home", "_kept", "_taken", "_unit")
 
     def __init__(self, func: Callable[..., Any], *, kept: bool) -> None:
         """Look like a function.
@@ -72,6 +74,7 @@ class NodeFunction:
         self._failure: BaseException | None = None
         self._kept = kept
         self._home = this_process()
+        self._taken: dict[str, Any] = {}  # the arguments, as the context of the task run has them
 
     def of(self, unit: Unit) -> NodeFunction:
         """The function of one node."""
@@ -84,6 +87,10 @@ class NodeFunction:
         self._failure = error
         parameters = self.__signature__.parameters.values()
         return {parameter.name: _BLANK.get(parameter.kind) for parameter in parameters}
+
+    def forget(self) -> None:
+        """Let the arguments go: what Prefect has yet to tell the server would hold them until it is told."""
+        self._taken.clear()
 
     @property
     def __code__(self) -> CodeType:
@@ -101,15 +108,20 @@ class NodeFunction:
             raise
 
     def _run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        context = TaskRunContext.get()
+        if context is not None:
+            self._taken = context.parameters
         if self._failure is not None:
             raise self._failure
         unit = self._unit
         assert unit is not None
+        if unit.parts:
+            return Box([run_parts(unit, args[0])])
         if unit.step.kind is Kind.METHOD and not unit.load:  # Prefect may call it again
             args = (copied(args[0]), *args[1:])
         outcome = call(unit, args, kwargs)
         stored = outcome.record.status == "loaded"
-        result = outcome.value if self._kept or isinstance(outcome.value, State) else Box(outcome)
+        result = outcome.value if self._kept or isinstance(outcome.value, State) else Box([outcome])
         return Completed(name="Stored", data=result) if stored else result
 
     def __getstate__(self) -> tuple[Any, ...]:
@@ -117,6 +129,7 @@ class NodeFunction:
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         attributes, self._unit, self._failure, self._kept, self._home = state
+        self._taken = {}
         self.__dict__.update(attributes)
 
 
@@ -130,8 +143,12 @@ def _signature(func: Callable[..., Any]) -> inspect.Signature:
     return signature
 
 
-def arguments_of(function: NodeFunction, step: Step) -> dict[str, Any]:
-    """The arguments of a step by the names of the function's parameters, with references in place."""
+def arguments_of(function: NodeFunction, unit: Unit) -> dict[str, Any]:
+    """The arguments of a unit by the names of the function's parameters, with references in place."""
+    step = unit.step
+    if unit.parts:
+        outcomes = [Ref(step.name, number, slot="outcome") for number in step.parents]
+        return {"inputs": Container(list, tuple(outcomes))}
     instance = () if step.state is None else (step.state,)
     arguments = get_call_parameters(function, (*instance, *step.args), dict(step.kwargs))
     for name, parameter in function.__signature__.parameters.items():
@@ -167,7 +184,7 @@ class TaskTemplates:
 
     def task_of(self, unit: Unit, options: Mapping[str, Any]) -> Task[..., Any]:
         """The task of one node."""
-        template = self._template(unit.step.func, options)
+        template = self._template(together if unit.parts else unit.step.func, options)
         name = unit.step.name
         new = copy.copy(template)
         new.fn = cast("NodeFunction", template.fn).of(unit)
@@ -195,18 +212,37 @@ class _Literal(quote):  # type: ignore[misc]
 
     A look costs seconds for a list of a million numbers, and finds dependencies that are none:
     Prefect takes an object for the result of the task that returned the identical one.
+    It can be emptied, since Prefect keeps it: in the contexts of all that the server has not been told yet.
     """
 
     __slots__ = ()
+
+    def unwrap(self) -> Any:
+        return self[0][0]
+
+    def rewrap(self, value: Any) -> _Literal:
+        return _Literal([value])
+
+    def empty(self) -> None:
+        """Let the argument go."""
+        self[0].clear()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _Literal, (self[0],)  # Prefect's own annotations come back wrapped once more
 
 
 class Box(opaque):  # type: ignore[misc]
-    """An outcome that Prefect hands on without looking into it."""
+    """An outcome that Prefect hands on without looking into it.
+
+    It can be taken out, since Prefect keeps the box: in the contexts of all that the server has not been told yet.
+    """
 
     __slots__ = ()
+
+    def take(self) -> Outcome:
+        """The outcome, which is not in the box any more."""
+        outcome: Outcome = self[0].pop()
+        return outcome
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Box, (self[0],)
@@ -220,5 +256,5 @@ def literal(value: Any, depth: int) -> Any:
         depth: How often Prefect unwraps it on its way to the function.
     """
     for _ in range(depth):
-        value = _Literal(value)
+        value = _Literal([value])
     return value

@@ -6,6 +6,7 @@ import asyncio
 import inspect
 import re
 import sys
+import threading
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
@@ -21,6 +22,7 @@ from functionfuse.backends.addons.prefectback.server import (
     RunCancelled,
     asks_for_persistence,
     run_settings,
+    stop_asked,
 )
 from functionfuse.backends.addons.prefectback.tasks import CACHING
 from functionfuse.backends.base import Query, Workflow
@@ -99,9 +101,18 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
     async def arun(self, *, on_error: OnError = "raise") -> Any:
         """Do what `run()` does, in a thread, so that the event loop goes on meanwhile.
 
-        The run itself does not notice when the awaiting task is cancelled: its nodes go on.
+        When the awaiting task is cancelled, so is the run, within seconds: nothing new starts,
+        and what runs ends and is stored.
         """
-        return await asyncio.to_thread(self.run, on_error=on_error)
+        stop = threading.Event()
+        token = stop_asked.set(stop)
+        try:
+            return await asyncio.to_thread(self.run, on_error=on_error)
+        except asyncio.CancelledError:
+            stop.set()
+            raise
+        finally:
+            stop_asked.reset(token)
 
     def serve(self, name: str | None = None, **options: Any) -> None:
         """Make a deployment, and run it in new processes whenever the server says so, until this one is stopped.
@@ -160,9 +171,16 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
 
     def _in_flow(self, job: Job) -> Any:
         """The body of the flow."""
-        caching = asks_for_persistence() or not CACHING.isdisjoint(self._flow_options)
-        engine = PrefectEngine(caching=caching)
+        engine = PrefectEngine(caching=self._caches())
         return engine.drive(lambda: self._execute(job, engine))
+
+    def _caches(self) -> bool:
+        """Tell whether the flow or the settings ask Prefect to keep results."""
+        return asks_for_persistence() or not CACHING.isdisjoint(self._flow_options)
+
+    def _may_fuse(self, name: str) -> bool:
+        """Prefect keeps the results of tasks: a node whose result it shall keep is a task of its own."""
+        return not self._caches() and CACHING.isdisjoint(self._options.of("task").get(name, {}))
 
     def _execute(self, job: Job, engine: Engine[Any]) -> Any:
         try:

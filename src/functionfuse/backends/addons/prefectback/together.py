@@ -1,0 +1,54 @@
+"""Nodes that run together as one task of Prefect: what its log and its page say of each."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+from prefect.artifacts import create_markdown_artifact
+from prefect.logging import get_run_logger
+
+from functionfuse.backends.addons.prefectback.artifact import markdown_table
+from functionfuse.kernel import FAILED_PART, execute
+
+if TYPE_CHECKING:
+    from functionfuse.kernel import Outcome, Record, Unit
+
+__all__ = ["run_parts", "together"]
+
+_logger = logging.getLogger(__name__)
+
+
+def together(inputs: list[Any]) -> None:
+    """Run several nodes one after the other."""
+
+
+def run_parts(unit: Unit, inputs: list[Any]) -> Outcome:
+    """Run the nodes of a group in the current task run, and say in it what became of each."""
+    # Prefect may call it again: an instance that comes from outside must stay as it is
+    unit = unit._replace(parts=tuple(part._replace(sole=False) for part in unit.parts))
+    try:
+        outcome = execute(unit, inputs)
+    except Exception as error:
+        failed, records = getattr(error, FAILED_PART, ("", ()))
+        _say(unit, records, failed)
+        raise
+    _say(unit, outcome.record.parts, "")
+    return outcome
+
+
+def _say(unit: Unit, records: tuple[Record, ...], failed: str) -> None:
+    logger = get_run_logger()
+    for record in records:
+        logger.info("Node %r %s in %.3f s", record.name, record.status, record.seconds)
+    if failed:
+        logger.error("Node %r failed", failed)
+    done = {record.name: (record.status, f"{record.seconds:.3f}") for record in records}
+    done[failed] = ("failed", "")
+    steps = [part.step for part in unit.parts]
+    rows = [(step.name, step.function, *done.get(step.name, ("not started", ""))) for step in steps]
+    try:
+        page = markdown_table(("node", "function", "status", "seconds"), rows)
+        create_markdown_artifact(page, _sync=True)  # type: ignore[call-arg]
+    except Exception:
+        _logger.exception("the page of %r could not be written", unit.step.name)
