@@ -12,6 +12,7 @@ from prefect_helpers import (
     EDGES,
     EDGES_RESULT,
     PATIENCE,
+    collect,
     edges,
     edges_targets,
     flow_run,
