@@ -250,10 +250,8 @@ class TestTemporaryServer:
             os.killpg(process.pid, signal.SIGINT)  # what a terminal does
             pipeline.let_through()
             _, errors = process.communicate(timeout=30)
-        assert (-signal.SIGINT, "KeyboardInterrupt") == (
-            process.returncode,
-            errors.splitlines()[-1],
-        )
+        assert -signal.SIGINT == process.returncode
+        assert "KeyboardInterrupt" in errors.splitlines()
         assert ["add", "gate"] == pipeline.ran
         assert ["gate", "sum"] == pipeline.stored
         assert is_gone(server)
@@ -512,6 +510,34 @@ class TestCancelling:
         assert ["running"] == storage.list_tasks("cancelled")
         assert ["running"] == list(task_runs(server, "cancelled", 1))
 
+    def test_awaiting_task_cancelled(
+        self, server: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """When nobody awaits arun() any more, the run is Cancelled: nothing new starts."""
+        from functionfuse.backends.addons.prefectback.server import Cancellation
+
+        monkeypatch.setattr(Cancellation, "interval", 0.1)
+        noticed = threading.Event()
+        loop = asyncio.new_event_loop()
+
+        @workflow
+        def wait(value: int) -> int:
+            """Cancel the task, and wait until the run knows."""
+            loop.call_soon_threadsafe(tasks[0].cancel)
+            assert noticed.wait(LIMIT)
+            return value
+
+        running = wait(1).set_name("running")
+        left = make(add(running, 1).set_name("next"), workflow_name="left-alone")
+        left.add_observer(lambda event: noticed.set() if isinstance(event, RunFinished) else None)
+        tasks = [loop.create_task(left.arun())]
+        with pytest.raises(asyncio.CancelledError):
+            loop.run_until_complete(tasks[0])
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+        assert "Cancelled" == flow_run(server, "left-alone").state_name
+        assert ["running"] == list(task_runs(server, "left-alone", 1))
+
 
 @pytest.mark.usefixtures("server")
 class TestWhere:
@@ -576,7 +602,7 @@ class TestWhere:
             assert 3 == pool.submit(contextvars.copy_context().run, threaded.run).result(LIMIT)
 
     def test_large(self, server: SyncPrefectClient) -> None:
-        """A graph of 400 nodes, some of which fail at first, runs to its end, and all are recorded."""
+        """A graph of 300 nodes, some of which fail at first, runs to its end, and all are recorded."""
         tried = SimpleNamespace(names=set())
 
         @workflow
@@ -589,16 +615,16 @@ class TestWhere:
             return value + 1
 
         ends = []
-        for row in range(40):
+        for row in range(30):
             node: Any = 0
             for column in range(10):
                 node = flaky(node, 10 * row + column).set_name(f"node-{row}-{column}")
             ends.append(node)
         large = make(*ends, workflow_name="large")
         large.query().set_task_args({"retries": 1, "retry_delay_seconds": 0})
-        assert [10] * 40 == large.run()
+        assert [10] * 30 == large.run()
         wanted = {
             "flow_runs": {"id": {"any_": [str(flow_run(server, "large").id)]}},
             "task_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
         }
-        until(lambda: 400 == server.request("POST", "/task_runs/count", json=wanted).json())
+        until(lambda: 300 == server.request("POST", "/task_runs/count", json=wanted).json())
