@@ -132,7 +132,7 @@ class Run(Generic[H]):
         self._setups = self._job.setups()
         for ref in self._job.graph.targets:
             self._uses[ref.number] += 1
-        self._take_on(self.plan, self._steps)
+        self._take_on(zip(self._steps, self.plan.actions.values(), strict=True))
         self._loop()
         if self._failures:
             raise self._first_failure()
@@ -166,16 +166,17 @@ class Run(Generic[H]):
         """The step that is submitted for this one: the first of its group, or itself."""
         return self._groups[number][0].number if number in self._groups else number
 
-    def _take_on(self, plan: Plan, steps: Sequence[Step]) -> None:
+    def _take_on(self, planned: Iterable[tuple[Step, Action]]) -> None:
         """Add what a plan wants done with some steps to what this run does."""
-        for step in steps:
-            action = self._actions[step.number] = plan.actions[step.name]
-            if action is Action.COMPUTE:
-                for parent in step.parents:
-                    self._uses[parent] += 1
-        self._line_up(
-            [step for step in steps if self._actions[step.number] is not Action.LEAVE_OUT]
-        )
+        taken: list[Step] = []
+        for step, action in planned:
+            if action is not Action.LEAVE_OUT:
+                self._actions[step.number] = action
+                taken.append(step)
+                if action is Action.COMPUTE:
+                    for parent in step.parents:
+                        self._uses[parent] += 1
+        self._line_up(taken)
 
     def _line_up(self, steps: Sequence[Step]) -> None:
         """Make steps ready, or let them wait for their parents."""
@@ -360,15 +361,15 @@ class Run(Generic[H]):
         available = _Available(self._job.stored(), live, self._damaged)
         plan = make_plan(self._job.graph, available, wanted=[Ref(step.name, step.number)])
         again = [
-            self._steps[number]
-            for number, action in enumerate(plan.actions.values())
-            if self._is_needed_again(self._steps[number], action)
+            (other, action)
+            for other, action in zip(self._steps, plan.actions.values(), strict=True)
+            if self._is_needed_again(other, action)
         ]
-        for other in again:
+        for other, _ in again:
             self._records[other.number] = None  # done and let go of: once more
             if -other.number in self._ready:
                 self._ready.remove(-other.number)
-        self._take_on(plan, again)
+        self._take_on(again)
 
     def _separate(self) -> None:
         """Give up the groups that were not submitted: what is damaged may depend on a part of one."""
