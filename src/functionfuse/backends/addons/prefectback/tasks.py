@@ -12,6 +12,8 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
 from prefect.states import Completed
+from prefect.task_engine import BaseTaskRunEngine
+from prefect.transactions import get_transaction
 from prefect.utilities.annotations import opaque, quote
 from prefect.utilities.callables import get_call_parameters
 
@@ -22,7 +24,7 @@ from functionfuse.kernel import call, copied
 from functionfuse.nodes import Container, Kind, base_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import CodeType
 
     from prefect import Task
@@ -58,7 +60,7 @@ class NodeFunction:
     A task copies the `__dict__` of its function, so what a run needs is kept in slots.
     """
 
-    __slots__ = ("__dict__", "_failure", "_home", "_kept", "_taken", "_unit")
+    __slots__ = ("__dict__", "_failure", "_home", "_kept", "_unit", "_where")
 
     def __init__(self, func: Callable[..., Any], *, kept: bool) -> None:
         """Look like a function.
@@ -74,7 +76,7 @@ class NodeFunction:
         self._failure: BaseException | None = None
         self._kept = kept
         self._home = this_process()
-        self._taken: dict[str, Any] = {}  # the arguments, as the context of the task run has them
+        self._where: tuple[Any, Any] = None, None  # the context and the transaction of the task run
 
     def of(self, unit: Unit) -> NodeFunction:
         """The function of one node."""
@@ -90,7 +92,9 @@ class NodeFunction:
 
     def forget(self) -> None:
         """Let the arguments go: what Prefect has yet to tell the server would hold them until it is told."""
-        self._taken.clear()
+        for parameters in _held_by(*self._where):
+            parameters.clear()
+        self._where = None, None
 
     @property
     def __code__(self) -> CodeType:
@@ -108,9 +112,8 @@ class NodeFunction:
             raise
 
     def _run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        context = TaskRunContext.get()
-        if context is not None:
-            self._taken = context.parameters
+        if not self._kept:  # a cache key function of the user's may keep the arguments
+            self._where = TaskRunContext.get(), get_transaction()
         if self._failure is not None:
             raise self._failure
         unit = self._unit
@@ -129,7 +132,7 @@ class NodeFunction:
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
         attributes, self._unit, self._failure, self._kept, self._home = state
-        self._taken = {}
+        self._where = None, None
         self.__dict__.update(attributes)
 
 
@@ -168,6 +171,19 @@ class _Keyed:
 
     def __call__(self, values: Iterable[Any]) -> dict[str, Any]:
         return dict(zip(self._keys, values, strict=True))
+
+
+def _held_by(context: Any, transaction: Any) -> Iterator[dict[str, Any]]:
+    """The arguments of a task run, wherever Prefect has them: hooks of its transaction know all of its engine."""
+    holders = [context, *(_owner(hook) for hook in getattr(transaction, "on_rollback_hooks", ()))]
+    for holder in holders:
+        parameters = getattr(holder, "parameters", None)
+        if isinstance(holder, (TaskRunContext, BaseTaskRunEngine)) and isinstance(parameters, dict):
+            yield parameters
+
+
+def _owner(hook: Any) -> Any:
+    return getattr(getattr(hook, "func", hook), "__self__", None)
 
 
 class TaskTemplates:
