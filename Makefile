@@ -18,6 +18,7 @@ check: .venv/installed
 
 bench: .venv/installed
 	@$(BIN)/python benchmarks/local.py
+	@$(BIN)/python benchmarks/prefect_flows.py
 
 # exact versions and hashes, without any address
 lock:
