@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from functionfuse import task, workflow
 from functionfuse.backends.builtin.localback import LocalWorkflow
 from functionfuse.errors import GraphError
-from functionfuse.nodes import Signature
+from functionfuse.signature import Signature
 
 if TYPE_CHECKING:
     from collections.abc import Callable

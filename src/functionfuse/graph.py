@@ -21,11 +21,10 @@ from functionfuse.nodes import (
     Item,
     Kind,
     Node,
-    Signature,
     Slot,
-    base_name,
     undecorated,
 )
+from functionfuse.signature import Signature, base_name
 
 if TYPE_CHECKING:
     import re

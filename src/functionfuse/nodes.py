@@ -27,6 +27,7 @@ from typing import (
 )
 
 from functionfuse.errors import GraphError
+from functionfuse.signature import Signature, base_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator
@@ -237,84 +238,6 @@ class Instance(_NotYet):
 
     def __repr__(self) -> str:
         return f"<instance {self._construct!r}>"
-
-
-class Signature:
-    """Which calls of a function are right, answered without `inspect.Signature.bind` on the common path."""
-
-    __slots__ = (
-        "_bind",
-        "_by_name",
-        "_fewest",
-        "_fewest_by_position",
-        "_most",
-        "_positional",
-        "_required",
-        "_surplus",
-        "func",
-    )
-
-    def __init__(self, func: Callable[..., Any], *, skip: int = 0) -> None:
-        """Look at a function once.
-
-        Args:
-            func: Any callable; a builtin that has no signature is taken to accept everything.
-            skip: How many leading parameters the caller does not write (1 for methods).
-        """
-        self.func = func
-        try:
-            parameters = list(inspect.signature(func).parameters.values())
-        except (TypeError, ValueError):  # C functions
-            parameters = list(inspect.signature(lambda *_, **__: None).parameters.values())
-        # `*args` takes the instance too, and goes on to take more
-        parameters = [p for p in parameters[:skip] if p.kind is p.VAR_POSITIONAL] + parameters[
-            skip:
-        ]
-        self._bind = inspect.Signature(parameters).bind
-        kinds = {p.kind for p in parameters}
-        only_by_position = [p for p in parameters if p.kind is p.POSITIONAL_ONLY]
-        by_either = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
-        only_by_name = [p for p in parameters if p.kind is p.KEYWORD_ONLY]
-        positional = only_by_position + by_either
-        self._by_name = {p.name for p in by_either + only_by_name}
-        self._required = _required(by_either + only_by_name)
-        # no keyword can name a positional-only parameter
-        self._positional = (*[None for _ in only_by_position], *[p.name for p in by_either])
-        self._surplus = inspect.Parameter.VAR_KEYWORD in kinds
-        self._most = sys.maxsize if inspect.Parameter.VAR_POSITIONAL in kinds else len(positional)
-        self._fewest_by_position = len(_required(only_by_position))
-        # without keywords, a count between this one and the most is right
-        self._fewest = sys.maxsize if _required(only_by_name) else len(_required(positional))
-
-    def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raise the `TypeError` of a wrong call now, when it is written.
-
-        Raises:
-            TypeError: An argument is missing, surplus or unknown.
-        """
-        if kwargs:
-            given = {*self._positional[: len(args)]}
-            right = (
-                self._fewest_by_position <= len(args) <= self._most
-                and given.isdisjoint(kwargs)
-                and (self._surplus or self._by_name.issuperset(kwargs))
-                and self._required <= given.union(kwargs)
-            )
-        else:
-            right = self._fewest <= len(args) <= self._most
-        if not right:
-            self._explain(args, kwargs)
-
-    def _explain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        try:
-            self._bind(*args, **kwargs)
-        except TypeError as error:
-            message = f"{base_name(self.func)}() {error}"
-            raise TypeError(message) from None
-
-
-def _required(parameters: Iterable[inspect.Parameter]) -> frozenset[str]:
-    return frozenset(p.name for p in parameters if p.default is p.empty)
 
 
 class WorkflowFunction(Generic[P, T]):
@@ -539,12 +462,6 @@ def _with_fields(pattern: Any, names: tuple[str, ...], values: Iterable[Any]) ->
 
 
 # ---- names and places ----
-
-
-def base_name(func: Callable[..., Any]) -> str:
-    """What a node without a name is called after."""
-    name = getattr(func, "__qualname__", None) or getattr(func, "__name__", None)
-    return (name or type(func).__qualname__).replace("<locals>.", "")
 
 
 def _checked_name(name: str) -> str:

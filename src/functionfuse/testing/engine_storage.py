@@ -476,13 +476,13 @@ class StorageTests(Suite):
 
         def make() -> Any:
             nodes = [noted(journal, repr(name)[:20]).set_name(name) for name in names]
-            return self.stored(storage, *nodes, workflow_name="../work/flow")
+            return self.stored(storage, *nodes, workflow_name="../other/flow")
 
         values = make().run()
         with journal.added() as lines:
             assert make().run() == values
         assert lines == []
-        assert storage.list_tasks("../work/flow") == sorted(names)
+        assert storage.list_tasks("../other/flow") == sorted(names)
         written = [path for path in tmp_path.rglob("*") if path.is_file()]
         (folder,) = {path.parent for path in written if path.name != "journal"}
         assert folder.parent == tmp_path / "storage"

@@ -21,7 +21,8 @@ from functionfuse.backends.addons.prefectback.together import run_parts, togethe
 from functionfuse.backends.addons.prefectback.travel import make_sendable, this_process
 from functionfuse.graph import Ref
 from functionfuse.kernel import call, copied
-from functionfuse.nodes import Container, Kind, base_name
+from functionfuse.nodes import Container, Kind
+from functionfuse.signature import base_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
