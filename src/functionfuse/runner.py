@@ -96,6 +96,7 @@ class Run(Generic[H]):
         # in flight: the step, when it was submitted, and whether only to be read
         self._pending: dict[H, tuple[Step, float, bool]] = {}
         self._groups = self._grouped()  # the steps that run together with a step
+        self._read_outside = self._kept_for_others()
         self._shared: Counter[int] = Counter()  # how many values in use a group's handle has, by id
         self._damaged: set[str] = set()
         self._failures: dict[str, BaseException] = {}
@@ -161,6 +162,20 @@ class Run(Generic[H]):
             if len(group) > 1:
                 groups |= {step.number: group for step in group}
         return groups
+
+    def _kept_for_others(self) -> set[int]:
+        """The steps that run together with others, and whose value a step outside may come to need.
+
+        With a storage, a step that is only read may turn out to be damaged while its parents are in flight.
+        """
+        if not self._groups or self._job.results is None:
+            return set()
+        return {
+            parent
+            for step in self._steps
+            for parent in step.parents
+            if parent in self._groups and self._leader(parent) != self._leader(step.number)
+        }
 
     def _leader(self, number: int) -> int:
         """The step that is submitted for this one: the first of its group, or itself."""
@@ -240,7 +255,11 @@ class Run(Generic[H]):
             self._tell(StepSubmitted, part.name)
         unit = self._unit(step, load=False)._replace(
             parts=tuple(self._unit(part, load=False) for part in group),
-            keep=tuple(number for number in numbers if self._uses[number] > within[number]),
+            keep=tuple(
+                number
+                for number in numbers
+                if self._uses[number] > within[number] or number in self._read_outside
+            ),
         )
         for number, uses in within.items():
             self._uses[number] -= uses

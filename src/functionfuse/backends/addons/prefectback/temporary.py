@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -147,11 +147,10 @@ def _wait_until_up(url: str, server: subprocess.Popen[bytes]) -> None:
     seconds = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and server.poll() is None:
-        try:
+        with suppress(httpx.TransportError):
             if httpx.get(url, timeout=5, trust_env=False).is_success:
                 return
-        except httpx.TransportError:
-            time.sleep(0.05)
+        time.sleep(0.05)  # nothing tells when a server has come up
     _stop(server)
     message = (
         f"a temporary Prefect server did not come up within {seconds} seconds: start one with "
