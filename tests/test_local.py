@@ -23,6 +23,7 @@ class TestLocalEngine(EngineTests):
     """The conformance suite."""
 
     max_examples = 100
+    runs_side_by_side = False
     make_workflow = staticmethod(LocalWorkflow)
 
 

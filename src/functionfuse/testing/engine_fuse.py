@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import re
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,14 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from functionfuse import workflow
+from functionfuse.errors import CorruptResult, DamagedResultWarning
 from functionfuse.storage import storage_factory
 from functionfuse.testing.engine_properties import listed, numbered
 from functionfuse.testing.strategies import Program, describe, graphs
-from functionfuse.testing.suite import WORKFLOW, Suite, notes_of
+from functionfuse.testing.suite import WORKFLOW, Gate, Suite, notes_of
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from functionfuse.backends.base import Workflow
     from functionfuse.events import Event
     from functionfuse.storage.base import Storage
@@ -42,6 +43,12 @@ def broken(*needs: Any) -> str:
 
 
 @workflow
+def plus_one(number: int) -> int:
+    """Add one."""
+    return number + 1
+
+
+@workflow
 def drawn() -> float:
     """Draw a number."""
     return random.random()  # noqa: S311
@@ -50,6 +57,38 @@ def drawn() -> float:
 def reseed(seed: int) -> None:
     """Seed the process's own generator; `random.seed` itself would travel with a copy of it."""
     random.seed(seed)
+
+
+@workflow
+def pass_gate(gate: Gate) -> int:
+    """Wait at the gate."""
+    gate.wait()
+    return 1
+
+
+@dataclass
+class OpensWhenRead:
+    """A storage in which reading `late` opens a gate, and finds nothing but damage."""
+
+    storage: Storage
+    gate: Gate
+    always_read: bool = False
+
+    def save(self, workflow_name: str, task_name: str, obj: Any) -> None:
+        """Store a result."""
+        self.storage.save(workflow_name, task_name, obj)
+
+    def read_task(self, workflow_name: str, task_name: str) -> Any:
+        """Give a result, but not that of `late`."""
+        if task_name == "late":
+            Path(self.gate.path).write_bytes(b".")
+            message = "damaged"
+            raise CorruptResult(message)
+        return self.storage.read_task(workflow_name, task_name)
+
+    def file_exists(self, workflow_name: str, task_name: str) -> bool:
+        """Tell whether there is something under this name."""
+        return task_name == "late" or self.storage.file_exists(workflow_name, task_name)
 
 
 class FuseTests(Suite):
@@ -155,6 +194,20 @@ class FuseTests(Suite):
             values.append(made.run())
         assert values[0] == values[1]
         assert values[0][0] != values[0][1]
+
+    def test_damage_that_needs_a_part_in_flight(self, storage: Storage, tmp_path: Path) -> None:
+        """What turns out to be damaged while a group runs may need a value that only the group needed."""
+        gate = Gate(str(tmp_path / "gate"))
+        first = pass_gate(gate).set_name("in_first")
+        second = plus_one(first).set_name("in_second")
+        late = plus_one(first).set_name("late")
+        made = self.fused("in_.*", second, late)
+        made.set_storage(OpensWhenRead(storage, gate))
+
+        if not self.runs_side_by_side:
+            pytest.skip("nothing else runs while a group does")
+        with gate.closed(), pytest.warns(DamagedResultWarning, match="'late'"):
+            assert made.run() == [2, 2]
 
     # each damaged result that is read is a warning, which other tests look at
     @pytest.mark.filterwarnings("ignore::functionfuse.errors.DamagedResultWarning")

@@ -89,6 +89,8 @@ class Suite:
 
     #: Node functions run in other processes than the caller of `run()`.
     runs_in_other_processes: ClassVar[bool] = False
+    #: Nodes that do not need each other run at the same time.
+    runs_side_by_side: ClassVar[bool] = True
     #: How many random graphs each property test runs.
     max_examples: ClassVar[int] = 50
 
