@@ -298,10 +298,7 @@ class TestDeployments:
             server.set_flow_run_state(run.id, AwaitingRetry(), force=True)
             assert "Completed" == ended(server, run.id, runs=2).state_name
         assert ["add", "gate", "gate", "last"] == pipeline.ran
-        states = sorted(
-            (task.name, task.state_name)
-            for task in server.read_task_runs(flow_run_filter=only(run.id))
-        )
+        states = recorded_states(server, run.id, 5)
         assert [
             ("gate", "Completed"),
             ("gate", "Failed"),
@@ -434,6 +431,19 @@ def deployment(server: SyncPrefectClient, name: str) -> UUID:
 
     found: UUID = until(look)
     return found
+
+
+def recorded_states(
+    server: SyncPrefectClient, flow_run: UUID, count: int
+) -> list[tuple[str, str | None]]:
+    """The task runs of a flow run with their states, once the server has that many ends."""
+    deadline = time.monotonic() + PATIENCE
+    while True:
+        found = server.read_task_runs(flow_run_filter=only(flow_run))
+        final = [run for run in found if run.state and run.state.is_final()]
+        if len(final) >= count or time.monotonic() > deadline:
+            return sorted((run.name, run.state_name) for run in found)
+        time.sleep(0.1)  # the server records in its own time, and tells nobody
 
 
 def only(identity: UUID) -> Any:
