@@ -65,6 +65,10 @@ class FileStorage(Storage):
         with self._explained("read", workflow_name, task_name):
             return unframe(self._folder.read(*self._where(workflow_name, task_name)))
 
+    def info(self, workflow_name: str, task_name: str) -> dict[str, Any]:  # noqa: D102
+        with self._explained("read", workflow_name, task_name):
+            return self._header(*self._where(workflow_name, task_name))
+
     def file_exists(self, workflow_name: str, task_name: str) -> bool:  # noqa: D102
         return self._folder.exists(*self._where(workflow_name, task_name))
 
@@ -110,11 +114,15 @@ class FileStorage(Storage):
     def _name_in_header(self, subfolder: str, file: str) -> str | None:
         """The name of a result whose file name was cut; None if it cannot be known."""
         try:
-            prefix = bytes(self._folder.read(subfolder, file, PREFIX_SIZE))
-            header = header_of(bytes(self._folder.read(subfolder, file, header_size(prefix))))
+            name: str | None = self._header(subfolder, file).get("node")
         except (OSError, CorruptResult):  # removed meanwhile, or damaged: not a result
             return None
-        return header["node"] if header else None
+        return name
+
+    def _header(self, subfolder: str, file: str) -> dict[str, Any]:
+        """What a file says of itself; nothing in the old published format."""
+        prefix = bytes(self._folder.read(subfolder, file, PREFIX_SIZE))
+        return header_of(bytes(self._folder.read(subfolder, file, header_size(prefix)))) or {}
 
     @contextmanager
     def _explained(self, verb: str, workflow_name: str, task_name: str) -> Iterator[None]:

@@ -8,8 +8,8 @@ import re
 import sys
 import threading
 from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import prefect
 from prefect import Flow
@@ -17,7 +17,8 @@ from prefect.states import Cancelled
 
 from functionfuse.backends.addons.prefectback import deployment
 from functionfuse.backends.addons.prefectback.artifact import publish
-from functionfuse.backends.addons.prefectback.engine import PrefectEngine
+from functionfuse.backends.addons.prefectback.engine import PrefectEngine, overhead
+from functionfuse.backends.addons.prefectback.progress import Progress
 from functionfuse.backends.addons.prefectback.server import (
     RunCancelled,
     asks_for_persistence,
@@ -46,6 +47,8 @@ def _options_of(decorator: Callable[..., Any]) -> frozenset[str]:
 
 _TASK_OPTIONS: Final = _options_of(prefect.task)
 _FLOW_OPTIONS: Final = _options_of(prefect.flow)
+#: Task options that mean the same for nodes that run together.
+_SAME_IN_GROUPS: Final = frozenset({"description", "log_prints", "tags", "version"})
 _NOT_IN_FLOW_NAMES: Final = re.compile(r"[/%&<>]")
 
 
@@ -70,8 +73,33 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
     _query = PrefectQuery
     _option = "task"
 
-    def __init__(self, *nodes: Any, workflow_name: str) -> None:  # noqa: D107 - as in Workflow
+    def __init__(
+        self,
+        *nodes: Any,
+        workflow_name: str,
+        fuse: Literal["auto"] | float | None = None,
+        progress: bool = False,
+    ) -> None:
+        """Make a workflow of everything that some nodes need.
+
+        Args:
+            nodes: The targets: nodes, items of nodes, instances of decorated classes.
+            workflow_name: The name of the flow, under which results are stored.
+            fuse: Run nodes together that take less time than a task run costs (`"auto"`), or less than this many
+                seconds, by what they took in the last run or when stored results of their functions were made.
+            progress: Give each flow run a progress artifact.
+
+        Raises:
+            NotANodeError: A target is something else.
+            DuplicateNameError: Two nodes have one name.
+            OptionError: `fuse` is neither of these.
+        """
         super().__init__(*nodes, workflow_name=workflow_name)
+        if fuse not in (None, "auto") and not (isinstance(fuse, (int, float)) and fuse > 0):
+            message = f"fuse is 'auto' or a number of seconds, not {fuse!r}"
+            raise OptionError(message)
+        self._fuse = fuse
+        self._progress = progress
         self._flow_options: dict[str, Any] = {}
         self._flow: Flow[[], Any] | None = None
 
@@ -90,7 +118,7 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
         """Make the flow. It can be called, run again, nested in other flows, and given to Prefect's own tools."""
         name = _NOT_IN_FLOW_NAMES.sub("-", self.workflow_name)
         options = {"name": name, "validate_parameters": False, **self._flow_options}
-        self._flow = prefect.flow(**options)(_FlowFunction(self.workflow_name, self))
+        self._flow = _WorkflowFlow(_FlowFunction(self.workflow_name, self), **options)
         return self._flow
 
     @property
@@ -163,8 +191,7 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
         run = _RunCall(self, job)
         token = _current.set(run)
         try:
-            with run_settings():
-                self.flow()
+            self.flow()
         finally:
             _current.reset(token)
         return run.result
@@ -178,6 +205,20 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
         """Tell whether the flow or the settings ask Prefect to keep results."""
         return asks_for_persistence() or not CACHING.isdisjoint(self._flow_options)
 
+    def _job(self, on_error: OnError) -> Job:
+        job = super()._job(on_error)
+        return replace(job, observers=(*job.observers, Progress())) if self._progress else job
+
+    def _cheap_below(self) -> float | None:
+        return (
+            overhead(self._flow_options.get("task_runner")) if self._fuse == "auto" else self._fuse
+        )
+
+    def _may_fuse_unasked(self, name: str) -> bool:
+        """A task option holds for a whole group: a timeout, say, would cut off its last nodes."""
+        given = self._options.of("task").get(name, {})
+        return self._may_fuse(name) and given.keys() <= _SAME_IN_GROUPS
+
     def _may_fuse(self, name: str) -> bool:
         """Prefect keeps the results of tasks: a node whose result it shall keep is a task of its own."""
         return not self._caches() and CACHING.isdisjoint(self._options.of("task").get(name, {}))
@@ -188,6 +229,14 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
         finally:
             if self._report is not None:
                 publish(job.graph, self._report, job.results, sys.exception())
+
+
+class _WorkflowFlow(Flow[[], Any]):
+    """A flow that loses nothing of what it tells the server, however it is called."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        with run_settings():
+            return super().__call__(*args, **kwargs)
 
 
 @dataclass(slots=True)
