@@ -86,6 +86,16 @@ wf = PrefectWorkflow(
 )
 wf.set_storage(storage_factory({{"kind": "file", "options": {{"path": str(HERE / "store")}}}}))
 number = 5
+
+
+def make():
+    return wf
+
+
+def needs_an_argument(size):
+    return wf
+
+
 flow = wf.generate_flow()
 other = PrefectWorkflow(add(1, 2), workflow_name="another").generate_flow()
 
@@ -327,12 +337,35 @@ class TestDeployments:
         assert "Completed" == ended(server, run.id, runs=1).state_name
         assert ["add", "gate", "last"] == pipeline.ran
 
+    def test_function_as_entrypoint(
+        self,
+        server: SyncPrefectClient,
+        prefect_server: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A function that returns the workflow will do: the worker calls it."""
+        made = Pipeline(tmp_path, "made_by_function")
+        module = imported(made, monkeypatch)
+        work_pool(server, "pool")
+        identity = module.wf.deploy(
+            "main", "pool", entrypoint="made_by_function.py:make", print_next_steps=False
+        )
+        run = server.create_flow_run_from_deployment(identity)
+        command = ["-m", "prefect", "worker", "start", "--pool", "pool", "--run-once"]
+        with started(command, PREFECT_API_URL=prefect_server) as worker:
+            worker.communicate(timeout=LIMIT)
+        assert "Completed" == ended(server, run.id, runs=1).state_name
+        assert ["add", "gate", "last"] == made.ran
+
     @pytest.mark.parametrize(
         ("variable", "message"),
         [
             ("other", "is flow 'another', not 'entrypoints'"),
-            ("number", "neither a PrefectWorkflow nor a flow"),
-            ("nothing", "neither a PrefectWorkflow nor a flow"),
+            ("number", "neither a PrefectWorkflow, nor its flow, nor a function"),
+            ("nothing", "neither a PrefectWorkflow, nor its flow, nor a function"),
+            ("add", "returned .*, no PrefectWorkflow|raised TypeError"),
+            ("needs_an_argument", r"needs_an_argument\(\) .* raised TypeError"),
         ],
     )
     def test_wrong_entrypoint(

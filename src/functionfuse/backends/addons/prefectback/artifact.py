@@ -139,7 +139,7 @@ def _rows(graph: Graph, report: Report) -> Iterator[Sequence[str]]:
         record = report.records.get(name)
         seconds = f"{record.seconds:.3f}" if record else ""
         nbytes = "" if record is None or record.nbytes is None else str(record.nbytes)
-        function, why = graph.steps[name].function, report.plan[name].reason
+        function, why = graph.steps[name].function, report.why(name)
         yield name, function, report.status(name), seconds, nbytes, why
 
 

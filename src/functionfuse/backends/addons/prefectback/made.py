@@ -32,10 +32,10 @@ def module_entrypoint(entrypoint: str) -> str | None:
 
 def __getattr__(name: str) -> Flow[..., Any]:
     *module, function = name.split("/")
-    if not module:
+    make = getattr(importlib.import_module(".".join(module)), function, None) if module else None
+    if not callable(make):
         message = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(message)
-    make = getattr(importlib.import_module(".".join(module)), function)
     try:
         workflow = make()
     except Exception as error:  # Prefect takes an AttributeError for a name that is not there

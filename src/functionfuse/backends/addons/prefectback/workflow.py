@@ -95,7 +95,7 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
             OptionError: `fuse` is neither of these.
         """
         super().__init__(*nodes, workflow_name=workflow_name)
-        if fuse not in (None, "auto") and not (isinstance(fuse, (int, float)) and fuse > 0):
+        if fuse not in {None, "auto"} and not (type(fuse) in {int, float} and float(fuse) > 0):
             message = f"fuse is 'auto' or a number of seconds, not {fuse!r}"
             raise OptionError(message)
         self._fuse = fuse
