@@ -35,7 +35,7 @@ def __getattr__(name: str) -> Flow[..., Any]:
     make = getattr(importlib.import_module(".".join(module)), function, None) if module else None
     if not callable(make):
         message = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(message)
+        raise AttributeError(message)  # noqa: TRY004 - the protocol of a module's attributes
     try:
         workflow = make()
     except Exception as error:  # Prefect takes an AttributeError for a name that is not there

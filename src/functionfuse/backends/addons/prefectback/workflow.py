@@ -45,7 +45,9 @@ def _options_of(decorator: Callable[..., Any]) -> frozenset[str]:
     return frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 
 
-_TASK_OPTIONS: Final = _options_of(prefect.task)
+#: By hand, hooks of transactions are given to the task that `prefect.task` makes.
+_TRANSACTION_HOOKS: Final = frozenset({"on_commit", "on_rollback"})
+_TASK_OPTIONS: Final = _options_of(prefect.task) | _TRANSACTION_HOOKS
 _FLOW_OPTIONS: Final = _options_of(prefect.flow)
 #: Task options that mean the same for nodes that run together.
 _SAME_IN_GROUPS: Final = frozenset({"description", "log_prints", "tags", "version"})
@@ -62,7 +64,7 @@ class PrefectQuery(Query):
             OptionError: The installed Prefect does not know an option, or refuses its value.
         """
         check_names(options, _TASK_OPTIONS, "option of a Prefect task")
-        _checked("task", prefect.task, options)
+        _checked("task", _task, options)
         self._options.set("task", self.names, dict(options))
         return self
 
@@ -286,6 +288,15 @@ class _FlowFunction:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _FlowFunction, (self.__name__, None if self._running else self._workflow)
+
+
+def _task(**options: Any) -> Callable[..., Any]:
+    """What `prefect.task` is, with the hooks of transactions."""
+    for name in _TRANSACTION_HOOKS & options.keys():
+        if not all(map(callable, options[name])):
+            message = f"{name} is a list of functions"
+            raise TypeError(message)
+    return prefect.task(**{key: options[key] for key in options if key not in _TRANSACTION_HOOKS})
 
 
 def _checked(what: str, decorator: Callable[..., Any], options: Mapping[str, Any]) -> None:
