@@ -671,3 +671,43 @@ class TestWhere:
             "task_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
         }
         until(lambda: 300 == server.request("POST", "/task_runs/count", json=wanted).json())
+
+    def test_few_threads(self, server: SyncPrefectClient) -> None:
+        """A node is submitted when its parents are done: a chain needs no thread for each of its nodes."""
+
+        @workflow
+        def count_threads(most: int) -> int:
+            """Give the largest number of threads so far."""
+            return max(most, threading.active_count())
+
+        node: Any = threading.active_count()
+        for _ in range(200):
+            node = count_threads(node)
+        assert make(node, workflow_name="few-threads").run() < threading.active_count() + 20
+
+
+@pytest.mark.usefixtures("server")
+class TestLarge:
+    """A graph of 6,000 nodes, when it is asked for: FUNCTIONFUSE_FULL=1. It takes minutes."""
+
+    __test__ = bool(os.environ.get("FUNCTIONFUSE_FULL"))
+
+    def test_every_task_run_is_recorded(self, server: SyncPrefectClient) -> None:
+        """The server has a completed task run for each of 6,000 nodes."""
+        rows = [add(number, 1) for number in range(2_000)]
+        for _ in range(2):
+            rows = [add(node, 1) for node in rows]
+        large = make(*rows, workflow_name="six-thousand")
+        assert [3 + number for number in range(2_000)] == large.run()
+        wanted = {
+            "flow_runs": {"id": {"any_": [str(flow_run(server, "six-thousand").id)]}},
+            "task_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
+        }
+
+        def recorded() -> int:
+            count: int = server.request("POST", "/task_runs/count", json=wanted).json()
+            return count
+
+        while (now := recorded()) < 6_000:
+            until(lambda before=now: recorded() > before)  # it goes on
+        assert 6_000 == now
