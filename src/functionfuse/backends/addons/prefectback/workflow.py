@@ -207,6 +207,10 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
         """Tell whether the flow or the settings ask Prefect to keep results."""
         return asks_for_persistence() or not CACHING.isdisjoint(self._flow_options)
 
+    def _result_is_seen(self) -> bool:
+        """Tell whether Prefect shall do more with the flow's result than hand it on, in the same process."""
+        return self._caches() or "on_completion" in self._flow_options
+
     def _job(self, on_error: OnError) -> Job:
         job = super()._job(on_error)
         return replace(job, observers=(*job.observers, Progress())) if self._progress else job
@@ -245,7 +249,7 @@ class _WorkflowFlow(Flow[[], Any]):
 class _RunCall:
     """A call of `run()`: what the flow shall do, and what it gave.
 
-    The result does not go through the flow: Prefect looks at every element of what a flow returns.
+    The result does not go through the flow unless it has to: Prefect looks at every element of what a flow returns.
     """
 
     workflow: PrefectWorkflow
@@ -280,11 +284,11 @@ class _FlowFunction:
             if run is None or run.workflow is not workflow:  # flow() was called, not run()
                 return workflow._in_flow(workflow._job("raise"))
             run.result = workflow._in_flow(run.job)
+            return run.result if workflow._result_is_seen() else None
         except RunCancelled:
             return Cancelled(message="cancelled; what is stored stays stored")
         finally:
             self._running -= 1
-        return None
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _FlowFunction, (self.__name__, None if self._running else self._workflow)
