@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
+import os
 import re
 import sys
 import threading
@@ -13,7 +15,9 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import prefect
 from prefect import Flow
-from prefect.states import Cancelled
+from prefect.context import FlowRunContext
+from prefect.states import Cancelled, Cancelling
+from prefect.utilities.asyncutils import run_coro_as_sync
 
 from functionfuse.backends.addons.prefectback import deployment
 from functionfuse.backends.addons.prefectback.artifact import publish
@@ -51,6 +55,7 @@ _TASK_OPTIONS: Final = _options_of(prefect.task) | _TRANSACTION_HOOKS
 _FLOW_OPTIONS: Final = _options_of(prefect.flow)
 #: Task options that mean the same for nodes that run together.
 _SAME_IN_GROUPS: Final = frozenset({"description", "log_prints", "tags", "version"})
+_logger = logging.getLogger(__name__)
 _NOT_IN_FLOW_NAMES: Final = re.compile(r"[/%&<>]")
 
 
@@ -286,12 +291,31 @@ class _FlowFunction:
             run.result = workflow._in_flow(run.job)
             return run.result if workflow._result_is_seen() else None
         except RunCancelled:
+            _call_cancellation_hooks()
             return Cancelled(message="cancelled; what is stored stays stored")
         finally:
             self._running -= 1
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _FlowFunction, (self.__name__, None if self._running else self._workflow)
+
+
+def _call_cancellation_hooks() -> None:
+    """Do what Prefect does for a flow run that is cancelling when it ends; we end it as Cancelled."""
+    context = FlowRunContext.get()
+    assert context is not None
+    assert context.flow is not None
+    assert context.flow_run is not None
+    # set by whoever started this process, and calls them itself
+    if os.environ.get("PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS", "true").lower() != "true":
+        return
+    for hook in context.flow.on_cancellation_hooks:
+        try:
+            result = hook(context.flow, context.flow_run, Cancelling())
+            if inspect.iscoroutine(result):
+                run_coro_as_sync(result)
+        except Exception:
+            _logger.exception("a hook of flow %r failed", context.flow.name)
 
 
 def _task(**options: Any) -> Callable[..., Any]:
