@@ -740,6 +740,53 @@ class TestFlowOptions:
         assert "Crashed" == outcome.flow_states[0]
         assert 1 == len(outcome.said)
 
+    def test_cancelled(self, sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
+        """on_cancellation is called when somebody cancels the run, though ours ends as Cancelled and not Cancelling."""
+        from prefect.exceptions import CancelledRun
+        from prefect.states import Cancelling
+
+        from functionfuse.backends.addons.prefectback.server import Cancellation
+
+        monkeypatch.setattr(Cancellation, "interval", 0)  # look after each node
+        said: list[Any] = []
+
+        async def later(flow: Any, run: Any, state: Any) -> None:
+            said.append(("later", flow.name))
+
+        def bad(*_: Any) -> None:
+            raise RuntimeError
+
+        def cancel() -> int:
+            with prefect.get_client(sync_client=True) as client:
+                run = prefect.context.TaskRunContext.get().task_run.flow_run_id
+                client.set_flow_run_state(run, Cancelling())
+            return 20
+
+        options = {
+            "name": "options-cancelled",
+            "flow_run_name": "run",
+            **self.hooks(said),
+            "on_cancellation": [bad, noting_flow(said, "on_cancellation"), later],
+        }
+
+        def by_hand() -> Any:
+            return prefect.task(double).submit(prefect.task(cancel).submit()).result()
+
+        assert 40 == prefect.flow(**options)(by_hand)()
+        hand = said.copy()
+        said.clear()
+        ours = make(workflow(double)(workflow(cancel)()), workflow_name="options-cancelled")
+        ours.set_prefect_flow_options(options)
+        with pytest.raises(CancelledRun):
+            ours.run()
+        assert [
+            ("on_running", "options-cancelled", "run", "Running", type(None)),
+            ("on_cancellation", "options-cancelled", "run", "Cancelling", type(None)),
+            ("later", "options-cancelled"),
+        ] == hand
+        assert hand == said
+        assert "Cancelled" == flow_run(sides.server, "options-cancelled").state_name
+
     def test_task_runner(self, sides: Sides) -> None:
         """The nodes run where task_runner says."""
         from prefect.task_runners import ThreadPoolTaskRunner
