@@ -173,13 +173,31 @@ def finished(server: SyncPrefectClient, identity: UUID, expected: int) -> list[T
         time.sleep(0.05)  # the server records in its own time, and tells nobody
 
 
-@pytest.fixture
-def sides(server: SyncPrefectClient) -> Iterator[Sides]:
-    """Both ways of writing a graph; without the second that each flow run waits for its heartbeats."""
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+@pytest.fixture(scope="module")
+def server(prefect_server: str) -> Iterator[SyncPrefectClient]:
+    """A client of the session's server; for all tests here, since a change of settings takes a quarter of a second."""
+    from prefect import get_client
+    from prefect.context import refresh_global_settings_context
+    from prefect.settings import (
+        PREFECT_API_URL,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        temporary_settings,
+    )
 
-    with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
-        yield Sides(server)
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("PREFECT_API_URL", prefect_server)
+        refresh_global_settings_context()
+        # without the second that each flow by hand waits for its heartbeats
+        settings = {PREFECT_API_URL: prefect_server, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
+        with temporary_settings(settings), get_client(sync_client=True) as client:
+            yield client
+    refresh_global_settings_context()
+
+
+@pytest.fixture(scope="module")
+def sides(server: SyncPrefectClient) -> Sides:
+    """Both ways of writing a graph."""
+    return Sides(server)
 
 
 COMPLETED: Final = Run(("Pending", "Running", "Completed"), "", 1, ())
@@ -907,12 +925,14 @@ class TestEveryOption:
         assert options_of(prefect.task) | TRANSACTION_HOOKS == set(TASK)
         assert options_of(prefect.flow) == set(FLOW)
 
-    @pytest.fixture
-    def storage(self, server: SyncPrefectClient, tmp_path: Path) -> None:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def storage(server: SyncPrefectClient, tmp_path_factory: pytest.TempPathFactory) -> None:
         """The block that is the value of result_storage."""
         from prefect.filesystems import LocalFileSystem
 
-        LocalFileSystem(basepath=str(tmp_path)).save("options-results", overwrite=True)
+        block = LocalFileSystem(basepath=str(tmp_path_factory.mktemp("results")))
+        block.save("options-results", overwrite=True)
 
     @pytest.mark.usefixtures("storage")
     @pytest.mark.parametrize("option", sorted(options_of(prefect.task) | TRANSACTION_HOOKS))
