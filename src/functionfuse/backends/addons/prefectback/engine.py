@@ -202,7 +202,8 @@ def _final_state(handle: _Handle) -> State[Any]:
     except Exception as error:  # of pickling, on the way there or back
         message = (
             f"the task run of node {handle.unit.step.name!r} gave no state "
-            f"({type(error).__name__}: {error}): what goes to and comes from other processes must be picklable"
+            f"({type(error).__name__}: {error}): with a task runner of other processes, "
+            "all that goes there and comes back must be picklable"
         )
         raise EngineError(message) from error
     return handle.future.state
