@@ -4,31 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
-import os
 import re
 import sys
 import threading
-from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import prefect
 from prefect import Flow
-from prefect.context import FlowRunContext
-from prefect.states import Cancelled, Cancelling
-from prefect.utilities.asyncutils import run_coro_as_sync
 
 from functionfuse.backends.addons.prefectback import deployment
 from functionfuse.backends.addons.prefectback.artifact import publish
 from functionfuse.backends.addons.prefectback.engine import PrefectEngine, overhead
-from functionfuse.backends.addons.prefectback.progress import Progress
-from functionfuse.backends.addons.prefectback.server import (
-    RunCancelled,
-    asks_for_persistence,
-    run_settings,
-    stop_asked,
+from functionfuse.backends.addons.prefectback.flow import (
+    FlowFunction,
+    RunCall,
+    WorkflowFlow,
+    current,
 )
+from functionfuse.backends.addons.prefectback.progress import Progress
+from functionfuse.backends.addons.prefectback.server import asks_for_persistence, stop_asked
 from functionfuse.backends.addons.prefectback.tasks import CACHING
 from functionfuse.backends.base import Query, Workflow
 from functionfuse.errors import OptionError
@@ -55,7 +50,6 @@ _TASK_OPTIONS: Final = _options_of(prefect.task) | _TRANSACTION_HOOKS
 _FLOW_OPTIONS: Final = _options_of(prefect.flow)
 #: Task options that mean the same for nodes that run together.
 _SAME_IN_GROUPS: Final = frozenset({"description", "log_prints", "tags", "version"})
-_logger = logging.getLogger(__name__)
 _NOT_IN_FLOW_NAMES: Final = re.compile(r"[/%&<>]")
 
 
@@ -125,7 +119,7 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
         """Make the flow. It can be called, run again, nested in other flows, and given to Prefect's own tools."""
         name = _NOT_IN_FLOW_NAMES.sub("-", self.workflow_name)
         options = {"name": name, "validate_parameters": False, **self._flow_options}
-        self._flow = _WorkflowFlow(_FlowFunction(self.workflow_name, self), **options)
+        self._flow = WorkflowFlow(FlowFunction(self.workflow_name, self), **options)
         return self._flow
 
     @property
@@ -195,12 +189,12 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
         return deployment.deploy(self, name, entrypoint, source, options)
 
     def _run(self, job: Job) -> Any:
-        run = _RunCall(self, job)
-        token = _current.set(run)
+        run = RunCall(self, job)
+        token = current.set(run)
         try:
             self.flow()
         finally:
-            _current.reset(token)
+            current.reset(token)
         return run.result
 
     def _in_flow(self, job: Job) -> Any:
@@ -240,82 +234,6 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
         finally:
             if self._report is not None:
                 publish(job.graph, self._report, job.results, sys.exception())
-
-
-class _WorkflowFlow(Flow[[], Any]):
-    """A flow that loses nothing of what it tells the server, however it is called."""
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        with run_settings():
-            return super().__call__(*args, **kwargs)
-
-
-@dataclass(slots=True)
-class _RunCall:
-    """A call of `run()`: what the flow shall do, and what it gave.
-
-    The result does not go through the flow unless it has to: Prefect looks at every element of what a flow returns.
-    """
-
-    workflow: PrefectWorkflow
-    job: Job
-    result: Any = None
-
-
-_current: ContextVar[_RunCall | None] = ContextVar("functionfuse_prefect_run", default=None)
-
-
-class _FlowFunction:
-    """The function of a flow: runs the workflow.
-
-    A flow travels with every task that goes to another process.
-    While it runs, it therefore travels without the workflow, whose graph holds all literal data.
-    """
-
-    __slots__ = ("__dict__", "_running", "_workflow")
-
-    def __init__(self, name: str, workflow: PrefectWorkflow | None) -> None:
-        self.__name__ = self.__qualname__ = name
-        self.__module__ = __name__
-        self.__doc__ = f"The graph of workflow {name!r}."
-        self._workflow = workflow
-        self._running = 0
-
-    def __call__(self) -> Any:
-        workflow, run = self._workflow, _current.get()
-        assert workflow is not None
-        self._running += 1
-        try:
-            if run is None or run.workflow is not workflow:  # flow() was called, not run()
-                return workflow._in_flow(workflow._job("raise"))
-            run.result = workflow._in_flow(run.job)
-            return run.result if workflow._result_is_seen() else None
-        except RunCancelled:
-            _call_cancellation_hooks()
-            return Cancelled(message="cancelled; what is stored stays stored")
-        finally:
-            self._running -= 1
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _FlowFunction, (self.__name__, None if self._running else self._workflow)
-
-
-def _call_cancellation_hooks() -> None:
-    """Do what Prefect does for a flow run that is cancelling when it ends; we end it as Cancelled."""
-    context = FlowRunContext.get()
-    assert context is not None
-    assert context.flow is not None
-    assert context.flow_run is not None
-    # set by whoever started this process, and calls them itself
-    if os.environ.get("PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS", "true").lower() != "true":
-        return
-    for hook in context.flow.on_cancellation_hooks:
-        try:
-            result = hook(context.flow, context.flow_run, Cancelling())
-            if inspect.iscoroutine(result):
-                run_coro_as_sync(result)
-        except Exception:
-            _logger.exception("a hook of flow %r failed", context.flow.name)
 
 
 def _task(**options: Any) -> Callable[..., Any]:
