@@ -1,4 +1,4 @@
-"""Runs the Python blocks of the README and of docs/, and gives the tests one real Prefect server.
+"""Runs the Python blocks of the README and of docs/, and gives the tests real servers.
 
 Each page runs from top to bottom as one session.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from doctest import ELLIPSIS
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from server_processes import free_port
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from prefect.client.orchestration import SyncPrefectClient
+
+pytest_plugins = ["storage_servers"]
 
 # Prefect looks at these when it is imported, which the collection of tests may do: not the user's own
 _home = tempfile.TemporaryDirectory()
@@ -59,14 +61,6 @@ pytest_collect_file = Sybil(
 ).pytest()
 
 START = 120  # seconds: the first start migrates a database
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")
