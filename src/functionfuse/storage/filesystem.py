@@ -63,7 +63,8 @@ class FileStorage(Storage):
 
     def read_task(self, workflow_name: str, task_name: str) -> Any:  # noqa: D102
         with self._explained("read", workflow_name, task_name):
-            return unframe(self._folder.read(*self._where(workflow_name, task_name)))
+            data = self._folder.read(*self._where(workflow_name, task_name))
+            return unframe(data, workflow_name, task_name)
 
     def file_exists(self, workflow_name: str, task_name: str) -> bool:  # noqa: D102
         return self._folder.exists(*self._where(workflow_name, task_name))
