@@ -184,15 +184,13 @@ class Serializers:
 
 
 class Saving:
-    """One save: `persistent_id` is the hook of the pickler."""
+    """One save: `persistent_id` is the hook of the pickler, which asks once for each object."""
 
     def __init__(self, serializers: Serializers, protocols: Mapping[str, Any]) -> None:  # noqa: D107
         self._serializers = serializers
         self._protocols = dict(protocols)
         self._found: dict[type, list[Serializer]] = {}
-        # by identity: what is there twice is written once; the values are held, so no id is used again
-        self._seen: dict[int, tuple[Any, tuple[str, Any]]] = {}
-        self._failure: FunctionFuseError | None = None
+        self._pids: list[tuple[str, Any]] = []
 
     def persistent_id(self, obj: Any) -> tuple[str, Any] | None:
         """What stands for a value in the pickle stream; None for what is pickled itself.
@@ -204,42 +202,24 @@ class Saving:
         found = self._found.get(kind)
         if found is None:
             found = self._found[kind] = self._serializers.find(kind)
-        if not found:
-            return None
-        return self._written(obj, found)
+        pid = self._first(obj, found) if found else None
+        if pid is not None:
+            self._pids.append(pid)
+        return pid
 
     @property
     def written(self) -> dict[str, list[str]]:
         """By serializer what it calls the values that it wrote, as far as that is literals; for the header."""
         names: dict[str, list[str]] = {}
-        for name, pid in self._pids():
+        for name, pid in self._pids:
             names.setdefault(name, []).extend([repr(pid)] if _is_literal(pid) else [])
         return names
 
     def undo(self) -> None:
         """Remove what was written, as far as that goes: the save has failed."""
-        for name, pid in self._pids():
+        for name, pid in self._pids:
             with contextlib.suppress(Exception):
                 self._serializers.named(name).remove(pid, self._protocols)
-
-    def _pids(self) -> Iterator[tuple[str, Any]]:
-        return (pid for _, pid in self._seen.values())
-
-    def _written(self, obj: Any, found: list[Serializer]) -> tuple[str, Any] | None:
-        if (
-            self._failure is not None
-        ):  # the pickler tries again in another way: not the hours of work
-            raise self._failure
-        if id(obj) in self._seen:
-            return self._seen[id(obj)][1]
-        try:
-            pid = self._first(obj, found)
-        except FunctionFuseError as error:
-            self._failure = error
-            raise
-        if pid is not None:
-            self._seen[id(obj)] = obj, pid
-        return pid
 
     def _first(self, obj: Any, found: list[Serializer]) -> tuple[str, Any] | None:
         """What the first serializer says that takes the value."""
