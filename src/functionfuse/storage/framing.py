@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import operator
 import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -22,7 +23,17 @@ if TYPE_CHECKING:
     from functionfuse.storage.safe import Allowed
     from functionfuse.storage.signing import SigningKey
 
-__all__ = ["DEFERRED", "PREFIX_SIZE", "frame", "header_of", "header_size", "unframe"]
+__all__ = [
+    "DEFERRED",
+    "PREFIX_SIZE",
+    "file_size",
+    "frame",
+    "header_of",
+    "header_size",
+    "is_signed",
+    "old_stream",
+    "unframe",
+]
 
 MAGIC: Final = b"\x89FFUSE\r\n"
 VERSION: Final = 2  # 1 was never released
@@ -113,7 +124,7 @@ def unframe(  # noqa: PLR0913 - what a reader asks for, each by its name
     """
     view = memoryview(data)
     if bytes(view[: len(MAGIC)]) != MAGIC:
-        return unpickled(_old_stream(view, key), (), allowed, persistent_load)
+        return _unframe_old(view, key, allowed, persistent_load)
     header, signature = _intact_head(view)
     if key:
         key.check(signature, VERSION, workflow, node, header)
@@ -153,6 +164,25 @@ def header_size(start: bytes) -> int:
         return 0
     length: int = _START.unpack_from(start)[2]
     return PREFIX_SIZE + length
+
+
+def is_signed(start: bytes) -> bool:
+    """Tell whether a result file has a signature; whose it is, only the key can tell.
+
+    Args:
+        start: The first `PREFIX_SIZE` bytes of a file that is not of the old format.
+    """
+    return bool(_PREFIX.unpack_from(start)[4] != _UNSIGNED)
+
+
+def file_size(start: bytes) -> int:
+    """How many bytes a result file has if it is whole.
+
+    Args:
+        start: As for `header_of`, of a file that is not of the old format.
+    """
+    lengths = [length for length, _ in _table(_intact_head(memoryview(start))[0])]
+    return header_size(start) + sum(length + -length % _ALIGNMENT for length in lengths)
 
 
 def _intact_head(view: memoryview) -> tuple[bytes, bytes]:
@@ -204,7 +234,7 @@ def _table(header: bytes) -> list[tuple[int, bytes]]:
     """Length and digest of each part."""
     table = _fields(header).get("parts")
     try:
-        parts = [(int(length), bytes.fromhex(digest)) for length, digest in table or ()]
+        parts = [(operator.index(length), bytes.fromhex(digest)) for length, digest in table or ()]
     except (ValueError, TypeError):
         parts = []
     if not parts or min(parts)[0] < 0:
@@ -226,16 +256,30 @@ def _check_padding(part: _Part) -> None:
         raise CorruptResult(message)
 
 
-def _old_stream(view: memoryview, key: SigningKey | None) -> bytes:
-    """The pickle stream of a file of the old published format, which ends with its SHA-1."""
-    stream, digest = bytes(view[:-_SHA1_SIZE]), view[-_SHA1_SIZE:]
+def old_stream(data: bytearray | memoryview) -> bytes:
+    """The pickle stream of a file of the old published format, which ends with its SHA-1.
+
+    Raises:
+        CorruptResult: It is not of that format, or not what was written.
+    """
+    stream, digest = bytes(data[:-_SHA1_SIZE]), bytes(data[-_SHA1_SIZE:])
     if not stream or hashlib.sha1(stream, usedforsecurity=False).digest() != digest:
         message = "it is neither a result file nor one of the old format"
         raise CorruptResult(message)
+    return stream
+
+
+def _unframe_old(
+    view: memoryview,
+    key: SigningKey | None,
+    allowed: Allowed | None,
+    persistent_load: Callable[[Any], Any] | None,
+) -> Any:
+    stream = old_stream(view)
     if key:
         message = (
             "it is of the old format, which has no signature: "
             "remove it, or read it without a signing_key if you know where it comes from"
         )
         raise UntrustedResult(message)
-    return stream
+    return unpickled(stream, (), allowed, persistent_load)
