@@ -1,0 +1,123 @@
+"""A file system of fsspec by recipe: made where it is used, and nobody gets to see its secrets."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from functionfuse.errors import MissingExtraError, OptionError, StorageError
+from functionfuse.serializers.base import is_storing
+from functionfuse.storage.hiding import MASK, literal_secrets, looked_up_secrets, masked, resolved
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fsspec import AbstractFileSystem
+
+__all__ = ["Connection"]
+
+_PASSWORD: Final = re.compile(r"(?<=//)([^/@:]*):([^/@]+)(?=@)")  # in an address
+#: By process and recipe; those of the process that this one was forked from are kept, not used.
+_filesystems: Final[dict[tuple[int, str], tuple[AbstractFileSystem, str]]] = {}
+
+
+class Connection:
+    """The recipe: an address and options of a file system."""
+
+    def __init__(self, url: str, options: Mapping[str, Any]) -> None:
+        """Take the recipe; nothing is connected.
+
+        Args:
+            url: As fsspec understands it.
+            options: Of that file system; `"env:NAME"` stands for an environment variable of the
+                process that connects.
+
+        Raises:
+            OptionError: The options are no mapping.
+        """
+        if not isinstance(options, Mapping):
+            message = f"options of a file system are a mapping, not a {type(options).__qualname__}"
+            raise OptionError(message)
+        self.url = url
+        self._options = dict(options)
+        recipe = json.dumps([url, self._options], sort_keys=True, default=repr)
+        self._digest = hashlib.sha256(recipe.encode(errors="surrogatepass")).hexdigest()
+
+    def __reduce__(self) -> tuple[type[Connection], tuple[str, dict[str, Any]]]:
+        if is_storing() and any(self._literal()):
+            message = f"a connection to {self!r} has secrets, which would get into a file: give them as 'env:NAME'"
+            raise StorageError(message)
+        return type(self), (self.url, self._options)
+
+    def __repr__(self) -> str:
+        options = f", {masked(self._options)!r}" if self._options else ""
+        return f"{self.shown_url!r}{options}"
+
+    @property
+    def shown_url(self) -> str:
+        """The address without a password."""
+        return _PASSWORD.sub(rf"\1:{MASK}", self.url)
+
+    @property
+    def filesystem(self) -> AbstractFileSystem:
+        """The file system of this process, all threads and all copies of the recipe.
+
+        Raises:
+            StorageError: It cannot be made.
+        """
+        return self._connected()[0]
+
+    @property
+    def root(self) -> str:
+        """The path that the address stands for in the file system."""
+        return self._connected()[1]
+
+    def clean(self, text: str) -> str:
+        """A text without the secrets of this connection."""
+        secrets = {*self._literal(), *looked_up_secrets(self._options)}
+        for secret in sorted(secrets, key=len, reverse=True):  # one may contain another
+            text = text.replace(secret, MASK)
+        return text
+
+    def is_clean(self, error: BaseException | None) -> bool:
+        """Tell whether neither an error nor any that led to it tells a secret."""
+        seen: set[int] = set()
+        while error is not None and id(error) not in seen:
+            seen.add(id(error))
+            text = f"{error} {error!r}"
+            if self.clean(text) != text:
+                return False
+            error = error.__cause__ or error.__context__
+        return True
+
+    def _literal(self) -> Iterator[str]:
+        yield from literal_secrets(self._options)
+        yield from (found[2] for found in _PASSWORD.finditer(self.url))
+
+    def _connected(self) -> tuple[AbstractFileSystem, str]:
+        key = os.getpid(), self._digest
+        # two threads may both make one, which costs little: it connects when it is used first
+        return _filesystems.get(key) or _filesystems.setdefault(key, self._made())
+
+    def _made(self) -> tuple[AbstractFileSystem, str]:
+        from fsspec.core import url_to_fs
+
+        # an instance of its own that remembers no listing: others write and remove files too
+        own = {"skip_instance_cache": True, "use_listings_cache": False}
+        options = resolved(self._options)
+        try:
+            filesystem, root = url_to_fs(self.url, **own, **options)
+        except Exception as error:  # noqa: BLE001 - each file system has its own
+            failure = error
+        else:
+            return filesystem, root.rstrip("/")
+        reason = self.clean(f"{failure}") or type(failure).__name__
+        if isinstance(failure, ImportError):
+            message = f"{self.shown_url!r} needs a library that is not installed: {reason}"
+            raise MissingExtraError(message)
+        message = f"there is no way to {self.shown_url!r}: {reason}; check address and options"
+        raise StorageError(message)

@@ -1,0 +1,116 @@
+"""The folders in which serializers keep what they write, beside the result files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from functionfuse.serializers.base import FILE_PROTOCOL, FOLDER_PROTOCOL, S3_PROTOCOL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from functionfuse.storage.connection import Connection
+
+__all__ = ["OBJECTS", "LocalObjects", "S3Objects", "StoredObjects"]
+
+_TIMES: Final = ("mtime", "LastModified", "last_modified", "created")  # as file systems call it
+
+#: The subfolder of a workflow that has them: `.objects/<file of the result>/<one save>/`.
+OBJECTS: Final = ".objects"
+
+
+class StoredObjects:
+    """A folder on a file system of fsspec; see `functionfuse.serializers.base.ResultFolder`."""
+
+    def __init__(self, connection: Connection, parts: tuple[str, ...]) -> None:
+        """Take a recipe; nothing is connected.
+
+        Args:
+            connection: The file system.
+            parts: The path below the connection's root.
+        """
+        self._connection = connection
+        self.parts = parts
+
+    def __reduce__(self) -> tuple[type[StoredObjects], tuple[Connection, tuple[str, ...]]]:
+        return type(self), (self._connection, self.parts)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._connection!r}, {'/'.join(self.parts)!r})"
+
+    @property
+    def filesystem(self) -> Any:
+        """The file system of this process."""
+        return self._connection.filesystem
+
+    @property
+    def path(self) -> str:
+        """The folder on the file system."""
+        return "/".join((self._connection.root, *self.parts))
+
+    def inner(self, *parts: str) -> StoredObjects:
+        """A folder of this one."""
+        return type(self)(self._connection, (*self.parts, *parts))
+
+    def protocols(self) -> dict[str, Any]:
+        """What serializers find here."""
+        return {FOLDER_PROTOCOL: self}
+
+    def names(self) -> list[str]:
+        """What is in the folder; nothing if it is not there."""
+        try:
+            found = self.filesystem.ls(self.path, detail=False)
+        except FileNotFoundError:
+            return []
+        return [path.rstrip("/").rpartition("/")[2] for path in found]
+
+    def changed(self) -> float:
+        """When something in the folder was last written; now if the file system does not tell."""
+        files = self.filesystem.find(self.path, withdirs=True, detail=True).values()
+        return max((_changed(file) for file in files), default=0.0)
+
+    def open(self, name: str, mode: str) -> Any:
+        """Open a file; the folder is made with the first one."""
+        return self.filesystem.open(f"{self.path}/{name}", mode)
+
+    def remove(self, name: str = "") -> None:
+        """Remove a file or folder of this folder, or all of it, if it is there."""
+        with contextlib.suppress(FileNotFoundError):
+            self.filesystem.rm(f"{self.path}/{name}".rstrip("/"), recursive=True)
+
+
+class LocalObjects(StoredObjects):
+    """A folder of the local file system, with ordinary files."""
+
+    def protocols(self) -> dict[str, Any]:
+        """What serializers find here."""
+        return {FILE_PROTOCOL: self, FOLDER_PROTOCOL: self}
+
+    def open(self, name: str, mode: str) -> Any:
+        """Open a file; the folder is made with the first one."""
+        path = os.path.join(self.path, name)
+        if "r" not in mode:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        return open(path, mode)
+
+
+class S3Objects(StoredObjects):
+    """A folder in a bucket."""
+
+    def protocols(self) -> dict[str, Any]:
+        """What serializers find here."""
+        place = {"client": self.filesystem, "folder": self.path}
+        return {S3_PROTOCOL: place, FOLDER_PROTOCOL: self}
+
+
+def _changed(entry: Mapping[str, Any]) -> float:
+    """When a file was last written; now if the file system does not tell."""
+    for name in _TIMES:
+        found = entry.get(name)
+        if found is not None:
+            return float(found.timestamp() if isinstance(found, datetime) else found)
+    return 0.0 if entry["type"] == "directory" else time.time()
