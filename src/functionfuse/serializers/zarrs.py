@@ -143,7 +143,9 @@ class StoredArray:
     def __getitem__(self, index: Any) -> Any:
         parts = index if isinstance(index, tuple) else (index,)
         if self._plain:
-            return np.asarray(self._array[parts])[()]  # what has no dimension is a scalar, as of a sum
+            return np.asarray(self._array[parts])[
+                ()
+            ]  # what has no dimension is a scalar, as of a sum
         rest = (slice(None),) * (self.ndim - len(parts) + 1)
         items = np.asarray(self._array[(*parts, *rest)], order="C")
         return items.view(self.dtype)[..., 0][()]
