@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from functionfuse.serializers.base import ResultFolder
 
-__all__ = ["DaskArraySerializer", "read_array", "write_array"]
+__all__ = ["DaskArraySerializer", "is_array", "read_array", "write_array"]
 
 _VERSION: Final = "1"
 _PUBLISHED_VERSION: Final = "0.0.0"
@@ -62,6 +62,11 @@ class DaskArraySerializer:
         version, name, *_ = pid
         protocol = FILE_PROTOCOL if version == _PUBLISHED_VERSION else FOLDER_PROTOCOL
         protocols[protocol].remove(name)
+
+
+def is_array(value: Any) -> bool:
+    """Tell whether something is a dask array."""
+    return isinstance(value, da.Array)
 
 
 def write_array(array: da.Array, folder: ResultFolder) -> tuple[str, str]:
