@@ -89,7 +89,7 @@ class ResultFolder(Protocol):
         """Open a file of the folder, which is made with the first one."""
 
     def remove(self, name: str) -> None:
-        """Remove a file or a folder with all that is in it; gone already is no error."""
+        """Remove a file or a folder with all that is in it, "": all; gone already is no error."""
 
 
 class Serializer(Protocol):
@@ -191,6 +191,7 @@ class Saving:
         self._protocols = dict(protocols)
         self._found: dict[type, list[Serializer]] = {}
         self._pids: list[tuple[str, Any]] = []
+        self._began = False
 
     def persistent_id(self, obj: Any) -> tuple[str, Any] | None:
         """What stands for a value in the pickle stream; None for what is pickled itself.
@@ -220,9 +221,13 @@ class Saving:
         for name, pid in self._pids:
             with contextlib.suppress(Exception):
                 self._serializers.named(name).remove(pid, self._protocols)
+        if self._began:  # what failed half-way has no name yet
+            with contextlib.suppress(Exception):
+                self._protocols[FOLDER_PROTOCOL].remove("")
 
     def _first(self, obj: Any, found: list[Serializer]) -> tuple[str, Any] | None:
         """What the first serializer says that takes the value."""
+        self._began = True
         for serializer in found:
             try:
                 with storing(now=False):  # it may send the value to where it is computed
