@@ -36,6 +36,8 @@ PUBLIC = (
     "functionfuse.backends.plugins.plugins",
     "functionfuse.storage.base",
     "functionfuse.storage.filesystem",
+    "functionfuse.storage.kinds",
+    "functionfuse.storage.placed",
     "functionfuse.storage.storage_factory",
     "functionfuse.observers.report",
 )

@@ -92,21 +92,19 @@ class _Checks:
         self.remembered: set[tuple[int, int]] = set()
         self.damage: defaultdict[str, list[str]] = defaultdict(list)  # by folder
         self._waiting: list[LateCheck] = []
+        self._left: list[LateCheck] = []  # by the process that this one was forked from
         self._begin()
 
     def _begin(self) -> None:
         """Have no thread: at first, and in a process that was forked."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._line: queue.SimpleQueue[LateCheck] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def continue_after_fork(self) -> None:
-        """Check what was given out before: nobody else does it here."""
-        waiting, self._waiting = self._waiting, []
+        """Take over what was given out before: in this process nobody checks it."""
+        self._left, self._waiting = [*self._left, *self._waiting], []
         self._begin()
-        for check in waiting:
-            check.done = threading.Event()
-            self.add(check)
 
     def add(self, check: LateCheck) -> None:
         """Check in the background, or now if there is too much to do."""
@@ -125,10 +123,17 @@ class _Checks:
 
     def settle(self, folder: str) -> list[str]:
         """Wait for the checks of a folder; gives what was found."""
+        if self._left:
+            self._take_over()
         if self._waiting:
             for check in [check for check in self._waiting if check.folder == folder]:
                 check.done.wait()
         return self.damage.get(folder, [])
+
+    def _take_over(self) -> None:
+        with self._lock:
+            while self._left:
+                self._note(self._left.pop())
 
     def _work(self) -> None:
         line = self._line
@@ -136,12 +141,15 @@ class _Checks:
             self._finish(line.get())
 
     def _finish(self, check: LateCheck) -> None:
-        damage = check.run()
+        self._note(check)
         with self._lock:
-            if damage:
-                self.damage[check.folder].append(damage)
             self._waiting.remove(check)
         check.done.set()
+
+    def _note(self, check: LateCheck) -> None:
+        if damage := check.run():
+            with self._lock:
+                self.damage[check.folder].append(damage)
 
 
 def settle(folder: str, *, forget: bool) -> None:

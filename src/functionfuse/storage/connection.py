@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -20,6 +22,15 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection"]
 
+_AT_ONCE: Final = 1000  # files that S3 removes by one request
+_CHECK_SERVER: Final = "check endpoint_url, and that the server runs"
+_ADVICE: Final = {  # by the name of an exception: its class belongs to an optional library
+    "EndpointConnectionError": _CHECK_SERVER,
+    "ConnectTimeoutError": _CHECK_SERVER,
+    "NoCredentialsError": "give key and secret, or set up a profile or the variables that s3fs looks at",
+    "PartialCredentialsError": "give both key and secret",
+    "PermissionError": "check key and secret, and that they may do this here",
+}
 _PASSWORD: Final = re.compile(r"(?<=//)([^/@:]*):([^/@]+)(?=@)")  # in an address
 #: By process and recipe; those of the process that this one was forked from are kept, not used.
 _filesystems: Final[dict[tuple[int, str], tuple[AbstractFileSystem, str]]] = {}
@@ -76,6 +87,39 @@ class Connection:
         """The path that the address stands for in the file system."""
         return self._connected()[1]
 
+    def call(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Call a method of the file system.
+
+        Raises:
+            FileNotFoundError: There is no such file.
+            StorageError: Anything else that went wrong, with advice and without secrets.
+        """
+        function = getattr(self.filesystem, method)
+        try:
+            return function(*arguments, **options)
+        except Exception as error:  # noqa: BLE001 - each file system has its own
+            failure = error
+        # raised where the first is handled no more: else that would be the context, secrets and all
+        if isinstance(failure, FileNotFoundError):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        raise StorageError(self.clean(_explained(failure))) from self._shown(failure)
+
+    def remove_all(self, path: str) -> None:
+        """Remove a folder with all that is in it, if it is there."""
+        if not hasattr(self.filesystem, "bulk_delete"):
+            with contextlib.suppress(FileNotFoundError):
+                self.call("rm", path, recursive=True)
+            return
+        files: list[str] = self.call("find", path)
+        for first in range(0, len(files), _AT_ONCE):
+            self.call("bulk_delete", files[first : first + _AT_ONCE])
+
+    def scrub(self, error: StorageError) -> None:
+        """Take the secrets out of an error, and what led to it away if that has any."""
+        error.args = tuple(self.clean(str(part)) for part in error.args)
+        error.__cause__ = self._shown(error.__cause__)
+        error.__context__ = self._shown(error.__context__)
+
     def clean(self, text: str) -> str:
         """A text without the secrets of this connection."""
         secrets = {*self._literal(), *looked_up_secrets(self._options)}
@@ -83,16 +127,17 @@ class Connection:
             text = text.replace(secret, MASK)
         return text
 
-    def is_clean(self, error: BaseException | None) -> bool:
-        """Tell whether neither an error nor any that led to it tells a secret."""
-        seen: set[int] = set()
-        while error is not None and id(error) not in seen:
-            seen.add(id(error))
-            text = f"{error} {error!r}"
+    def _shown(self, error: BaseException | None) -> BaseException | None:
+        """An error, or None if it or one that led to it tells a secret."""
+        chain = [error]
+        for known in chain:
+            text = f"{known} {known!r}"
             if self.clean(text) != text:
-                return False
-            error = error.__cause__ or error.__context__
-        return True
+                return None
+            if known is not None:
+                others = (known.__cause__, known.__context__)
+                chain += [other for other in others if other not in chain]
+        return error
 
     def _literal(self) -> Iterator[str]:
         yield from literal_secrets(self._options)
@@ -108,9 +153,9 @@ class Connection:
 
         # an instance of its own that remembers no listing: others write and remove files too
         own = {"skip_instance_cache": True, "use_listings_cache": False}
-        options = resolved(self._options)
+        options = {**resolved(self._options), **own}
         try:
-            filesystem, root = url_to_fs(self.url, **own, **options)
+            filesystem, root = url_to_fs(self.url, **options)
         except Exception as error:  # noqa: BLE001 - each file system has its own
             failure = error
         else:
@@ -121,3 +166,11 @@ class Connection:
             raise MissingExtraError(message)
         message = f"there is no way to {self.shown_url!r}: {reason}; check address and options"
         raise StorageError(message)
+
+
+def _explained(error: Exception) -> str:
+    """What an error of a file system says, and what to check."""
+    reason = (isinstance(error, OSError) and error.strerror) or str(error)
+    names = [kind.__name__ for kind in type(error).__mro__]
+    advice = [_ADVICE[name] for name in names if name in _ADVICE]
+    return "; ".join([reason or names[0], *advice[:1]])

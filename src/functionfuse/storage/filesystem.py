@@ -6,7 +6,7 @@ import fnmatch
 import platform
 import time
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, get_args
 
 from functionfuse import __version__
@@ -62,6 +62,8 @@ class _Recipe:
 class FilesystemStorage(Storage):
     """Results under `workflow/node` in a place. A result is there as a whole or not at all."""
 
+    _recipe: _Recipe
+
     def __init__(self, place: Place, *, always_read: bool = False, **recipe: Any) -> None:
         """Take a place.
 
@@ -79,7 +81,11 @@ class FilesystemStorage(Storage):
             OptionError: An option is not understood.
         """
         self._assemble(place, _Recipe(**recipe), this_process())
-        self._tools()  # wrong ones are told where they are given
+        key, _ = self._tools()  # wrong options are told where they are given
+        if key:
+            self._recipe = replace(
+                self._recipe, signing_key=key.source
+            )  # a worker may stand elsewhere
         self.always_read = always_read
 
     def _assemble(self, place: Place, recipe: _Recipe, home: str) -> None:
@@ -278,6 +284,7 @@ class FilesystemStorage(Storage):
         try:
             yield
         except StorageError as error:
+            self._place.scrub(error)
             message = f"cannot {verb} {workflow_name}/{task_name} in {self!r}: {error}"
             raise type(error)(message) from error
         except OSError as error:

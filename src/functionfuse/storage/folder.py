@@ -25,10 +25,13 @@ if TYPE_CHECKING:
     import io
     from collections.abc import Sequence
 
+    from functionfuse.errors import StorageError
+
 __all__ = ["LocalFolder"]
 
 _TEMPORARY: Final = ".tmp-"
 _MAPPED: Final = 2**20  # bytes; reading less is faster than mapping it
+_JOINED: Final = 2**16  # bytes
 _DAY: Final = 24 * 60 * 60.0  # seconds; a temporary file that is younger may be another run's
 _counter: Final = itertools.count()
 _maps: Final = weakref.WeakSet[mmap.mmap]()
@@ -85,7 +88,7 @@ class LocalFolder:
         temporary = os.path.join(folder, unique)  # beside its target: a rename is atomic
         try:
             with _new_file(temporary) as file:
-                for chunk in chunks:
+                for chunk in _in_few(chunks):
                     _write_all(file, chunk)
                 size = file.tell()
                 if self._fsync:
@@ -155,6 +158,9 @@ class LocalFolder:
                         if entry.stat().st_mtime < oldest:
                             os.unlink(entry)
 
+    def scrub(self, error: StorageError) -> None:
+        """Nothing is secret here."""
+
     def settle(self, *, forget: bool) -> None:
         """Wait for the late checks of this folder in this process."""
         checks.settle(self.path, forget=forget)
@@ -180,6 +186,11 @@ def _new_file(path: str) -> io.FileIO:
     except FileNotFoundError:  # the first result of a workflow
         os.makedirs(os.path.dirname(path), exist_ok=True)
         return create()
+
+
+def _in_few(chunks: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
+    """Chunks as they are, or as one: a call of the system costs more than a copy of little."""
+    return chunks if sum(map(len, chunks)) > _JOINED else (b"".join(chunks),)
 
 
 def _write_all(file: io.FileIO, chunk: bytes | memoryview) -> None:

@@ -8,6 +8,7 @@ from functionfuse.errors import OptionError, StorageError
 from functionfuse.storage.connection import Connection
 from functionfuse.storage.filesystem import Common, FilesystemStorage
 from functionfuse.storage.folder import LocalFolder
+from functionfuse.storage.naming import file_name
 
 if TYPE_CHECKING:
     import os
@@ -104,7 +105,7 @@ class MemoryStorage(FilesystemStorage):
         Raises:
             OptionError: An option is not understood.
         """
-        super().__init__(_place(f"memory://functionfuse/{name.strip('/')}", {}), **common)
+        super().__init__(_place(f"memory://{file_name(name, globs=True)}", {}), **common)
 
 
 def _place(url: str, options: Mapping[str, Any]) -> Place:

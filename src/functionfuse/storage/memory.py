@@ -25,9 +25,6 @@ class MemoryFolder(RemoteFolder):
     def __reduce__(self) -> tuple[object, tuple[Any, ...]]:
         return type(self), (self.connection, self._home)
 
-    def make(self, subfolder: str) -> None:
-        """Nothing has to be made."""
-
     def exists(self, subfolder: str, name: str) -> bool:
         """Tell whether there is such a file, without looking at all others."""
         return bool(self.call("isfile", self.at(subfolder, name)))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import time
 from datetime import datetime
@@ -63,15 +62,15 @@ class StoredObjects:
     def names(self) -> list[str]:
         """What is in the folder; nothing if it is not there."""
         try:
-            found = self.filesystem.ls(self.path, detail=False)
+            found = self._connection.call("ls", self.path, detail=False)
         except FileNotFoundError:
             return []
         return [path.rstrip("/").rpartition("/")[2] for path in found]
 
     def changed(self) -> float:
         """When something in the folder was last written; now if the file system does not tell."""
-        files = self.filesystem.find(self.path, withdirs=True, detail=True).values()
-        return max((_changed(file) for file in files), default=0.0)
+        found = self._connection.call("find", self.path, withdirs=True, detail=True)
+        return max((_changed(file) for file in found.values()), default=0.0)
 
     def open(self, name: str, mode: str) -> Any:
         """Open a file; the folder is made with the first one."""
@@ -79,8 +78,7 @@ class StoredObjects:
 
     def remove(self, name: str = "") -> None:
         """Remove a file or folder of this folder, or all of it, if it is there."""
-        with contextlib.suppress(FileNotFoundError):
-            self.filesystem.rm(f"{self.path}/{name}".rstrip("/"), recursive=True)
+        self._connection.remove_all(f"{self.path}/{name}".rstrip("/"))
 
 
 class LocalObjects(StoredObjects):

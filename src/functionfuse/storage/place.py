@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from mmap import mmap
 
+    from functionfuse.errors import StorageError
     from functionfuse.storage.checks import LateCheck
     from functionfuse.storage.objects import StoredObjects
 
@@ -76,6 +77,9 @@ class Place(Protocol):
 
     def sweep(self, subfolder: str) -> None:
         """Remove what killed processes left unfinished long ago."""
+
+    def scrub(self, error: StorageError) -> None:
+        """Take out of an error, and of what led to it, what nobody may see."""
 
     def settle(self, *, forget: bool) -> None:
         """Wait for the late checks of this place in this process.

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import posixpath
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from functionfuse.errors import StorageError
 from functionfuse.storage.objects import OBJECTS, StoredObjects
 from functionfuse.storage.place import Content
 
@@ -15,6 +13,7 @@ if TYPE_CHECKING:
 
     from fsspec import AbstractFileSystem
 
+    from functionfuse.errors import StorageError
     from functionfuse.storage.connection import Connection
 
 __all__ = ["RemoteFolder"]
@@ -34,7 +33,7 @@ class RemoteFolder:
         return type(self), (self.connection,)
 
     def __repr__(self) -> str:
-        return repr(self.connection)
+        return repr(self.path)
 
     @property
     def path(self) -> str:
@@ -51,8 +50,7 @@ class RemoteFolder:
         return "/".join((self.connection.root, *parts))
 
     def make(self, subfolder: str) -> None:
-        """Make a subfolder, which object stores do not have and others need."""
-        self.call("makedirs", self.at(subfolder), exist_ok=True)
+        """Nothing: the first file makes its folder, where there is such a thing."""
 
     def write(self, subfolder: str, name: str, chunks: Sequence[bytes | memoryview]) -> int:
         """Put a file in place by one put."""
@@ -60,7 +58,7 @@ class RemoteFolder:
         try:
             self._put(subfolder, name, data)
         except FileNotFoundError:  # a file system with folders, and the first result of a workflow
-            self.make(subfolder)
+            self.call("makedirs", self.at(subfolder), exist_ok=True)
             self._put(subfolder, name, data)
         return len(data)
 
@@ -95,8 +93,7 @@ class RemoteFolder:
 
     def remove_all(self, subfolder: str) -> None:
         """Remove a subfolder with all that is in it."""
-        with contextlib.suppress(FileNotFoundError):
-            self.call("rm", self.at(subfolder), recursive=True)
+        self.connection.remove_all(self.at(subfolder))
 
     def objects(self, subfolder: str) -> StoredObjects:
         """The folder of what serializers write for results of a subfolder."""
@@ -112,28 +109,13 @@ class RemoteFolder:
     def settle(self, *, forget: bool) -> None:
         """Everything is checked when it is read."""
 
+    def scrub(self, error: StorageError) -> None:
+        """Take secrets out of an error."""
+        self.connection.scrub(error)
+
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:
-        """Call a method of the file system.
-
-        Raises:
-            FileNotFoundError: There is no such file.
-            StorageError: Anything else that went wrong, with advice and without secrets.
-        """
-        function = getattr(self.filesystem, method)
-        try:
-            return function(*arguments, **options)
-        except FileNotFoundError:
-            raise
-        except Exception as error:  # noqa: BLE001 - each file system has its own
-            failure = error
-        message = self.connection.clean(self.explanation(failure))
-        # raised where the first is handled no more: else it would be the context, secrets and all
-        raise StorageError(message) from (failure if self.connection.is_clean(failure) else None)
-
-    def explanation(self, error: Exception) -> str:
-        """What an error of the file system says."""
-        reason = (isinstance(error, OSError) and error.strerror) or str(error)
-        return reason or type(error).__name__
+        """Call a method of the file system; see `Connection.call`."""
+        return self.connection.call(method, *arguments, **options)
 
     def _put(self, subfolder: str, name: str, data: bytes) -> None:
         self.call("pipe_file", self.at(subfolder, name), data)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 from functionfuse.errors import StorageError
 from functionfuse.storage.objects import OBJECTS, S3Objects
@@ -13,14 +13,6 @@ if TYPE_CHECKING:
     from functionfuse.storage.connection import Connection
 
 __all__ = ["S3Folder"]
-
-_ADVICE: Final = {
-    "EndpointConnectionError": "check endpoint_url, and that the server runs",
-    "ConnectTimeoutError": "check endpoint_url, and that the server runs",
-    "NoCredentialsError": "give key and secret, or set up a profile or environment variables",
-    "PartialCredentialsError": "give both key and secret",
-    "PermissionError": "check key and secret, and that they may use this bucket",
-}
 
 
 class S3Folder(RemoteFolder):
@@ -39,6 +31,13 @@ class S3Folder(RemoteFolder):
         """A file, by one get: several at a time would need its size first."""
         data = self.call("cat_file", self.at(subfolder, name), max_concurrency=1)
         return Content(bytearray(data))
+
+    def start(self, subfolder: str, name: str, size: int) -> bytes:
+        """The first bytes of a file; an empty one has none, which is an error here."""
+        try:
+            return super().start(subfolder, name, size)
+        except StorageError:
+            return bytes(self.read(subfolder, name).data[:size])
 
     def objects(self, subfolder: str) -> S3Objects:
         """The folder of what serializers write for results of a subfolder."""
@@ -60,13 +59,6 @@ class S3Folder(RemoteFolder):
         except FileNotFoundError:
             self._check_bucket()
             raise
-
-    def explanation(self, error: Exception) -> str:
-        """What an error says, and what to check."""
-        advice = next(
-            (_ADVICE[kind.__name__] for kind in type(error).__mro__ if kind.__name__ in _ADVICE), ""
-        )
-        return f"{super().explanation(error)}{advice and '; '}{advice}"
 
     def _check_bucket(self) -> None:
         """Tell a bucket that is not there from a file, once."""
