@@ -146,7 +146,7 @@ def test_parts_are_aligned() -> None:
     data = framed(WITH_BUFFERS)
     header = header_of(bytes(data))
     assert header is not None
-    lengths = [length for length, _ in header["parts"]]
+    lengths = [length for length, *_ in header["parts"]]
     assert [513 * 8, 1024 * 8] == lengths[1:]
     assert (0, 0) == (len(data) % 64, header_size(bytes(data)) % 64)
     assert 0 == data.index(WITH_BUFFERS[0].tobytes()) % 64
@@ -278,6 +278,8 @@ HEADERS: dict[str, dict[str, Any]] = {
     "no digests": {"parts": [3]},
     "text": {"parts": "ab"},
     "negative": {"parts": [[-64, "00"]]},
+    "a digest too few": {"parts": [[64]]},
+    "a digest too many": {"parts": [[0, "00", "00"]]},
     "fraction": {"parts": [[1.5, "00"]]},
     "no hexadecimal": {"parts": [[64, "zz"]]},
     "huge": {"parts": [[10**400, "00"]]},
@@ -356,6 +358,21 @@ def test_large_buffers_alone_are_deferred() -> None:
     assert np.shares_memory(result["large"], np.frombuffer(buffer))
     result["large"][:] = 1
     assert buffer == memoryview(data)[start : start + DEFERRED]
+
+
+def test_a_very_large_buffer_is_checked_by_blocks() -> None:
+    """Each block has a digest, is told by itself, and no byte of any goes unseen."""
+    data = framed(np.zeros(2 * DEFERRED + 100, np.uint8))
+    deferred: list[tuple[memoryview, bytes, int]] = []
+    read(data, defer=lambda *noted: deferred.append(noted))
+    assert [DEFERRED, DEFERRED, 100] == [len(block) for block, _, _ in deferred]
+    for block, digest, start in deferred:
+        assert hashlib.sha256(data[start : start + len(block)]).digest() == digest
+    for position in (0, DEFERRED - 1, DEFERRED, 2 * DEFERRED, 2 * DEFERRED + 99):
+        data[deferred[0][2] + position] ^= 1
+        corrupt(data)
+        data[deferred[0][2] + position] ^= 1
+    read(data)
 
 
 def test_damage_in_a_deferred_buffer_is_left_to_who_checks_it() -> None:

@@ -78,7 +78,7 @@ def _described(start: bytes) -> dict[str, str] | None:
     if header is None:
         return None
     size = file_size(start)
-    parts = [length for length, _ in header.pop("parts")]
+    parts = [length for length, *_ in header.pop("parts")]
     codec = header.pop("codec", "?")
     usual = {name: header.pop(name) for name in _USUAL if name in header}
     return {

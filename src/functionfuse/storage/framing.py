@@ -14,10 +14,11 @@ import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from functionfuse.errors import CorruptResult, StorageError, UntrustedResult
+from functionfuse.storage.digests import BLOCK, blocks, digests
 from functionfuse.storage.pickling import pickled, unpickled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from mmap import mmap
 
     from functionfuse.storage.safe import Allowed
@@ -38,7 +39,7 @@ __all__ = [
 MAGIC: Final = b"\x89FFUSE\r\n"
 VERSION: Final = 2  # 1 was never released
 #: Buffers of so many bytes may be checked later than they are read.
-DEFERRED: Final = 16 * 2**20
+DEFERRED: Final = BLOCK
 _PREFIX: Final = struct.Struct("<8sII32s32s")
 PREFIX_SIZE: Final = _PREFIX.size
 _START: Final = struct.Struct("<8sII")  # what stands before the digest
@@ -54,7 +55,7 @@ class _Part(NamedTuple):
 
     data: memoryview
     padding: memoryview
-    digest: bytes  # SHA-256
+    digests: list[bytes]  # SHA-256 of each block
     start: int  # where in the file
 
 
@@ -79,8 +80,7 @@ def frame(
         StorageError: The value cannot be pickled.
     """
     parts = pickled(value, persistent_id)
-    table = [(len(part), hashlib.sha256(part).hexdigest()) for part in parts]
-    header = _to_json({**about, "codec": "pickle5", "parts": table}).encode()
+    header = _to_json({**about, "codec": "pickle5", "parts": _described(parts)}).encode()
     header += b" " * (-(PREFIX_SIZE + len(header)) % _ALIGNMENT)
     signature = key.sign(VERSION, about["workflow"], about["node"], header) if key else _UNSIGNED
     start = _START.pack(MAGIC, VERSION, len(header))
@@ -112,9 +112,10 @@ def unframe(  # noqa: PLR0913 - what a reader asks for, each by its name
         key: Believe nothing that was not signed with it under these names.
         allowed: Make nothing but objects of these types.
         persistent_load: As in `pickle`: the object that something stands for.
-        defer: Takes what is not checked here: a buffer of at least `DEFERRED` bytes, its SHA-256,
-            and where it begins in the file. Who checks it later looks at the file, not at the buffer:
-            that one belongs to the reader, who may have changed it. With a key nothing is deferred.
+        defer: Takes what is not checked here: a block of a buffer of at least `DEFERRED` bytes,
+            its SHA-256, and where it begins in the file.
+            Who checks it later looks at the file, not at the block: that one belongs to the reader,
+            who may have changed it. With a key nothing is deferred.
         verify: Check more than the header. With a key everything is checked.
 
     Raises:
@@ -131,13 +132,12 @@ def unframe(  # noqa: PLR0913 - what a reader asks for, each by its name
         defer, verify = None, True
     stream, *buffers = _parts(view, header)
     if verify:
-        _check(stream)
+        now, later = [stream], list[_Part]()
         for buffer in buffers:
-            if defer and len(buffer.data) >= DEFERRED:
-                _check_padding(buffer)
-                defer(buffer.data, buffer.digest, buffer.start)
-            else:
-                _check(buffer)
+            (later if defer and len(buffer.data) >= DEFERRED else now).append(buffer)
+        _check(now, later)
+        if defer:
+            _defer(later, defer)
     return unpickled(stream.data, [buffer.data for buffer in buffers], allowed, persistent_load)
 
 
@@ -216,44 +216,66 @@ def _fields(header: bytes) -> dict[str, Any]:
         raise CorruptResult(message) from error
 
 
+def _described(parts: Sequence[memoryview]) -> list[list[Any]]:
+    """Length and digests of each part, for the header."""
+    pieces = [blocks(part) for part in parts]
+    found = iter(digests([piece for some in pieces for piece in some]))
+    return [
+        [len(part), *(next(found).hex() for _ in some)]
+        for part, some in zip(parts, pieces, strict=True)
+    ]
+
+
 def _parts(view: memoryview, header: bytes) -> list[_Part]:
     """The pickle stream and its buffers, where the header says that they are."""
     parts: list[_Part] = []
     end = PREFIX_SIZE + len(header)
-    for length, digest in _table(header):
+    for length, written in _table(header):
         start, stop = end, end + length
         end = stop + -length % _ALIGNMENT
-        parts.append(_Part(view[start:stop], view[stop:end], digest, start))
+        parts.append(_Part(view[start:stop], view[stop:end], written, start))
     if end != len(view):
         message = f"the file has {len(view)} bytes where its header tells of {end}"
         raise CorruptResult(message)
     return parts
 
 
-def _table(header: bytes) -> list[tuple[int, bytes]]:
-    """Length and digest of each part."""
+def _table(header: bytes) -> list[tuple[int, list[bytes]]]:
+    """Length and digests of each part."""
     table = _fields(header).get("parts")
     try:
-        parts = [(operator.index(length), bytes.fromhex(digest)) for length, digest in table or ()]
+        parts = [
+            (operator.index(length), [bytes.fromhex(digest) for digest in written])
+            for length, *written in table or ()
+        ]
     except (ValueError, TypeError):
         parts = []
-    if not parts or min(parts)[0] < 0:
+    if not parts or any(len(written) != _blocks_of(length) for length, written in parts):
         message = "the header is intact but does not tell the parts of the file"
         raise CorruptResult(message)
     return parts
 
 
-def _check(part: _Part) -> None:
-    if hashlib.sha256(part.data).digest() != part.digest:
+def _blocks_of(length: int) -> int:
+    """How many digests a part has; no part has a negative length."""
+    return max(1, -(-length // BLOCK)) if length >= 0 else -1
+
+
+def _check(parts: Sequence[_Part], paddings: Sequence[_Part]) -> None:
+    """Compare the contents of parts, and what is between these and others."""
+    found = digests([piece for part in parts for piece in blocks(part.data)])
+    if found != [digest for part in parts for digest in part.digests]:
         message = "the contents do not match their digest"
         raise CorruptResult(message)
-    _check_padding(part)
-
-
-def _check_padding(part: _Part) -> None:
-    if bytes(part.padding).strip(b"\0"):
+    if any(bytes(part.padding).strip(b"\0") for part in (*parts, *paddings)):
         message = "there is something between the parts of the file"
         raise CorruptResult(message)
+
+
+def _defer(parts: Sequence[_Part], defer: Callable[[memoryview, bytes, int], None]) -> None:
+    for part in parts:
+        for number, piece in enumerate(blocks(part.data)):
+            defer(piece, part.digests[number], part.start + number * BLOCK)
 
 
 def old_stream(data: bytearray | memoryview) -> bytes:

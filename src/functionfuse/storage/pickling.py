@@ -20,7 +20,7 @@ __all__ = ["pickled", "unpickled"]
 _SMALL: Final = 4096
 
 
-def pickled(value: Any, persistent_id: Callable[[Any], Any] | None) -> list[bytes | memoryview]:
+def pickled(value: Any, persistent_id: Callable[[Any], Any] | None) -> list[memoryview]:
     """A pickle stream of protocol 5 and its buffers, which are not copied.
 
     Raises:
@@ -86,9 +86,7 @@ class _Finding(pickle.Unpickler):
         return self._find(pid)
 
 
-def _pickled_by(
-    library: Any, value: Any, find: Callable[[Any], Any] | None
-) -> list[bytes | memoryview]:
+def _pickled_by(library: Any, value: Any, find: Callable[[Any], Any] | None) -> list[memoryview]:
     """What pickle or cloudpickle makes of a value."""
     buffers: list[memoryview] = []
 
@@ -105,7 +103,7 @@ def _pickled_by(
         file = io.BytesIO()
         _asking(library.Pickler)(find, file, protocol=5, buffer_callback=keep).dump(value)
         stream = file.getbuffer()
-    return [stream, *buffers]
+    return [memoryview(stream), *buffers]
 
 
 @functools.cache
