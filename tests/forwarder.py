@@ -1,4 +1,4 @@
-"""Stands between clients and a server, and breaks their connections when a test says so."""
+"""Stands between HTTP clients and a server: sees what is asked, and breaks connections when a test says so."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Final
 __all__ = ["Forwarder"]
 
 _LOOPBACK: Final = "127.0.0.1"
+_METHODS: Final = (b"GET ", b"HEAD ", b"PUT ", b"POST ", b"DELETE ")
 
 
 class Forwarder:
@@ -17,6 +18,8 @@ class Forwarder:
 
     def __init__(self, target: int) -> None:
         """Lead to a port of the loopback interface."""
+        #: The first lines of the requests: the client waits for an answer before it sends the next.
+        self.requests: list[str] = []
         self._target = target
         self._lock = threading.Lock()
         self._left: int | None = None  # bytes to the server until the connections break
@@ -67,6 +70,8 @@ class Forwarder:
     def _up(self, client: socket.socket, server: socket.socket) -> None:
         with suppress(OSError):
             while data := client.recv(1 << 16):
+                if data.startswith(_METHODS):
+                    self.requests.append(data.partition(b"\r\n")[0].decode())
                 server.sendall(self._allowed(data))
                 if self._left == 0:
                     self._break()
