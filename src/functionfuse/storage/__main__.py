@@ -17,8 +17,8 @@ from functionfuse.storage.framing import (
     header_of,
     header_size,
     is_signed,
-    old_stream,
 )
+from functionfuse.storage.oldformat import old_stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

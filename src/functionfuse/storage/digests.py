@@ -25,11 +25,11 @@ def blocks(data: memoryview) -> list[memoryview]:
 
 def digests(pieces: Sequence[memoryview]) -> list[bytes]:
     """The SHA-256 of each piece."""
-    threads = min(_MOST, len(pieces), os.cpu_count() or 1)
-    if threads < 2 or sum(map(len, pieces)) < BLOCK:  # noqa: PLR2004 - alone, or not worth a thread
+    if len(pieces) == 1 or sum(map(len, pieces)) < BLOCK:  # not worth a thread
         return [_digest(piece) for piece in pieces]
     from concurrent.futures import ThreadPoolExecutor
 
+    threads = min(_MOST, len(pieces), os.cpu_count() or 1)
     with ThreadPoolExecutor(threads, "functionfuse-digests") as pool:
         return list(pool.map(_digest, pieces))
 

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from functionfuse.errors import CorruptResult, StorageError, UntrustedResult
 from functionfuse.storage.digests import BLOCK, blocks, digests
+from functionfuse.storage.oldformat import old_stream
 from functionfuse.storage.pickling import pickled, unpickled
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ __all__ = [
     "header_of",
     "header_size",
     "is_signed",
-    "old_stream",
     "unframe",
 ]
 
@@ -45,8 +45,8 @@ PREFIX_SIZE: Final = _PREFIX.size
 _START: Final = struct.Struct("<8sII")  # what stands before the digest
 _UNSIGNED: Final = bytes(32)
 _ALIGNMENT: Final = 64
+_SMALL: Final = 2**16
 _PADDING: Final = bytes(_ALIGNMENT)
-_SHA1_SIZE: Final = 20  # closes a file of the old published format
 _to_json: Final = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
 
@@ -89,7 +89,8 @@ def frame(
     ]
     for part in parts:
         chunks += (part, _PADDING[: -len(part) % _ALIGNMENT])
-    return chunks
+    small = len(parts) == 1 and len(parts[0]) < _SMALL
+    return [b"".join(chunks)] if small else chunks  # one write for most results
 
 
 def unframe(  # noqa: PLR0913 - what a reader asks for, each by its name
@@ -210,7 +211,7 @@ def _head_digest(start: bytes, signature: bytes, header: bytes) -> bytes:
 
 def _fields(header: bytes) -> dict[str, Any]:
     try:
-        return dict(json.loads(header))
+        return dict(json.loads(header.decode()))
     except (ValueError, TypeError, RecursionError) as error:
         message = f"the header is intact but not one of ours: {error}"
         raise CorruptResult(message) from error
@@ -276,19 +277,6 @@ def _defer(parts: Sequence[_Part], defer: Callable[[memoryview, bytes, int], Non
     for part in parts:
         for number, piece in enumerate(blocks(part.data)):
             defer(piece, part.digests[number], part.start + number * BLOCK)
-
-
-def old_stream(data: bytearray | memoryview) -> bytes:
-    """The pickle stream of a file of the old published format, which ends with its SHA-1.
-
-    Raises:
-        CorruptResult: It is not of that format, or not what was written.
-    """
-    stream, digest = bytes(data[:-_SHA1_SIZE]), bytes(data[-_SHA1_SIZE:])
-    if not stream or hashlib.sha1(stream, usedforsecurity=False).digest() != digest:
-        message = "it is neither a result file nor one of the old format"
-        raise CorruptResult(message)
-    return stream
 
 
 def _unframe_old(
