@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import uuid
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from storage_servers import S3Server
 
-__all__ = ["Kept", "in_another_process", "kept", "local"]
+__all__ = ["Kept", "in_another_process", "in_memory", "kept", "local", "on_s3"]
 
 
 @dataclass
@@ -70,6 +71,7 @@ def in_another_process(function: Callable[..., Any], *arguments: Any) -> Any:
         input=cloudpickle.dumps((function, arguments)),
         capture_output=True,
         check=False,
+        env=os.environ | {"PYTHONPATH": os.path.dirname(__file__)},
     )
     assert not done.returncode, done.stderr.decode()
     return cloudpickle.loads(done.stdout)
@@ -82,7 +84,8 @@ def local(tmp_path: Path) -> Kept:
     return Kept(options, fsspec.filesystem("file"), str(tmp_path / "kept"))
 
 
-def _memory() -> Kept:
+def in_memory() -> Kept:
+    """The memory of this process."""
     name = f"test-{uuid.uuid4()}"
     options = {"kind": "memory", "options": {"name": name}}
     filesystem = fsspec.filesystem("memory")
@@ -92,7 +95,8 @@ def _memory() -> Kept:
     return Kept(options, filesystem, root)
 
 
-def _s3(server: S3Server) -> Kept:
+def on_s3(server: S3Server) -> Kept:
+    """A folder in a bucket."""
     path = f"{BUCKET}/{uuid.uuid4()}"
     options = {"kind": "S3", "options": {"path": path, "s3fs": server.options()}}
     return Kept(options, server.filesystem(), path, (server.key, server.secret))
@@ -106,6 +110,6 @@ def kept(request: pytest.FixtureRequest) -> Kept:
             found: Kept = request.getfixturevalue("local")
             return found
         case "memory":
-            return _memory()
+            return in_memory()
         case _:
-            return _s3(request.getfixturevalue("moto_server"))
+            return on_s3(request.getfixturevalue("moto_server"))

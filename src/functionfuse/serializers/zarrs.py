@@ -95,17 +95,12 @@ class Target:
         """
         if not block.size:
             return {}
-        region = tuple(
-            slice(start, start + size) for start, size in zip(starts, block.shape, strict=True)
-        )
+        region = [slice(start, start + n) for start, n in zip(starts, block.shape, strict=True)]
+        corner = [start // n for start, n in zip(starts, self.chunks, strict=True)]
         if not _is_plain(self.dtype):
-            region, block = (*region, slice(None)), _as_bytes(block)
-        self._array[region] = block
-        corner = tuple(
-            part.start // size if part.start else 0
-            for part, size in zip(region, self._array.chunks, strict=True)
-        )
-        key = self._array.metadata.encode_chunk_key(corner)
+            region, corner, block = [*region, slice(None)], [*corner, 0], _as_bytes(block)
+        self._array[tuple(region)] = block
+        key = self._array.metadata.encode_chunk_key(tuple(corner))
         return {key: self._store.digests.pop(key)}
 
     def finish(self, digests: dict[str, str]) -> str:
@@ -125,16 +120,15 @@ class StoredArray:
             CorruptResult: It is not what was written, or not there.
         """
         self._source = folder, name, digest
-        array = self._opened()
-        sizes: Any = array.attrs["chunks"]
-        self.chunks: tuple[tuple[int, ...], ...] = tuple(map(tuple, sizes))
-        self.dtype = _dtype(str(array.attrs["dtype"]))
-        self._plain = _is_plain(self.dtype)
-        self.shape: tuple[int, ...] = array.shape if self._plain else array.shape[:-1]
+        self._opened: zarr.Array[Any] | None = None
+        attributes: Any = self._array.attrs
+        self.chunks: tuple[tuple[int, ...], ...] = tuple(map(tuple, attributes["chunks"]))
+        self.dtype = _dtype(attributes["dtype"])
+        self.shape = tuple(map(sum, self.chunks))
         self.ndim = len(self.shape)
 
-    def __reduce__(self) -> tuple[type[StoredArray], tuple[ResultFolder, str, str]]:
-        return StoredArray, self._source
+    def __getstate__(self) -> dict[str, Any]:  # it may come to where nothing is to be read
+        return {**vars(self), "_opened": None}
 
     def __dask_tokenize__(self) -> tuple[str, str, str]:
         folder, name, digest = self._source
@@ -142,7 +136,7 @@ class StoredArray:
 
     def __getitem__(self, index: Any) -> Any:
         parts = index if isinstance(index, tuple) else (index,)
-        if self._plain:
+        if _is_plain(self.dtype):
             return np.asarray(self._array[parts])[
                 ()
             ]  # what has no dimension is a scalar, as of a sum
@@ -150,9 +144,11 @@ class StoredArray:
         items = np.asarray(self._array[(*parts, *rest)], order="C")
         return items.view(self.dtype)[..., 0][()]
 
-    def _opened(self) -> zarr.Array[Any]:
-        self._array = zarr.open_array(_Reading(*self._source), mode="r", zarr_format=3)
-        return self._array
+    @property
+    def _array(self) -> zarr.Array[Any]:
+        if self._opened is None:
+            self._opened = zarr.open_array(_Reading(*self._source), mode="r", zarr_format=3)
+        return self._opened
 
 
 class _ResultStore(Store):
