@@ -99,7 +99,10 @@ def on_s3(server: S3Server) -> Kept:
     """A folder in a bucket."""
     path = f"{BUCKET}/{uuid.uuid4()}"
     options = {"kind": "S3", "options": {"path": path, "s3fs": server.options()}}
-    return Kept(options, server.filesystem(), path, (server.key, server.secret))
+    filesystem = fsspec.filesystem(
+        "s3", **server.options(), use_listings_cache=False, skip_instance_cache=True
+    )
+    return Kept(options, filesystem, path, (server.key, server.secret))
 
 
 @pytest.fixture(params=["file", "memory", "S3"])

@@ -47,16 +47,11 @@ class ArrowSerializer:
         """Write a table; None if parquet would change it."""
         library = type(obj).__module__.partition(".")[0]
         tables = _TABLES.get(library)
-        if tables is None or not tables.keeps(obj):  # a class derived from a table has more to it
-            return None
         try:
+            if tables is None or not tables.keeps(obj):
+                return None
             data = tables.written(obj)
-        except (
-            ValueError,
-            TypeError,
-            OverflowError,
-            NotImplementedError,
-        ):  # what only the values show
+        except (ValueError, TypeError, OverflowError, NotImplementedError):  # only the values tell
             return None
         return cls.name, (
             _VERSION,
@@ -95,7 +90,7 @@ class _ArrowTables:
     def keeps(self, table: pa.Table) -> bool:
         """Tell whether types, names, and what is said of them come back."""
         pa, schema = _pyarrow(), table.schema
-        if type(table) is not pa.Table or not schema.names:
+        if type(table) is not pa.Table or not 0 < len(schema) == len({*schema.names}):
             return False
         if not all(_is_simple_arrow(field.type) for field in schema):
             return False
@@ -116,7 +111,7 @@ class _ArrowTables:
         import pyarrow.parquet as pq
 
         pa = _pyarrow()
-        return pq.read_table(pa.BufferReader(data))
+        return pq.ParquetFile(pa.BufferReader(data)).read()
 
 
 class _PandasTables:
@@ -210,8 +205,10 @@ def _is_simple_arrow(kind: Any) -> bool:
 
 def _has_plain_columns(columns: pd.Index) -> bool:
     """Tell whether all columns have a text of their own for a name."""
+    import pandas as pd
+
     texts = all(type(label) is str for label in (*columns, columns.name or ""))
-    return texts and columns.is_unique and len(columns) > 0
+    return texts and type(columns) is pd.Index and columns.is_unique and len(columns) > 0
 
 
 def _has_plain_index(frame: pd.DataFrame) -> bool:
