@@ -24,8 +24,8 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from functionfuse.errors import CorruptResult, OptionError, ResultNotFound, StorageError
 from functionfuse.storage import storage_factory
 from functionfuse.storage.base import Storage
-from functionfuse.storage.kinds import FileStorage
 from functionfuse.storage.framing import header_of
+from functionfuse.storage.kinds import FileStorage
 from functionfuse.storage.naming import file_name, node_name
 
 #: Names that a file system, a URL or a shell would take for something else.

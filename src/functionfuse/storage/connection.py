@@ -143,6 +143,9 @@ class Connection:
         yield from literal_secrets(self._options)
         yield from (found[2] for found in _PASSWORD.finditer(self.url))
 
+    def _install(self) -> str:
+        return ": pip install 'functionfuse[s3]'" if self.url.startswith(("s3:", "s3a:")) else ""
+
     def _connected(self) -> tuple[AbstractFileSystem, str]:
         key = os.getpid(), self._digest
         # two threads may both make one, which costs little: it connects when it is used first
@@ -162,7 +165,7 @@ class Connection:
             return filesystem, root.rstrip("/")
         reason = self.clean(f"{failure}") or type(failure).__name__
         if isinstance(failure, ImportError):
-            message = f"{self.shown_url!r} needs a library that is not installed: {reason}"
+            message = f"{self.shown_url!r} needs a library that is not installed: {reason}{self._install()}"
             raise MissingExtraError(message)
         message = f"there is no way to {self.shown_url!r}: {reason}; check address and options"
         raise StorageError(message)

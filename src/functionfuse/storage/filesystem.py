@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import platform
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, get_args
 
@@ -211,15 +211,19 @@ class FilesystemStorage(Storage):
         if (task_name is None) == (pattern is None):
             message = "remove_task() takes either a task_name or a pattern"
             raise TypeError(message)
-        names = (
-            [task_name] if task_name is not None else self.list_tasks(workflow_name, pattern or "")
-        )
-        for name in names:
-            with self._explained("remove", workflow_name, name):
-                where = self._where(workflow_name, name)
-                objects = self._beside.of(*where)
-                self._place.remove(*where)
-                self._beside.remove(*where, objects)
+        if task_name is not None:
+            self._remove(workflow_name, task_name)
+            return
+        for name in self.list_tasks(workflow_name, pattern or ""):
+            with suppress(ResultNotFound):  # somebody else removed it meanwhile
+                self._remove(workflow_name, name)
+
+    def _remove(self, workflow_name: str, task_name: str) -> None:
+        with self._explained("remove", workflow_name, task_name):
+            where = self._where(workflow_name, task_name)
+            objects = self._beside.of(*where)
+            self._place.remove(*where)
+            self._beside.remove(*where, objects)
 
     def remove_workflow(self, workflow_name: str) -> None:  # noqa: D102
         with self._explained("remove", workflow_name, "*"):

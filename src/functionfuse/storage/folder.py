@@ -31,7 +31,6 @@ __all__ = ["LocalFolder"]
 
 _TEMPORARY: Final = ".tmp-"
 _MAPPED: Final = 2**20  # bytes; reading less is faster than mapping it
-_JOINED: Final = 2**16  # bytes
 _DAY: Final = 24 * 60 * 60.0  # seconds; a temporary file that is younger may be another run's
 _counter: Final = itertools.count()
 _maps: Final = weakref.WeakSet[mmap.mmap]()
@@ -88,7 +87,7 @@ class LocalFolder:
         temporary = os.path.join(folder, unique)  # beside its target: a rename is atomic
         try:
             with _new_file(temporary) as file:
-                for chunk in _in_few(chunks):
+                for chunk in chunks:
                     _write_all(file, chunk)
                 size = file.tell()
                 if self._fsync:
@@ -186,11 +185,6 @@ def _new_file(path: str) -> io.FileIO:
     except FileNotFoundError:  # the first result of a workflow
         os.makedirs(os.path.dirname(path), exist_ok=True)
         return create()
-
-
-def _in_few(chunks: Sequence[bytes | memoryview]) -> Sequence[bytes | memoryview]:
-    """Chunks as they are, or as one: a call of the system costs more than a copy of little."""
-    return chunks if sum(map(len, chunks)) > _JOINED else (b"".join(chunks),)
 
 
 def _write_all(file: io.FileIO, chunk: bytes | memoryview) -> None:

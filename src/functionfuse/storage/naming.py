@@ -21,7 +21,7 @@ __all__ = ["file_name", "node_name"]
 
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f/\\%\ud800-\udfff]|^\.")
 _FOLDED: Final = re.compile(r"[^\x00-\x7f]|[A-Z]")
-_GLOBS: Final = re.compile(r"[*?\[\]{}#]")
+_GLOBS: Final = re.compile(r"[*?\[\]{}#\ufffe\uffff]")
 _LONGEST: Final = 200  # bytes; file systems take 255, temporary and derived names need room
 _KEPT: Final = 100  # bytes of a longer name that stay readable
 _CUT: Final = "%~"  # never the result of percent-encoding

@@ -85,7 +85,7 @@ def _maker(kind: Any) -> Callable[..., Storage]:
     from importlib.metadata import entry_points
 
     found = {point.name: point for point in entry_points(group=_GROUP)}
-    check_names([kind], {**_KINDS, **found}, "kind of storage")
+    check_names([kind], [*_KINDS, *found], "kind of storage")
     make: Callable[..., Storage] = found[kind].load()
     return make
 
