@@ -10,6 +10,7 @@ import decimal
 import fractions
 import functools
 import hashlib
+import importlib
 import io
 import operator
 import os
@@ -41,6 +42,9 @@ if TYPE_CHECKING:
 KEY = SigningKey("a test", b"0123456789abcdef")
 ANOTHER = SigningKey("another test", b"fedcba9876543210")
 SAFE = Allowed()
+#: Where numpy keeps what its pickles call.
+MULTIARRAY: Any = importlib.import_module("numpy._core.multiarray")
+NUMERIC: Any = importlib.import_module("numpy._core.numeric")
 
 
 class Calls:
@@ -321,6 +325,7 @@ def test_arrays_are_read(data: st.DataObject) -> None:
     dtype = data.draw(arrays_of.scalar_dtypes() | arrays_of.array_dtypes(allow_subarrays=False))
     shape = data.draw(arrays_of.array_shapes(min_side=0, max_side=60))
     array = np.zeros(shape, data.draw(st.sampled_from([dtype, *DTYPES[:6]])))
+    array = pickle.loads(pickle.dumps(array))  # its dates get our byte order
     one, turned = unframe(framed([array, array.T]), "w", "node", allowed=SAFE)
     assert (array.dtype, array.shape, array.T.shape) == (one.dtype, one.shape, turned.shape)
     np.testing.assert_array_equal(array, one)
@@ -459,7 +464,7 @@ def test_what_is_refused_is_not_even_imported(trace: Path) -> None:
         (uuid.UUID, (None, {"hex": 1})),
         (collections.OrderedDict, {"x": 1}),
         (pathlib.PurePath, (None, {"__str__": str})),
-        (np._core.numeric._frombuffer, (None, {"__defaults__": (1,)})),  # type: ignore[attr-defined]
+        (NUMERIC._frombuffer, (None, {"__defaults__": (1,)})),
     ],
     ids=["class", "class with dict", "path", "function"],
 )
@@ -513,6 +518,55 @@ def test_a_dtype_that_there_cannot_be_is_refused(trace: Path, state: object) -> 
     """Fields outside their record, or over each other, are no mistakes."""
     data = built(Calls(np.dtype, "V8", *COPY), state)
     untrusted(data, trace, "a dtype that there cannot be", allowed=SAFE)
+
+
+OBJECTS = np.array([None, None], dtype=object)
+RECORD = np.dtype([("a", "O")])
+UNUSUAL: dict[str, Any] = {
+    "objects in given bytes": Calls(np.ndarray, (2,), np.dtype("O"), b"16 bytes of mine"),
+    "numbers over objects": Calls(NUMERIC._frombuffer, OBJECTS, np.dtype("u8"), (2,), "C"),
+    "objects over numbers": Calls(
+        NUMERIC._frombuffer,
+        bytearray(16),
+        RECORD,
+        (2,),
+        "C",
+    ),
+    "a record of numbers": Calls(MULTIARRAY.scalar, RECORD, np.array(7)),
+    "a short scalar": Calls(MULTIARRAY.scalar, np.dtype("f8"), b"short"),
+    "a scalar of no dtype": Calls(MULTIARRAY.scalar, "f8", bytes(8)),
+    "an array that is not empty": Calls(MULTIARRAY._reconstruct, np.ndarray, (9,), b"b"),
+    "an array of objects": Calls(MULTIARRAY._reconstruct, np.ndarray, (0,), "O"),
+    "an array of no array": Calls(MULTIARRAY._reconstruct, list, (0,), b"b"),
+    "a dtype of a pair": Calls(np.dtype, (np.void, "O"), *COPY),
+    "the dtype that all share": Calls(np.dtype, "f8"),
+    "a scalar's type": Calls(np.void, 8),
+}
+
+
+@pytest.mark.parametrize("payload", UNUSUAL.values(), ids=UNUSUAL)
+def test_numpy_is_called_as_its_own_pickles_call_it(trace: Path, payload: object) -> None:
+    """Any other way could make pointers of numbers, and so run whatever the file holds."""
+    untrusted(old_format(payload), trace, "in another way than numpy's own", allowed=SAFE)
+
+
+NDARRAY = b"\x80\x02cnumpy\nndarray\nK\x02\x85"  # the class, and a shape
+
+
+@pytest.mark.parametrize(
+    ("stream", "message"),
+    [
+        (NDARRAY + b"R.", "'numpy.ndarray' in another way"),
+        (NDARRAY + b"\x81.", "'numpy.ndarray' in another way"),
+        (NDARRAY + b"}\x92.", "'numpy.ndarray' in another way"),
+        (b"(I2\nidatetime\ndate\n.", "objects of Python 2"),
+        (b"\x80\x02(cdatetime\ndate\nK\x01o.", "objects of Python 2"),
+    ],
+    ids=["by a call", "by its class", "with keywords", "by name", "by an old class"],
+)
+def test_no_way_to_make_an_object_is_unguarded(trace: Path, stream: bytes, message: str) -> None:
+    """Whatever opcode makes it, also those that pickles of today do not have."""
+    untrusted(streamed(stream), trace, message, allowed=SAFE)
 
 
 def test_an_array_is_filled_once(trace: Path) -> None:

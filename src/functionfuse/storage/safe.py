@@ -2,19 +2,18 @@
 
 A pickle is a program for a small machine that may call whatever it can name.
 Here it can name plain data, arrays and what the reader allows; all else is refused before it is imported.
-The machine is Python's own one written in Python, since the one in C cannot be kept from changing
-classes, nor from believing what a pickle says about the memory of an array.
+The machine is Python's own one written in Python: in the one in C one could not stand beside each call.
 """
 
 from __future__ import annotations
 
 import io
 import pickle
-import sys
 from types import BuiltinFunctionType, FunctionType, MethodType, ModuleType
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 from functionfuse.errors import OptionError, UntrustedResult
+from functionfuse.storage.safe_arrays import careful, check_call, check_filling, described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -48,8 +47,7 @@ _DEFAULT_NAMES: Final = frozenset(
 _GETATTR: Final = "builtins.getattr"
 #: What a pickle may name but never change.
 _FIXED: Final = (type, FunctionType, BuiltinFunctionType, MethodType, ModuleType)
-_load_build: Final[Any] = pickle._Unpickler.dispatch[pickle.BUILD[0]]
-_ALIGNED: Final = 0x80  # a flag of a dtype, NPY_ALIGNED_STRUCT
+_original: Final[Any] = pickle._Unpickler.dispatch
 
 
 class Allowed:
@@ -108,13 +106,13 @@ class _Unpickler(pickle._Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         """What a pickle names, if it may."""
         full = f"{module}.{name}"
-        if full in self._made:
-            return self._made[full] or super().find_class(module, name)
+        if full in _DEFAULT_NAMES:
+            return careful(name, super().find_class(module, name))
         if full == _GETATTR:
             return _method_of_zones
-        if full not in _DEFAULT_NAMES:
-            raise _refused(full)
-        return super().find_class(module, name)
+        if full in self._made:
+            return self._made[full] or super().find_class(module, name)
+        raise _refused(full)
 
     def persistent_load(self, pid: Any) -> Any:
         """What the reader's own serializers make of what they wrote."""
@@ -128,22 +126,39 @@ class _Unpickler(pickle._Unpickler):
         message = f"it needs the extension {code} of copyreg, which the safe mode does not know"
         raise UntrustedResult(message)
 
+    def load_reduce(self) -> None:
+        """Call something; its arguments are above it."""
+        check_call(*self.stack[-2:])
+        _original[pickle.REDUCE[0]](self)
+
+    def load_newobj(self) -> None:
+        """Make an object; the arguments are above its class."""
+        check_call(*self.stack[-2:])
+        _original[pickle.NEWOBJ[0]](self)
+
+    def load_newobj_ex(self) -> None:
+        """Make an object, with keyword arguments on top."""
+        check_call(*self.stack[-3:-1])
+        _original[pickle.NEWOBJ_EX[0]](self)
+
+    def load_instance(self) -> None:
+        """Refuse: so were the objects of Python 2 made."""
+        message = "it has objects of Python 2, which the safe mode does not know"
+        raise UntrustedResult(message)
+
     def load_build(self) -> None:
         """Give an object its state."""
         made, state = self.stack[-2:]
-        numpy = sys.modules.get("numpy")
         if isinstance(made, _FIXED):
             message = f"it would change {made!r}, not only make objects"
             raise UntrustedResult(message)
-        if numpy and isinstance(made, numpy.dtype):
+        check_filling(made)
+        new = described(made, state)
+        if new is None:
+            _original[pickle.BUILD[0]](self)
+        else:
             self.stack.pop()
-            self._replace(_described(numpy, made, state))
-            return
-        if numpy and isinstance(made, numpy.ndarray) and made.nbytes:
-            # another array may share the memory that this would free
-            message = "it would fill an array twice"
-            raise UntrustedResult(message)
-        _load_build(self)
+            self._replace(new)
 
     def _replace(self, new: Any) -> None:
         """Put another object in place of the last one that was made."""
@@ -153,61 +168,15 @@ class _Unpickler(pickle._Unpickler):
                 self.memo[number] = new
                 return
 
-    dispatch = {  # noqa: RUF012 - as the base has it
-        **pickle._Unpickler.dispatch,
-        pickle.BUILD[0]: load_build,  # type: ignore[dict-item]
+    dispatch: ClassVar[dict[int, Any]] = {
+        **_original,
+        pickle.REDUCE[0]: load_reduce,
+        pickle.NEWOBJ[0]: load_newobj,
+        pickle.NEWOBJ_EX[0]: load_newobj_ex,
+        pickle.INST[0]: load_instance,
+        pickle.OBJ[0]: load_instance,
+        pickle.BUILD[0]: load_build,
     }
-
-
-def _described(numpy: Any, made: Any, state: Any) -> Any:
-    """The dtype that a state describes, made anew.
-
-    The state itself could lie about where in its memory an array holds pointers.
-    """
-    try:
-        return _made_anew(numpy, made, *state)
-    except Exception as error:
-        message = f"it describes a dtype that there cannot be: {error}"
-        raise UntrustedResult(message) from error
-
-
-def _made_anew(  # noqa: PLR0913 - the state of a dtype, as numpy pickles it
-    numpy: Any,
-    made: Any,
-    _version: int,
-    order: str,
-    base: Any,
-    names: Any,
-    fields: Any,
-    size: int,
-    _alignment: int,
-    flags: int,
-    metadata: Any = None,
-) -> Any:
-    if base is not None:
-        return numpy.dtype(base)
-    if names:
-        record = _record(numpy, names, fields, size, flags)
-        return record if made.type is numpy.void else numpy.dtype((made.type, record))
-    if made.kind in "mM" and metadata:
-        unit, count, *_ = metadata[1]
-        made = numpy.dtype(f"{made.kind}8[{count}{unit.decode()}]")
-    ordered = made.newbyteorder(order)
-    return made if ordered.isnative else ordered
-
-
-def _record(numpy: Any, names: Any, fields: Any, size: int, flags: int) -> Any:
-    columns = [fields[name] for name in names]
-    formats, offsets = [column[0] for column in columns], [column[1] for column in columns]
-    titles = [column[2] if column[2:] else None for column in columns]
-    spec = {
-        "names": list(names),
-        "formats": formats,
-        "offsets": offsets,
-        "titles": titles,
-        "itemsize": size,
-    }
-    return numpy.dtype(spec, align=bool(flags & _ALIGNED))
 
 
 def _method_of_zones(owner: Any, name: Any) -> Any:
