@@ -27,6 +27,8 @@ except ImportError as error:
 if TYPE_CHECKING:
     from collections.abc import Mapping, MutableMapping, Sequence
 
+    from functionfuse.serializers.base import ResultFolder
+
 __all__ = ["TorchSerializer"]
 
 _VERSION: Final = "1"
@@ -53,45 +55,56 @@ class TorchSerializer:
         cls, obj: Any, protocols: MutableMapping[str, Any]
     ) -> tuple[str, tuple[Any, ...]] | None:
         """Write a tensor or a state dict; None for other dicts, and for tensors of other classes."""
+        # by identity, what this save has met, and of which state dict it is a part
+        seen = protocols.setdefault(cls.name, {})
         if type(obj) in (dict, OrderedDict):
-            return cls._pickle_dict(obj, protocols)
-        if not _is_tensor(obj):
-            return None
-        if _is_plain(obj):
-            data: bytes | memoryview = safetensors.save({_ALONE: obj})
-            ending = _SAFE
+            pid = _written_dict(obj, protocols[FOLDER_PROTOCOL], seen)
+        elif id(obj) in seen:
+            pid = seen[id(obj)][1]
         else:
-            data, ending = _saved(obj), _TORCH
-        return cls.name, (_VERSION, *write_file(protocols[FOLDER_PROTOCOL], ending, data))
+            pid = _written_tensor(obj, protocols[FOLDER_PROTOCOL])
+            seen[id(obj)] = obj, pid
+        return None if pid is None else (cls.name, pid)
 
     @classmethod
     def unpickle(cls, pid: Sequence[Any], protocols: MutableMapping[str, Any]) -> Any:
-        """Read a tensor or a state dict."""
+        """Read a tensor or a state dict, or a tensor of a state dict."""
         _, name, digest, *of_dict = pid
-        data = read_file(protocols[FOLDER_PROTOCOL], name, digest)
-        if name.endswith(_TORCH):
-            return torch.load(io.BytesIO(data), weights_only=True, map_location=_here)
-        tensors = safetensors.load(data)
-        return _as_dict(tensors, *of_dict) if of_dict else tensors[_ALONE]
+        # by file: a tensor of a state dict is the one in it
+        read = protocols.setdefault(cls.name, {})
+        if name not in read:
+            data = read_file(protocols[FOLDER_PROTOCOL], name, digest)
+            read[name] = _read(data, name, *of_dict[:2])
+        return read[name][of_dict[2]] if of_dict[2:] else read[name]
 
     @classmethod
     def remove(cls, pid: Sequence[Any], protocols: MutableMapping[str, Any]) -> None:
         """Remove what was written."""
         protocols[FOLDER_PROTOCOL].remove(pid[1])
 
-    @classmethod
-    def _pickle_dict(
-        cls, tensors: dict[Any, Any], protocols: MutableMapping[str, Any]
-    ) -> tuple[str, tuple[Any, ...]] | None:
-        if not _is_state_dict(tensors):
-            return None
-        folder = protocols[FOLDER_PROTOCOL]
-        if _RESERVED in tensors or not _are_apart(tensors):
-            return cls.name, (_VERSION, *write_file(folder, _TORCH, _saved(tensors)))
+
+def _written_tensor(tensor: Any, folder: ResultFolder) -> tuple[str, ...] | None:
+    if not _is_tensor(tensor):
+        return None
+    if _is_plain(tensor):
+        return _VERSION, *write_file(folder, _SAFE, safetensors.save({_ALONE: tensor}))
+    return _VERSION, *write_file(folder, _TORCH, _saved(tensor))
+
+
+def _written_dict(
+    tensors: dict[Any, Any], folder: ResultFolder, seen: dict[int, tuple[Any, Any]]
+) -> tuple[Any, ...] | None:
+    if not _is_state_dict(tensors) or any(id(tensor) in seen for tensor in tensors.values()):
+        return None
+    if _RESERVED in tensors or not _are_apart(tensors):
+        written = write_file(folder, _TORCH, _saved(tensors))
+    else:
         written = write_file(folder, _SAFE, safetensors.save(tensors))
-        # safetensors has an order of its own; a module's state dict has its versions as an attribute
-        attributes = vars(tensors) if isinstance(tensors, OrderedDict) else None
-        return cls.name, (_VERSION, *written, tuple(tensors), attributes)
+    # safetensors has an order of its own; a module's state dict has its versions as an attribute
+    attributes = vars(tensors) if isinstance(tensors, OrderedDict) else None
+    pid = (_VERSION, *written, tuple(tensors), attributes)
+    seen.update({id(tensor): (tensor, (*pid, name)) for name, tensor in tensors.items()})
+    return pid
 
 
 def _is_tensor(value: Any) -> bool:
@@ -101,7 +114,11 @@ def _is_tensor(value: Any) -> bool:
 
 
 def _is_state_dict(value: dict[Any, Any]) -> bool:
-    return bool(value) and all(type(k) is str and _is_tensor(v) for k, v in value.items())
+    """Tell whether a dict holds tensors under texts; parameters are those of a module, and stay one by one."""
+    return bool(value) and all(
+        type(name) is str and type(tensor) is torch.Tensor and _is_tensor(tensor)
+        for name, tensor in value.items()
+    )
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
@@ -132,6 +149,13 @@ def _as_dict(
     ordered = OrderedDict((name, tensors[name]) for name in order)
     vars(ordered).update(attributes)
     return ordered
+
+
+def _read(data: bytes, name: str, *of_dict: Any) -> Any:
+    if name.endswith(_TORCH):
+        return torch.load(io.BytesIO(data), weights_only=True, map_location=_here)
+    tensors = safetensors.load(data)
+    return _as_dict(tensors, *of_dict) if of_dict else tensors[_ALONE]
 
 
 def _saved(value: Any) -> memoryview:
