@@ -14,7 +14,7 @@ from prefect_helpers import add, flow_run, make
 from functionfuse import workflow
 from functionfuse.events import RunFinished
 from functionfuse.storage import storage_factory
-from functionfuse.storage.filesystem import FileStorage
+from functionfuse.storage.kinds import FileStorage
 
 if TYPE_CHECKING:
     from pathlib import Path
