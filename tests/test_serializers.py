@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -349,3 +351,50 @@ def test_serializers_travel_with_the_storage(local: Kept) -> None:
     storage.save("w", "node", Text("a"))
     assert 1 == len(local.objects())
     assert Text("a") == storage.read_task("w", "node")
+
+
+# ---- libraries ----
+
+
+@pytest.mark.parametrize(
+    ("module", "library"),
+    [
+        ("daskarray", "dask.array"),
+        ("daskarray", "zarr"),
+        ("hdf", "h5py"),
+        ("xarrays", "xarray"),
+        ("torch", "torch"),
+        ("torch", "safetensors"),
+    ],
+)
+def test_a_missing_library_is_named(module: str, library: str) -> None:
+    """With the line that installs it, when the serializer is imported."""
+    code = (
+        f"import sys; sys.modules[{library!r}] = None\n"
+        f"import functionfuse.errors as e\n"
+        f"try: import functionfuse.serializers.{module}\n"
+        "except e.MissingExtraError as error: print(error)"
+    )
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert "pip install" in done.stdout
+
+
+def test_tables_need_only_the_library_that_they_are_of() -> None:
+    """The serializer is imported without any; pyarrow is asked for by a table of pandas."""
+    code = (
+        "import sys; sys.modules['pyarrow'] = None\n"
+        "import functionfuse.serializers.arrow as a, functionfuse.errors as e\n"
+        "print([name for name in ('pandas', 'polars') if name in sys.modules])\n"
+        "import pandas\n"
+        "try: a.ArrowSerializer.pickle(pandas.DataFrame({'a': [1]}), {})\n"
+        "except e.MissingExtraError as error: print(error)"
+    )
+    pytest.importorskip("pandas")
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    first, second = done.stdout.splitlines()
+    assert "[]" == first
+    assert "pip install 'functionfuse[arrays]'" in second
