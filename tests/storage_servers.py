@@ -11,12 +11,13 @@ import sys
 import tempfile
 import uuid
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import ceph_gateway
 import pytest
+from forwarder import Forwarder
 from server_processes import free_port, listens, running, until
 
 if TYPE_CHECKING:
@@ -27,27 +28,45 @@ __all__ = ["BUCKET", "S3Server", "ceph_server", "moto_server"]
 BUCKET: Final = "functionfuse-tests"
 
 
-@dataclass(frozen=True)
 class S3Server:
     """A running server that has a bucket, and who may use it."""
 
-    port: int
-    key: str = field(default_factory=lambda: f"key-{uuid.uuid4().hex}")
-    secret: str = field(default_factory=lambda: f"secret-{uuid.uuid4().hex}", repr=False)
+    def __init__(self, port: int) -> None:
+        """Take a port of the loopback interface, and make up a user."""
+        self.port = port
+        self.key = f"key-{uuid.uuid4().hex}"
+        self.secret = f"secret-{uuid.uuid4().hex}"
 
-    def options(self, **more: Any) -> dict[str, Any]:
-        """What s3fs needs to know; another `port` may lead here."""
-        port = more.pop("port", self.port)
+    def options(self, *, breakable: bool = False, **more: Any) -> dict[str, Any]:
+        """What s3fs needs to know.
+
+        Args:
+            breakable: Whether to go through the connection that can be broken.
+            **more: Other options of s3fs.
+        """
+        port = self.connection.port if breakable else self.port
         endpoint = f"http://127.0.0.1:{port}"
         return {"key": self.key, "secret": self.secret, "endpoint_url": endpoint, **more}
 
+    @cached_property
+    def connection(self) -> Forwarder:
+        """Another way to the server, which can be broken, and sees the requests."""
+        return Forwarder(self.port)
+
+    @cached_property
     def filesystem(self) -> Any:
-        """The server as s3fs sees it, with nothing remembered from earlier."""
+        """The server as s3fs sees it, which remembers no listing."""
         import fsspec
 
-        return fsspec.filesystem(
-            "s3", **self.options(), use_listings_cache=False, skip_instance_cache=True
-        )
+        own = {"use_listings_cache": False, "skip_instance_cache": True}
+        return fsspec.filesystem("s3", **self.options(), **own)
+
+    def empty(self, folder: str) -> str:
+        """The path of a folder in the bucket that has nothing in it."""
+        path = f"{BUCKET}/{folder}"
+        if self.filesystem.find(path):
+            self.filesystem.rm(path, recursive=True)
+        return path
 
 
 @pytest.fixture(scope="session")
@@ -58,7 +77,7 @@ def moto_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(server.port)]
     with running(command, tmp_path_factory.mktemp("moto") / "log") as process:
         until(lambda: listens(server.port), process)
-        server.filesystem().mkdir(BUCKET)
+        server.filesystem.mkdir(BUCKET)
         yield server
 
 
@@ -72,7 +91,7 @@ def ceph_server() -> Iterator[S3Server]:
         gateway = ceph_gateway.Gateway(Path(folder), stack)
         server = S3Server(gateway.port)
         gateway.add_user(server.key, server.secret)
-        server.filesystem().mkdir(BUCKET)
+        server.filesystem.mkdir(BUCKET)
         yield server
 
 

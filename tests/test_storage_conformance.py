@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import fsspec
 import pytest
-from forwarder import Forwarder
 from storage_servers import BUCKET
 
 from functionfuse.errors import StorageError
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
+    from forwarder import Forwarder
     from storage_servers import S3Server
 
     from functionfuse.storage.base import Storage
@@ -172,35 +172,21 @@ class S3Tests(RemoteTests, StorageTests):
     kills = 10
     damages = 30
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def server(self) -> S3Server:
         """The server to be used."""
         raise NotImplementedError
 
-    @pytest.fixture(scope="class")
-    def place(self, server: S3Server) -> Door:
-        """A folder for all tests: a new one for each would need a new connection, which takes long."""
-        return Door(server.filesystem(), f"{BUCKET}/{uuid.uuid4()}")
-
-    @pytest.fixture(scope="class")
-    def forwarder(self, server: S3Server) -> Iterator[Forwarder]:
-        """What lies between the storage and the server."""
-        made = Forwarder(server.port)
-        yield made
-        made.close()
+    @pytest.fixture
+    def door(self, server: S3Server) -> Door:
+        """The same folder in each test: another one would need a new connection, which takes long."""
+        return Door(server.filesystem, server.empty("conformance"))
 
     @pytest.fixture
-    def door(self, place: Door) -> Door:
-        """The server itself."""
-        if place.files():
-            place.filesystem.rm(place.root, recursive=True)
-        return place
-
-    @pytest.fixture
-    def make(self, server: S3Server, forwarder: Forwarder, door: Door, attempts: int) -> Make:
+    def make(self, server: S3Server, door: Door, attempts: int) -> Make:
         """Storages in the folder, which is empty."""
         retries = {"retries": {"total_max_attempts": attempts}}
-        options = server.options(port=forwarder.port, config_kwargs=retries)
+        options = server.options(breakable=True, config_kwargs=retries)
         return lambda **more: of_kind("S3", path=door.root, s3fs=options, **more)
 
     @pytest.fixture
@@ -212,10 +198,10 @@ class S3Tests(RemoteTests, StorageTests):
         return 1
 
     @pytest.fixture
-    def connection(self, forwarder: Forwarder) -> Iterator[Forwarder]:
+    def connection(self, server: S3Server) -> Iterator[Forwarder]:
         """What may break."""
-        yield forwarder
-        forwarder.mend()
+        yield server.connection
+        server.connection.mend()
 
     @pytest.fixture
     def secrets(self, server: S3Server) -> Sequence[str]:
@@ -223,14 +209,14 @@ class S3Tests(RemoteTests, StorageTests):
         return server.key, server.secret
 
     @pytest.fixture
-    def requests(self, forwarder: Forwarder) -> Requests:
+    def requests(self, server: S3Server) -> Requests:
         """What goes through the connection."""
 
         @contextlib.contextmanager
         def recorded() -> Iterator[list[str]]:
-            made, before = list[str](), len(forwarder.requests)
+            made, before = list[str](), len(server.connection.requests)
             yield made
-            made += [each.split()[0] for each in forwarder.requests[before:]]
+            made += [each.split()[0] for each in server.connection.requests[before:]]
 
         return recorded
 
@@ -238,7 +224,7 @@ class S3Tests(RemoteTests, StorageTests):
 class TestMotoStorage(S3Tests):
     """Moto's server."""
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def server(self, moto_server: S3Server) -> S3Server:
         """Moto."""
         return moto_server
@@ -247,7 +233,7 @@ class TestMotoStorage(S3Tests):
 class TestCephStorage(S3Tests):
     """Ceph's gateway."""
 
-    @pytest.fixture(scope="class")
+    @pytest.fixture
     def server(self, ceph_server: S3Server) -> S3Server:
         """Ceph."""
         return ceph_server
