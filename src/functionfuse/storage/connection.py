@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection"]
 
-_AT_ONCE: Final = 1000  # files that S3 removes by one request
+_PATTERN: Final = re.compile(r"[*?\[]")
 _CHECK_SERVER: Final = "check endpoint_url, and that the server runs"
 _ADVICE: Final = {  # by the name of an exception: its class belongs to an optional library
     "EndpointConnectionError": _CHECK_SERVER,
@@ -106,13 +106,12 @@ class Connection:
 
     def remove_all(self, path: str) -> None:
         """Remove a folder with all that is in it, if it is there."""
-        if not hasattr(self.filesystem, "bulk_delete"):
-            with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(FileNotFoundError):
+            if not _PATTERN.search(path):
                 self.call("rm", path, recursive=True)
-            return
-        files: list[str] = self.call("find", path)
-        for first in range(0, len(files), _AT_ONCE):
-            self.call("bulk_delete", files[first : first + _AT_ONCE])
+                return
+            for file in self.call("find", path):  # rm would remove what the path matches
+                self.call("rm_file", file)
 
     def scrub(self, error: StorageError) -> None:
         """Take the secrets out of an error, and what led to it away if that has any."""

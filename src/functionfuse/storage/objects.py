@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import shutil
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
@@ -94,6 +96,19 @@ class LocalObjects(StoredObjects):
         if "r" not in mode:
             os.makedirs(os.path.dirname(path), exist_ok=True)
         return open(path, mode)
+
+    def remove(self, name: str = "") -> None:
+        """Remove a file or folder of this folder, or all of it, and what is empty then."""
+        folder = path = os.path.join(self.path, name).rstrip("/")
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.isdir(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
+        with contextlib.suppress(OSError):  # until there is something else in it
+            while os.path.basename(folder) != OBJECTS:
+                folder = os.path.dirname(folder)
+                os.rmdir(folder)
 
 
 class S3Objects(StoredObjects):
