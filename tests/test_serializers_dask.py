@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import pickle
 from typing import TYPE_CHECKING, Any
 
+import fsspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -24,9 +26,11 @@ da = pytest.importorskip("dask.array")
 pytest.importorskip("zarr")
 
 from functionfuse.serializers.daskarray import DaskArraySerializer  # noqa: E402 - after its library
+from functionfuse.serializers.zarrs import Target  # noqa: E402 - after its library
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 __all__ = ["kept", "local"]
 
@@ -302,3 +306,22 @@ def test_a_pickled_array_is_small(local: Kept) -> None:
     found = local.round_trip(da.ones(100_000, chunks=1000), DaskArraySerializer)
     stored = next(value for key, value in found.dask.items() if str(key).startswith("original"))
     assert len(pickle.dumps(stored)) < 1000
+
+
+def test_a_chunk_may_be_larger_than_compressors_take(tmp_path: Path) -> None:
+    """Such an array is written as it is."""
+    for length, codecs in ((2**20, ["bytes", "blosc"]), (2**28, ["bytes"])):
+        Target(Folder(str(tmp_path)), str(length), np.dtype("f8"), ((length,),))
+        metadata = json.loads((tmp_path / str(length) / "zarr.json").read_text())
+        assert codecs == [codec["name"] for codec in metadata["codecs"]]
+
+
+class Folder(Files):
+    """A folder that serializers write to."""
+
+    filesystem = fsspec.filesystem("file")
+
+    @property
+    def path(self) -> str:
+        """Where it is."""
+        return self.folder

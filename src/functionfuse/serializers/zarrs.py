@@ -11,6 +11,7 @@ import ast
 import asyncio
 import hashlib
 import json
+import math
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
@@ -21,6 +22,7 @@ from functionfuse.errors import CorruptResult, MissingExtraError, StorageError
 try:
     import zarr
     from zarr.abc.store import RangeByteRequest, Store, SuffixByteRequest
+    from zarr.codecs import BloscCodec
 except ImportError as error:
     message = "results of this type are kept as zarr: pip install 'functionfuse[arrays]'"
     raise MissingExtraError(message) from error
@@ -36,6 +38,9 @@ if TYPE_CHECKING:
 __all__ = ["StoredArray", "Target"]
 
 _DIGESTS: Final = "digests.json"
+#: Faster, and smaller for most numbers, than what zarr takes if nothing is said.
+_COMPRESSOR: Final = BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle")
+_LARGEST: Final = 2**31 - 2**16  # bytes that it takes at once
 _PLAIN: Final = (
     "b1",
     "i1",
@@ -82,6 +87,7 @@ class Target:
             shape=(*map(sum, chunks), *items),
             chunks=(*self.chunks, *items),
             dtype=np.uint8 if items else dtype,
+            compressors=_COMPRESSOR if _size(self.chunks, dtype) < _LARGEST else None,
             chunk_key_encoding={"name": "default", "separator": "."},  # a folder without folders
             attributes={"chunks": chunks, "dtype": _described(dtype)},
             config={"write_empty_chunks": True},
@@ -274,6 +280,10 @@ class _Reading(_ResultStore):
 def _is_plain(dtype: np.dtype[Any]) -> bool:
     """Tell whether zarr gives the numbers back as they were; others are kept as bytes."""
     return dtype.isnative and dtype.str[1:] in _PLAIN and dtype.fields is None
+
+
+def _size(shape: Sequence[int], dtype: np.dtype[Any]) -> int:
+    return math.prod(shape) * dtype.itemsize
 
 
 def _as_bytes(block: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
