@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import pickle
 from pathlib import Path
@@ -227,3 +229,26 @@ def test_an_empty_folder_is_no_litter(tmp_path: Path) -> None:
     storage.save("w", "node", 1j)
     storage.remove_task("w", "node")
     assert [] == list(Path(tmp_path, "s", "w", ".objects").glob("*"))
+
+
+class PublishedPickler(pickle.Pickler):
+    """Writes as the published system does."""
+
+    def persistent_id(self, obj: Any) -> tuple[str, str] | None:
+        """Have each number in a file."""
+        return ("numbers", "a-file") if isinstance(obj, complex) else None
+
+
+def test_objects_of_the_published_system_are_read(tmp_path: Path) -> None:
+    """They are in a folder of the workflow, named by results that say nothing of themselves."""
+    stream = io.BytesIO()
+    PublishedPickler(stream).dump({"a": 1j})
+    folder = tmp_path / "s" / "w"
+    Path(folder, "bigdata").mkdir(parents=True)
+    Path(folder, "bigdata", "a-file").write_text("1j")
+    digest = hashlib.sha1(stream.getvalue(), usedforsecurity=False).digest()
+    Path(folder, "node").write_bytes(stream.getvalue() + digest)
+    storage = storage_factory(tmp_path / "s")
+    storage.register_persistent_serializers(Published)
+    assert ["node"] == storage.list_tasks("w")
+    assert {"a": 1j} == storage.read_task("w", "node")

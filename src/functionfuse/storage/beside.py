@@ -64,8 +64,9 @@ class Beside:
 
         def load(pid: Any) -> Any:
             if not readings:
-                token = _named(_header_in(data)).get("folder", "")
-                folder = self._folder(subfolder, file, token)
+                token = _named(_header_in(data)).get("folder")
+                everything = self._place.objects(subfolder)
+                folder = everything.inner(file, token) if token else everything.published()
                 readings.append(self.serializers.reading(folder.protocols()))
             return readings[0].persistent_load(pid)
 

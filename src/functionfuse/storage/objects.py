@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["OBJECTS", "LocalObjects", "S3Objects", "StoredObjects"]
 
+_PUBLISHED: Final = "bigdata"
 _TIMES: Final = ("mtime", "LastModified", "last_modified", "created")  # as file systems call it
 
 #: The subfolder of a workflow that has them: `.objects/<file of the result>/<one save>/`.
@@ -73,6 +74,10 @@ class StoredObjects:
         """When something in the folder was last written; now if the file system does not tell."""
         found = self._connection.call("find", self.path, withdirs=True, detail=True)
         return max((_changed(file) for file in found.values()), default=0.0)
+
+    def published(self) -> StoredObjects:
+        """The folder beside this one in which the published system keeps objects of all results."""
+        return type(self)(self._connection, (*self.parts[:-1], _PUBLISHED))
 
     def open(self, name: str, mode: str) -> Any:
         """Open a file; the folder is made with the first one."""
