@@ -175,4 +175,5 @@ def _explained(error: Exception) -> str:
     reason = (isinstance(error, OSError) and error.strerror) or str(error)
     names = [kind.__name__ for kind in type(error).__mro__]
     advice = [_ADVICE[name] for name in names if name in _ADVICE]
-    return "; ".join([reason or names[0], *advice[:1]])
+    given = reason not in {"", "None"}  # s3fs says None for a server that gives no reason
+    return "; ".join([reason if given else names[0], *advice[:1]])
