@@ -12,12 +12,12 @@ import fsspec
 import pytest
 from storage_servers import BUCKET
 
-from functionfuse.errors import StorageError
+from functionfuse.errors import CorruptResult, ResultNotFound, StorageError
 from functionfuse.storage import storage_factory
 from functionfuse.storage.naming import file_name
 from functionfuse.testing import Door, FolderTests, MinimalStorageTests, RemoteTests, StorageTests
 from functionfuse.testing.children import in_process
-from functionfuse.testing.storage_secrets import texts_of, told
+from functionfuse.testing.storage_secrets import error_of, texts_of, told
 from functionfuse.testing.storage_values import read_number, save_value
 
 if TYPE_CHECKING:
@@ -34,6 +34,13 @@ if TYPE_CHECKING:
 def of_kind(kind: str, **options: Any) -> Any:
     """A storage from its configuration."""
     return storage_factory({"kind": kind, "options": options})
+
+
+def without(variables: Sequence[str], storage: Any) -> object:
+    """Use a storage in a process that has not got some variables of the environment."""
+    for name in variables:
+        os.environ.pop(name, None)
+    return storage.read_task("w", "node")
 
 
 def local_door(folder: Path) -> Door:
@@ -78,11 +85,12 @@ class TestDurableFileStorage(TestFileStorage):
         return lambda **options: of_kind("file", path=tmp_path / "storage", fsync=True, **options)
 
 
-class TestSignedFileStorage(TestFileStorage):
+class TestSignedFileStorage(StorageTests):
     """Files that are signed."""
 
     max_examples = 5
     kills = 20
+    damages = 200
 
     @pytest.fixture
     def make(self, tmp_path: Path) -> Make:
@@ -91,6 +99,18 @@ class TestSignedFileStorage(TestFileStorage):
         key.write_bytes(os.urandom(32))
         options = {"path": tmp_path / "storage", "signing_key": f"file:{key}"}
         return lambda **more: of_kind("file", **options, **more)
+
+    @pytest.fixture
+    def door(self, tmp_path: Path) -> Door:
+        """The folder itself."""
+        return local_door(tmp_path / "storage")
+
+    def test_never_checks_the_header_alone(self, make: Make, door: Door) -> None:
+        """What is signed is always checked."""
+        storage = make(verify="never")
+        self.spoil(storage, door)
+        with pytest.raises(CorruptResult, match="w/large"):
+            storage.read_task("w", "large")
 
 
 class TestLocalUrlStorage(FolderTests, StorageTests):
@@ -220,6 +240,34 @@ class S3Tests(RemoteTests, StorageTests):
 
         return recorded
 
+    def test_a_bucket_that_is_not_there(self, server: S3Server) -> None:
+        """The first use says so, rather than that nothing is stored."""
+        storage = of_kind("S3", path="no-such-bucket/folder", s3fs=server.options())
+        for method in ("save", "read_task", "list_tasks", "new_workflow", "file_exists"):
+            arguments = {
+                "save": ("w", "node", 1),
+                "read_task": ("w", "node"),
+                "file_exists": ("w", "node"),
+            }
+            with pytest.raises(StorageError, match="no bucket 'no-such-bucket'") as caught:
+                getattr(storage, method)(*arguments.get(method, ("w",)))
+            assert not isinstance(caught.value, ResultNotFound)
+
+    def test_secrets_of_the_environment(
+        self, server: S3Server, door: Door, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """They stay where they are: what travels has their names alone, and who has none is told."""
+        monkeypatch.setenv("OUR_KEY", server.key)
+        monkeypatch.setenv("OUR_SECRET", server.secret)
+        options = server.options(key="env:OUR_KEY", secret="env:OUR_SECRET")  # noqa: S106
+        storage = of_kind("S3", path=door.root, s3fs=options)
+        storage.save("w", "node", 1)
+        error = error_of(lambda: storage.read_task("w", "nothing"))
+        texts = [repr(storage), repr(pickle.dumps(storage)), *texts_of(error)]
+        assert [] == told((server.key, server.secret), *texts)
+        with pytest.raises(StorageError, match="environment variable OUR_"):
+            in_process(without, ["OUR_KEY", "OUR_SECRET"], storage)
+
 
 class TestMotoStorage(S3Tests):
     """Moto's server."""
@@ -245,6 +293,7 @@ class TestCephStorage(S3Tests):
             for method, arguments in {"save": ("w", "node", 1), "list_tasks": ("w",)}.items():
                 with pytest.raises(StorageError, match="check key and secret") as caught:
                     getattr(storage, method)(*arguments)
+                assert "None" not in str(caught.value), "a server that gives no reason"
                 assert [] == told(
                     (*wrong.values(), server.key, server.secret), *texts_of(caught.value)
                 )

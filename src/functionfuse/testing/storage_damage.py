@@ -175,7 +175,7 @@ class DamageTests(StorageSuite):
     @pytest.mark.parametrize("verify", VERIFY)
     def test_an_intact_large_result(self, make: Make, verify: str) -> None:
         """However it is checked, a result that is whole is given, and nothing is found."""
-        storage = make(verify=verify)
+        storage: Storage = make(verify=verify)
         storage.save("w", "large", np.ones(LARGE))
         assert LARGE == storage.read_task("w", "large").sum()
         storage.settle()
@@ -192,6 +192,22 @@ class DamageTests(StorageSuite):
         with pytest.raises((CorruptResult, ResultNotFound)):
             storage.read_task("w", "large")
         storage.settle()  # it has been told
+
+    def test_changed_bytes_of_a_large_result_are_found(
+        self, make: Make, door: Door, storage: Storage
+    ) -> None:
+        """Wherever it is changed: sooner or later, but before anything is stored of it."""
+        storage.save(
+            "w", "large", {"one": np.ones(LARGE), "odd": np.ones(LARGE + 1, dtype=np.int8)}
+        )
+        whole = door.read("w", "large")
+        half = len(whole) // 2
+        for position in self.chosen(
+            [0, 10, 20, 60, 100, 400, 700, half, half + 64, -4_000_000, -1]
+        ):
+            door.write("w", "large", flipped(whole, position))
+            with pytest.raises(CorruptResult, match="w/large"):
+                _read_and_settle(make())
 
     def test_always_finds_damage_on_reading(self, make: Make, door: Door) -> None:
         """With verify="always" a damaged value is not given at all."""

@@ -84,10 +84,10 @@ class ValueTests(StorageSuite):
 
     def test_what_is_read_is_the_readers_own(self, storage: Any) -> None:
         """Neither the value that was saved nor one that was read is tied to what is stored."""
-        value = {"list": [1], "array": np.zeros(10)}
-        storage.save("w", "node", value)
-        value["list"].append(2)
-        value["array"][:] = 1
+        numbers, array = [1], np.zeros(10)
+        storage.save("w", "node", {"list": numbers, "array": array})
+        numbers.append(2)
+        array[:] = 1
         read = storage.read_task("w", "node")
         assert ([1], 0) == (read["list"], read["array"].sum())
         read["list"].append(2)
@@ -129,6 +129,10 @@ class ArrayTests(StorageSuite):
         make().remove_workflow("w")
         assert [1, 2] == [number_of(first), number_of(second)]
         storage.settle()
+
+    def test_always_read_is_an_option(self, make: Make) -> None:
+        """It may be said when a storage is made, or later."""
+        assert [False, True] == [make().always_read, make(always_read=True).always_read]
 
     def test_an_array_is_read_elsewhere(self, shared_storage: Any) -> None:
         """A large result that another process saved comes back, and the other way round."""
