@@ -187,8 +187,8 @@ class TestMemoryUrlStorage(StorageTests):
 class S3Tests(RemoteTests, StorageTests):
     """Objects in a bucket, through a connection that can be broken, and that sees the requests."""
 
-    max_examples = 5
-    steps = 10
+    max_examples = 4
+    steps = 8
     kills = 10
     damages = 30
 

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from storage_servers import BUCKET
 
-from functionfuse.errors import StorageError
+from functionfuse.errors import CorruptResult, StorageError
 from functionfuse.serializers import FILE_PROTOCOL, FOLDER_PROTOCOL, S3_PROTOCOL, generate_name
 from functionfuse.storage import storage_factory
+from functionfuse.storage.framing import frame
 
 if TYPE_CHECKING:
     from storage_servers import S3Server
@@ -252,3 +253,53 @@ def test_objects_of_the_published_system_are_read(tmp_path: Path) -> None:
     storage.register_persistent_serializers(Published)
     assert ["node"] == storage.list_tasks("w")
     assert {"a": 1j} == storage.read_task("w", "node")
+
+
+@pytest.mark.parametrize(
+    "objects",
+    [
+        {"folder": "../../../precious", "serializers": {}},
+        {"folder": "/", "serializers": {}},
+        {"folder": "", "serializers": {}},
+        {"folder": "..", "serializers": {}},
+        {"folder": "a\\..\\b", "serializers": {}},
+        {"folder": 1, "serializers": {}},
+        {"folder": "token"},
+        ["../precious"],
+    ],
+)
+def test_a_header_cannot_lead_out_of_its_folder(tmp_path: Path, objects: object) -> None:
+    """A result file of somebody else that names foreign objects is removed without them, and not read."""
+    precious = tmp_path / "precious" / "file"
+    precious.parent.mkdir()
+    precious.write_text("precious")
+    storage = storage_factory(str(tmp_path / "storage"))
+    storage.register_persistent_serializers(Published)
+    storage.save("w", "own", 1j)  # there is a folder of objects
+    chunks = frame(1, {"workflow": "w", "node": "evil", "objects": objects})
+    (tmp_path / "storage" / "w" / "evil").write_bytes(b"".join(chunks))
+    storage.remove_task("w", "evil")
+    storage.new_workflow("w")
+    assert "precious" == precious.read_text()
+    assert ["own"] == storage.list_tasks("w")
+    assert 1j == storage.read_task("w", "own")
+
+
+@pytest.mark.parametrize("name", ["../own", "/own", "", "a/../../own", "a\\b"])
+def test_a_serializer_cannot_be_led_out_of_its_folder(tmp_path: Path, name: str) -> None:
+    """A name out of a result file that leads elsewhere is refused, for reading and for removing."""
+
+    class Lured(Published):
+        """Writes a name that is not its own."""
+
+        @classmethod
+        def pickle(cls, obj: complex, protocols: Any) -> tuple[str, str]:
+            """Write a number, and another name."""
+            super().pickle(obj, protocols)
+            return cls.name, name
+
+    storage = storage_factory(str(tmp_path))
+    storage.register_persistent_serializers(Lured)
+    storage.save("w", "lured", 1j)
+    with pytest.raises(CorruptResult, match="no name in the folder"):
+        storage.read_task("w", "lured")

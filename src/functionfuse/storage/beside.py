@@ -7,9 +7,10 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from functionfuse.errors import StorageError
+from functionfuse.errors import CorruptResult, StorageError
 from functionfuse.serializers.base import Serializers, generate_name
 from functionfuse.storage.framing import header_of, header_size
+from functionfuse.storage.objects import inside
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -170,4 +171,16 @@ def _header_in(data: Any) -> dict[str, Any] | None:
 
 
 def _named(header: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    return (header or {}).get(_FIELD) or {}
+    """What a header says of the objects, if anything.
+
+    Raises:
+        CorruptResult: No save says so.
+    """
+    objects = (header or {}).get(_FIELD)
+    match objects:
+        case None:
+            return {}
+        case {"folder": str(token), "serializers": dict()} if "/" not in inside(token):
+            return dict(objects)
+    message = f"the header names objects as no save does: {objects!r}"
+    raise CorruptResult(message)

@@ -9,6 +9,7 @@ import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
+from functionfuse.errors import CorruptResult
 from functionfuse.serializers.base import FILE_PROTOCOL, FOLDER_PROTOCOL, S3_PROTOCOL
 
 if TYPE_CHECKING:
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
 
     from functionfuse.storage.connection import Connection
 
-__all__ = ["OBJECTS", "LocalObjects", "S3Objects", "StoredObjects"]
+__all__ = ["OBJECTS", "LocalObjects", "S3Objects", "StoredObjects", "inside"]
 
 _PUBLISHED: Final = "bigdata"
 _TIMES: Final = ("mtime", "LastModified", "last_modified", "created")  # as file systems call it
@@ -55,8 +56,12 @@ class StoredObjects:
         return "/".join((self._connection.root, *self.parts))
 
     def inner(self, *parts: str) -> StoredObjects:
-        """A folder of this one."""
-        return type(self)(self._connection, (*self.parts, *parts))
+        """A folder of this one.
+
+        Raises:
+            CorruptResult: A part leads somewhere else.
+        """
+        return type(self)(self._connection, (*self.parts, *map(inside, parts)))
 
     def protocols(self) -> dict[str, Any]:
         """What serializers find here."""
@@ -81,11 +86,11 @@ class StoredObjects:
 
     def open(self, name: str, mode: str) -> Any:
         """Open a file; the folder is made with the first one."""
-        return self.filesystem.open(f"{self.path}/{name}", mode)
+        return self.filesystem.open(f"{self.path}/{inside(name)}", mode)
 
     def remove(self, name: str = "") -> None:
         """Remove a file or folder of this folder, or all of it, if it is there."""
-        self._connection.remove_all(f"{self.path}/{name}".rstrip("/"))
+        self._connection.remove_all(f"{self.path}/{inside(name)}" if name else self.path)
 
 
 class LocalObjects(StoredObjects):
@@ -97,14 +102,14 @@ class LocalObjects(StoredObjects):
 
     def open(self, name: str, mode: str) -> Any:
         """Open a file; the folder is made with the first one."""
-        path = os.path.join(self.path, name)
+        path = os.path.join(self.path, inside(name))
         if "r" not in mode:
             os.makedirs(os.path.dirname(path), exist_ok=True)
         return open(path, mode)
 
     def remove(self, name: str = "") -> None:
         """Remove a file or folder of this folder, or all of it, and what is empty then."""
-        folder = path = os.path.join(self.path, name).rstrip("/")
+        folder = path = os.path.join(self.path, inside(name)) if name else self.path
         with contextlib.suppress(FileNotFoundError):
             if os.path.isdir(path):
                 shutil.rmtree(path)
@@ -123,6 +128,18 @@ class S3Objects(StoredObjects):
         """What serializers find here."""
         place = {"client": self.filesystem, "folder": self.path}
         return {S3_PROTOCOL: place, FOLDER_PROTOCOL: self}
+
+
+def inside(name: str) -> str:
+    """A name out of a result file, which may be somebody else's.
+
+    Raises:
+        CorruptResult: It leads out of its folder.
+    """
+    if not name or "\\" in name or not {"", ".", ".."}.isdisjoint(name.split("/")):
+        message = f"{name!r} is no name in the folder of a result's objects"
+        raise CorruptResult(message)
+    return name
 
 
 def _changed(entry: Mapping[str, Any]) -> float:

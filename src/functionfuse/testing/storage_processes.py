@@ -107,7 +107,7 @@ class ThreadTests(StorageSuite):
         """Removing what another removes or writes at the same time is no error of the files."""
 
         def save_and_remove(number: int) -> None:
-            for _ in range(4 * SAVES):
+            for _ in range(self.max_examples):
                 storage.save("w", f"node {number}", number)
                 storage.remove_task("w", pattern="*")
 
