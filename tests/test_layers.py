@@ -38,6 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("plan", "kernel", "events", "options", "engine"),
         *("graph", "storage.base", "errors"),
     },
+    "fusing": {"graph", "observers.report", "storage.base"},
     "observers": {"observers", "kernel", "plan", "events", "tables"},
     "": {"workflow"},  # the package itself
 }

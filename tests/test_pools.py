@@ -10,12 +10,14 @@ import multiprocessing
 import pickle
 from concurrent.futures import (
     FIRST_COMPLETED,
+    CancelledError,
     Executor,
     Future,
     ProcessPoolExecutor,
     ThreadPoolExecutor,
 )
 from functools import cache
+from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cloudpickle import dumps
@@ -70,6 +72,43 @@ class PoolEngine:
     def drive(self, body: Callable[[], R]) -> R:
         """Run the loop here."""
         return body()
+
+
+class SchedulingEngine(PoolEngine):
+    """Takes units whose inputs are not done, and tells of what is done in no good order."""
+
+    capabilities = Capabilities(schedules=True)
+
+    def __init__(self, pool: Executor) -> None:
+        """Take a pool, which stays open."""
+        super().__init__(pool)
+        self.given_up: dict[Future[Outcome], Event] = {}
+
+    def submit(
+        self, unit: Unit, inputs: Sequence[Future[Outcome]], options: Mapping[str, Any]
+    ) -> Future[Outcome]:
+        """Send a unit that waits for its inputs; those before it in the queue do not wait for it."""
+        given_up = Event()
+        future = self.pool.submit(_execute_when_ready, unit, inputs, given_up)
+        self.given_up[future] = given_up
+        return future
+
+    def cancel(self, pending: Collection[Future[Outcome]]) -> None:
+        """Cancel what has not started."""
+        for future in pending:
+            self.given_up[future].set()
+
+    def wait(self, pending: Collection[Future[Outcome]]) -> Iterable[Future[Outcome]]:
+        """Give what is done, the last that was submitted first."""
+        done = set(super().wait(pending))
+        return [future for future in reversed(list(pending)) if future in done]
+
+
+def _execute_when_ready(unit: Unit, inputs: Sequence[Future[Outcome]], given_up: Event) -> Outcome:
+    values = [future.result().value for future in inputs]
+    if given_up.is_set():
+        raise CancelledError
+    return execute(unit, values)
 
 
 class ProcessEngine(PoolEngine):
@@ -141,6 +180,15 @@ class ThreadWorkflow(Workflow[Query]):
         return PoolEngine(_pool(ThreadPoolExecutor))
 
 
+class SchedulingWorkflow(Workflow[Query]):
+    """Runs nodes in threads that wait for each other."""
+
+    _query = Query
+
+    def _engine(self) -> PoolEngine:
+        return SchedulingEngine(_pool(ThreadPoolExecutor))
+
+
 class ProcessWorkflow(Workflow[Query]):
     """Runs nodes in processes."""
 
@@ -154,6 +202,12 @@ class TestThreads(EngineTests):
     """The conformance suite in threads."""
 
     make_workflow = staticmethod(ThreadWorkflow)
+
+
+class TestScheduling(EngineTests):
+    """The conformance suite in threads that wait for each other."""
+
+    make_workflow = staticmethod(SchedulingWorkflow)
 
 
 class TestProcesses(EngineTests):

@@ -12,7 +12,6 @@ from prefect_helpers import (
     EDGES,
     EDGES_RESULT,
     PATIENCE,
-    collect,
     edges,
     edges_targets,
     flow_run,
@@ -100,6 +99,31 @@ class TestFlow:
 
         assert [3, 6] == inner()
         assert [3, 6] == outer()
+
+    def test_settings_of_a_called_flow(self, server: SyncPrefectClient) -> None:
+        """A flow that is called runs with the same settings as run(), in which nothing waits for nothing."""
+        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY
+
+        @workflow
+        def heartbeat() -> object:
+            """Look at a setting."""
+            return PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value()
+
+        looking = make(heartbeat(), workflow_name="looking")
+        assert [None, None] == [looking.flow(), looking.run()]
+
+    def test_settings_of_the_user(self, server: SyncPrefectClient) -> None:
+        """What the user has set wins over our defaults."""
+        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+        @workflow
+        def heartbeat() -> object:
+            """Look at a setting."""
+            return PREFECT_FLOWS_HEARTBEAT_FREQUENCY.value()
+
+        looking = make(heartbeat(), workflow_name="looking-again")
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: 45}):
+            assert [45, 45] == [looking.flow(), looking.run()]
 
     def test_name_that_prefect_refuses(self, server: SyncPrefectClient) -> None:
         """A workflow name with characters that Prefect forbids gives a flow all the same."""
@@ -420,92 +444,3 @@ class TestCaching:
         assert not make(is_locked(threading.Lock()).set_name("lock"), workflow_name="locks").run()
         run = task_runs(server, "locks", 1)["lock"]
         assert ["Finished in state Completed()"] == log_messages(server, run, 1)
-
-
-class TestFused:
-    """Nodes that run together are one task run that says what became of each."""
-
-    def test_one_task_run(self, server: SyncPrefectClient) -> None:
-        """Twelve fused nodes are one task run, named after the first and the last, with its edges."""
-        source = add(1, 1).set_name("source")
-        prepared = [add(source, number).set_name(f"prep_{number}") for number in range(12)]
-        fused = make(collect(prepared).set_name("use"), workflow_name="fused")
-        fused.query("prep_.*").fuse()
-        assert (([2 + number for number in range(12)],), {}) == fused.run()
-        group = "prep_0 .. prep_11 (12 nodes)"
-        runs = task_runs(server, "fused", 3)
-        assert {"source": {}, group: {"inputs": {"source"}}, "use": {"parts": {group}}} == edges(
-            runs
-        )
-
-    def test_log_and_page(self, server: SyncPrefectClient) -> None:
-        """Each node of a group has its line in the log of the task run, and in its page."""
-        from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterTaskRunId
-
-        nodes = [add(number, 1).set_name(f"prep_{number}") for number in range(3)]
-        fused = make(*nodes, workflow_name="fused-log")
-        fused.query().fuse()
-        assert [1, 2, 3] == fused.run()
-        run = task_runs(server, "fused-log", 1)["prep_0 .. prep_2 (3 nodes)"]
-        messages = "\n".join(log_messages(server, run, 4))
-        pages = server.read_artifacts(
-            artifact_filter=ArtifactFilter(task_run_id=ArtifactFilterTaskRunId(any_=[run.id]))
-        )
-        assert 1 == len(pages)
-        for number in range(3):
-            assert f"Node 'prep_{number}' computed in " in messages
-            assert f"| prep\\_{number} | add | computed |" in str(pages[0].data)
-
-    def test_failure(self, server: SyncPrefectClient) -> None:
-        """A failure inside makes the task run Failed, and names its node."""
-
-        @workflow
-        def divide(a: int, b: int) -> float:
-            """Divide."""
-            return a / b
-
-        bad = divide(add(1, 1).set_name("prep_good"), 0).set_name("prep_bad")
-        failing = make(bad, workflow_name="fused-failure")
-        failing.query().fuse()
-        with pytest.raises(ZeroDivisionError) as raised:
-            failing.run()
-        assert raised.value.__notes__[0].startswith("in node 'prep_bad' (")
-        run = task_runs(server, "fused-failure", 1)["prep_good .. prep_bad (2 nodes)"]
-        assert "Failed" == run.state_name
-
-    def test_retries(self, server: SyncPrefectClient, tmp_path: Path) -> None:
-        """A group that is retried starts from the instance as it was outside of it."""
-
-        @workflow
-        class Counter:
-            """Counts."""
-
-            def __init__(self) -> None:
-                self.count = 0
-
-            def up(self) -> int:
-                """Count, and fail at the second call."""
-                self.count += 1
-                flag = tmp_path / "called"
-                if self.count > 1 and not flag.exists():
-                    flag.touch()
-                    message = "not yet"
-                    raise RuntimeError(message)
-                return self.count
-
-        counter = Counter()
-        targets = [counter.up(), counter.up(), counter.up()]
-        counting = make(*targets, workflow_name="fused-retries")
-        counting.query(".*up.*").set_task_args({"retries": 1}).fuse()
-        assert [1, 2, 3] == counting.run()
-
-    def test_cached_nodes_are_not_fused(self, server: SyncPrefectClient) -> None:
-        """A node whose result Prefect shall keep is a task run of its own."""
-        from prefect.cache_policies import INPUTS
-
-        nodes = [add(number, 1).set_name(f"n{number}") for number in range(3)]
-        kept = make(*nodes, workflow_name="fused-kept")
-        kept.query("n2").set_task_args({"cache_policy": INPUTS})
-        kept.query().fuse()
-        assert [1, 2, 3] == kept.run()
-        assert {"n0 .. n1 (2 nodes)", "n2"} == set(task_runs(server, "fused-kept", 2))

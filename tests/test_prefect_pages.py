@@ -12,6 +12,7 @@ from markdown_it import MarkdownIt
 from prefect_helpers import add, flow_run, make
 
 from functionfuse import workflow
+from functionfuse.backends.addons.prefectback import PrefectWorkflow
 from functionfuse.events import RunFinished
 from functionfuse.storage import storage_factory
 from functionfuse.storage.kinds import FileStorage
@@ -39,13 +40,13 @@ def fail(words: str) -> None:
     raise RuntimeError(words)
 
 
-def artifacts(server: SyncPrefectClient, name: str) -> list[Artifact]:
-    """The pages of the last run of a flow."""
+def artifacts(server: SyncPrefectClient, name: str, kind: str = "markdown") -> list[Artifact]:
+    """The pages of the last run of a flow, or its artifacts of another kind."""
     from prefect.client.schemas import filters
 
     wanted = filters.ArtifactFilter(
         flow_run_id=filters.ArtifactFilterFlowRunId(any_=[flow_run(server, name).id]),
-        type=filters.ArtifactFilterType(any_=["markdown"]),
+        type=filters.ArtifactFilterType(any_=[kind]),
     )
     return server.read_artifacts(artifact_filter=wanted)
 
@@ -133,6 +134,7 @@ class TestPage:
         rows = table(text)
         assert ["bad_node", "good", "after"] == list(rows)
         assert ["failed", "computed", "not started"] == [rows[name][1] for name in rows]
+        assert "it needs 'bad_node', which failed" == rows["after"][-1]
 
     @pytest.mark.parametrize(
         ("name", "expected"),
@@ -206,6 +208,34 @@ class TestPage:
         assert 3 == odd.run()
         assert not artifacts(server, "page-odd")
         assert "the page of workflow 'page-odd' could not be written" in caplog.text
+
+
+class TestProgress:
+    """A bar on request."""
+
+    def test_unasked(self, server: SyncPrefectClient) -> None:
+        """There is none unless it is asked for."""
+        make(add(1, 2), workflow_name="progress-unasked").run()
+        assert not artifacts(server, "progress-unasked", "progress")
+
+    def test_asked(self, server: SyncPrefectClient, tmp_path: Path) -> None:
+        """One for each run, which ends with all nodes, those that were read included."""
+        nodes = [add(number, 1).set_name(f"n{number}") for number in range(5)]
+        made = PrefectWorkflow(*nodes, workflow_name="progress", progress=True)
+        made.set_storage(storage_factory({"kind": "file", "options": {"path": tmp_path}}))
+        for _ in range(2):
+            made.run()
+            (bar,) = artifacts(server, "progress", "progress")
+            assert (100.0, "5 of 5 nodes") == (bar.data, bar.description)
+
+    def test_failure(self, server: SyncPrefectClient) -> None:
+        """After a failure it stays where the run ended."""
+        bad = divide(add(1, 1), 0)
+        made = PrefectWorkflow(add(add(bad, 1), 1), workflow_name="progress-half", progress=True)
+        with pytest.raises(ZeroDivisionError):
+            made.run()
+        (bar,) = artifacts(server, "progress-half", "progress")
+        assert (50.0, "2 of 4 nodes") == (bar.data, bar.description)
 
 
 class Unspeakable(FileStorage):

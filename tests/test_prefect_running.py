@@ -16,6 +16,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
@@ -86,6 +87,16 @@ wf = PrefectWorkflow(
 )
 wf.set_storage(storage_factory({{"kind": "file", "options": {{"path": str(HERE / "store")}}}}))
 number = 5
+
+
+def make():
+    return wf
+
+
+def needs_an_argument(size):
+    return wf
+
+
 flow = wf.generate_flow()
 other = PrefectWorkflow(add(1, 2), workflow_name="another").generate_flow()
 
@@ -327,12 +338,35 @@ class TestDeployments:
         assert "Completed" == ended(server, run.id, runs=1).state_name
         assert ["add", "gate", "last"] == pipeline.ran
 
+    def test_function_as_entrypoint(
+        self,
+        server: SyncPrefectClient,
+        prefect_server: str,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """A function that returns the workflow will do: the worker calls it."""
+        made = Pipeline(tmp_path, "made_by_function")
+        module = imported(made, monkeypatch)
+        work_pool(server, "pool")
+        identity = module.wf.deploy(
+            "main", "pool", entrypoint="made_by_function.py:make", print_next_steps=False
+        )
+        run = server.create_flow_run_from_deployment(identity)
+        command = ["-m", "prefect", "worker", "start", "--pool", "pool", "--run-once"]
+        with started(command, PREFECT_API_URL=prefect_server) as worker:
+            worker.communicate(timeout=LIMIT)
+        assert "Completed" == ended(server, run.id, runs=1).state_name
+        assert ["add", "gate", "last"] == made.ran
+
     @pytest.mark.parametrize(
         ("variable", "message"),
         [
             ("other", "is flow 'another', not 'entrypoints'"),
-            ("number", "neither a PrefectWorkflow nor a flow"),
-            ("nothing", "neither a PrefectWorkflow nor a flow"),
+            ("number", "neither a PrefectWorkflow, nor its flow, nor a function"),
+            ("nothing", "neither a PrefectWorkflow, nor its flow, nor a function"),
+            ("add", "returned .*, no PrefectWorkflow|raised TypeError"),
+            ("needs_an_argument", r"needs_an_argument\(\) .* raised TypeError"),
         ],
     )
     def test_wrong_entrypoint(
@@ -638,3 +672,44 @@ class TestWhere:
             "task_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
         }
         until(lambda: 300 == server.request("POST", "/task_runs/count", json=wanted).json())
+
+    def test_few_threads(self, server: SyncPrefectClient) -> None:
+        """A node is submitted when its parents are done: a chain needs no thread for each of its nodes."""
+
+        @workflow
+        def count_threads(most: int) -> int:
+            """Give the largest number of threads so far."""
+            return max(most, threading.active_count())
+
+        node: Any = threading.active_count()
+        for _ in range(200):
+            node = count_threads(node)
+        assert make(node, workflow_name="few-threads").run() < threading.active_count() + 20
+
+
+@pytest.mark.usefixtures("server")
+class TestLarge:
+    """A graph of 6,000 nodes, when it is asked for: FUNCTIONFUSE_FULL=1. It takes minutes."""
+
+    __test__ = bool(os.environ.get("FUNCTIONFUSE_FULL"))
+
+    def test_every_task_run_is_recorded(self, server: SyncPrefectClient) -> None:
+        """The server has a completed task run for each of 6,000 nodes."""
+        rows = [add(number, 1) for number in range(2_000)]
+        for _ in range(2):
+            rows = [add(node, 1) for node in rows]
+        large = make(*rows, workflow_name="six-thousand")
+        assert [3 + number for number in range(2_000)] == large.run()
+        wanted = {
+            "flow_runs": {"id": {"any_": [str(flow_run(server, "six-thousand").id)]}},
+            "task_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
+        }
+
+        def more_than(count: int) -> bool:
+            recorded: int = server.request("POST", "/task_runs/count", json=wanted).json()
+            return recorded > count
+
+        for count in range(0, 6_000, 500):  # it may take its time as long as it goes on
+            until(partial(more_than, count))
+        until(partial(more_than, 5_999))
+        assert not more_than(6_000)

@@ -48,7 +48,7 @@ class Engine(Protocol[H]):
         """Let the value go: nobody asks for it any more."""
 
     def cancel(self, pending: Collection[H]) -> None:
-        """Give these up, as far as that can be done: the run was interrupted."""
+        """Give these up, as far as that can be done: nobody waits for them any more."""
 
     def drive(self, body: Callable[[], R]) -> R:
         """Run the loop that submits everything, in whatever the engine needs around it."""

@@ -43,7 +43,7 @@ class Plan:
     """An action for every step of a graph, in graph order."""
 
     actions: Mapping[str, Action]
-    _graph: Graph
+    graph: Graph
     _stored: Container[str]
     _logged: Collection[str]
 
@@ -72,9 +72,9 @@ class Plan:
 
     def _table(self) -> Table:
         rows = [(step.name, step.action.value, step.reason) for step in self]
-        if not self._graph.groups:
+        if not self.graph.groups:
             return Table(("node", "action", "reason"), rows)
-        group = {name: f"with {names[0]}" for names in self._graph.groups for name in names}
+        group = {name: f"with {names[0]}" for names in self.graph.groups for name in names}
         together = [(*row, group.get(row[0], "")) for row in rows]
         return Table(("node", "action", "reason", "runs"), together)
 
@@ -89,11 +89,11 @@ class Plan:
         """Why steps are needed."""
         values: dict[str, str] = {}
         instances: dict[str, str] = {}
-        for ref in self._graph.targets:
+        for ref in self.graph.targets:
             (instances if ref.slot == "state" else values)[ref.step] = "a target"
-        order = self._graph.order
+        order = self.graph.order
         for name in reversed(self.names(Action.COMPUTE)):
-            step = self._graph.steps[name]
+            step = self.graph.steps[name]
             for parent in step.parents:
                 values.setdefault(order[parent].name, f"needed by {name!r}")
             for parent in step.instances:

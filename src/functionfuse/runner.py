@@ -96,14 +96,16 @@ class Run(Generic[H]):
         self._children: defaultdict[int, list[int]] = defaultdict(list)  # who waits for a step
         # in flight: the step, when it was submitted, and whether only to be read
         self._pending: dict[H, tuple[Step, float, bool]] = {}
+        self._flying: dict[int, H] = {}  # by number, where the engine schedules: not to be read
         self._groups = self._grouped()  # the steps that run together with a step
         self._read_outside = self._kept_for_others()
         self._shared: Counter[int] = Counter()  # how many values in use a group's handle has, by id
         self._damaged: set[str] = set()
         self._failures: dict[str, BaseException] = {}
-        # parents come first in graph order: an engine that keeps the order needs no more
-        self._inline = engine.capabilities.inline
-        self._in_order = (self._inline or engine.capabilities.schedules) and not self._groups
+        self._lost: set[int] = set()  # what failed, and what was in flight and needed it
+        self._inline, self._schedules = engine.capabilities.inline, engine.capabilities.schedules
+        # parents come first in graph order: an engine that is done at once needs no more
+        self._in_order = self._inline and not self._groups
         self._limit = job.max_pending or len(self._steps) + 1
 
     @property
@@ -157,8 +159,28 @@ class Run(Generic[H]):
                 self._submit(steps[-ready.pop()])
             if not pending:
                 return
-            for handle in self._engine.wait(pending):
+            done = self._engine.wait(pending)
+            for handle in self._parents_first(done) if self._schedules else done:
                 self._settle(handle, *pending.pop(handle))
+
+    def _parents_first(self, done: Iterable[H]) -> Iterable[H]:
+        """What is done, in an order in which it may have become so: an engine may tell of a child first."""
+        ordered: dict[H, None] = {}
+        stack = list(done)
+        while stack:
+            handle = stack.pop()
+            if handle not in ordered:
+                step, _, load = self._pending[handle]
+                parents = () if load else step.parents
+                flying = [self._flying[parent] for parent in parents if parent in self._flying]
+                ahead = [other for other in flying if other not in ordered]
+                if ahead:
+                    stack += (handle, *ahead)
+                else:
+                    ordered[handle] = None
+                    for part in () if load else self._groups.get(step.number, (step,)):
+                        del self._flying[part.number]
+        return ordered
 
     # ---- taking steps on ----
 
@@ -220,6 +242,17 @@ class Run(Generic[H]):
         taken_on = self._actions[step.number] is not Action.LEAVE_OUT
         return taken_on and self._records[step.number] is None
 
+    def _is_awaited(self, parent: int) -> bool:
+        """Tell whether the children of a step cannot be submitted yet.
+
+        An engine that schedules takes them as soon as it has the parent,
+        but not before a stored result was read: it may turn out to be damaged.
+        """
+        flying = self._schedules and self._live[parent] is not None
+        if flying and self._actions[parent] is Action.COMPUTE:
+            return False
+        return self._is_open(self._steps[parent])
+
     def _wait_for_parents(self, step: Step) -> None:
         if self._actions[step.number] is Action.LOAD:
             return
@@ -227,7 +260,7 @@ class Run(Generic[H]):
         parents = [
             parent
             for parent in step.parents
-            if self._is_open(self._steps[parent]) and self._leader(parent) != leader
+            if self._is_awaited(parent) and self._leader(parent) != leader
         ]
         for parent in parents:
             self._children[parent].append(leader)
@@ -241,11 +274,12 @@ class Run(Generic[H]):
         load = self._actions[step.number] is Action.LOAD
         parents = () if load else step.parents
         inputs = [self._live[parent] for parent in parents]
-        if self._failures and None in inputs:  # in graph order, and a parent failed
+        if self._failures and None in inputs:  # a parent failed after this was ready
+            self._lost.add(step.number)
             return
         if self._job.observers:
             self._tell(StepSubmitted, step.name)
-        self._hand_over(self._unit(step, load=load), inputs, step.name, load=load)
+        self._hand_over(self._unit(step, load=load), inputs, (step,), load=load)
         uses = self._uses
         for parent in parents:
             uses[parent] -= 1
@@ -258,6 +292,10 @@ class Run(Generic[H]):
         outside = {
             parent: None for step in group for parent in step.parents if parent not in numbers
         }
+        inputs = [self._live[parent] for parent in outside]
+        if self._failures and None in inputs:
+            self._lost |= numbers
+            return
         first, last = group[0], group[-1]
         step = first._replace(
             name=f"{first.name} .. {last.name} ({len(group)} nodes)", parents=tuple(outside)
@@ -274,8 +312,7 @@ class Run(Generic[H]):
         )
         for number, uses in within.items():
             self._uses[number] -= uses
-        inputs = [self._live[parent] for parent in outside]
-        self._hand_over(unit, inputs, first.name, load=False)
+        self._hand_over(unit, inputs, group, load=False)
         for parent, uses in Counter(parent for part in group for parent in part.parents).items():
             if parent in outside:
                 self._uses[parent] -= uses
@@ -289,16 +326,30 @@ class Run(Generic[H]):
         setup, engine = self._setups.get(name), self._engine.name
         return new(Unit, (step, job.workflow, engine, storage, load, setup, sole, (), ()))
 
-    def _hand_over(self, unit: Unit, inputs: list[Any], name: str, *, load: bool) -> None:
-        """Submit a unit with the engine's options for the node of this name."""
-        step, submitted = unit.step, time.time()
-        handle = self._engine.submit(unit, inputs, self._job.options.get(name, _NOTHING))
+    def _hand_over(
+        self, unit: Unit, inputs: list[Any], steps: Sequence[Step], *, load: bool
+    ) -> None:
+        """Submit the unit of some steps, with the engine's options for the first."""
+        options, submitted = self._job.options.get(steps[0].name, _NOTHING), time.time()
+        handle = self._engine.submit(unit, inputs, options)
         if self._inline:
-            self._settle(handle, step, submitted, load)
-        else:
-            self._pending[handle] = step, submitted, load
-            if self._in_order:
-                self._live[step.number] = handle
+            self._settle(handle, unit.step, submitted, load)
+            return
+        self._pending[handle] = unit.step, submitted, load
+        if self._schedules and not load:
+            numbers = [step.number for step in steps]
+            self._flying |= dict.fromkeys(numbers, handle)
+            self._pass_on(handle, numbers)
+
+    def _pass_on(self, handle: H, numbers: Sequence[int]) -> None:
+        """Let the children of some steps have what a handle stands for."""
+        for number in numbers:
+            if self._uses[number] and self._live[number] is not handle:
+                self._live[number] = handle
+                if len(numbers) > 1:
+                    self._shared[id(handle)] += 1
+            if self._children:
+                self._unblock(self._children.pop(number, ()))
 
     def _release(self, number: int) -> None:
         handle, self._live[number] = self._live[number], None
@@ -307,7 +358,8 @@ class Run(Generic[H]):
             if self._shared[id(handle)]:
                 return
             del self._shared[id(handle)]
-        self._engine.release(handle)
+        if not (self._schedules and handle in self._pending):  # else it may be needed once more
+            self._engine.release(handle)
 
     # ---- settling what is done ----
 
@@ -319,10 +371,7 @@ class Run(Generic[H]):
         try:
             record = self._engine.record(handle)
         except BaseException as error:  # noqa: BLE001 - the user's own
-            if load and isinstance(error, DAMAGED):
-                self._compute_after_all(step, error)
-            else:
-                self._fail(step, submitted, error)
+            self._settle_error(step, submitted, error, load=load)
             return
         if record.parts:
             self._settle_together(handle, record)
@@ -330,26 +379,37 @@ class Run(Generic[H]):
         self._records[number] = record
         if self._damaged and self._live[number] not in (None, handle):  # computed after it was read
             self._release(number)
-        if self._uses[number]:
-            self._live[number] = handle
-        else:
+        if not self._uses[number]:
             self._engine.release(handle)
-        if self._children:
-            self._unblock(self._children.pop(number, ()))
+        self._pass_on(handle, (number,))
         if self._job.observers:
             self._tell(StepFinished, record)
 
+    def _settle_error(
+        self, step: Step, submitted: float, error: BaseException, *, load: bool
+    ) -> None:
+        if load and isinstance(error, DAMAGED):
+            self._compute_after_all(step, error)
+        elif self._lost.isdisjoint(step.parents):
+            self._fail(step, submitted, error)
+        else:  # in flight when something that it needs failed: it never started
+            self._lose(step)
+
     def _settle_together(self, handle: H, record: Record) -> None:
-        for part in record.parts:
-            number = self._job.graph.steps[part.name].number
+        numbers = [self._job.graph.steps[part.name].number for part in record.parts]
+        for number, part in zip(numbers, record.parts, strict=True):
             self._records[number] = part
-            if self._uses[number]:
-                self._live[number] = handle
-                self._shared[id(handle)] += 1
-            self._unblock(self._children.pop(number, ()))
             self._tell(StepFinished, part)
+        self._pass_on(handle, numbers)
         if id(handle) not in self._shared:
             self._engine.release(handle)
+
+    def _lose(self, step: Step) -> None:
+        """Note that a step, with those that run together with it, has no value and will have none."""
+        for other in self._groups.get(step.number, (step,)):
+            self._lost.add(other.number)
+            self._live[other.number] = None
+            self._flying.pop(other.number, None)
 
     def _unblock(self, numbers: Iterable[int]) -> None:
         for number in numbers:
@@ -359,6 +419,7 @@ class Run(Generic[H]):
                 insort(self._ready, -number)
 
     def _fail(self, step: Step, submitted: float, error: BaseException) -> None:
+        self._lose(step)
         name, done = getattr(error, FAILED_PART, (step.name, ()))
         step = self._job.graph.steps[name]
         for part in done:
@@ -370,7 +431,20 @@ class Run(Generic[H]):
         self._failures[step.name] = error
         if self._job.on_error == "raise":
             self._limit = 0  # nothing new is started
+            self._give_up_waiting()
         self._tell(StepFailed, record, error)
+
+    def _give_up_waiting(self) -> None:
+        """Take back what an engine has that schedules, and that waits for something in flight."""
+        waiting = [
+            (handle, step)
+            for handle, (step, _, load) in self._pending.items()
+            if not load and not self._flying.keys().isdisjoint(step.parents)
+        ]
+        self._engine.cancel([handle for handle, _ in waiting])
+        for handle, step in waiting:
+            del self._pending[handle]
+            self._lose(step)
 
     def _first_failure(self) -> BaseException:
         _, *others = self._failures

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from functionfuse.backends.plugins import PluginCollection
 from functionfuse.errors import GraphError, OptionError
+from functionfuse.fusing import expected_seconds, fuse_cheap
 from functionfuse.graph import build
 from functionfuse.hints import check_names
 from functionfuse.observers.report import Report
@@ -210,13 +211,29 @@ class Workflow(Generic[Q]):
         )
 
     def _fused(self) -> Graph:
-        names = [name for name in self._options.of("fuse") if self._may_fuse(name)]
-        if not names:
+        asked = [name for name in self._options.of("fuse") if self._may_fuse(name)]
+        threshold = self._cheap_below()
+        if not asked and threshold is None:
             return self._graph
         given = [self._options.of(kind) for kind in ("plugin", self._option)]
-        kinds = {name: tuple(id(values.get(name)) for values in given) for name in names}
-        return self._graph.fuse(names, kinds)
+        kinds = {
+            name: tuple(id(values.get(name)) for values in given) for name in self._graph.steps
+        }
+        graph = self._graph.fuse(asked, kinds)
+        if threshold is None:
+            return graph
+        seconds = expected_seconds(graph, self._report, self._results)
+        cheap = {name: taken for name, taken in seconds.items() if self._may_fuse_unasked(name)}
+        return fuse_cheap(graph, cheap, kinds, threshold)
+
+    def _cheap_below(self) -> float | None:
+        """The seconds below which nodes are fused unasked; None if none are."""
+        return None
 
     def _may_fuse(self, name: str) -> bool:  # noqa: ARG002 - for backends
         """Tell whether a node that shall be fused can be."""
         return True
+
+    def _may_fuse_unasked(self, name: str) -> bool:
+        """Tell whether a node means the same in a group, whatever options it was given."""
+        return self._may_fuse(name)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
@@ -42,6 +43,28 @@ class Report:
         if name in self.records:
             return self.records[name].status
         return "left out" if self.plan.actions[name] is Action.LEAVE_OUT else "not started"
+
+    def why(self, name: str) -> str:
+        """The plan's reason for what became of a node, or the failure for which it was not started."""
+        return self._kept_back.get(name) or self.plan[name].reason
+
+    @cached_property
+    def _kept_back(self) -> dict[str, str]:
+        """Why the nodes were not started that the plan meant to start."""
+        failed = self.names("failed")
+        if not failed:
+            return {}
+        cause = dict.fromkeys(failed, "")  # of what failed itself, the plan's reason
+        order = self.plan.graph.order
+        for step in order:
+            if self.status(step.name) == "not started":
+                parents = [order[parent].name for parent in step.parents]
+                lost = [parent for parent in parents if parent in cause]
+                if lost:
+                    cause[step.name] = cause[lost[0]] or f"it needs {lost[0]!r}, which failed"
+        others = f"nothing was started after {failed[0]!r} had failed"
+        names = [step.name for step in order if self.status(step.name) == "not started"]
+        return {name: cause.get(name, others) for name in names}
 
     def names(self, status: Status) -> list[str]:
         """The nodes with this status, in graph order."""

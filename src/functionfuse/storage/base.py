@@ -6,7 +6,7 @@ import warnings
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
-from functionfuse.errors import DamagedResultWarning
+from functionfuse.errors import DamagedResultWarning, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
@@ -71,7 +71,7 @@ class Storage(ABC):
 
     @abstractmethod
     def info(self, workflow_name: str, task_name: str) -> dict[str, Any]:
-        """What a stored result says of itself; the result is not read.
+        """What a stored result says of itself: function, seconds, created and so on; the result is not read.
 
         Raises:
             ResultNotFound: There is none.
@@ -154,6 +154,16 @@ class Results:
     def read(self, name: str) -> Any:
         """The stored result of a node."""
         return self._storage.read_task(self._workflow, name)
+
+    def seconds(self, name: str) -> float | None:
+        """How long the node took whose result is stored, where that is known."""
+        if not isinstance(self._storage, Storage):
+            return None
+        try:
+            seconds: float | None = self._storage.info(self._workflow, name).get("seconds")
+        except StorageError:  # removed meanwhile, or damaged
+            return None
+        return seconds
 
     def save(self, name: str, value: Any, about: Mapping[str, Any]) -> int | None:
         """Store the result of a node; returns its size where it is known."""

@@ -1,7 +1,7 @@
 """Running a graph as a Prefect flow, each node as a task.
 
 This package is the only one that imports Prefect.
-`workflow` holds the facade, `engine` submits nodes, `tasks` makes them look like the user's functions,
+`workflow` holds the facade, `flow` what Prefect calls, `engine` submits nodes, `tasks` makes them look like the user's functions,
 `server` knows Prefect's settings and waits until its server has every record.
 """
 

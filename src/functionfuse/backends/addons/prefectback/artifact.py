@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from prefect import get_client
 from prefect.client.schemas.actions import ArtifactCreate, ArtifactUpdate
@@ -20,6 +20,7 @@ from functionfuse.backends.addons.prefectback.server import RunCancelled
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
+    from uuid import UUID
 
     from prefect.client.schemas.objects import FlowRun
 
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from functionfuse.observers.report import Report
     from functionfuse.storage.base import Results
 
-__all__ = ["markdown_table", "publish"]
+__all__ = ["markdown_table", "publish", "put"]
 
 _logger = logging.getLogger(__name__)
 _MOST_DRAWN: Final = 200  # nodes; a larger picture shows nothing, and takes a browser minutes
@@ -57,31 +58,35 @@ def publish(
     """
     try:
         page = "\n\n".join(_page(graph, report, results, error))
-        _write(page, _literal(report.summary()))
+        put("markdown", page, _literal(report.summary()))
     except Exception:
         _logger.exception("the page of workflow %r could not be written", report.workflow)
 
 
-def _write(text: str, summary: str) -> None:
+def put(kind: str, data: Any, description: str) -> UUID | None:
+    """Give the current flow run an artifact, or new contents to the one of its kind that it got in an earlier try.
+
+    Returns:
+        The artifact's identity on the server; None outside flow runs.
+    """
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     if run is None:
-        return
+        return None
     with get_client(sync_client=True) as client:
-        pages = client.read_artifacts(artifact_filter=_pages(run)) if run.run_count > 1 else []
-        earlier = [page for page in pages if page.task_run_id is None]  # tasks have their own
-        if earlier:  # the run was tried before
-            client.update_artifact(earlier[0].id, ArtifactUpdate(data=text, description=summary))
-        else:
-            client.create_artifact(
-                ArtifactCreate(type="markdown", flow_run_id=run.id, data=text, description=summary)
-            )
+        there = client.read_artifacts(artifact_filter=_of(run, kind)) if run.run_count > 1 else []
+        earlier = [artifact.id for artifact in there if artifact.task_run_id is None]
+        if earlier:  # tasks have their own
+            client.update_artifact(earlier[0], ArtifactUpdate(data=data, description=description))
+            return earlier[0]
+        new = ArtifactCreate(type=kind, flow_run_id=run.id, data=data, description=description)
+        return client.create_artifact(new).id
 
 
-def _pages(run: FlowRun) -> ArtifactFilter:
+def _of(run: FlowRun, kind: str) -> ArtifactFilter:
     return ArtifactFilter(
         flow_run_id=ArtifactFilterFlowRunId(any_=[run.id]),
-        type=ArtifactFilterType(any_=["markdown"]),
+        type=ArtifactFilterType(any_=[kind]),
     )
 
 
@@ -134,7 +139,7 @@ def _rows(graph: Graph, report: Report) -> Iterator[Sequence[str]]:
         record = report.records.get(name)
         seconds = f"{record.seconds:.3f}" if record else ""
         nbytes = "" if record is None or record.nbytes is None else str(record.nbytes)
-        function, why = graph.steps[name].function, report.plan[name].reason
+        function, why = graph.steps[name].function, report.why(name)
         yield name, function, report.status(name), seconds, nbytes, why
 
 

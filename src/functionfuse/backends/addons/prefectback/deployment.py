@@ -14,6 +14,7 @@ from prefect import Flow
 from prefect.exceptions import MissingFlowError, ScriptError
 from prefect.settings import PREFECT_API_URL
 
+from functionfuse.backends.addons.prefectback.made import module_entrypoint
 from functionfuse.backends.addons.prefectback.server import check_reachable
 from functionfuse.errors import EngineError, OptionError
 from functionfuse.hints import check_names
@@ -122,29 +123,29 @@ def _refusal(value: Any) -> Exception | None:
 
 
 def _load(source: Any, entrypoint: str) -> Flow[..., Any]:
-    """Load a flow as a worker will; a workflow's is its attribute.
+    """Load a flow as a worker will: itself, an attribute of a workflow, or of what a function returns.
 
     Raises:
         OptionError: There is none.
     """
-    error: Exception | None = None
-    for attempt in (entrypoint, f"{entrypoint}.flow"):
+    missing: Exception | None = None
+    for attempt in (entrypoint, f"{entrypoint}.flow", module_entrypoint(entrypoint)):
         try:
-            with _marked(entrypoint):
-                flow: Flow[..., Any] = _in_this_thread(Flow.from_source, source, attempt)
-                return flow
-        except MissingFlowError as missing:
-            error = missing
-        except (ScriptError, ImportError, OSError, ValueError) as failed:
-            reason = _reason(failed)
+            if attempt is not None:
+                with _marked(entrypoint):
+                    flow: Flow[..., Any] = _in_this_thread(Flow.from_source, source, attempt)
+                    return flow
+        except MissingFlowError as error:
+            missing = error
+        except (ScriptError, ImportError, OSError, ValueError) as error:
+            reason = _reason(error)
             message = f"a worker cannot load {entrypoint!r}: {type(reason).__name__}: {reason}"
             raise OptionError(message) from reason
     message = (
-        f"{entrypoint!r} is neither a PrefectWorkflow nor a flow. A worker runs the file and takes "
-        "a variable from it: assign the workflow to one at the top level of the file (if a "
-        "function makes it, `pipeline = make()`) and say 'file.py:pipeline'"
+        f"{entrypoint!r} is neither a PrefectWorkflow, nor its flow, nor a function that returns one. "
+        "A worker runs the file and takes what it names from its top level"
     )
-    raise OptionError(message) from error
+    raise OptionError(message) from missing
 
 
 def _reason(error: BaseException) -> BaseException:

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import httpx
 from prefect import get_client
 from prefect import settings as prefect_settings
+from prefect.context import SettingsContext, get_settings_context
 from prefect.events.worker import EventsWorker
 from prefect.settings import (
     PREFECT_API_URL,
@@ -30,6 +31,8 @@ from functionfuse.errors import EngineError
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from uuid import UUID
+
+    from prefect.settings import Settings
 
 __all__ = [
     "Cancellation",
@@ -67,25 +70,48 @@ _PATIENCE: Final = 30.0  # seconds without any progress of the server
 @contextmanager
 def run_settings() -> Iterator[None]:
     """Run with settings under which nothing is lost and nothing waits for nothing."""
-    known = {
-        getattr(prefect_settings, name): value
-        for name, value in _DEFAULTS.items()
-        if hasattr(prefect_settings, name)  # Prefect 3.x adds and removes some
-    }
-    with temporary_settings(set_defaults=known):
+    with _settings_entered(None):
         url = PREFECT_API_URL.value()
         nowhere = url is None or temporary.is_running(url)
         if nowhere and PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
-            # it has no UI: else Prefect prints an address where there is none
-            with (
-                temporary.used() as url,
-                temporary_settings({PREFECT_API_URL: url, PREFECT_UI_URL: ""}),
-            ):
+            with temporary.used() as url, _settings_entered(url):
                 yield
         else:
             if url is not None:
                 check_reachable()
             yield
+
+
+@contextmanager
+def _settings_entered(url: str | None) -> Iterator[None]:
+    """Use our defaults, and the temporary server at an address."""
+    context = get_settings_context()
+    settings = _settings_with(context.settings, url)
+    with SettingsContext(profile=context.profile, settings=settings):
+        yield
+
+
+#: By what they were made of, which is kept so that its id stays its own.
+_made: Final[dict[tuple[int, str | None], tuple[Settings, Settings]]] = {}
+_MOST_MADE: Final = 8
+
+
+def _settings_with(settings: Settings, url: str | None) -> Settings:
+    """The user's settings, completed; Prefect checks each of hundreds again, which takes 50 ms."""
+    key = id(settings), url
+    if key not in _made:
+        if len(_made) >= _MOST_MADE:
+            _made.clear()
+        known = {
+            getattr(prefect_settings, name): value
+            for name, value in _DEFAULTS.items()
+            if hasattr(prefect_settings, name)  # Prefect 3.x adds and removes some
+        }
+        # it has no UI: else Prefect prints an address where there is none
+        updates: dict[Any, Any] = {} if url is None else {PREFECT_API_URL: url, PREFECT_UI_URL: ""}
+        completed = settings.copy_with_update(updates=updates, set_defaults=known)
+        _made[key] = settings, completed
+    return _made[key][1]
 
 
 def check_reachable() -> None:

@@ -7,10 +7,11 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from prefect import task
+from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
+from prefect.results import ResultRecord  # type: ignore[attr-defined]
 from prefect.states import Completed
 from prefect.task_engine import BaseTaskRunEngine
 from prefect.transactions import get_transaction
@@ -20,15 +21,13 @@ from prefect.utilities.callables import get_call_parameters
 from functionfuse.backends.addons.prefectback.together import run_parts, together
 from functionfuse.backends.addons.prefectback.travel import make_sendable, this_process
 from functionfuse.graph import Ref
-from functionfuse.kernel import call, copied
+from functionfuse.kernel import Stateful, call, copied
 from functionfuse.nodes import Container, Kind
 from functionfuse.signature import base_name
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import CodeType
-
-    from prefect import Task
 
     from functionfuse.kernel import Outcome, Unit
 
@@ -90,6 +89,14 @@ class NodeFunction:
         self._failure = error
         parameters = self.__signature__.parameters.values()
         return {parameter.name: _BLANK.get(parameter.kind) for parameter in parameters}
+
+    def returned(self, result: Any) -> Any:
+        """What the user's function returned, out of what this one did."""
+        value = result[0][0].value if isinstance(result, Box) else result
+        if isinstance(value, Stateful):
+            assert self._unit is not None
+            return value.state if self._unit.step.kind is Kind.CONSTRUCT else value.value
+        return value
 
     def forget(self) -> None:
         """Let the arguments go: what Prefect has yet to tell the server would hold them until it is told."""
@@ -187,6 +194,22 @@ def _owner(hook: Any) -> Any:
     return getattr(getattr(hook, "func", hook), "__self__", None)
 
 
+class _Hook:
+    """A hook on completion: finds in the state what the user's function returned, as by hand."""
+
+    def __init__(self, hook: Callable[..., Any]) -> None:
+        functools.update_wrapper(self, hook)
+        self._hook = hook
+
+    def __call__(self, task: Task[..., Any], task_run: Any, state: State[Any]) -> Any:
+        record, returned = state.data, cast("NodeFunction", task.fn).returned
+        if isinstance(record, ResultRecord):
+            data = record.model_copy(update={"result": returned(record.result)})
+        else:
+            data = returned(record)
+        return self._hook(task, task_run, state.model_copy(update={"data": data}))
+
+
 class TaskTemplates:
     """One task for each function and set of options, copied for each node: a new one costs a millisecond."""
 
@@ -219,7 +242,10 @@ class TaskTemplates:
             kept = self._caching or not CACHING.isdisjoint(options)
             if not kept:
                 chosen["cache_policy"] = NO_CACHE  # else every argument is hashed, for nothing
-            made = task(**chosen)(NodeFunction(func, kept=kept))
+            if chosen.get("on_completion"):
+                chosen["on_completion"] = [*map(_Hook, chosen["on_completion"])]
+            # a `@task` is one with the flow's log_prints
+            made = Task(NodeFunction(func, kept=kept), **{"log_prints": None, **chosen})
             self._templates[key] = made, (func, options)  # both stay, so their ids do
         return self._templates[key][0]
 

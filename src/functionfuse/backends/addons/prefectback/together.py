@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["run_parts", "together"]
 
 _logger = logging.getLogger(__name__)
+#: Nodes in one message: each message is an object for the server.
+_LINES: Final = 500
 
 
 def together(inputs: list[Any]) -> None:
@@ -39,8 +41,11 @@ def run_parts(unit: Unit, inputs: list[Any]) -> Outcome:
 
 def _say(unit: Unit, records: tuple[Record, ...], failed: str) -> None:
     logger = get_run_logger()
-    for record in records:
-        logger.info("Node %r %s in %.3f s", record.name, record.status, record.seconds)
+    lines = [
+        f"Node {name!r} {status} in {seconds:.3f} s" for name, status, _, seconds, *_ in records
+    ]
+    for start in range(0, len(lines), _LINES):
+        logger.info("%s", "\n".join(lines[start : start + _LINES]))
     if failed:
         logger.error("Node %r failed", failed)
     done = {record.name: (record.status, f"{record.seconds:.3f}") for record in records}

@@ -7,23 +7,23 @@ import inspect
 import re
 import sys
 import threading
-from contextvars import ContextVar
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
 import prefect
 from prefect import Flow
-from prefect.states import Cancelled
 
 from functionfuse.backends.addons.prefectback import deployment
 from functionfuse.backends.addons.prefectback.artifact import publish
-from functionfuse.backends.addons.prefectback.engine import PrefectEngine
-from functionfuse.backends.addons.prefectback.server import (
-    RunCancelled,
-    asks_for_persistence,
-    run_settings,
-    stop_asked,
+from functionfuse.backends.addons.prefectback.engine import PrefectEngine, overhead
+from functionfuse.backends.addons.prefectback.flow import (
+    FlowFunction,
+    RunCall,
+    WorkflowFlow,
+    current,
 )
+from functionfuse.backends.addons.prefectback.progress import Progress
+from functionfuse.backends.addons.prefectback.server import asks_for_persistence, stop_asked
 from functionfuse.backends.addons.prefectback.tasks import CACHING
 from functionfuse.backends.base import Query, Workflow
 from functionfuse.errors import OptionError
@@ -44,8 +44,12 @@ def _options_of(decorator: Callable[..., Any]) -> frozenset[str]:
     return frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 
 
-_TASK_OPTIONS: Final = _options_of(prefect.task)
+#: By hand, hooks of transactions are given to the task that `prefect.task` makes.
+_TRANSACTION_HOOKS: Final = frozenset({"on_commit", "on_rollback"})
+_TASK_OPTIONS: Final = _options_of(prefect.task) | _TRANSACTION_HOOKS
 _FLOW_OPTIONS: Final = _options_of(prefect.flow)
+#: Task options that mean the same for nodes that run together.
+_SAME_IN_GROUPS: Final = frozenset({"description", "log_prints", "tags", "version"})
 _NOT_IN_FLOW_NAMES: Final = re.compile(r"[/%&<>]")
 
 
@@ -59,7 +63,7 @@ class PrefectQuery(Query):
             OptionError: The installed Prefect does not know an option, or refuses its value.
         """
         check_names(options, _TASK_OPTIONS, "option of a Prefect task")
-        _checked("task", prefect.task, options)
+        _checked("task", _task, options)
         self._options.set("task", self.names, dict(options))
         return self
 
@@ -70,8 +74,33 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
     _query = PrefectQuery
     _option = "task"
 
-    def __init__(self, *nodes: Any, workflow_name: str) -> None:  # noqa: D107 - as in Workflow
+    def __init__(
+        self,
+        *nodes: Any,
+        workflow_name: str,
+        fuse: Literal["auto"] | float | None = None,
+        progress: bool = False,
+    ) -> None:
+        """Make a workflow of everything that some nodes need.
+
+        Args:
+            nodes: The targets: nodes, items of nodes, instances of decorated classes.
+            workflow_name: The name of the flow, under which results are stored.
+            fuse: Run nodes together that take less time than a task run costs (`"auto"`), or less than this many
+                seconds, by what they took in the last run or when stored results of their functions were made.
+            progress: Give each flow run a progress artifact.
+
+        Raises:
+            NotANodeError: A target is something else.
+            DuplicateNameError: Two nodes have one name.
+            OptionError: `fuse` is neither of these.
+        """
         super().__init__(*nodes, workflow_name=workflow_name)
+        if fuse not in {None, "auto"} and not (type(fuse) in {int, float} and float(fuse) > 0):
+            message = f"fuse is 'auto' or a number of seconds, not {fuse!r}"
+            raise OptionError(message)
+        self._fuse = fuse
+        self._progress = progress
         self._flow_options: dict[str, Any] = {}
         self._flow: Flow[[], Any] | None = None
 
@@ -90,7 +119,7 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
         """Make the flow. It can be called, run again, nested in other flows, and given to Prefect's own tools."""
         name = _NOT_IN_FLOW_NAMES.sub("-", self.workflow_name)
         options = {"name": name, "validate_parameters": False, **self._flow_options}
-        self._flow = prefect.flow(**options)(_FlowFunction(self.workflow_name, self))
+        self._flow = WorkflowFlow(FlowFunction(self.workflow_name, self), **options)
         return self._flow
 
     @property
@@ -160,13 +189,12 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
         return deployment.deploy(self, name, entrypoint, source, options)
 
     def _run(self, job: Job) -> Any:
-        run = _RunCall(self, job)
-        token = _current.set(run)
+        run = RunCall(self, job)
+        token = current.set(run)
         try:
-            with run_settings():
-                self.flow()
+            self.flow()
         finally:
-            _current.reset(token)
+            current.reset(token)
         return run.result
 
     def _in_flow(self, job: Job) -> Any:
@@ -177,6 +205,24 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
     def _caches(self) -> bool:
         """Tell whether the flow or the settings ask Prefect to keep results."""
         return asks_for_persistence() or not CACHING.isdisjoint(self._flow_options)
+
+    def _result_is_seen(self) -> bool:
+        """Tell whether Prefect shall do more with the flow's result than hand it on, in the same process."""
+        return self._caches() or "on_completion" in self._flow_options
+
+    def _job(self, on_error: OnError) -> Job:
+        job = super()._job(on_error)
+        return replace(job, observers=(*job.observers, Progress())) if self._progress else job
+
+    def _cheap_below(self) -> float | None:
+        return (
+            overhead(self._flow_options.get("task_runner")) if self._fuse == "auto" else self._fuse
+        )
+
+    def _may_fuse_unasked(self, name: str) -> bool:
+        """A task option holds for a whole group: a timeout, say, would cut off its last nodes."""
+        given = self._options.of("task").get(name, {})
+        return self._may_fuse(name) and given.keys() <= _SAME_IN_GROUPS
 
     def _may_fuse(self, name: str) -> bool:
         """Prefect keeps the results of tasks: a node whose result it shall keep is a task of its own."""
@@ -190,53 +236,13 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
                 publish(job.graph, self._report, job.results, sys.exception())
 
 
-@dataclass(slots=True)
-class _RunCall:
-    """A call of `run()`: what the flow shall do, and what it gave.
-
-    The result does not go through the flow: Prefect looks at every element of what a flow returns.
-    """
-
-    workflow: PrefectWorkflow
-    job: Job
-    result: Any = None
-
-
-_current: ContextVar[_RunCall | None] = ContextVar("functionfuse_prefect_run", default=None)
-
-
-class _FlowFunction:
-    """The function of a flow: runs the workflow.
-
-    A flow travels with every task that goes to another process.
-    While it runs, it therefore travels without the workflow, whose graph holds all literal data.
-    """
-
-    __slots__ = ("__dict__", "_running", "_workflow")
-
-    def __init__(self, name: str, workflow: PrefectWorkflow | None) -> None:
-        self.__name__ = self.__qualname__ = name
-        self.__module__ = __name__
-        self.__doc__ = f"The graph of workflow {name!r}."
-        self._workflow = workflow
-        self._running = 0
-
-    def __call__(self) -> Any:
-        workflow, run = self._workflow, _current.get()
-        assert workflow is not None
-        self._running += 1
-        try:
-            if run is None or run.workflow is not workflow:  # flow() was called, not run()
-                return workflow._in_flow(workflow._job("raise"))
-            run.result = workflow._in_flow(run.job)
-        except RunCancelled:
-            return Cancelled(message="cancelled; what is stored stays stored")
-        finally:
-            self._running -= 1
-        return None
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _FlowFunction, (self.__name__, None if self._running else self._workflow)
+def _task(**options: Any) -> Callable[..., Any]:
+    """What `prefect.task` is, with the hooks of transactions."""
+    for name in _TRANSACTION_HOOKS & options.keys():
+        if not all(map(callable, options[name])):
+            message = f"{name} is a list of functions"
+            raise TypeError(message)
+    return prefect.task(**{key: options[key] for key in options if key not in _TRANSACTION_HOOKS})
 
 
 def _checked(what: str, decorator: Callable[..., Any], options: Mapping[str, Any]) -> None:

@@ -1,0 +1,53 @@
+"""How much of a run is done, as a bar in Prefect's UI."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from prefect import get_client
+from prefect.client.schemas.actions import ArtifactUpdate
+
+from functionfuse.backends.addons.prefectback.artifact import put
+from functionfuse.events import RunFinished, RunStarted, StepFailed, StepFinished
+from functionfuse.plan import Action
+
+if TYPE_CHECKING:
+    from uuid import UUID
+
+    from functionfuse.events import Event
+
+__all__ = ["Progress"]
+
+_PAUSE: Final = 1.0  # seconds between two updates: each is a request
+
+
+class Progress:
+    """Follows the events of one run in a progress artifact of its flow run."""
+
+    def __init__(self) -> None:  # noqa: D107
+        self._artifact: UUID | None = None
+        self._nodes = self._done = 0
+        self._next = 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Show what an event changes."""
+        match event:
+            case RunStarted(plan=plan):
+                self._nodes = len(plan) - len(plan.names(Action.LEAVE_OUT))
+                self._artifact = put("progress", 0.0, f"{self._nodes} nodes")
+            case StepFinished() | StepFailed():
+                self._done += 1
+                if time.monotonic() >= self._next:
+                    self._update()
+            case RunFinished():
+                self._update()
+
+    def _update(self) -> None:
+        self._next = time.monotonic() + _PAUSE
+        if self._artifact is None:
+            return
+        percent = 100.0 * self._done / self._nodes if self._nodes else 100.0
+        text = f"{self._done} of {self._nodes} nodes"
+        with get_client(sync_client=True) as client:
+            client.update_artifact(self._artifact, ArtifactUpdate(data=percent, description=text))
