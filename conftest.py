@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from prefect.client.orchestration import SyncPrefectClient
+    from storage_servers import S3Server
 
 pytest_plugins = ["storage_servers"]
 
@@ -53,12 +54,34 @@ def pytest_unconfigure() -> None:
     logging.getLogger("prefect").setLevel(logging.WARNING)
 
 
-pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser(doctest_optionflags=ELLIPSIS)],
-    patterns=["README.md", "docs/*.md"],
-    setup=_enter,
-    teardown=_leave,
+def _pages(patterns: list[str], excludes: list[str], fixtures: list[str]) -> Sybil:
+    return Sybil(
+        parsers=[PythonCodeBlockParser(doctest_optionflags=ELLIPSIS)],
+        patterns=patterns,
+        excludes=excludes,
+        setup=_enter,
+        teardown=_leave,
+        fixtures=fixtures,
+    )
+
+
+_WITH_S3 = ["docs/storage.md"]
+pytest_collect_file = (
+    _pages(["README.md", "docs/*.md"], excludes=_WITH_S3, fixtures=[])
+    + _pages(_WITH_S3, excludes=[], fixtures=["s3_for_a_page"])
 ).pytest()
+
+
+@pytest.fixture
+def s3_for_a_page(moto_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server with a bucket `results`, and what it takes to get there in the environment."""
+    if not moto_server.filesystem.exists("results"):
+        moto_server.filesystem.mkdir("results")
+    options = moto_server.options()
+    monkeypatch.setenv("S3_KEY", options["key"])
+    monkeypatch.setenv("S3_SECRET", options["secret"])
+    monkeypatch.setenv("S3_SERVER", options["endpoint_url"])
+
 
 START = 120  # seconds: the first start migrates a database
 
