@@ -1,4 +1,4 @@
-"""Runs the Python blocks of the README and of docs/, and gives the tests one real Prefect server.
+"""Runs the Python blocks of the README and of docs/, and gives the tests real servers.
 
 Each page runs from top to bottom as one session.
 """
@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ from doctest import ELLIPSIS
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from server_processes import free_port
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 
@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from prefect.client.orchestration import SyncPrefectClient
+    from storage_servers import S3Server
+
+pytest_plugins = ["storage_servers"]
 
 # Prefect looks at these when it is imported, which the collection of tests may do: not the user's own
 _home = tempfile.TemporaryDirectory()
@@ -51,22 +54,36 @@ def pytest_unconfigure() -> None:
     logging.getLogger("prefect").setLevel(logging.WARNING)
 
 
-pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser(doctest_optionflags=ELLIPSIS)],
-    patterns=["README.md", "docs/*.md"],
-    setup=_enter,
-    teardown=_leave,
+def _pages(patterns: list[str], excludes: list[str], fixtures: list[str]) -> Sybil:
+    return Sybil(
+        parsers=[PythonCodeBlockParser(doctest_optionflags=ELLIPSIS)],
+        patterns=patterns,
+        excludes=excludes,
+        setup=_enter,
+        teardown=_leave,
+        fixtures=fixtures,
+    )
+
+
+_WITH_S3 = ["docs/storage.md"]
+pytest_collect_file = (
+    _pages(["README.md", "docs/*.md"], excludes=_WITH_S3, fixtures=[])
+    + _pages(_WITH_S3, excludes=[], fixtures=["s3_for_a_page"])
 ).pytest()
 
+
+@pytest.fixture
+def s3_for_a_page(moto_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server with a bucket `results`, and what it takes to get there in the environment."""
+    if not moto_server.filesystem.exists("results"):
+        moto_server.filesystem.mkdir("results")
+    options = moto_server.options()
+    monkeypatch.setenv("S3_KEY", options["key"])
+    monkeypatch.setenv("S3_SECRET", options["secret"])
+    monkeypatch.setenv("S3_SERVER", options["endpoint_url"])
+
+
 START = 120  # seconds: the first start migrates a database
-
-
-def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from functionfuse import workflow
 from functionfuse.backends.addons.prefectback import PrefectWorkflow
 from functionfuse.events import RunFinished
 from functionfuse.storage import storage_factory
-from functionfuse.storage.filesystem import FileStorage
+from functionfuse.storage.kinds import FileStorage
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -10,7 +10,8 @@ Every message says what happened, where in the user's file, and what to do::
     ├── MissingExtraError (ImportError)
     ├── StorageError
     │   ├── ResultNotFound (FileNotFoundError)
-    │   └── CorruptResult              the bytes are not those that were written
+    │   ├── CorruptResult              the bytes are not those that were written
+    │   └── UntrustedResult            not signed as it must be, or made of what is not allowed
     └── EngineError                    the engine failed, not the user's function
 
     FunctionFuseWarning (UserWarning)
@@ -34,6 +35,7 @@ __all__ = [
     "OptionError",
     "ResultNotFound",
     "StorageError",
+    "UntrustedResult",
 ]
 
 
@@ -71,6 +73,10 @@ class ResultNotFound(StorageError, FileNotFoundError):
 
 class CorruptResult(StorageError):
     """The stored bytes are not those that were written."""
+
+
+class UntrustedResult(StorageError):
+    """A stored result was not unpickled: its signature is not right, or it needs what is not allowed."""
 
 
 class EngineError(FunctionFuseError):

@@ -369,6 +369,8 @@ def save(unit: Unit, value: Any, seconds: float) -> int | None:
     }
     try:
         return None if unit.storage is None else unit.storage.save(step.name, value, about)
+    except CorruptResult:  # what it was made of turned out to be damaged
+        raise
     except Exception as error:
         message = (
             f"the result of node {step.name!r} cannot be stored: {error}. "

@@ -6,10 +6,11 @@ import time
 import warnings
 from bisect import insort
 from collections import Counter, defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
-from functionfuse.errors import DamagedResultWarning
+from functionfuse.errors import DamagedResultWarning, StorageError
 from functionfuse.events import (
     Observer,
     RunFinished,
@@ -125,6 +126,7 @@ class Run(Generic[H]):
         except BaseException as raised:
             error = raised
             self._engine.cancel(self._pending)
+            self._forget_damage()
             raise
         finally:
             self._tell(RunFinished, self._job.workflow, error)
@@ -139,7 +141,16 @@ class Run(Generic[H]):
         self._loop()
         if self._failures:
             raise self._first_failure()
-        return [self._target(ref) for ref in self._job.graph.targets]
+        targets = [self._target(ref) for ref in self._job.graph.targets]
+        if self._job.results is not None:
+            self._job.results.settle()  # nothing is given out that was read and is still being checked
+        return targets
+
+    def _forget_damage(self) -> None:
+        """This run has failed, of damage that a storage has found or otherwise: the next one shall not."""
+        if self._job.results is not None:
+            with suppress(StorageError):
+                self._job.results.settle()
 
     def _loop(self) -> None:
         steps, pending, ready = self._steps, self._pending, self._ready

@@ -58,21 +58,25 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    def info(self, workflow_name: str, task_name: str) -> dict[str, Any]:
-        """What a stored result says of itself, without reading the result: function, seconds, created and so on.
-
-        Raises:
-            ResultNotFound: There is none.
-            CorruptResult: It is not what was saved.
-        """
-
-    @abstractmethod
     def file_exists(self, workflow_name: str, task_name: str) -> bool:
         """Tell whether a result is stored."""
 
     @abstractmethod
     def list_tasks(self, workflow_name: str, pattern: str = "*") -> list[str]:
         """The names of the stored results that match a glob pattern, sorted."""
+
+    @abstractmethod
+    def list_workflows(self) -> list[str]:
+        """The names of the workflows that have stored results, sorted."""
+
+    @abstractmethod
+    def info(self, workflow_name: str, task_name: str) -> dict[str, Any]:
+        """What a stored result says of itself: function, seconds, created and so on; the result is not read.
+
+        Raises:
+            ResultNotFound: There is none.
+            CorruptResult: What it says is not what was written.
+        """
 
     @abstractmethod
     def remove_task(
@@ -91,6 +95,22 @@ class Storage(ABC):
     @abstractmethod
     def new_workflow(self, workflow_name: str) -> None:
         """Make room for the results of a workflow; those that are there stay."""
+
+    @abstractmethod
+    def register_persistent_serializers(self, *serializers: Any) -> None:
+        """Let serializers keep the values of their types; see `functionfuse.serializers`.
+
+        Raises:
+            OptionError: Something is no serializer.
+        """
+
+    @abstractmethod
+    def settle(self) -> None:
+        """Wait until all results that this process has read here are checked.
+
+        Raises:
+            CorruptResult: One is damaged: what was read, and what was made of it, cannot be relied on.
+        """
 
 
 class Results:
@@ -151,6 +171,11 @@ class Results:
             return self._storage.save(self._workflow, name, value, about=about)
         self._storage.save(self._workflow, name, value)
         return None
+
+    def settle(self) -> None:
+        """Wait until everything that was read is checked, where the storage checks later."""
+        if isinstance(self._storage, Storage):
+            self._storage.settle()
 
     def _can_be_read(self, name: str) -> bool:
         """Ask a storage that can only read; its None may mean that nothing is there."""

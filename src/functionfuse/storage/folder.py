@@ -3,40 +3,78 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
+import mmap
 import os
+import resource
 import secrets
 import shutil
+import sys
+import time
+import weakref
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from functionfuse.storage import checks
+from functionfuse.storage.connection import Connection
+from functionfuse.storage.objects import OBJECTS, LocalObjects
+from functionfuse.storage.place import Content
 
 if TYPE_CHECKING:
     import io
     from collections.abc import Sequence
 
+    from functionfuse.errors import StorageError
+
 __all__ = ["LocalFolder"]
 
 _TEMPORARY: Final = ".tmp-"
+_MAPPED: Final = 2**20  # bytes; reading less is faster than mapping it
+_DAY: Final = 24 * 60 * 60.0  # seconds; a temporary file that is younger may be another run's
 _counter: Final = itertools.count()
+_maps: Final = weakref.WeakSet[mmap.mmap]()
 
 
 class LocalFolder:
-    """Files in subfolders; the primitives that a storage is made of.
+    """Files in subfolders; see `Place`."""
 
-    All methods raise `OSError` and its children as the operating system does.
-    """
+    globs: ClassVar[bool] = False
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
-        """Make the folder if it is not there."""
+    def __init__(self, path: str | os.PathLike[str], *, fsync: bool = False) -> None:
+        """Take the path of a folder; nothing is made yet.
+
+        Args:
+            path: The folder.
+            fsync: A file is on the disk when it has been written, and not only with the system.
+        """
         self.path = os.path.abspath(os.path.expanduser(path))  # a worker may stand elsewhere
-        os.makedirs(self.path, exist_ok=True)
-        self.fold_case = _ignores_case(Path(self.path))
+        self._fsync = fsync
 
-    def __reduce__(self) -> tuple[type[LocalFolder], tuple[str]]:
-        return LocalFolder, (self.path,)
+    def __reduce__(self) -> tuple[object, tuple[str, bool]]:
+        return _folder, (self.path, self._fsync)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.path!r})"
+        return repr(self.path)
+
+    @functools.cached_property
+    def fold_case(self) -> bool:
+        """Tell whether the file system takes upper and lower case for the same."""
+        self.create()
+        return _ignores_case(Path(self.path))
+
+    def objects(self, subfolder: str) -> LocalObjects:
+        """The folder of what serializers write for results of a subfolder."""
+        everything = Connection("file:///", {"auto_mkdir": True})
+        return LocalObjects(everything, (self.path.strip("/"), subfolder, OBJECTS))
+
+    def has_objects(self, subfolder: str) -> bool:
+        """Tell whether serializers have written something there."""
+        return os.path.isdir(os.path.join(self.path, subfolder, OBJECTS))
+
+    def create(self) -> None:
+        """Make the folder if it is not there."""
+        os.makedirs(self.path, exist_ok=True)
 
     def make(self, subfolder: str) -> None:
         """Make a subfolder if it is not there."""
@@ -52,22 +90,33 @@ class LocalFolder:
                 for chunk in chunks:
                     _write_all(file, chunk)
                 size = file.tell()
+                if self._fsync:
+                    os.fsync(file.fileno())
             os.replace(temporary, os.path.join(folder, name))
+            if self._fsync:
+                _sync_folder(folder)
         except BaseException:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
             raise
         return size
 
-    def read(self, subfolder: str, name: str, limit: int | None = None) -> bytearray:
-        """The bytes of a file, or its first `limit` ones."""
+    def read(self, subfolder: str, name: str, *, late: bool = False) -> Content:
+        """A file: a large one is mapped, with what is changed in memory kept from the file."""
+        path = os.path.join(self.path, subfolder, name)
+        with open(path, "rb", buffering=0) as file:
+            status = os.fstat(file.fileno())
+            checks.check_remembered(status)
+            if status.st_size < _MAPPED or len(_maps) >= _most_maps():
+                return Content(_read_all(file, status.st_size))
+            data = mmap.mmap(file.fileno(), status.st_size, access=mmap.ACCESS_COPY)
+            _maps.add(data)
+            return Content(data, checks.LateCheck(self.path, path, file.fileno()) if late else None)
+
+    def start(self, subfolder: str, name: str, size: int) -> bytes:
+        """The first bytes of a file."""
         with open(os.path.join(self.path, subfolder, name), "rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            data = bytearray(size if limit is None else min(size, limit))
-            view, done = memoryview(data), 0
-            while done < len(data) and (count := file.readinto(view[done:])):
-                done += count
-        return data
+            return bytes(_read_all(file, size))
 
     def exists(self, subfolder: str, name: str) -> bool:
         """Tell whether there is such a file."""
@@ -81,6 +130,14 @@ class LocalFolder:
         except FileNotFoundError:
             return []
 
+    def subfolders(self) -> list[str]:
+        """The subfolders, without hidden ones."""
+        try:
+            with os.scandir(self.path) as entries:
+                return [entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()]
+        except FileNotFoundError:
+            return []
+
     def remove(self, subfolder: str, name: str) -> None:
         """Remove a file."""
         os.unlink(os.path.join(self.path, subfolder, name))
@@ -89,6 +146,34 @@ class LocalFolder:
         """Remove a subfolder with all that is in it."""
         with contextlib.suppress(FileNotFoundError):
             shutil.rmtree(os.path.join(self.path, subfolder))
+
+    def sweep(self, subfolder: str) -> None:
+        """Remove temporary files of processes that were killed long ago."""
+        oldest = time.time() - _DAY
+        with os.scandir(os.path.join(self.path, subfolder)) as entries:
+            for entry in entries:
+                if entry.name.startswith(_TEMPORARY):
+                    with contextlib.suppress(OSError):  # gone meanwhile, or not ours to remove
+                        if entry.stat().st_mtime < oldest:
+                            os.unlink(entry)
+
+    def scrub(self, error: StorageError) -> None:
+        """Nothing is secret here."""
+
+    def settle(self, *, forget: bool) -> None:
+        """Wait for the late checks of this folder in this process."""
+        checks.settle(self.path, forget=forget)
+
+
+def _folder(path: str, fsync: bool) -> LocalFolder:  # noqa: FBT001 - of a recipe
+    return LocalFolder(path, fsync=fsync)
+
+
+@functools.cache
+def _most_maps() -> int:
+    """How many files are mapped at once: each takes a descriptor, and a run has other uses for those."""
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return limit // 4 if limit != resource.RLIM_INFINITY else sys.maxsize
 
 
 def _new_file(path: str) -> io.FileIO:
@@ -109,6 +194,28 @@ def _write_all(file: io.FileIO, chunk: bytes | memoryview) -> None:
         rest = memoryview(chunk)
         while rest := rest[written:]:
             written = file.write(rest)
+
+
+def _read_all(file: io.FileIO, size: int) -> bytearray:
+    """The bytes of a file, at most so many; the system gives 2 GiB at once."""
+    data = bytearray(size)
+    done = file.readinto(data)
+    if done < size:
+        view = memoryview(data)
+        while done < size and (count := file.readinto(view[done:])):
+            done += count
+        view.release()
+        del data[done:]
+    return data
+
+
+def _sync_folder(path: str) -> None:
+    """Let a name in a folder be on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _ignores_case(path: Path) -> bool:

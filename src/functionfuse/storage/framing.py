@@ -1,87 +1,145 @@
 """A result as bytes, and back: self-describing, checked, without a copy of large buffers.
 
-Byte by byte, little-endian::
-
-    8 bytes   magic
-    u32       version of the format
-    u32       length of the header
-    32 bytes  SHA-256 of the header
-    ...       header: JSON, see `Header`
-    ...       pickle stream, protocol 5, aligned to 64 bytes
-    ...       raw buffers of the pickle stream, each aligned to 64 bytes
-
-The header's own `sha256` is that of everything behind it, so no byte of a file can change unseen.
+`docs/storage-format.md` describes the format byte by byte.
+In short: a prefix, a JSON header that names the parts and their digests, the pickle stream, its buffers.
+The prefix holds the digest of itself and of the header, so no byte of a file can change unseen.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import pickle
+import operator
 import struct
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from functionfuse.errors import CorruptResult, StorageError
+from functionfuse.errors import CorruptResult, StorageError, UntrustedResult
+from functionfuse.storage.digests import BLOCK, blocks, digests
+from functionfuse.storage.oldformat import old_stream
+from functionfuse.storage.pickling import pickled, unpickled
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
+    from mmap import mmap
 
-__all__ = ["PREFIX_SIZE", "frame", "header_of", "header_size", "unframe"]
+    from functionfuse.storage.safe import Allowed
+    from functionfuse.storage.signing import SigningKey
+
+__all__ = [
+    "DEFERRED",
+    "PREFIX_SIZE",
+    "file_size",
+    "frame",
+    "header_of",
+    "header_size",
+    "is_signed",
+    "unframe",
+]
 
 MAGIC: Final = b"\x89FFUSE\r\n"
-VERSION: Final = 1
-_PREFIX: Final = struct.Struct("<8sII32s")
+VERSION: Final = 2  # 1 was never released
+#: Buffers of so many bytes may be checked later than they are read.
+DEFERRED: Final = BLOCK
+_PREFIX: Final = struct.Struct("<8sII32s32s")
 PREFIX_SIZE: Final = _PREFIX.size
+_START: Final = struct.Struct("<8sII")  # what stands before the digest
+_UNSIGNED: Final = bytes(32)
 _ALIGNMENT: Final = 64
+_SMALL: Final = 2**16
 _PADDING: Final = bytes(_ALIGNMENT)
-_SHA1_SIZE: Final = 20  # closes a file of the old published format
+_to_json: Final = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
 
-def frame(value: Any, about: Mapping[str, Any]) -> list[bytes | memoryview]:
+class _Part(NamedTuple):
+    """The pickle stream or one of its buffers, in a file that was read."""
+
+    data: memoryview
+    padding: memoryview
+    digests: list[bytes]  # SHA-256 of each block
+    start: int  # where in the file
+
+
+def frame(
+    value: Any,
+    about: Mapping[str, Any],
+    *,
+    key: SigningKey | None = None,
+    persistent_id: Callable[[Any], Any] | None = None,
+) -> list[bytes | memoryview]:
     """The chunks of a result file, to be written one after the other.
 
     Args:
-        value: The result. Contiguous buffers in it (arrays) are not copied.
-        about: What else the header shall say; what is no JSON value is kept as text.
+        value: The result. Large contiguous buffers in it (arrays) are not copied.
+        about: What else the header shall say, at least `workflow` and `node`.
+            What is no JSON value is kept as text.
+            It is looked at after the value was pickled, so it may tell what that wrote elsewhere.
+        key: Signs the result, for this workflow and node alone.
+        persistent_id: As in `pickle`: gives what stands for an object, or None to pickle it.
 
     Raises:
         StorageError: The value cannot be pickled.
     """
-    body = [memoryview(part) for part in _pickled(value)]
-    lengths = [part.nbytes for part in body]
-    payload: list[bytes | memoryview] = []
-    for part, length in zip(body, lengths, strict=True):
-        payload += (part, _PADDING[: -length % _ALIGNMENT])
-    digest = hashlib.sha256()
-    for chunk in payload:
-        digest.update(chunk)
-    fields = {**about, "codec": "pickle5", "lengths": lengths, "sha256": digest.hexdigest()}
-    header = json.dumps(fields, separators=(",", ":"), default=str).encode()
+    parts = pickled(value, persistent_id)
+    header = _to_json({**about, "codec": "pickle5", "parts": _described(parts)}).encode()
     header += b" " * (-(PREFIX_SIZE + len(header)) % _ALIGNMENT)
-    return [
-        _PREFIX.pack(MAGIC, VERSION, len(header), hashlib.sha256(header).digest()),
-        header,
-        *payload,
+    signature = key.sign(VERSION, about["workflow"], about["node"], header) if key else _UNSIGNED
+    start = _START.pack(MAGIC, VERSION, len(header))
+    chunks: list[bytes | memoryview] = [
+        start + _head_digest(start, signature, header) + signature + header
     ]
+    for part in parts:
+        chunks += (part, _PADDING[: -len(part) % _ALIGNMENT])
+    small = len(parts) == 1 and len(parts[0]) < _SMALL
+    return [b"".join(chunks)] if small else chunks  # one write for most results
 
 
-def unframe(data: bytearray) -> Any:
-    """The value in a result file; its arrays live in `data` and can be written to.
+def unframe(  # noqa: PLR0913 - what a reader asks for, each by its name
+    data: bytearray | mmap | memoryview,
+    workflow: str,
+    node: str,
+    *,
+    key: SigningKey | None = None,
+    allowed: Allowed | None = None,
+    persistent_load: Callable[[Any], Any] | None = None,
+    defer: Callable[[memoryview, bytes, int], None] | None = None,
+    verify: bool = True,
+) -> Any:
+    """The value in a result file; its large arrays live in `data` and can be written to.
+
+    Args:
+        data: The whole file.
+        workflow: The workflow whose result is asked for.
+        node: The node whose result is asked for.
+        key: Believe nothing that was not signed with it under these names.
+        allowed: Make nothing but objects of these types.
+        persistent_load: As in `pickle`: the object that something stands for.
+        defer: Takes what is not checked here: a block of a buffer of at least `DEFERRED` bytes,
+            its SHA-256, and where it begins in the file.
+            Who checks it later looks at the file, not at the block: that one belongs to the reader,
+            who may have changed it. With a key nothing is deferred.
+        verify: Check more than the header. With a key everything is checked.
 
     Raises:
         CorruptResult: The bytes are not those that were written.
-        StorageError: They are, but cannot be unpickled here.
+        UntrustedResult: They are not signed with the key, or need something that is not allowed.
+        StorageError: They are, but cannot be read here.
     """
-    if data[: len(MAGIC)] != MAGIC:
-        return _unframe_old(data)
-    header, start = _header(data)
-    payload = memoryview(data)[start:]
-    if hashlib.sha256(payload).hexdigest() != header["sha256"]:
-        message = "the contents do not match their digest"
-        raise CorruptResult(message)
-    stream, *buffers = _parts(payload, header["lengths"])
-    return _unpickled(stream, buffers)
+    view = memoryview(data)
+    if bytes(view[: len(MAGIC)]) != MAGIC:
+        return _unframe_old(view, key, allowed, persistent_load)
+    header, signature = _intact_head(view)
+    if key:
+        key.check(signature, VERSION, workflow, node, header)
+        defer, verify = None, True
+    stream, *buffers = _parts(view, header)
+    if verify:
+        now, later = [stream], list[_Part]()
+        for buffer in buffers:
+            (later if defer and len(buffer.data) >= DEFERRED else now).append(buffer)
+        _check(now, later)
+        if defer:
+            _defer(later, defer)
+    return unpickled(stream.data, [buffer.data for buffer in buffers], allowed, persistent_load)
 
 
 def header_of(start: bytes) -> dict[str, Any] | None:
@@ -92,8 +150,9 @@ def header_of(start: bytes) -> dict[str, Any] | None:
 
     Raises:
         CorruptResult: The header is not the one that was written.
+        StorageError: It is of another version of the format.
     """
-    return _header(start)[0] if start.startswith(MAGIC) else None
+    return _fields(_intact_head(memoryview(start))[0]) if start.startswith(MAGIC) else None
 
 
 def header_size(start: bytes) -> int:
@@ -104,71 +163,133 @@ def header_size(start: bytes) -> int:
     """
     if len(start) < PREFIX_SIZE or not start.startswith(MAGIC):
         return 0
-    length: int = _PREFIX.unpack_from(start)[2]
+    length: int = _START.unpack_from(start)[2]
     return PREFIX_SIZE + length
 
 
-def _header(data: bytes | bytearray) -> tuple[dict[str, Any], int]:
-    if len(data) < PREFIX_SIZE:
-        message = "the file is shorter than its header"
+def is_signed(start: bytes) -> bool:
+    """Tell whether a result file has a signature; whose it is, only the key can tell.
+
+    Args:
+        start: The first `PREFIX_SIZE` bytes of a file that is not of the old format.
+    """
+    return bool(_PREFIX.unpack_from(start)[4] != _UNSIGNED)
+
+
+def file_size(start: bytes) -> int:
+    """How many bytes a result file has if it is whole.
+
+    Args:
+        start: As for `header_of`, of a file that is not of the old format.
+    """
+    lengths = [length for length, _ in _table(_intact_head(memoryview(start))[0])]
+    return header_size(start) + sum(length + -length % _ALIGNMENT for length in lengths)
+
+
+def _intact_head(view: memoryview) -> tuple[bytes, bytes]:
+    """The header as it is written, and the signature."""
+    if len(view) < PREFIX_SIZE:
+        message = "the file is cut short"
         raise CorruptResult(message)
-    _, version, length, digest = _PREFIX.unpack_from(data)
-    header = bytes(data[PREFIX_SIZE : PREFIX_SIZE + length])
-    if hashlib.sha256(header).digest() != digest:
+    _, version, length, digest, signature = _PREFIX.unpack_from(view)
+    header = bytes(view[PREFIX_SIZE : PREFIX_SIZE + length])
+    if _head_digest(bytes(view[: _START.size]), signature, header) != digest:
         message = "the header does not match its digest"
         raise CorruptResult(message)
     if version != VERSION:
         message = (
-            f"format version {version} is not known here; this FunctionFuse reads version {VERSION}"
+            f"it is of version {version} of the format, and this FunctionFuse reads version "
+            f"{VERSION}: read it with the FunctionFuse that wrote it, or remove it"
         )
-        raise CorruptResult(message)
-    return json.loads(header), PREFIX_SIZE + length
+        raise StorageError(message)
+    return header, signature
 
 
-def _parts(payload: memoryview, lengths: Sequence[int]) -> list[memoryview]:
-    starts = [0]
-    for length in lengths:
-        starts.append(starts[-1] + length + -length % _ALIGNMENT)
+def _head_digest(start: bytes, signature: bytes, header: bytes) -> bytes:
+    return hashlib.sha256(start + signature + header).digest()
+
+
+def _fields(header: bytes) -> dict[str, Any]:
+    try:
+        return dict(json.loads(header.decode()))
+    except (ValueError, TypeError, RecursionError) as error:
+        message = f"the header is intact but not one of ours: {error}"
+        raise CorruptResult(message) from error
+
+
+def _described(parts: Sequence[memoryview]) -> list[list[Any]]:
+    """Length and digests of each part, for the header."""
+    pieces = [blocks(part) for part in parts]
+    found = iter(digests([piece for some in pieces for piece in some]))
     return [
-        payload[start : start + length]
-        for (start, _), length in zip(pairwise(starts), lengths, strict=True)
+        [len(part), *(next(found).hex() for _ in some)]
+        for part, some in zip(parts, pieces, strict=True)
     ]
 
 
-def _pickled(value: Any) -> list[bytes | memoryview]:
-    """A pickle stream and its buffers."""
-    try:
-        return _pickled_with(pickle.dumps, value)
-    except Exception:  # noqa: BLE001 - by reference did not do: __main__ of a worker, a closure
-        from cloudpickle import dumps
-    try:
-        return _pickled_with(dumps, value)
-    except Exception as error:
-        message = f"a {type(value).__qualname__} that cannot be pickled: {error}"
-        raise StorageError(message) from error
-
-
-def _pickled_with(dumps: Any, value: Any) -> list[bytes | memoryview]:
-    buffers: list[pickle.PickleBuffer] = []
-    stream = dumps(value, protocol=5, buffer_callback=buffers.append)
-    return [stream, *(buffer.raw() for buffer in buffers)]
-
-
-def _unpickled(stream: bytes | memoryview, buffers: Sequence[memoryview] = ()) -> Any:
-    try:
-        return pickle.loads(stream, buffers=buffers)
-    except Exception as error:
-        message = (
-            f"the result is intact but cannot be unpickled here ({type(error).__name__}: {error}): "
-            "import or define what it is made of, or remove the result"
-        )
-        raise StorageError(message) from error
-
-
-def _unframe_old(data: bytearray) -> Any:
-    """Read the old published format: a pickle stream and its SHA-1."""
-    stream, digest = bytes(data[:-_SHA1_SIZE]), data[-_SHA1_SIZE:]
-    if not stream or hashlib.sha1(stream, usedforsecurity=False).digest() != digest:
-        message = "it is neither a result file nor one of the old format"
+def _parts(view: memoryview, header: bytes) -> list[_Part]:
+    """The pickle stream and its buffers, where the header says that they are."""
+    parts: list[_Part] = []
+    end = PREFIX_SIZE + len(header)
+    for length, written in _table(header):
+        start, stop = end, end + length
+        end = stop + -length % _ALIGNMENT
+        parts.append(_Part(view[start:stop], view[stop:end], written, start))
+    if end != len(view):
+        message = f"the file has {len(view)} bytes where its header tells of {end}"
         raise CorruptResult(message)
-    return _unpickled(stream)
+    return parts
+
+
+def _table(header: bytes) -> list[tuple[int, list[bytes]]]:
+    """Length and digests of each part."""
+    table = _fields(header).get("parts")
+    try:
+        parts = [
+            (operator.index(length), [bytes.fromhex(digest) for digest in written])
+            for length, *written in table or ()
+        ]
+    except (ValueError, TypeError):
+        parts = []
+    if not parts or any(len(written) != _blocks_of(length) for length, written in parts):
+        message = "the header is intact but does not tell the parts of the file"
+        raise CorruptResult(message)
+    return parts
+
+
+def _blocks_of(length: int) -> int:
+    """How many digests a part has; no part has a negative length."""
+    return max(1, -(-length // BLOCK)) if length >= 0 else -1
+
+
+def _check(parts: Sequence[_Part], paddings: Sequence[_Part]) -> None:
+    """Compare the contents of parts, and what is between these and others."""
+    found = digests([piece for part in parts for piece in blocks(part.data)])
+    if found != [digest for part in parts for digest in part.digests]:
+        message = "the contents do not match their digest"
+        raise CorruptResult(message)
+    if any(bytes(part.padding).strip(b"\0") for part in (*parts, *paddings)):
+        message = "there is something between the parts of the file"
+        raise CorruptResult(message)
+
+
+def _defer(parts: Sequence[_Part], defer: Callable[[memoryview, bytes, int], None]) -> None:
+    for part in parts:
+        for number, piece in enumerate(blocks(part.data)):
+            defer(piece, part.digests[number], part.start + number * BLOCK)
+
+
+def _unframe_old(
+    view: memoryview,
+    key: SigningKey | None,
+    allowed: Allowed | None,
+    persistent_load: Callable[[Any], Any] | None,
+) -> Any:
+    stream = old_stream(view)
+    if key:
+        message = (
+            "it is of the old format, which has no signature: "
+            "remove it, or read it without a signing_key if you know where it comes from"
+        )
+        raise UntrustedResult(message)
+    return unpickled(stream, (), allowed, persistent_load)

@@ -5,6 +5,7 @@ What a file system cannot take is percent-encoded, so that a name can never leav
 separators, control characters, `%` itself and a leading dot (dot files are ours: temporary files).
 Where a file system does not tell upper from lower case, upper-case letters are encoded too,
 and all that is not ASCII: such file systems also have their own ideas about which of those are the same.
+So is what other programs would read as a pattern or a part of an address, where files are not the system's own.
 A name too long for a file keeps its beginning and gets a digest; the whole name is in the file's header.
 So is the empty one, lest it stand for the folder itself.
 """
@@ -20,19 +21,23 @@ __all__ = ["file_name", "node_name"]
 
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f/\\%\ud800-\udfff]|^\.")
 _FOLDED: Final = re.compile(r"[^\x00-\x7f]|[A-Z]")
+_GLOBS: Final = re.compile(r"[*?\[\]{}#\ufffe\uffff]")
 _LONGEST: Final = 200  # bytes; file systems take 255, temporary and derived names need room
 _KEPT: Final = 100  # bytes of a longer name that stay readable
 _CUT: Final = "%~"  # never the result of percent-encoding
 
 
-def file_name(name: str, *, fold_case: bool = False) -> str:
+def file_name(name: str, *, fold_case: bool = False, globs: bool = False) -> str:
     """The file name for a node's or workflow's name.
 
     Args:
         name: Any string.
         fold_case: The file system does not tell upper from lower case.
+        globs: The file system takes some characters for patterns or parts of an address.
     """
     quoted = _UNSAFE.sub(_encode, name)
+    if globs:
+        quoted = _GLOBS.sub(_encode, quoted)
     if fold_case:
         quoted = _FOLDED.sub(_encode, quoted)
     raw = quoted.encode()

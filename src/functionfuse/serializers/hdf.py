@@ -1,0 +1,53 @@
+"""Dask arrays in the HDF5 files of the published system; they are read, not written."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from functionfuse.errors import MissingExtraError
+
+try:
+    import dask.array as da
+    import h5py
+except ImportError as error:
+    message = "this result is in an HDF5 file, which needs h5py: pip install h5py"
+    raise MissingExtraError(message) from error
+
+if TYPE_CHECKING:
+    import numpy as np
+
+__all__ = ["read_published"]
+
+_DATASET: Final = "dask_arrays"
+
+
+def read_published(files: Any, name: str) -> da.Array:
+    """A lazy array over the dataset in a file.
+
+    Args:
+        files: What opens it, `protocols[FILE_PROTOCOL]`.
+        name: The name of the file.
+    """
+    stored = _Dataset(files, name)
+    array: da.Array = da.from_array(
+        stored, chunks=stored.chunks, name=f"stored-{name}", fancy=False
+    )
+    return array
+
+
+class _Dataset:
+    """A dataset that is opened whenever it is indexed: an open one cannot be sent to another process."""
+
+    def __init__(self, files: Any, name: str) -> None:
+        self._files = files
+        self._name = name
+        with files.open(name, "rb") as file, h5py.File(file, "r") as hdf:
+            dataset = hdf[_DATASET]
+            self.shape: tuple[int, ...] = dataset.shape
+            self.dtype: np.dtype[Any] = dataset.dtype
+            self.ndim = len(self.shape)
+            self.chunks: Any = dataset.chunks or self.shape
+
+    def __getitem__(self, index: Any) -> Any:
+        with self._files.open(self._name, "rb") as file, h5py.File(file, "r") as hdf:
+            return hdf[_DATASET][index]

@@ -1,0 +1,171 @@
+"""Tensors and state dicts of PyTorch as safetensors, where that keeps all of them.
+
+A state dict is a dict like others, so the serializer looks at every dict of a value: one that holds tensors
+only, under texts, becomes one file; every other one is pickled, and the tensors in it are found one by one.
+Safetensors holds numbers and shapes. What else there is to a tensor - strides, memory that it shares with
+others, gradients, sparse layouts, a device - is kept by PyTorch's own format, which is read without
+running code. Tensors of other classes are left to pickle.
+"""
+
+from __future__ import annotations
+
+import io
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, Final
+
+from functionfuse.errors import MissingExtraError
+from functionfuse.serializers.base import FOLDER_PROTOCOL
+from functionfuse.serializers.files import read_file, write_file
+
+try:
+    import torch
+    from safetensors import torch as safetensors
+except ImportError as error:
+    message = "TorchSerializer needs PyTorch and safetensors: pip install torch safetensors"
+    raise MissingExtraError(message) from error
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, MutableMapping, Sequence
+
+    from functionfuse.serializers.base import ResultFolder
+
+__all__ = ["TorchSerializer"]
+
+_VERSION: Final = "1"
+_SAFE, _TORCH = "safetensors", "pt"
+_ALONE: Final = "tensor"  # the name of a tensor that has no other
+_RESERVED: Final = "__metadata__"  # by safetensors
+_DTYPES: Final = frozenset(
+    {
+        *(torch.bool, torch.uint8, torch.uint16, torch.uint32, torch.uint64),
+        *(torch.int8, torch.int16, torch.int32, torch.int64),
+        *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.complex64),
+    }
+)
+
+
+class TorchSerializer:
+    """Keeps tensors and state dicts as safetensors, or as PyTorch itself does where they need it."""
+
+    serializer_class = (torch.Tensor, dict)
+    name = "TorchSerializer"
+
+    @classmethod
+    def pickle(
+        cls, obj: Any, protocols: MutableMapping[str, Any]
+    ) -> tuple[str, tuple[Any, ...]] | None:
+        """Write a tensor or a state dict; None for other dicts, and for tensors of other classes."""
+        # by identity, what this save has met, and of which state dict it is a part
+        seen = protocols.setdefault(cls.name, {})
+        if type(obj) in (dict, OrderedDict):
+            pid = _written_dict(obj, protocols[FOLDER_PROTOCOL], seen)
+        elif id(obj) in seen:
+            pid = seen[id(obj)][1]
+        else:
+            pid = _written_tensor(obj, protocols[FOLDER_PROTOCOL])
+            seen[id(obj)] = obj, pid
+        return None if pid is None else (cls.name, pid)
+
+    @classmethod
+    def unpickle(cls, pid: Sequence[Any], protocols: MutableMapping[str, Any]) -> Any:
+        """Read a tensor or a state dict, or a tensor of a state dict."""
+        _, name, digest, *of_dict = pid
+        # by file: a tensor of a state dict is the one in it
+        read = protocols.setdefault(cls.name, {})
+        if name not in read:
+            data = read_file(protocols[FOLDER_PROTOCOL], name, digest)
+            read[name] = _read(data, name, *of_dict[:2])
+        return read[name][of_dict[2]] if of_dict[2:] else read[name]
+
+    @classmethod
+    def remove(cls, pid: Sequence[Any], protocols: MutableMapping[str, Any]) -> None:
+        """Remove what was written."""
+        protocols[FOLDER_PROTOCOL].remove(pid[1])
+
+
+def _written_tensor(tensor: Any, folder: ResultFolder) -> tuple[str, ...] | None:
+    if not _is_tensor(tensor):
+        return None
+    if _is_plain(tensor):
+        return _VERSION, *write_file(folder, _SAFE, safetensors.save({_ALONE: tensor}))
+    return _VERSION, *write_file(folder, _TORCH, _saved(tensor))
+
+
+def _written_dict(
+    tensors: dict[Any, Any], folder: ResultFolder, seen: dict[int, tuple[Any, Any]]
+) -> tuple[Any, ...] | None:
+    if not _is_state_dict(tensors) or any(id(tensor) in seen for tensor in tensors.values()):
+        return None
+    if _RESERVED in tensors or not _are_apart(tensors):
+        written = write_file(folder, _TORCH, _saved(tensors))
+    else:
+        written = write_file(folder, _SAFE, safetensors.save(tensors))
+    # safetensors has an order of its own; a module's state dict has its versions as an attribute
+    attributes = vars(tensors) if isinstance(tensors, OrderedDict) else None
+    pid = (_VERSION, *written, tuple(tensors), attributes)
+    seen.update({id(tensor): (tensor, (*pid, name)) for name, tensor in tensors.items()})
+    return pid
+
+
+def _is_tensor(value: Any) -> bool:
+    """Tell whether PyTorch's own format keeps all of a value and needs no code to read it."""
+    known = type(value) in (torch.Tensor, torch.nn.Parameter)
+    return known and not vars(value) and value.device.type != "meta"
+
+
+def _is_state_dict(value: dict[Any, Any]) -> bool:
+    """Tell whether a dict holds tensors under texts; parameters are those of a module, and stay one by one."""
+    return bool(value) and all(
+        type(name) is str and type(tensor) is torch.Tensor and _is_tensor(tensor)
+        for name, tensor in value.items()
+    )
+
+
+def _is_plain(tensor: torch.Tensor) -> bool:
+    """Tell whether a tensor is its numbers and its shape, and nothing else."""
+    return (
+        type(tensor) is torch.Tensor
+        and (tensor.layout, tensor.device.type) == (torch.strided, "cpu")
+        and tensor.dtype in _DTYPES
+        and not (tensor.requires_grad or tensor.is_nested or tensor.is_conj() or tensor.is_neg())
+        and tensor.stride() == torch.empty(tensor.shape, device="meta").stride()
+        and tensor.untyped_storage().nbytes() == tensor.nbytes
+    )
+
+
+def _are_apart(tensors: Mapping[str, torch.Tensor]) -> bool:
+    """Tell whether tensors are plain and none shares memory with another."""
+    if not all(map(_is_plain, tensors.values())):
+        return False
+    places = [tensor.data_ptr() for tensor in tensors.values() if tensor.nbytes]
+    return len(places) == len(set(places)) and len({*map(id, tensors.values())}) == len(tensors)
+
+
+def _as_dict(
+    tensors: Mapping[str, torch.Tensor], order: Sequence[str], attributes: dict[str, Any] | None
+) -> dict[str, torch.Tensor]:
+    if attributes is None:
+        return {name: tensors[name] for name in order}
+    ordered = OrderedDict((name, tensors[name]) for name in order)
+    vars(ordered).update(attributes)
+    return ordered
+
+
+def _read(data: bytes, name: str, *of_dict: Any) -> Any:
+    if name.endswith(_TORCH):
+        return torch.load(io.BytesIO(data), weights_only=True, map_location=_here)
+    tensors = safetensors.load(data)
+    return _as_dict(tensors, *of_dict) if of_dict else tensors[_ALONE]
+
+
+def _saved(value: Any) -> memoryview:
+    sink = io.BytesIO()
+    torch.save(value, sink)
+    return sink.getbuffer()
+
+
+def _here(storage: Any, location: str) -> Any:
+    """Where a tensor goes: to its device, to the processor where that is not there."""
+    device = torch.device(location).type
+    there = device == "cpu" or getattr(getattr(torch, device, None), "is_available", bool)()
+    return None if there else storage

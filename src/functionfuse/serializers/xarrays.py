@@ -1,0 +1,108 @@
+"""Datasets and data arrays of xarray: the lazy ones of their variables as zarr, all else as it is.
+
+What is lazy stays lazy, in its chunks. What is in memory is pickled into the result file, where large arrays
+are mapped: nothing has to be said in the words of another format, so types, attributes, encodings and
+indexes of every kind come back as they were.
+What stands in a file of the user's own is read into the result, which otherwise would break with that file.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from functionfuse.errors import MissingExtraError
+from functionfuse.serializers.base import FOLDER_PROTOCOL
+
+try:
+    import xarray as xr
+except ImportError as error:
+    message = "XarraySerializer needs xarray: pip install 'functionfuse[arrays]'"
+    raise MissingExtraError(message) from error
+
+from functionfuse.serializers.daskarray import is_array, read_array, write_array
+
+if TYPE_CHECKING:
+    from collections.abc import Hashable, Iterator, MutableMapping, Sequence
+
+    from functionfuse.serializers.base import ResultFolder
+
+__all__ = ["XarraySerializer"]
+
+_VERSION: Final = "1"
+_ARRAY: Final = "<array>"  # what a data array is called in the dataset that stands for it
+
+
+class XarraySerializer:
+    """Keeps datasets and data arrays; needs no other serializer for the dask arrays in them."""
+
+    serializer_class = (xr.Dataset, xr.DataArray)
+    name = "XarraySerializer"
+
+    @classmethod
+    def pickle(
+        cls, obj: Any, protocols: MutableMapping[str, Any]
+    ) -> tuple[str, tuple[Any, ...]] | None:
+        """Write the lazy variables; None for classes derived from xarray's.
+
+        Raises:
+            StorageError: A dask array cannot be stored.
+        """
+        if type(obj) not in (xr.Dataset, xr.DataArray):
+            return None
+        is_dataset = type(obj) is xr.Dataset
+        dataset = obj if is_dataset else obj.to_dataset(name=_ARRAY)
+        variables = {
+            name: _written(variable, name in dataset.xindexes, protocols[FOLDER_PROTOCOL])
+            for name, variable in dataset.variables.items()
+        }
+        rest = (
+            tuple(dataset.coords),
+            dict(dataset.xindexes),
+            dataset.attrs,
+            dataset.encoding,
+        )
+        return cls.name, (_VERSION, () if is_dataset else (obj.name,), variables, *rest)
+
+    @classmethod
+    def unpickle(cls, pid: Sequence[Any], protocols: MutableMapping[str, Any]) -> Any:
+        """Put a dataset or data array together again."""
+        _, names, written, coordinates, indexes, attributes, encoding = pid
+        variables = {
+            name: _read(variable, protocols[FOLDER_PROTOCOL]) for name, variable in written.items()
+        }
+        coords = xr.Coordinates(
+            {name: each for name, each in variables.items() if name in coordinates}, indexes=indexes
+        )
+        data = {name: each for name, each in variables.items() if name not in coordinates}
+        dataset = xr.Dataset(data, coords=coords, attrs=attributes)
+        dataset.encoding = encoding
+        return dataset[_ARRAY].rename(*names) if names else dataset
+
+    @classmethod
+    def remove(cls, pid: Sequence[Any], protocols: MutableMapping[str, Any]) -> None:
+        """Remove what was written."""
+        for name in _files(pid[2]):
+            protocols[FOLDER_PROTOCOL].remove(name)
+
+
+def _written(variable: xr.Variable, is_index: bool, folder: ResultFolder) -> Any:  # noqa: FBT001
+    """A variable to be pickled, or what it takes to read a lazy one."""
+    if is_index:
+        return variable
+    if variable.chunks is None:
+        return variable.copy(deep=False).load()
+    if not is_array(variable.data):  # units around a dask array, and the like
+        return variable
+    stored = write_array(variable.data, folder)
+    return variable.dims, variable.attrs, variable.encoding, *stored
+
+
+def _read(written: Any, folder: ResultFolder) -> xr.Variable:
+    if isinstance(written, xr.Variable):
+        return written
+    dims, attributes, encoding, *stored = written
+    return xr.Variable(dims, read_array(folder, *stored), attributes, encoding)
+
+
+def _files(variables: dict[Hashable, Any]) -> Iterator[str]:
+    return (written[3] for written in variables.values() if isinstance(written, tuple))

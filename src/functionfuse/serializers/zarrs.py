@@ -1,0 +1,321 @@
+"""Zarr arrays in a result's folder, of which no byte changes or goes missing unseen.
+
+Beside the chunks stands `digests.json`: the SHA-256 of each of them and of the array's metadata.
+Its own SHA-256 stands in the result file, so what protects that file protects all of the array.
+Zarr itself takes a chunk that is not there for one full of the fill value.
+"""
+
+from __future__ import annotations
+
+import ast
+import asyncio
+import hashlib
+import json
+import math
+from abc import abstractmethod
+from typing import TYPE_CHECKING, Any, Final, NoReturn
+
+import numpy as np
+
+from functionfuse.errors import CorruptResult, MissingExtraError, StorageError
+
+try:
+    import zarr
+    from zarr.abc.store import RangeByteRequest, Store, SuffixByteRequest
+    from zarr.codecs import BloscCodec
+except ImportError as error:
+    message = "results of this type are kept as zarr: pip install 'functionfuse[arrays]'"
+    raise MissingExtraError(message) from error
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterable, Sequence
+
+    from zarr.abc.store import ByteRequest
+    from zarr.core.buffer import Buffer, BufferPrototype
+
+    from functionfuse.serializers.base import ResultFolder
+
+__all__ = ["StoredArray", "Target"]
+
+_DIGESTS: Final = "digests.json"
+#: Faster, and smaller for most numbers, than what zarr takes if nothing is said.
+_COMPRESSOR: Final = BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle")
+_LARGEST: Final = 2**31 - 2**16  # bytes that it takes at once
+_PLAIN: Final = (
+    "b1",
+    "i1",
+    "i2",
+    "i4",
+    "i8",
+    "u1",
+    "u2",
+    "u4",
+    "u8",
+    "f2",
+    "f4",
+    "f8",
+    "c8",
+    "c16",
+)
+
+
+class Target:
+    """An array that is being written, chunk by chunk, perhaps in several processes."""
+
+    def __init__(
+        self,
+        folder: ResultFolder,
+        name: str,
+        dtype: np.dtype[Any],
+        chunks: tuple[tuple[int, ...], ...],
+    ) -> None:
+        """Write the metadata of an array.
+
+        Args:
+            folder: Where.
+            name: Of the array in the folder.
+            dtype: Of its items.
+            chunks: The sizes of the chunks that it has now, for each dimension; zarr's are all as
+                large as the largest of these.
+        """
+        self.dtype = dtype
+        self.chunks = tuple(max(1, *sizes) for sizes in chunks)
+        self._store = _Writing(folder, name)
+        items = () if _is_plain(dtype) else (dtype.itemsize,)
+        self._array = zarr.create_array(
+            self._store,
+            shape=(*map(sum, chunks), *items),
+            chunks=(*self.chunks, *items),
+            dtype=np.uint8 if items else dtype,
+            compressors=_COMPRESSOR if _size(self.chunks, dtype) < _LARGEST else None,
+            chunk_key_encoding={"name": "default", "separator": "."},  # a folder without folders
+            attributes={"chunks": chunks, "dtype": _described(dtype)},
+            config={"write_empty_chunks": True},
+        )
+
+    def write(self, block: np.ndarray[Any, Any], starts: Sequence[int]) -> dict[str, str]:
+        """Write a whole chunk.
+
+        Returns:
+            The digests of what was written, for `finish`.
+        """
+        if not block.size:
+            return {}
+        region = [slice(start, start + n) for start, n in zip(starts, block.shape, strict=True)]
+        corner = [start // n for start, n in zip(starts, self.chunks, strict=True)]
+        if not _is_plain(self.dtype):
+            region, corner, block = [*region, slice(None)], [*corner, 0], _as_bytes(block)
+        self._array[tuple(region)] = block
+        key = self._array.metadata.encode_chunk_key(tuple(corner))
+        return {key: self._store.digests.pop(key)}
+
+    def finish(self, digests: dict[str, str]) -> str:
+        """Write the digests of all chunks down; returns the digest of these."""
+        written = json.dumps(self._store.digests | digests, separators=(",", ":")).encode()
+        self._store.write(_DIGESTS, written)
+        return hashlib.sha256(written).hexdigest()
+
+
+class StoredArray:
+    """An array as it was written, read where it is indexed, in any process."""
+
+    def __init__(self, folder: ResultFolder, name: str, digest: str) -> None:
+        """Look at the metadata of an array.
+
+        Raises:
+            CorruptResult: It is not what was written, or not there.
+        """
+        self._source = folder, name, digest
+        self._opened: zarr.Array[Any] | None = None
+        attributes: Any = self._array.attrs
+        self.chunks: tuple[tuple[int, ...], ...] = tuple(map(tuple, attributes["chunks"]))
+        self.dtype = _dtype(attributes["dtype"])
+        self.shape = tuple(map(sum, self.chunks))
+        self.ndim = len(self.shape)
+
+    def __getstate__(self) -> dict[str, Any]:  # it may come to where nothing is to be read
+        return {**vars(self), "_opened": None}
+
+    def __dask_tokenize__(self) -> tuple[str, str, str]:
+        folder, name, digest = self._source
+        return folder.path, name, digest
+
+    def __getitem__(self, index: Any) -> Any:
+        parts = index if isinstance(index, tuple) else (index,)
+        if _is_plain(self.dtype):
+            return np.asarray(self._array[parts])[
+                ()
+            ]  # what has no dimension is a scalar, as of a sum
+        rest = (slice(None),) * (self.ndim - len(parts) + 1)
+        items = np.asarray(self._array[(*parts, *rest)], order="C")
+        return items.view(self.dtype)[..., 0][()]
+
+    @property
+    def _array(self) -> zarr.Array[Any]:
+        if self._opened is None:
+            self._opened = zarr.open_array(_Reading(*self._source), mode="r", zarr_format=3)
+        return self._opened
+
+
+class _ResultStore(Store):
+    """What zarr asks of a store, for a folder that is written once and not listed."""
+
+    supports_writes = supports_deletes = supports_listing = False
+
+    def __init__(self, folder: ResultFolder, name: str) -> None:
+        super().__init__(read_only=not self.supports_writes)
+        self.folder = folder
+        self.name = name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, type(self)) and (self._path(""), self.name) == (
+            other._path(""),
+            other.name,
+        )
+
+    def __hash__(self) -> int:
+        return hash(self._path(""))
+
+    @abstractmethod
+    def read(self, key: str) -> bytes | None:
+        """The file of a key."""
+
+    async def get(
+        self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        data = await asyncio.to_thread(self.read, key)
+        return None if data is None else prototype.buffer.from_bytes(_cut(data, byte_range))
+
+    async def get_partial_values(
+        self,
+        prototype: BufferPrototype,
+        key_ranges: Iterable[tuple[str, ByteRequest | None]],
+    ) -> list[Buffer | None]:
+        return [await self.get(key, prototype, part) for key, part in key_ranges]
+
+    async def exists(self, key: str) -> bool:
+        return await asyncio.to_thread(self.read, key) is not None
+
+    async def set(self, key: str, value: Buffer) -> None:
+        raise NotImplementedError
+
+    async def delete(self, key: str) -> None:
+        raise NotImplementedError
+
+    def list(self) -> AsyncIterator[str]:
+        raise NotImplementedError
+
+    def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        raise NotImplementedError
+
+    def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        raise NotImplementedError
+
+    def _path(self, key: str) -> str:
+        return f"{self.folder.path}/{self.name}/{key}"
+
+
+class _Writing(_ResultStore):
+    """Writes, and remembers the digests of what this process has written."""
+
+    supports_writes = True
+
+    def __init__(self, folder: ResultFolder, name: str) -> None:
+        super().__init__(folder, name)
+        self.digests: dict[str, str] = {}
+
+    def __reduce__(self) -> tuple[type[_Writing], tuple[ResultFolder, str]]:
+        return _Writing, (self.folder, self.name)
+
+    def read(self, key: str) -> None:
+        """Nothing: the folder is new."""
+
+    async def set(self, key: str, value: Buffer) -> None:
+        data = value.to_bytes()
+        await asyncio.to_thread(self.write, key, data)
+        self.digests[key] = hashlib.sha256(data).hexdigest()
+
+    def write(self, key: str, data: bytes) -> None:
+        """Write a file, and the folder with the first one."""
+        filesystem, path = self.folder.filesystem, self._path(key)
+        try:
+            filesystem.pipe_file(path, data)
+        except FileNotFoundError:
+            filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+            filesystem.pipe_file(path, data)
+
+
+class _Reading(_ResultStore):
+    """Reads what was written, all of it and nothing else."""
+
+    def __init__(self, folder: ResultFolder, name: str, digest: str) -> None:
+        super().__init__(folder, name)
+        self._digests: dict[str, str] = json.loads(self._checked(_DIGESTS, digest))
+
+    def read(self, key: str) -> bytes | None:
+        """A file with the bytes that were written."""
+        if digest := self._digests.get(key):
+            return self._checked(key, digest)
+        if key.startswith("c.") or key == "c":
+            self._refuse(key, "was never written")
+        return None  # zarr looks around for metadata of other kinds
+
+    def _checked(self, key: str, digest: str) -> bytes:
+        try:
+            data: bytes = self.folder.filesystem.cat_file(self._path(key))
+        except FileNotFoundError:
+            self._refuse(key, "is missing")
+        if hashlib.sha256(data).hexdigest() != digest:
+            self._refuse(key, "is not what was written")
+        return data
+
+    def _refuse(self, key: str, what: str) -> NoReturn:
+        message = (
+            f"a stored array is damaged: {self._path(key)} {what}; "
+            "remove the result that it belongs to, and it is computed anew"
+        )
+        raise CorruptResult(message)
+
+
+def _is_plain(dtype: np.dtype[Any]) -> bool:
+    """Tell whether zarr gives the numbers back as they were; others are kept as bytes."""
+    return dtype.isnative and dtype.str[1:] in _PLAIN and dtype.fields is None
+
+
+def _size(shape: Sequence[int], dtype: np.dtype[Any]) -> int:
+    return math.prod(shape) * dtype.itemsize
+
+
+def _as_bytes(block: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    return np.asarray(block, order="C")[..., None].view(np.uint8)
+
+
+def _described(dtype: np.dtype[Any]) -> str:
+    """A dtype as text.
+
+    Raises:
+        StorageError: It has no text that says all of it.
+    """
+    text = repr(np.lib.format.dtype_to_descr(dtype))
+    if dtype.hasobject or not dtype.itemsize or _dtype(text) != dtype:
+        message = (
+            f"an array of dtype {dtype} cannot be stored as zarr: convert it with astype first"
+        )
+        raise StorageError(message)
+    return text
+
+
+def _dtype(text: str) -> np.dtype[Any]:
+    return np.lib.format.descr_to_dtype(ast.literal_eval(text))
+
+
+def _cut(data: bytes, part: ByteRequest | None) -> bytes:
+    match part:
+        case None:
+            return data
+        case RangeByteRequest(start, end):
+            return data[start:end]
+        case SuffixByteRequest(suffix):
+            return data[-suffix:]
+        case _:
+            return data[part.offset :]

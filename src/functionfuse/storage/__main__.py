@@ -1,0 +1,131 @@
+"""`python -m functionfuse.storage info PATH`: what a result file says of itself, without unpickling it."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from functionfuse.errors import CorruptResult, StorageError
+from functionfuse.storage.framing import (
+    PREFIX_SIZE,
+    file_size,
+    header_of,
+    header_size,
+    is_signed,
+)
+from functionfuse.storage.oldformat import old_stream
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+#: These come first, in this order.
+_USUAL = ("workflow", "node", "function", "created", "seconds", "seed", "engine", "host")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command; gives 0, or 1 if the file is no whole result, or 2 if it cannot be read."""
+    options = _parser().parse_args(arguments)
+    try:
+        with _opened(options.path) as file:
+            start = _start(file)
+            described = _described(start) or _described_old(start + file.read())
+            sys.stdout.write(_table(described))
+            if header_size(start):
+                _check_size(file.seek(0, os.SEEK_END), file_size(start))
+    except StorageError as error:
+        sys.stderr.write(f"{options.path}: {error}\n")
+        return 1
+    except Exception as error:  # noqa: BLE001 - a file system of fsspec raises what it likes
+        sys.stderr.write(f"{options.path}: cannot be read: {_reason(error)}\n")
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser("python -m functionfuse.storage", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    info = commands.add_parser(
+        "info", help="print the header of a result file", description=__doc__
+    )
+    info.add_argument("path", help="a result file, STORAGE/WORKFLOW/NODE, or its URL for fsspec")
+    return parser
+
+
+def _opened(path: str) -> BinaryIO:
+    if "://" not in path:
+        return open(os.path.expanduser(path), "rb")
+    import fsspec
+
+    opened: BinaryIO = fsspec.open(path, "rb").open()
+    return opened
+
+
+def _start(file: BinaryIO) -> bytes:
+    prefix = file.read(PREFIX_SIZE)
+    return prefix + file.read(max(0, header_size(prefix) - PREFIX_SIZE))
+
+
+def _described(start: bytes) -> dict[str, str] | None:
+    """What there is to say of a file, each with its name; None for the old format."""
+    header = header_of(start)
+    if header is None:
+        return None
+    size = file_size(start)
+    parts = [length for length, *_ in header.pop("parts")]
+    codec = header.pop("codec", "?")
+    usual = {name: header.pop(name) for name in _USUAL if name in header}
+    return {
+        **{_text("", name): _text(name, value) for name, value in (usual | header).items()},
+        "signed": "yes, by whom only the key can tell" if is_signed(start) else "no",
+        "contents": f"{codec}, {parts[0]:,} bytes and {len(parts) - 1} buffers of {sum(parts[1:]):,} bytes",
+        "size": f"{size:,} bytes",
+    }
+
+
+def _described_old(data: bytes) -> dict[str, str]:
+    stream = old_stream(bytearray(data))
+    return {
+        "format": "old: a pickle and its SHA-1, which matches; it says nothing else",
+        "signed": "no",
+        "contents": f"a pickle of {len(stream):,} bytes",
+        "size": f"{len(data):,} bytes",
+    }
+
+
+def _check_size(found: int, expected: int) -> None:
+    """Refuse a file that was cut, which the header alone does not show."""
+    if found != expected:
+        message = f"the file has {found:,} bytes where its header tells of {expected:,}"
+        raise CorruptResult(message)
+
+
+def _table(described: dict[str, str]) -> str:
+    width = max(map(len, described)) + 2
+    return "".join(f"{name:<{width}}{text}\n" for name, text in described.items())
+
+
+def _text(name: str, value: Any) -> str:
+    """A value of the header in a line, without anything that a terminal would obey."""
+    if name == "created":
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if isinstance(value, str) and value.isprintable() and value:
+        return value
+    return json.dumps(value)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, IsADirectoryError):
+        return "it is a folder; give the file of one result in it"
+    return str(getattr(error, "strerror", None) or error)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""Checks in the background: a large result is given out at once, and nothing is built on it unseen.
+
+What was given out belongs to the reader, who may change it: the file is looked at, not the memory.
+A file that turns out to be damaged is moved aside, so that the next run computes its result anew;
+where that cannot be done, this process remembers it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import queue
+import secrets
+import threading
+from collections import defaultdict
+from typing import Final
+
+from functionfuse.errors import CorruptResult
+
+__all__ = ["DAMAGED", "LateCheck", "check_remembered", "settle"]
+
+#: How the names of files begin that were moved aside.
+DAMAGED: Final = ".damaged-"
+_SLICE: Final = 2**20  # bytes that are read at once
+_MOST: Final = 64  # files that wait at once, with a descriptor each; more are checked on the spot
+
+
+class LateCheck:
+    """The check of one file: its buffers are noted, then it begins."""
+
+    def __init__(self, folder: str, path: str, descriptor: int) -> None:
+        """Take a file that was opened; the descriptor stays the caller's."""
+        self.folder = folder
+        self._path = path
+        self._descriptor = os.dup(descriptor)  # the file that was read, whatever takes its name
+        self._buffers: list[tuple[int, int, bytes]] = []
+        self.done = threading.Event()
+
+    def defer(self, buffer: memoryview, digest: bytes, start: int) -> None:
+        """Note a buffer, its SHA-256, and where in the file it begins."""
+        self._buffers.append((start, buffer.nbytes, digest))
+
+    def begin(self) -> None:
+        """Check what was noted."""
+        if not self._buffers:
+            self.cancel()
+        else:
+            _checks.add(self)
+
+    def cancel(self) -> None:
+        """Check nothing."""
+        os.close(self._descriptor)
+        self._buffers = []
+
+    def run(self) -> str | None:
+        """Check now; gives what is to be said of damage."""
+        try:
+            if all(self._is_intact(*buffer) for buffer in self._buffers):
+                return None
+            return f"{self._path!r} is damaged: its contents do not match their digest; {self._put_away()}"
+        except OSError as error:
+            return f"{self._path!r} cannot be checked: {error.strerror}"
+        finally:
+            self.cancel()
+
+    def _is_intact(self, start: int, nbytes: int, digest: bytes) -> bool:
+        found, end = hashlib.sha256(), start + nbytes
+        while start < end and (data := os.pread(self._descriptor, min(_SLICE, end - start), start)):
+            found.update(data)
+            start += len(data)
+        return found.digest() == digest
+
+    def _put_away(self) -> str:
+        folder, name = os.path.split(self._path)
+        aside = os.path.join(folder, f"{DAMAGED}{secrets.token_hex(4)}-{name}")
+        try:
+            if _identity(os.stat(self._path)) != _identity(os.fstat(self._descriptor)):
+                return "it has been replaced since"
+            os.rename(self._path, aside)
+        except FileNotFoundError:
+            return "it has been removed since"
+        except OSError:
+            _checks.remembered.add(_identity(os.fstat(self._descriptor)))
+            return "remove it, and its result is computed anew"
+        return "it was moved aside, and the next run computes its result anew"
+
+
+class _Checks:
+    """All checks of this process."""
+
+    def __init__(self) -> None:
+        self.remembered: set[tuple[int, int]] = set()
+        self.damage: defaultdict[str, list[str]] = defaultdict(list)  # by folder
+        self._waiting: list[LateCheck] = []
+        self._left: list[LateCheck] = []  # by the process that this one was forked from
+        self._begin()
+
+    def _begin(self) -> None:
+        """Have no thread: at first, and in a process that was forked."""
+        self._lock = threading.RLock()
+        self._line: queue.SimpleQueue[LateCheck] = queue.SimpleQueue()
+        self._thread: threading.Thread | None = None
+
+    def continue_after_fork(self) -> None:
+        """Take over what was given out before: in this process nobody checks it."""
+        self._left, self._waiting = [*self._left, *self._waiting], []
+        self._begin()
+
+    def add(self, check: LateCheck) -> None:
+        """Check in the background, or now if there is too much to do."""
+        with self._lock:
+            if self._thread is None:
+                self._thread = threading.Thread(
+                    target=self._work, name="functionfuse-checks", daemon=True
+                )
+                self._thread.start()
+            at_once = len(self._waiting) >= _MOST
+            self._waiting.append(check)
+        if at_once:
+            self._finish(check)
+        else:
+            self._line.put(check)
+
+    def settle(self, folder: str) -> list[str]:
+        """Wait for the checks of a folder; gives what was found."""
+        if self._left:
+            self._take_over()
+        if self._waiting:
+            for check in [check for check in self._waiting if check.folder == folder]:
+                check.done.wait()
+        return self.damage.get(folder, [])
+
+    def _take_over(self) -> None:
+        with self._lock:
+            while self._left:
+                self._note(self._left.pop())
+
+    def _work(self) -> None:
+        line = self._line
+        while True:
+            self._finish(line.get())
+
+    def _finish(self, check: LateCheck) -> None:
+        self._note(check)
+        with self._lock:
+            self._waiting.remove(check)
+        check.done.set()
+
+    def _note(self, check: LateCheck) -> None:
+        if damage := check.run():
+            with self._lock:
+                self.damage[check.folder].append(damage)
+
+
+def settle(folder: str, *, forget: bool) -> None:
+    """Wait for the checks of files in a folder.
+
+    Args:
+        folder: The folder.
+        forget: What is told now is not told again.
+
+    Raises:
+        CorruptResult: A file is damaged whose result was given out.
+    """
+    found = _checks.settle(folder)
+    if not found:
+        return
+    message = f"what was read from a storage cannot be relied on, nor what was made of it: {'; '.join(found)}"
+    if forget:
+        _checks.damage.pop(folder, None)
+    raise CorruptResult(message)
+
+
+def check_remembered(status: os.stat_result) -> None:
+    """Refuse a file that is known to be damaged.
+
+    Raises:
+        CorruptResult: It is.
+    """
+    if _checks.remembered and _identity(status) in _checks.remembered:
+        message = "the contents do not match their digest"
+        raise CorruptResult(message)
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
+
+
+_checks: Final = _Checks()
+os.register_at_fork(after_in_child=_checks.continue_after_fork)

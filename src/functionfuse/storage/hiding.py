@@ -1,0 +1,93 @@
+"""Options of which some are secret: looked up where they are used, and never shown."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from functionfuse.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["MASK", "literal_secrets", "looked_up_secrets", "masked", "resolved"]
+
+MASK: Final = "***"
+_FROM_ENVIRONMENT: Final = "env:"
+_SECRET_NAME: Final = re.compile(
+    r"secret|token|passw|passphrase|key|credential|auth|sas|signature|connection_string",
+    re.IGNORECASE,
+)
+_SHORTEST: Final = 4  # letters; a shorter value is no secret, and hiding it would spoil every text
+
+
+def masked(value: Any, name: str = "") -> Any:
+    """Options with a mask in the place of every secret; what stands for one is shown."""
+    if isinstance(value, Mapping):
+        return {inner: masked(item, _named(name, inner)) for inner, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [masked(item, name) for item in value]
+    if value is None or isinstance(value, bool) or _variable(value):
+        return value
+    return MASK if _SECRET_NAME.search(name) else value
+
+
+def literal_secrets(value: Any, name: str = "") -> Iterator[str]:
+    """The secrets that stand in options themselves."""
+    for leaf, where in _leaves(value, name):
+        if _SECRET_NAME.search(where) and not _variable(leaf) and len(leaf) >= _SHORTEST:
+            yield leaf
+
+
+def looked_up_secrets(value: Any) -> Iterator[str]:
+    """What the environment of this process has for options that name a variable of it."""
+    for leaf, _ in _leaves(value):
+        found = os.environ.get(_variable(leaf) or "", "")
+        if len(found) >= _SHORTEST:
+            yield found
+
+
+def resolved(value: Any, name: str = "") -> Any:
+    """Options with what the environment has where they say `"env:NAME"`.
+
+    Raises:
+        StorageError: There is no such variable here.
+    """
+    if isinstance(value, Mapping):
+        return {inner: resolved(item, str(inner)) for inner, item in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(resolved(item, name) for item in value)
+    variable = _variable(value)
+    if not variable:
+        return value
+    if variable not in os.environ:
+        message = f"option {name!r} is taken from the environment variable {variable}, which is not set here"
+        raise StorageError(message)
+    return os.environ[variable]
+
+
+def _variable(value: object) -> str | None:
+    """The environment variable that a value names."""
+    if isinstance(value, str) and value.startswith(_FROM_ENVIRONMENT):
+        return value.removeprefix(_FROM_ENVIRONMENT)
+    return None
+
+
+def _named(outer: str, inner: object) -> str:
+    """What is inside of something secret is secret too, whatever it is called."""
+    return f"{outer} {inner}"
+
+
+def _leaves(value: Any, name: str = "") -> Iterator[tuple[str, str]]:
+    if isinstance(value, Mapping):
+        for inner, item in value.items():
+            yield from _leaves(item, _named(name, inner))
+    elif isinstance(value, list | tuple | set | frozenset):
+        for item in value:
+            yield from _leaves(item, name)
+    elif isinstance(value, bytes):
+        yield value.decode(errors="replace"), name
+    elif isinstance(value, str):
+        yield value, name

@@ -1,0 +1,151 @@
+"""The folders in which serializers keep what they write, beside the result files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from functionfuse.errors import CorruptResult
+from functionfuse.serializers.base import FILE_PROTOCOL, FOLDER_PROTOCOL, S3_PROTOCOL
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from functionfuse.storage.connection import Connection
+
+__all__ = ["OBJECTS", "LocalObjects", "S3Objects", "StoredObjects", "inside"]
+
+_PUBLISHED: Final = "bigdata"
+_TIMES: Final = ("mtime", "LastModified", "last_modified", "created")  # as file systems call it
+
+#: The subfolder of a workflow that has them: `.objects/<file of the result>/<one save>/`.
+OBJECTS: Final = ".objects"
+
+
+class StoredObjects:
+    """A folder on a file system of fsspec; see `functionfuse.serializers.base.ResultFolder`."""
+
+    def __init__(self, connection: Connection, parts: tuple[str, ...]) -> None:
+        """Take a recipe; nothing is connected.
+
+        Args:
+            connection: The file system.
+            parts: The path below the connection's root.
+        """
+        self._connection = connection
+        self.parts = parts
+
+    def __reduce__(self) -> tuple[type[StoredObjects], tuple[Connection, tuple[str, ...]]]:
+        return type(self), (self._connection, self.parts)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self._connection!r}, {'/'.join(self.parts)!r})"
+
+    @property
+    def filesystem(self) -> Any:
+        """The file system of this process."""
+        return self._connection.filesystem
+
+    @property
+    def path(self) -> str:
+        """The folder on the file system."""
+        return "/".join((self._connection.root, *self.parts))
+
+    def inner(self, *parts: str) -> StoredObjects:
+        """A folder of this one.
+
+        Raises:
+            CorruptResult: A part leads somewhere else.
+        """
+        return type(self)(self._connection, (*self.parts, *map(inside, parts)))
+
+    def protocols(self) -> dict[str, Any]:
+        """What serializers find here."""
+        return {FOLDER_PROTOCOL: self}
+
+    def names(self) -> list[str]:
+        """What is in the folder; nothing if it is not there."""
+        try:
+            found = self._connection.call("ls", self.path, detail=False)
+        except FileNotFoundError:
+            return []
+        return [path.rstrip("/").rpartition("/")[2] for path in found]
+
+    def changed(self) -> float:
+        """When something in the folder was last written; now if the file system does not tell."""
+        found = self._connection.call("find", self.path, withdirs=True, detail=True)
+        return max((_changed(file) for file in found.values()), default=0.0)
+
+    def published(self) -> StoredObjects:
+        """The folder beside this one in which the published system keeps objects of all results."""
+        return type(self)(self._connection, (*self.parts[:-1], _PUBLISHED))
+
+    def open(self, name: str, mode: str) -> Any:
+        """Open a file; the folder is made with the first one."""
+        return self.filesystem.open(f"{self.path}/{inside(name)}", mode)
+
+    def remove(self, name: str = "") -> None:
+        """Remove a file or folder of this folder, or all of it, if it is there."""
+        self._connection.remove_all(f"{self.path}/{inside(name)}" if name else self.path)
+
+
+class LocalObjects(StoredObjects):
+    """A folder of the local file system, with ordinary files."""
+
+    def protocols(self) -> dict[str, Any]:
+        """What serializers find here."""
+        return {FILE_PROTOCOL: self, FOLDER_PROTOCOL: self}
+
+    def open(self, name: str, mode: str) -> Any:
+        """Open a file; the folder is made with the first one."""
+        path = os.path.join(self.path, inside(name))
+        if "r" not in mode:
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+        return open(path, mode)
+
+    def remove(self, name: str = "") -> None:
+        """Remove a file or folder of this folder, or all of it, and what is empty then."""
+        folder = path = os.path.join(self.path, inside(name)) if name else self.path
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.isdir(path):
+                shutil.rmtree(path)
+            else:
+                os.unlink(path)
+        with contextlib.suppress(OSError):  # until there is something else in it
+            while os.path.basename(folder) != OBJECTS:
+                folder = os.path.dirname(folder)
+                os.rmdir(folder)
+
+
+class S3Objects(StoredObjects):
+    """A folder in a bucket."""
+
+    def protocols(self) -> dict[str, Any]:
+        """What serializers find here."""
+        place = {"client": self.filesystem, "folder": self.path}
+        return {S3_PROTOCOL: place, FOLDER_PROTOCOL: self}
+
+
+def inside(name: str) -> str:
+    """A name out of a result file, which may be somebody else's.
+
+    Raises:
+        CorruptResult: It leads out of its folder.
+    """
+    if not name or "\\" in name or not {"", ".", ".."}.isdisjoint(name.split("/")):
+        message = f"{name!r} is no name in the folder of a result's objects"
+        raise CorruptResult(message)
+    return name
+
+
+def _changed(entry: Mapping[str, Any]) -> float:
+    """When a file was last written; now if the file system does not tell."""
+    for name in _TIMES:
+        found = entry.get(name)
+        if found is not None:
+            return float(found.timestamp() if isinstance(found, datetime) else found)
+    return 0.0 if entry["type"] == "directory" else time.time()

@@ -1,0 +1,165 @@
+"""What all parts of the storage suite share: how a storage is made, and a door behind its back."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Protocol
+
+import numpy as np
+import pytest
+from hypothesis import strategies as st
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "HOSTILE",
+    "Connection",
+    "Door",
+    "Make",
+    "Requests",
+    "StorageSuite",
+    "long_names",
+    "names",
+    "number_of",
+    "value_of",
+]
+
+#: Names that a file system, a URL, a listing or a shell would take for something else.
+HOSTILE: Final = [
+    *("", "/", "/etc/passwd", "..", ".", "../../up", "a/../b", "a//b", "trailing/", "//"),
+    *(".hidden", ".tmp-1-1-abcd", ".objects", ".damaged-x"),
+    *("%", "%2e", "%~", "a%~b", "100 %", "a+b", "a b", "a&b=c", "a?b#c", "s3://bucket/key"),
+    *("back\\slash", "with space ", "tab\tand\nline", "\r\n", "\x00", "\x7f", "\x85", "\ufffe"),
+    *("\ud800", "a\udfffb", "😀" * 75, "x" * 300, "x" * 301, "X" * 300, "n" * 1000),
+    *("." * 300, "/" * 300, "é", "e\u0301", "ß", "\u017f", "ⓐ", "Ⓐ", "\u2160", "\u2170"),
+    *("Name", "name", "NAME", "con", "node*", "[n]ode", "n?de", "{a,b}", "~", "$HOME", "<x>&'\""),
+]
+_pieces = st.text(st.sampled_from("aA./%\\~é*[")) | st.text(max_size=20)
+_surrogates = st.characters(categories=["Cs"])
+#: Any names; and such as no file system takes as they are.
+names: Final = (
+    st.sampled_from(HOSTILE)
+    | _pieces
+    | st.builds("{0}{1}{2}".format, _pieces, _surrogates, _pieces)
+)
+long_names: Final = st.builds("{0}{1}".format, names, st.integers(190, 260).map("n".__mul__))
+
+#: Makes storages of one and the same place; takes the options that all storages have.
+Make = Callable[..., Any]
+#: What is asked of the place in a block is, after the block, in the list.
+Requests = Callable[[], AbstractContextManager[list[str]]]
+
+
+class Connection(Protocol):
+    """What lies between a storage and the place of its results."""
+
+    def break_after(self, nbytes: int) -> None:
+        """Let so many more bytes through, then break it for good."""
+
+    def mend(self) -> None:
+        """Let everything through again."""
+
+
+@dataclass(frozen=True)
+class Door:
+    """A way to the files of a storage behind its back: `root/workflow/node`.
+
+    Tests that use it give workflows and nodes ordinary names, which stand for themselves.
+    """
+
+    filesystem: Any  # of fsspec, and not the storage's own instance
+    root: str
+
+    def path(self, workflow: str, node: str) -> str:
+        """Where a result is."""
+        return f"{self.root}/{workflow}/{node}"
+
+    def read(self, workflow: str, node: str) -> bytes:
+        """The bytes of a result."""
+        data: bytes = self.filesystem.cat_file(self.path(workflow, node))
+        return data
+
+    def write(self, workflow: str, node: str, data: bytes) -> None:
+        """Put other bytes in the place of a result."""
+        self.filesystem.pipe_file(self.path(workflow, node), data)
+
+    def remove(self, workflow: str, node: str) -> None:
+        """Take a result away."""
+        self.filesystem.rm_file(self.path(workflow, node))
+
+    def files(self) -> dict[str, bytes]:
+        """All files that there are, also those that are no results."""
+        return {path: self.filesystem.cat_file(path) for path in self.filesystem.find(self.root)}
+
+
+class StorageSuite:
+    """One part of the storage suite; see `functionfuse.testing.StorageTests`."""
+
+    #: Other processes see the same results.
+    shared: ClassVar[bool] = True
+    #: How many examples each property test tries, of how many steps.
+    max_examples: ClassVar[int] = 40
+    steps: ClassVar[int] = 20
+    #: How often a process is killed while it saves.
+    kills: ClassVar[int] = 200
+    #: How many ways to damage a small result are tried; 0 is all.
+    damages: ClassVar[int] = 0
+
+    @pytest.fixture
+    def make(self) -> Make:
+        """Called as `make(**options)`: storages of one and the same place, which is empty at first."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def storage(self, make: Make) -> Any:
+        """The storage that is tested."""
+        return make()
+
+    @pytest.fixture
+    def shared_storage(self, storage: Any) -> Any:
+        """The storage, for tests that use it in other processes."""
+        if not self.shared:
+            pytest.skip("other processes do not see these results")
+        return storage
+
+    @pytest.fixture
+    def door(self) -> Door:
+        """The way to the files behind the storage's back."""
+        pytest.skip("there is no way behind the back of this storage")
+
+    @pytest.fixture
+    def connection(self) -> Connection:
+        """What may break between the storage and the place of its results."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def requests(self) -> Requests:
+        """What is asked of the place of the results."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def secrets(self) -> Sequence[str]:
+        """What the storage was told and must not tell."""
+        raise NotImplementedError
+
+    def chosen(self, ways: Sequence[Any]) -> Sequence[Any]:
+        """All ways to damage a result, or as many as are tried here, the same in each run."""
+        if not self.damages or len(ways) <= self.damages:
+            return ways
+        return random.Random(0).sample(ways, self.damages)  # noqa: S311
+
+
+def value_of(number: int, size: int = 20_000) -> dict[str, Any]:
+    """A value whose parts all tell the number, so that one can see whether it is whole."""
+    return {"first": number, "array": np.full(size, number), "last": [number] * 10}
+
+
+def number_of(value: Any) -> int:
+    """The number of a value that is whole."""
+    found = {value["first"], *value["array"].tolist(), *value["last"]}
+    assert 1 == len(found), f"parts of several values: {found}"
+    return int(found.pop())

@@ -1,0 +1,211 @@
+"""Tensors: what is read is exactly what was saved, as safetensors where that can be."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from serializer_helpers import Kept, in_another_process, kept, local
+
+from functionfuse.errors import CorruptResult
+
+torch = pytest.importorskip("torch")
+pytest.importorskip("safetensors")
+
+from functionfuse.serializers.torch import TorchSerializer  # noqa: E402 - after its libraries
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["kept", "local"]
+
+NUMBERS = torch.arange(6.0)
+DTYPES = [
+    *("bool", "uint8", "int8", "int16", "int32", "int64", "uint16", "uint32", "uint64"),
+    *("float16", "bfloat16", "float32", "float64", "complex64", "complex128", "float8_e4m3fn"),
+]
+FORMS: dict[str, tuple[Callable[[], Any], str]] = {
+    "plain": (lambda: torch.arange(6.0).reshape(2, 3), "safetensors"),
+    "number": (lambda: torch.tensor(2.5), "safetensors"),
+    "empty": (lambda: torch.zeros(0, 3), "safetensors"),
+    "transposed": (lambda: torch.arange(6.0).reshape(2, 3).T, "pt"),
+    "odd strides": (lambda: torch.arange(6.0).as_strided((1, 3), (9, 1)), "pt"),
+    "part": (lambda: torch.arange(6.0)[2:4], "pt"),
+    "expanded": (lambda: torch.ones(1).expand(5), "pt"),
+    "gradient": (lambda: torch.arange(6.0, requires_grad=True), "pt"),
+    "parameter": (lambda: torch.nn.Parameter(torch.arange(6.0)), "pt"),
+    "constant parameter": (lambda: torch.nn.Parameter(torch.ones(2), requires_grad=False), "pt"),
+    "sparse": (lambda: torch.eye(3).to_sparse(), "pt"),
+    "conjugate": (lambda: torch.tensor([1 + 2j]).conj(), "pt"),
+    "attribute": (lambda: with_attribute(torch.arange(6.0)), ""),
+    "buffer": (lambda: torch.nn.Buffer(torch.ones(2)), ""),
+}
+
+
+def with_attribute(tensor: Any) -> Any:
+    """A tensor with something more to it, that PyTorch does not read without running code."""
+    tensor.more = complex(1, 2)
+    return tensor
+
+
+def same(expected: Any, actual: Any) -> None:
+    """Two tensors are the same in everything that one can tell."""
+    assert type(expected) is type(actual)
+    for name in ("dtype", "layout", "shape", "device", "requires_grad", "is_leaf"):
+        assert getattr(expected, name) == getattr(actual, name)
+    assert expected.is_conj() == actual.is_conj()
+    assert vars(expected) == vars(actual)
+    if expected.layout is torch.strided:
+        assert expected.stride() == actual.stride()
+        assert expected.storage_offset() == actual.storage_offset()
+        assert expected.untyped_storage().nbytes() == actual.untyped_storage().nbytes()
+    assert torch.equal(expected.detach().to_dense(), actual.detach().to_dense())
+
+
+@pytest.mark.parametrize("name", DTYPES)
+def test_every_dtype_is_kept(local: Kept, name: str) -> None:
+    """As numbers that one can calculate with."""
+    tensor = torch.tensor([0, 1, 1]).to(getattr(torch, name))
+    found = local.round_trip(tensor, TorchSerializer)
+    assert tensor.dtype == found.dtype
+    assert tensor.tolist() == found.tolist()
+
+
+@pytest.mark.parametrize("name", FORMS)
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+def test_every_form_is_kept(local: Kept, name: str) -> None:
+    """Strides, memory, gradients, classes; each in the format that keeps it."""
+    make, ending = FORMS[name]
+    same(make(), local.round_trip(make(), TorchSerializer))
+    assert ending == "".join(path.rpartition(".")[2] for path in local.objects())
+
+
+def test_what_is_read_can_be_written_to(kept: Kept) -> None:
+    """As what was saved could, and the file stays as it is."""
+    storage = kept.storage(TorchSerializer)
+    storage.save("w", "node", [NUMBERS])
+    (found,) = storage.read_task("w", "node")
+    found += 1
+    assert torch.equal(NUMBERS + 1, found)
+    assert torch.equal(NUMBERS, storage.read_task("w", "node")[0])
+
+
+def model() -> Any:
+    """A small model with parameters and buffers."""
+    return torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3))
+
+
+@pytest.mark.parametrize("kind", [dict, OrderedDict])
+def test_a_state_dict_is_one_file(kept: Kept, kind: Any) -> None:
+    """It comes back in its order, as what it was, with what a module says of its versions."""
+    state = kind(model().state_dict())
+    if kind is OrderedDict:
+        state = model().state_dict()
+    found = kept.round_trip({"epoch": 3, "state": state}, TorchSerializer)["state"]
+    assert kind is type(found)
+    assert list(state) == list(found)
+    assert getattr(state, "_metadata", None) == getattr(found, "_metadata", None)
+    for name, tensor in state.items():
+        same(tensor, found[name])
+    (file,) = kept.objects()
+    assert file.endswith(".safetensors")
+    model().load_state_dict(found)
+    kept.storage(TorchSerializer).remove_task("w", "node")
+    assert [] == kept.files()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: {"a": NUMBERS, "b": NUMBERS},
+        lambda: {"a": NUMBERS, "b": NUMBERS[:2]},
+        lambda: OrderedDict(a=NUMBERS.view(2, 3), b=NUMBERS.view(3, 2)),
+    ],
+    ids=["same", "part", "views"],
+)
+def test_shared_memory_stays_shared(local: Kept, make: Callable[[], dict[str, Any]]) -> None:
+    """Tied weights are tied again."""
+    found = local.round_trip(make(), TorchSerializer)
+    for name, tensor in make().items():
+        same(tensor, found[name])
+    found["a"].fill_(7)
+    assert 7.0 == float(found["b"].min())
+    assert (make()["a"] is make()["b"]) == (found["a"] is found["b"])
+
+
+def test_other_dicts_are_as_ever(local: Kept) -> None:
+    """Not all tensors, not all texts, a name that safetensors takes for itself, a class of its own."""
+    values: list[dict[Any, Any]] = [
+        {},
+        {"a": NUMBERS, "b": 1},
+        {1: NUMBERS},
+        {"__metadata__": NUMBERS},
+        {"a": torch.nn.Parameter(NUMBERS)},
+        State(a=NUMBERS),
+    ]
+    found = local.round_trip(values, TorchSerializer)
+    assert [type(value) for value in values] == [type(value) for value in found]
+    for one, other in zip(values, found, strict=True):
+        assert list(one) == list(other)
+        for key, value in one.items():
+            assert repr(value) == repr(other[key])
+
+
+class State(dict[str, Any]):
+    """A dict of a class of its own."""
+
+
+def test_a_model_is_kept(local: Kept) -> None:
+    """As a whole: its parameters are parameters, also those that two layers share."""
+    made = torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.Linear(3, 3))
+    made[1].weight = made[0].weight
+    found = local.round_trip(made, TorchSerializer)
+    assert found[1].weight is found[0].weight
+    assert isinstance(found[0].weight, torch.nn.Parameter)
+    assert torch.equal(made(torch.ones(3)), found(torch.ones(3)))
+
+
+def test_a_tensor_that_is_there_twice_is_one_again(local: Kept) -> None:
+    """Alone, or in state dicts, whichever comes first."""
+    tensor, other = torch.ones(3), torch.zeros(2)
+    value = [tensor, (tensor,), {"a": other, "b": torch.ones(1)}, {"c": other, "d": tensor}, other]
+    first, (second,), one, two, last = local.round_trip(value, TorchSerializer)
+    assert first is second is two["d"]
+    assert last is one["a"] is two["c"]
+    assert 2 == len(local.objects())
+
+
+@pytest.mark.parametrize("tensor", [torch.ones(3), torch.ones(3)[:2]], ids=["safetensors", "pt"])
+def test_a_damaged_tensor_is_not_read(kept: Kept, tensor: Any) -> None:
+    """Not a byte other than was written."""
+    storage = kept.storage(TorchSerializer)
+    storage.save("w", "node", tensor)
+    (file,) = kept.objects()
+    content = bytearray(kept.filesystem.cat_file(file))
+    content[-5] ^= 1
+    kept.filesystem.pipe_file(file, bytes(content))
+    with pytest.raises(CorruptResult, match="is not what was written"):
+        storage.read_task("w", "node")
+
+
+def test_reading_runs_no_code(local: Kept) -> None:
+    """What PyTorch's own format refers to is read as data: safe mode stays safe."""
+    storage = local.storage(TorchSerializer)
+    storage.save("w", "node", [torch.ones(3)[:2], {"a": torch.ones(2)}])
+    safe = local.storage(TorchSerializer, allowed_types=[])
+    part, state = safe.read_task("w", "node")
+    same(torch.ones(3)[:2], part)
+    same(torch.ones(2), state["a"])
+
+
+def test_a_tensor_of_a_device_that_is_not_here_is_read(local: Kept) -> None:
+    """On the processor: a notebook has no such device."""
+    storage = local.storage(TorchSerializer)
+    in_another_process(_save_as_if_on_cuda, storage)
+    assert [1.0, 1.0] == storage.read_task("w", "node").tolist()
+
+
+def _save_as_if_on_cuda(storage: Any) -> None:
+    torch.serialization.register_package(0, lambda _: "cuda:0", lambda _, __: None)
+    storage.save("w", "node", torch.ones(3)[:2])
