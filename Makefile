@@ -9,7 +9,7 @@ demo: .venv/installed
 	@$(BIN)/python examples/demo.py
 
 test: .venv/installed check
-	@$(BIN)/pytest -q
+	@$(BIN)/pytest -q -n 2 --dist loadfile
 
 check: .venv/installed
 	@$(BIN)/ruff check --quiet
