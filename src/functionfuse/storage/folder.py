@@ -16,6 +16,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from functionfuse.errors import OptionError
 from functionfuse.storage import checks
 from functionfuse.storage.connection import Connection
 from functionfuse.storage.objects import OBJECTS, LocalObjects
@@ -48,7 +49,13 @@ class LocalFolder:
         Args:
             path: The folder.
             fsync: A file is on the disk when it has been written, and not only with the system.
+
+        Raises:
+            OptionError: The path is empty: more likely a variable that is not set than this folder.
         """
+        if not os.fspath(path):
+            message = "the path of a storage folder is empty; the current folder is '.'"
+            raise OptionError(message)
         self.path = os.path.abspath(os.path.expanduser(path))  # a worker may stand elsewhere
         self._fsync = fsync
 
