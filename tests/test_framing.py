@@ -183,6 +183,14 @@ def test_framing_copies_no_array() -> None:
     assert peak < array.nbytes / 20
 
 
+@pytest.mark.parametrize("size", [0, 1_000, 5_000_000], ids=["none", "small", "blocks"])
+def test_the_length_of_the_head_is_known_before_it_is(size: int) -> None:
+    """So the body can be written first, at its place, while it is digested."""
+    chunks = frame([np.zeros(size), "text"], ABOUT)
+    assert chunks.head_size == len(chunks.head())
+    assert [chunks.head(), *chunks.body] == [*chunks]
+
+
 def test_arrays_live_in_what_was_read() -> None:
     """Reading makes no second copy, and the arrays can be worked on."""
     data = framed(np.zeros(1_000))

@@ -156,6 +156,8 @@ def test_what_cannot_be_read_is_told(tmp_path: Path, capsys: pytest.CaptureFixtu
     message = "cannot be read: it is a folder; give the file of one result in it"
     assert (2, f"{tmp_path}: {message}\n") == refused(tmp_path, capsys)
     pytest.importorskip("fsspec")
+    message = "cannot be read: No such file or directory"
+    assert (2, f"memory://nothing: {message}\n") == refused("memory://nothing", capsys)
     message = "cannot be read: Protocol not known: nowhere"
     assert (2, f"nowhere://x: {message}\n") == refused("nowhere://x", capsys)
 

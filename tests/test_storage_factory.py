@@ -94,6 +94,7 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "no mapping": ({"kind": "file", "options": "results"}, "options of a 'file' storage are a map"),
     "nothing of the kind": (7, "made of a path, an address or a mapping, not of a int"),
+    "no path": ("", "path of a storage folder is empty"),
     "no bucket": ({"kind": "S3", "options": {"path": "s3:///"}}, "begins with a bucket"),
     "options of s3fs": (
         {"kind": "S3", "options": {"path": "b", "s3fs": "key"}},

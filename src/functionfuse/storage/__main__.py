@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import sys
@@ -124,6 +125,8 @@ def _text(name: str, value: Any) -> str:
 def _reason(error: Exception) -> str:
     if isinstance(error, IsADirectoryError):
         return "it is a folder; give the file of one result in it"
+    if isinstance(error, FileNotFoundError):  # a file system of fsspec only says the name
+        return os.strerror(errno.ENOENT)
     return str(getattr(error, "strerror", None) or error)
 
 

@@ -7,9 +7,9 @@ import os
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-__all__ = ["BLOCK", "blocks", "digests"]
+__all__ = ["BLOCK", "blocks", "digesting", "digests"]
 
 #: A block, and so each digest, is of so many bytes; the last one of a buffer may be smaller.
 BLOCK: Final = 16 * 2**20
@@ -23,15 +23,23 @@ def blocks(data: memoryview) -> list[memoryview]:
     return [data[start : start + BLOCK] for start in range(0, len(data), BLOCK)]
 
 
-def digests(pieces: Sequence[memoryview]) -> list[bytes]:
-    """The SHA-256 of each piece."""
+def digesting(pieces: Sequence[memoryview]) -> Callable[[], list[bytes]]:
+    """Begin with the SHA-256 of each piece; what is returned waits for them."""
     if len(pieces) == 1 or sum(map(len, pieces)) < BLOCK:  # not worth a thread
-        return [_digest(piece) for piece in pieces]
+        found = [_digest(piece) for piece in pieces]
+        return lambda: found
     from concurrent.futures import ThreadPoolExecutor
 
     threads = min(_MOST, len(pieces), os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads, "functionfuse-digests") as pool:
-        return list(pool.map(_digest, pieces))
+    pool = ThreadPoolExecutor(threads, "functionfuse-digests")
+    later = [pool.submit(_digest, piece) for piece in pieces]
+    pool.shutdown(wait=False)  # the threads end with the last piece
+    return lambda: [future.result() for future in later]
+
+
+def digests(pieces: Sequence[memoryview]) -> list[bytes]:
+    """The SHA-256 of each piece."""
+    return digesting(pieces)()
 
 
 def _digest(piece: memoryview) -> bytes:

@@ -126,8 +126,8 @@ class FilesystemStorage(Storage):
             if self._beside.serializers:
                 return self._save_with_objects(where, obj, fields)
             with storing():
-                chunks = frame(obj, fields, key=self._tools()[0])
-            return self._place.write(*where, chunks)
+                framed = frame(obj, fields, key=self._tools()[0])
+            return self._place.write(*where, framed)
 
     def _save_with_objects(
         self, where: tuple[str, str], obj: Any, fields: Mapping[str, Any]
@@ -135,11 +135,11 @@ class FilesystemStorage(Storage):
         beside, save = self._beside, self._beside.saving(*where)
         try:
             with storing():
-                chunks = frame(
+                framed = frame(
                     obj, save.header(fields), key=self._tools()[0], persistent_id=save.persistent_id
                 )
             earlier = self._objects_of(where)
-            size = self._place.write(*where, chunks)
+            size = self._place.write(*where, framed)
         except BaseException:
             save.undo()
             raise

@@ -16,6 +16,7 @@ import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
 
+from functionfuse.errors import OptionError
 from functionfuse.storage import checks
 from functionfuse.storage.connection import Connection
 from functionfuse.storage.objects import OBJECTS, LocalObjects
@@ -23,13 +24,14 @@ from functionfuse.storage.place import Content
 
 if TYPE_CHECKING:
     import io
-    from collections.abc import Sequence
 
     from functionfuse.errors import StorageError
+    from functionfuse.storage.framing import Frame
 
 __all__ = ["LocalFolder"]
 
 _TEMPORARY: Final = ".tmp-"
+_AT_ONCE: Final = 2**16  # bytes; a copy costs less than a second write
 _MAPPED: Final = 2**20  # bytes; reading less is faster than mapping it
 _DAY: Final = 24 * 60 * 60.0  # seconds; a temporary file that is younger may be another run's
 _counter: Final = itertools.count()
@@ -47,7 +49,13 @@ class LocalFolder:
         Args:
             path: The folder.
             fsync: A file is on the disk when it has been written, and not only with the system.
+
+        Raises:
+            OptionError: The path is empty: more likely a variable that is not set than this folder.
         """
+        if not os.fspath(path):
+            message = "the path of a storage folder is empty; the current folder is '.'"
+            raise OptionError(message)
         self.path = os.path.abspath(os.path.expanduser(path))  # a worker may stand elsewhere
         self._fsync = fsync
 
@@ -80,16 +88,14 @@ class LocalFolder:
         """Make a subfolder if it is not there."""
         os.makedirs(os.path.join(self.path, subfolder), exist_ok=True)
 
-    def write(self, subfolder: str, name: str, chunks: Sequence[bytes | memoryview]) -> int:
+    def write(self, subfolder: str, name: str, frame: Frame) -> int:
         """Put a file in place in one step; an earlier one stays whole until then. Returns its size."""
         folder = os.path.join(self.path, subfolder)
         unique = f"{_TEMPORARY}{os.getpid()}-{next(_counter)}-{secrets.token_hex(4)}"
         temporary = os.path.join(folder, unique)  # beside its target: a rename is atomic
         try:
             with _new_file(temporary) as file:
-                for chunk in chunks:
-                    _write_all(file, chunk)
-                size = file.tell()
+                size = _write_frame(file, frame)
                 if self._fsync:
                     os.fsync(file.fileno())
             os.replace(temporary, os.path.join(folder, name))
@@ -185,6 +191,20 @@ def _new_file(path: str) -> io.FileIO:
     except FileNotFoundError:  # the first result of a workflow
         os.makedirs(os.path.dirname(path), exist_ok=True)
         return create()
+
+
+def _write_frame(file: io.FileIO, frame: Frame) -> int:
+    """Write the contents while they are digested, then the head that tells the digests."""
+    if sum(map(len, frame.body)) < _AT_ONCE:
+        _write_all(file, b"".join(frame))
+        return file.tell()
+    file.seek(frame.head_size)
+    for chunk in frame.body:
+        _write_all(file, chunk)
+    size = file.tell()
+    file.seek(0)
+    _write_all(file, frame.head())
+    return size
 
 
 def _write_all(file: io.FileIO, chunk: bytes | memoryview) -> None:

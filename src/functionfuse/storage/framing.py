@@ -14,12 +14,12 @@ import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from functionfuse.errors import CorruptResult, StorageError, UntrustedResult
-from functionfuse.storage.digests import BLOCK, blocks, digests
+from functionfuse.storage.digests import BLOCK, blocks, digesting, digests
 from functionfuse.storage.oldformat import old_stream
 from functionfuse.storage.pickling import pickled, unpickled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from mmap import mmap
 
     from functionfuse.storage.safe import Allowed
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DEFERRED",
     "PREFIX_SIZE",
+    "Frame",
     "file_size",
     "frame",
     "header_of",
@@ -45,7 +46,6 @@ PREFIX_SIZE: Final = _PREFIX.size
 _START: Final = struct.Struct("<8sII")  # what stands before the digest
 _UNSIGNED: Final = bytes(32)
 _ALIGNMENT: Final = 64
-_SMALL: Final = 2**16
 _PADDING: Final = bytes(_ALIGNMENT)
 _to_json: Final = json.JSONEncoder(separators=(",", ":"), default=str).encode
 
@@ -59,14 +59,62 @@ class _Part(NamedTuple):
     start: int  # where in the file
 
 
+class Frame:
+    """A result file: its head, and the body behind it, which is digested in the background.
+
+    Who writes the body first does not wait. Iterating gives the chunks in their order.
+    """
+
+    def __init__(
+        self, about: Mapping[str, Any], parts: Sequence[memoryview], key: SigningKey | None
+    ) -> None:
+        """Begin; see `frame`."""
+        self._about = {**about, "codec": "pickle5"}  # as it is now that the value was pickled
+        self._key = key
+        self._lengths = [len(part) for part in parts]
+        self._digests = digesting([piece for part in parts for piece in blocks(part)])
+        self.body: list[bytes | memoryview] = []
+        for part in parts:
+            self.body += (part, _PADDING[: -len(part) % _ALIGNMENT])
+
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        yield self.head()
+        yield from self.body
+
+    def head(self) -> bytes:
+        """Prefix and header; waits for the digests."""
+        header = self._header(self._digests())
+        signature = _UNSIGNED
+        if self._key:
+            names = self._about["workflow"], self._about["node"]
+            signature = self._key.sign(VERSION, *names, header)
+        start = _START.pack(MAGIC, VERSION, len(header))
+        return start + _head_digest(start, signature, header) + signature + header
+
+    @property
+    def head_size(self) -> int:
+        """The length of the head, which is known before it is."""
+        unknown = bytes(hashlib.sha256().digest_size)
+        return PREFIX_SIZE + len(self._header([unknown] * sum(map(_blocks_of, self._lengths))))
+
+    def _header(self, digests: Sequence[bytes]) -> bytes:
+        found = iter(digests)
+        table = [
+            [length, *(next(found).hex() for _ in range(_blocks_of(length)))]
+            for length in self._lengths
+        ]
+        header = _to_json({**self._about, "parts": table}).encode()
+        return header + b" " * (-(PREFIX_SIZE + len(header)) % _ALIGNMENT)
+
+
 def frame(
     value: Any,
     about: Mapping[str, Any],
     *,
     key: SigningKey | None = None,
     persistent_id: Callable[[Any], Any] | None = None,
-) -> list[bytes | memoryview]:
-    """The chunks of a result file, to be written one after the other.
+) -> Frame:
+    """The chunks of a result file, to be written one after the other, or the first one last.
 
     Args:
         value: The result. Large contiguous buffers in it (arrays) are not copied.
@@ -80,17 +128,7 @@ def frame(
         StorageError: The value cannot be pickled.
     """
     parts = pickled(value, persistent_id)
-    header = _to_json({**about, "codec": "pickle5", "parts": _described(parts)}).encode()
-    header += b" " * (-(PREFIX_SIZE + len(header)) % _ALIGNMENT)
-    signature = key.sign(VERSION, about["workflow"], about["node"], header) if key else _UNSIGNED
-    start = _START.pack(MAGIC, VERSION, len(header))
-    chunks: list[bytes | memoryview] = [
-        start + _head_digest(start, signature, header) + signature + header
-    ]
-    for part in parts:
-        chunks += (part, _PADDING[: -len(part) % _ALIGNMENT])
-    small = len(parts) == 1 and len(parts[0]) < _SMALL
-    return [b"".join(chunks)] if small else chunks  # one write for most results
+    return Frame(about, parts, key)
 
 
 def unframe(  # noqa: PLR0913 - what a reader asks for, each by its name
@@ -215,16 +253,6 @@ def _fields(header: bytes) -> dict[str, Any]:
     except (ValueError, TypeError, RecursionError) as error:
         message = f"the header is intact but not one of ours: {error}"
         raise CorruptResult(message) from error
-
-
-def _described(parts: Sequence[memoryview]) -> list[list[Any]]:
-    """Length and digests of each part, for the header."""
-    pieces = [blocks(part) for part in parts]
-    found = iter(digests([piece for some in pieces for piece in some]))
-    return [
-        [len(part), *(next(found).hex() for _ in some)]
-        for part, some in zip(parts, pieces, strict=True)
-    ]
 
 
 def _parts(view: memoryview, header: bytes) -> list[_Part]:

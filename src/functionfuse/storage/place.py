@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
     from mmap import mmap
 
     from functionfuse.errors import StorageError
     from functionfuse.storage.checks import LateCheck
+    from functionfuse.storage.framing import Frame
     from functionfuse.storage.objects import StoredObjects
 
 __all__ = ["Content", "Place"]
@@ -45,7 +45,7 @@ class Place(Protocol):
     def make(self, subfolder: str) -> None:
         """Make a subfolder if it is not there, where there is such a thing."""
 
-    def write(self, subfolder: str, name: str, chunks: Sequence[bytes | memoryview]) -> int:
+    def write(self, subfolder: str, name: str, frame: Frame) -> int:
         """Put a file in place in one step; an earlier one stays whole until then. Returns its size."""
 
     def read(self, subfolder: str, name: str, *, late: bool = False) -> Content:

@@ -9,12 +9,11 @@ from functionfuse.storage.objects import OBJECTS, StoredObjects
 from functionfuse.storage.place import Content
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from fsspec import AbstractFileSystem
 
     from functionfuse.errors import StorageError
     from functionfuse.storage.connection import Connection
+    from functionfuse.storage.framing import Frame
 
 __all__ = ["RemoteFolder"]
 
@@ -52,9 +51,9 @@ class RemoteFolder:
     def make(self, subfolder: str) -> None:
         """Nothing: the first file makes its folder, where there is such a thing."""
 
-    def write(self, subfolder: str, name: str, chunks: Sequence[bytes | memoryview]) -> int:
+    def write(self, subfolder: str, name: str, frame: Frame) -> int:
         """Put a file in place by one put."""
-        data = b"".join(chunks)
+        data = b"".join(frame)
         try:
             self._put(subfolder, name, data)
         except FileNotFoundError:  # a file system with folders, and the first result of a workflow
