@@ -29,6 +29,7 @@ _ADVICE: Final = {  # by the name of an exception: its class belongs to an optio
     "ConnectTimeoutError": _CHECK_SERVER,
     "NoCredentialsError": "give key and secret, or set up a profile or the variables that s3fs looks at",
     "PartialCredentialsError": "give both key and secret",
+    "TypeError": "check the names of the options",
     "PermissionError": "check key and secret, and that they may do this here",
 }
 _PASSWORD: Final = re.compile(r"(?<=//)([^/@:]*):([^/@]+)(?=@)")  # in an address
