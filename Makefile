@@ -32,6 +32,6 @@ clean:
 .venv/installed: requirements.lock pyproject.toml
 	@echo "making .venv with the locked versions"
 	@$(PYTHON) -m venv .venv
-	@$(INSTALL) --require-hashes -r requirements.lock
+	@$(INSTALL) --no-deps --no-compile --require-hashes -r requirements.lock
 	@$(INSTALL) --no-deps --no-build-isolation -e .
 	@touch $@
