@@ -6,14 +6,12 @@ Engines decide only where and when it runs, and how inputs get there.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import inspect
 import os
 import platform
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from types import GeneratorType
@@ -339,10 +337,14 @@ def _settled(value: Any, kind: type) -> Any:
 
 
 def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    import asyncio  # a third of the time that a worker needs to start
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(coroutine)
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(1) as thread:  # a notebook: its loop is taken
         return thread.submit(asyncio.run, coroutine).result()
 
