@@ -23,6 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tables": set(),
     "hints": {"errors"},
     "signature": set(),
+    "travel": set(),
     "nodes": {"signature", "errors"},
     "workflow": {"nodes"},
     "graph": {"nodes", "signature", "errors"},
