@@ -23,7 +23,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tables": set(),
     "hints": {"errors"},
     "signature": set(),
-    "travel": set(),
+    "travel": {"errors"},
     "nodes": {"signature", "errors"},
     "workflow": {"nodes"},
     "graph": {"nodes", "signature", "errors"},

@@ -1,23 +1,53 @@
 """Exceptions on their way back from another process.
 
-One that cannot be pickled and made again there is lost, with what it says, and takes the task run's state with it.
+One that cannot be pickled and made again there is lost, with what it says, and often what carries it as well.
 """
 
 from __future__ import annotations
 
 import copyreg
 import os
+import pickle
 import platform
 from typing import Any
 
 import cloudpickle
 
-__all__ = ["make_sendable", "this_process"]
+from functionfuse.errors import EngineError
+
+__all__ = ["described", "dump_error", "make_sendable", "this_process"]
 
 
 def this_process() -> tuple[str, int]:
     """What tells a process from all others."""
     return platform.node(), os.getpid()
+
+
+def described(error: BaseException) -> str:
+    """An exception's type and what it says, also if it cannot say it."""
+    try:
+        text = str(error)
+    except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
+        text = "(its __str__ raises)"
+    name = type(error).__qualname__
+    return f"{name}: {text}" if text else name
+
+
+def dump_error(error: BaseException) -> bytes:
+    """An exception as bytes that `pickle.loads` makes an exception of: itself, if there is any way."""
+    make_sendable(error)
+    try:
+        data: bytes = cloudpickle.dumps(error)
+        pickle.loads(data)
+    except Exception as reason:  # noqa: BLE001 - whatever the user's classes raise
+        message = (
+            f"the node's function raised {described(error)}, which cannot be sent to another process "
+            f"({described(reason)})"
+        )
+        stand_in = EngineError(message)
+        stand_in.__dict__.update(_parts(error.__dict__))
+        data = cloudpickle.dumps(stand_in)
+    return data
 
 
 def make_sendable(error: BaseException) -> None:
@@ -27,7 +57,7 @@ def make_sendable(error: BaseException) -> None:
     which fails where `__init__` takes other arguments than it hands on.
     """
     if not _arrives(error):
-        # for all pickling that the task's state goes through on the way, in this process
+        # for all pickling that it goes through on the way, in this process
         copyreg.pickle(type(error), _reduced)
 
 
@@ -41,8 +71,11 @@ def _arrives(value: Any) -> bool:
 
 def _reduced(error: BaseException) -> tuple[Any, ...]:
     args = tuple(map(_part, error.args))
-    attributes = {name: _part(value) for name, value in error.__dict__.items()}
-    return _made_again, (type(error), args, attributes)
+    return _made_again, (type(error), args, _parts(error.__dict__))
+
+
+def _parts(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {name: _part(value) for name, value in attributes.items()}
 
 
 def _part(value: Any) -> Any:
