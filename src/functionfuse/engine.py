@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from functionfuse.kernel import Record, Unit
 
-__all__ = ["Capabilities", "Engine"]
+__all__ = ["Capabilities", "Engine", "Withdrawn"]
 
 H = TypeVar("H")
 R = TypeVar("R")
@@ -24,6 +24,16 @@ class Capabilities:
         False  # takes units whose inputs are still running, and keeps the order itself
     )
     inline: bool = False  # submit() returns when the unit is done
+    keeps_instances: bool = (
+        False  # an instance stays where it is, and can be had only as the last call left it
+    )
+    withdraws: bool = (
+        False  # cancel() lets go on what has started; record() of the others raises Withdrawn
+    )
+
+
+class Withdrawn(Exception):
+    """A unit was taken back before it started."""
 
 
 class Engine(Protocol[H]):

@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
+from functionfuse.engine import Withdrawn
 from functionfuse.errors import DamagedResultWarning
 from functionfuse.events import (
     Observer,
@@ -53,10 +54,15 @@ class Job:
     observers: Sequence[Observer] = ()
     on_error: OnError = "raise"
     max_pending: int = 0  # units in flight at once; 0 leaves it to the engine
+    give_values: bool = True  # else the targets' values are left in the storage
 
     def plan(self) -> Plan:
         """What a run would do, by what is stored now."""
-        return make_plan(self.graph, self.stored(), self.logged)
+        stored = self.stored()
+        wanted = None
+        if not self.give_values:
+            wanted = [ref for ref in self.graph.targets if ref.step not in stored]
+        return make_plan(self.graph, stored, self.logged, wanted)
 
     def stored(self) -> Container[str]:
         """The names of the results that are stored now."""
@@ -133,13 +139,14 @@ class Run(Generic[H]):
         if self._job.results is not None:
             self._job.results.prepare()
         self._setups = self._job.setups()
-        for ref in self._job.graph.targets:
+        targets = self._job.graph.targets if self._job.give_values else ()
+        for ref in targets:
             self._uses[ref.number] += 1
         self._take_on(zip(self._steps, self.plan.actions.values(), strict=True))
         self._loop()
         if self._failures:
             raise self._first_failure()
-        return [self._target(ref) for ref in self._job.graph.targets]
+        return [self._target(ref) for ref in targets]
 
     def _loop(self) -> None:
         steps, pending, ready = self._steps, self._pending, self._ready
@@ -237,8 +244,8 @@ class Run(Generic[H]):
         An engine that schedules takes them as soon as it has the parent,
         but not before a stored result was read: it may turn out to be damaged.
         """
-        flying = self._schedules and self._live[parent] is not None
-        if flying and self._actions[parent] is Action.COMPUTE:
+        flying = self._flying.get(parent)
+        if flying is not None and flying is self._live[parent]:
             return False
         return self._is_open(self._steps[parent])
 
@@ -379,7 +386,7 @@ class Run(Generic[H]):
     ) -> None:
         if load and isinstance(error, DAMAGED):
             self._compute_after_all(step, error)
-        elif self._lost.isdisjoint(step.parents):
+        elif self._lost.isdisjoint(step.parents) and not isinstance(error, Withdrawn):
             self._fail(step, submitted, error)
         else:  # in flight when something that it needs failed: it never started
             self._lose(step)
@@ -410,7 +417,8 @@ class Run(Generic[H]):
     def _fail(self, step: Step, submitted: float, error: BaseException) -> None:
         self._lose(step)
         name, done = getattr(error, FAILED_PART, (step.name, ()))
-        step = self._job.graph.steps[name]
+        # a worker that died with a group does not tell which part it was: then the first
+        step = self._job.graph.steps.get(name, self._steps[step.number])
         for part in done:
             self._records[self._job.graph.steps[part.name].number] = part
             self._tell(StepFinished, part)
@@ -421,6 +429,8 @@ class Run(Generic[H]):
         if self._job.on_error == "raise":
             self._limit = 0  # nothing new is started
             self._give_up_waiting()
+            if self._engine.capabilities.withdraws:
+                self._engine.cancel(self._pending)
         self._tell(StepFailed, record, error)
 
     def _give_up_waiting(self) -> None:
@@ -458,6 +468,8 @@ class Run(Generic[H]):
             for other, action in zip(self._steps, plan.actions.values(), strict=True)
             if self._is_needed_again(other, action)
         ]
+        if self._engine.capabilities.keeps_instances:
+            again = self._with_calls_before(again)
         for other, _ in again:
             self._records[other.number] = None  # done and let go of: once more
             if -other.number in self._ready:
@@ -485,6 +497,18 @@ class Run(Generic[H]):
         if action is Action.LEAVE_OUT or step.name in self._failures:
             return False
         return self._live[step.number] is None and not self._is_open(step)
+
+    def _with_calls_before(
+        self, again: Sequence[tuple[Step, Action]]
+    ) -> list[tuple[Step, Action]]:
+        """Add all calls before one that was made already: the instance is not any more as they left it."""
+        actions = {step.number: action for step, action in again}
+        for step in reversed(self._steps):
+            number = step.number
+            made = actions.get(number) is self._actions[number] is Action.COMPUTE
+            if made and step.state is not None and not self._is_open(step):
+                actions[step.state.number] = Action.COMPUTE
+        return [(self._steps[number], actions[number]) for number in sorted(actions)]
 
     def _target(self, ref: Ref) -> Any:
         return pick(ref, self._engine.fetch(self._live[ref.number]))
