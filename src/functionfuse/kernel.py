@@ -35,6 +35,7 @@ __all__ = [
     "Status",
     "Together",
     "Unit",
+    "add_note",
     "bind",
     "call",
     "execute",
@@ -227,7 +228,7 @@ def _item(ref: Ref, value: Any) -> Any:
             value = value[key]
         except Exception as error:
             taken = ref._replace(path=ref.path[: depth + 1])
-            error.add_note(f"taking item {taken} of a {type(value).__qualname__}")
+            add_note(error, f"taking item {taken} of a {type(value).__qualname__}")
             raise
     return value
 
@@ -397,4 +398,9 @@ def annotate(error: BaseException, step: Step, workflow: str) -> None:
     """Say on an exception which node it comes from, once."""
     note = f"in node {step.name!r} ({step.function} at {step.place}) of workflow {workflow!r}"
     if note not in getattr(error, "__notes__", ()):
-        error.add_note(note)
+        add_note(error, note)
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Write a note on an exception, also on one whose attributes cannot be set: a frozen dataclass."""
+    error.__dict__.setdefault("__notes__", []).append(note)

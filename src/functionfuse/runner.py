@@ -21,7 +21,7 @@ from functionfuse.events import (
     notify,
 )
 from functionfuse.graph import Ref, new
-from functionfuse.kernel import DAMAGED, FAILED_PART, Record, Unit, annotate, pick
+from functionfuse.kernel import DAMAGED, FAILED_PART, Record, Unit, add_note, annotate, pick
 from functionfuse.options import for_run
 from functionfuse.plan import Action, Plan, make_plan
 
@@ -449,7 +449,7 @@ class Run(Generic[H]):
         _, *others = self._failures
         first = next(iter(self._failures.values()))
         if others:
-            first.add_note(f"other nodes failed as well: {', '.join(map(repr, others))}")
+            add_note(first, f"other nodes failed as well: {', '.join(map(repr, others))}")
         return first
 
     def _compute_after_all(self, step: Step, error: BaseException) -> None:

@@ -56,6 +56,9 @@ def make_sendable(error: BaseException) -> None:
     Exceptions are made again by calling their class with `args`,
     which fails where `__init__` takes other arguments than it hands on.
     """
+    if isinstance(error, BaseExceptionGroup):
+        for part in error.exceptions:
+            make_sendable(part)
     if not _arrives(error):
         # for all pickling that it goes through on the way, in this process
         copyreg.pickle(type(error), _reduced)
@@ -86,6 +89,6 @@ def _made_again(
     kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]
 ) -> BaseException:
     error = kind.__new__(kind, *args)
-    error.args = args
+    BaseException.__setattr__(error, "args", args)  # also of a frozen dataclass
     error.__dict__.update(attributes)
     return error
