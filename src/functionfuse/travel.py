@@ -9,13 +9,34 @@ import copyreg
 import os
 import pickle
 import platform
-from typing import Any
+import traceback
+from typing import TYPE_CHECKING, Any, Final
 
 import cloudpickle
 
 from functionfuse.errors import EngineError
 
-__all__ = ["described", "dump_error", "make_sendable", "this_process"]
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = [
+    "RemoteTraceback",
+    "described",
+    "dump_error",
+    "dump_raised",
+    "load_raised",
+    "make_sendable",
+    "this_process",
+]
+
+_OURS: Final = frozenset({"functionfuse.kernel", "functionfuse.worker"})
+
+
+class RemoteTraceback(Exception):
+    """Where an exception was raised in another process, as text; shown as the cause of that exception."""
+
+    def __str__(self) -> str:
+        return f"\n{self.args[0]}"
 
 
 def this_process() -> tuple[str, int]:
@@ -48,6 +69,31 @@ def dump_error(error: BaseException) -> bytes:
         stand_in.__dict__.update(_parts(error.__dict__))
         data = cloudpickle.dumps(stand_in)
     return data
+
+
+def dump_raised(error: BaseException) -> bytes:
+    """An exception as bytes, as `dump_error` does it, with its traceback as text."""
+    lines = traceback.format_exception(type(error), error, _users_part(error.__traceback__))
+    return pickle.dumps((dump_error(error), "".join(lines)))
+
+
+def load_raised(data: bytes) -> BaseException:
+    """The exception out of `dump_raised`; its cause says where it was raised."""
+    pickled, text = pickle.loads(data)
+    try:
+        error: BaseException = pickle.loads(pickled)
+    except Exception as reason:  # noqa: BLE001 - whatever the user's classes raise
+        error = EngineError(f"an exception came that cannot be made here ({described(reason)})")
+    BaseException.__setattr__(error, "__cause__", RemoteTraceback(text))  # also of a frozen one
+    return error
+
+
+def _users_part(whole: TracebackType | None) -> TracebackType | None:
+    """A traceback from the first line on that is not ours."""
+    rest = whole
+    while rest is not None and rest.tb_frame.f_globals.get("__name__") in _OURS:
+        rest = rest.tb_next
+    return rest or whole
 
 
 def make_sendable(error: BaseException) -> None:
