@@ -7,10 +7,14 @@ import pytest
 
 pytest.register_assert_rewrite(
     "functionfuse.testing.engine_errors",
+    "functionfuse.testing.engine_exceptions",
+    "functionfuse.testing.engine_fuse",
     "functionfuse.testing.engine_options",
     "functionfuse.testing.engine_properties",
+    "functionfuse.testing.engine_running",
     "functionfuse.testing.engine_state",
     "functionfuse.testing.engine_storage",
+    "functionfuse.testing.engine_travel",
     "functionfuse.testing.engine_values",
 )
 
