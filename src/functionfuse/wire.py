@@ -59,7 +59,7 @@ class Reply(NamedTuple):
     kind: ReplyKind
     parcel: Parcel
     record: Record | None = None
-    parent: int = 0  # whose value the "input" is
+    parent: int | None = None  # whose value the "input" is
 
 
 class Channel:

@@ -55,9 +55,9 @@ class _Interruption:
 class _Unopened(Exception):
     """Something that came cannot be unpickled here."""
 
-    def __init__(self, kind: ReplyKind, error: Exception, parent: int = 0) -> None:
-        super().__init__(kind, error)
-        self.reply = _refusal(kind, error, parent)
+    def __init__(self, error: Exception, parent: int | None = None) -> None:
+        super().__init__(error, parent)
+        self.reply = _refusal("open" if parent is None else "input", error, parent)
 
 
 class _Worker:
@@ -85,7 +85,7 @@ class _Worker:
                 self._tools[number] = unpack(parcel)
             unit = unit_of(work.unit, self._tools)
         except Exception as error:
-            raise _Unopened("open", error) from error
+            raise _Unopened(error) from error
         parents = () if unit.load else unit.step.parents
         return unit, list(map(_opened_input, parents, work.inputs))
 
@@ -115,11 +115,13 @@ def _opened_input(parent: int, parcel: Parcel) -> Any:
     try:
         return unpack(parcel)
     except Exception as error:
-        raise _Unopened("input", error, parent) from error
+        raise _Unopened(error, parent) from error
 
 
-def _refusal(kind: ReplyKind, error: Exception, parent: int = 0) -> Reply:
-    return Reply(kind, f"{type(error).__name__}: {error}".encode(errors="replace"), None, parent)
+def _refusal(kind: ReplyKind, error: Exception, parent: int | None = None) -> Reply:
+    from functionfuse.travel import described
+
+    return Reply(kind, described(error).encode(errors="replace"), None, parent)
 
 
 def _messages(channel: Channel) -> Iterator[bytes | bytearray]:

@@ -41,7 +41,7 @@ class Folders:
 
     def _made(self, place: str) -> str:
         # under another name until it is locked: nobody takes it for abandoned
-        made = tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=place)
+        made = tempfile.mkdtemp(prefix=f".{_PREFIX}{os.getpid()}-", dir=place)
         self._locks.append(os.open(made, os.O_RDONLY))
         fcntl.flock(self._locks[-1], fcntl.LOCK_EX)
         path = os.path.join(place, os.path.basename(made).removeprefix("."))

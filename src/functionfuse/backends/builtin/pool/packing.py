@@ -90,7 +90,8 @@ class Packing:
         if kind is dict:
             return {self._lend(key): self._lend(part) for key, part in value.items()}
         if kind is Container:
-            build = value.build if value.build in _PLAIN_BUILDS else self._lend_object(value.build)
+            build: Any = value.build
+            build = build if build in _PLAIN_BUILDS else self._lend_object(build)
             return Container(build, tuple(map(self._lend, value.parts)))
         return self._lend_object(value)
 

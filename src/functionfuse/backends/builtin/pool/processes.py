@@ -16,7 +16,7 @@ from functionfuse.engine import Capabilities
 from functionfuse.errors import EngineError
 from functionfuse.graph import references
 from functionfuse.parcels import Space, unpack
-from functionfuse.travel import load_raised
+from functionfuse.travel import described, load_raised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
@@ -82,7 +82,7 @@ class ProcessEngine:
         """Block until a unit is done; give all that are."""
         while not self._done:
             for key, _events in self._selector.select():
-                self._listen_to(key.fileobj)
+                self._listen_to(key.data)
             self._hand_out()
         done, self._done = self._done, []
         return done
@@ -104,8 +104,9 @@ class ProcessEngine:
             try:
                 handle.value = unpack(handle.parcel)
             except Exception as error:
-                message = f"the result of node {handle.unit.step.name!r} cannot be unpickled here: "
-                raise EngineError(f"{message}{type(error).__name__}: {error}") from error
+                name, reason = handle.unit.step.name, described(error)
+                message = f"the result of node {name!r} cannot be unpickled here: {reason}"
+                raise EngineError(message) from error
             handle.parcel = None
         return handle.value
 
@@ -135,7 +136,7 @@ class ProcessEngine:
     def _new_worker(self) -> WorkerProcess:
         with interruptions_later():
             worker = WorkerProcess(next(self._names), self._folders.paths)
-            self._selector.register(worker, selectors.EVENT_READ)
+            self._selector.register(worker, selectors.EVENT_READ, worker)
         return worker
 
     def _give(self, worker: WorkerProcess, task: _Task) -> None:
@@ -221,22 +222,23 @@ class ProcessEngine:
             if not events:
                 return
             for key, _ in events:
-                if key.fileobj.has_ended():
-                    self._selector.unregister(key.fileobj)
+                if key.data.has_ended():
+                    self._selector.unregister(key.data)
                     left -= 1
 
 
 def _error(reply: Reply, unit: Unit) -> BaseException:
+    assert isinstance(reply.parcel, bytes)
     if reply.kind == "error":
         return load_raised(reply.parcel)
-    reason, name = bytes(reply.parcel).decode(), unit.step.name
+    reason, name = reply.parcel.decode(), unit.step.name
     if reply.kind == "send":
         return EngineError(
             f"the result of node {name!r} cannot be sent to another process: {reason}. "
             "Return something that can be pickled, run the nodes that need it together with it by fuse(), "
             "or run with kind='threads' or without workers"
         )
-    if reply.kind == "input":
+    if reply.parent is not None:
         return EngineError(
             f"the result of node {_name_of(reply.parent, unit)!r}, which node {name!r} takes, "
             f"cannot be unpickled in a worker: {reason}"
