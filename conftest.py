@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -14,6 +15,7 @@ import tempfile
 import time
 import urllib.request
 from doctest import ELLIPSIS
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -25,6 +27,11 @@ if TYPE_CHECKING:
 
     from prefect.client.orchestration import SyncPrefectClient
 
+# Ray looks at these when it is imported: it shall listen on the loopback interface alone,
+# and use a token of its own instead of writing one to the user's folder
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex()
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 # Prefect looks at these when it is imported, which the collection of tests may do: not the user's own
 _home = tempfile.TemporaryDirectory()
 os.environ["PREFECT_HOME"] = _home.name
@@ -51,12 +58,18 @@ def pytest_unconfigure() -> None:
     logging.getLogger("prefect").setLevel(logging.WARNING)
 
 
-pytest_collect_file = Sybil(
-    parsers=[PythonCodeBlockParser(doctest_optionflags=ELLIPSIS)],
+_parsers = [PythonCodeBlockParser(doctest_optionflags=ELLIPSIS)]
+_pages = Sybil(
+    _parsers,
     patterns=["README.md", "docs/*.md"],
+    exclude="docs/ray.md",
     setup=_enter,
     teardown=_leave,
-).pytest()
+)
+_ray_page = Sybil(
+    _parsers, patterns=["docs/ray.md"], setup=_enter, teardown=_leave, fixtures=["ray_cluster"]
+)
+pytest_collect_file = (_pages + _ray_page).pytest()
 
 START = 120  # seconds: the first start migrates a database
 
@@ -125,3 +138,28 @@ def _wait_until_up(url: str, server: subprocess.Popen[bytes]) -> None:
         except OSError:
             time.sleep(0.2)  # nothing tells when a server has come up
     pytest.fail(f"the Prefect server did not come up within {START} seconds")
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """A Ray cluster of three CPUs that this process is connected to."""
+    import ray
+
+    with (
+        tempfile.TemporaryDirectory(
+            prefix="r"
+        ) as folder,  # short: the paths of sockets are limited
+        pytest.MonkeyPatch.context() as environment,
+    ):
+        environment.setenv("PYTHONPATH", str(Path(__file__).parent / "tests"))  # the workers'
+        ray.init(
+            address="local",
+            num_cpus=3,
+            object_store_memory=200 * 2**20,
+            include_dashboard=False,
+            log_to_driver=False,
+            _node_ip_address="127.0.0.1",
+            _temp_dir=folder,
+        )
+        yield
+        ray.shutdown()

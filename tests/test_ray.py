@@ -145,7 +145,7 @@ def die_once(path: str, journal: Journal) -> str:
 class Weights:
     """An array that methods change in place."""
 
-    def __init__(self, start: Any) -> None:
+    def __init__(self, start: Any) -> None:  # noqa: D107
         self.array = start
 
     def add(self, number: float) -> float:
@@ -172,7 +172,7 @@ class Weights:
 class Locked:
     """Holds what cannot be pickled."""
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # noqa: D107
         self.lock, self.count = threading.Lock(), 0
 
     def next(self) -> int:
@@ -218,9 +218,10 @@ class TestValues:
         for count in (1, 100_000):
             weights = Weights(ones(count))
 
-            assert count + 1 + 3 * count == ray_workflow(
-                change({"deep": ones(count), "object": weights})
-            ).run()
+            assert (
+                count + 1 + 3 * count
+                == ray_workflow(change({"deep": ones(count), "object": weights})).run()
+            )
 
     def test_read_only_arrays_are_not_copied(self) -> None:
         """An array that its maker made read-only stays in shared memory, and read-only."""
@@ -338,9 +339,7 @@ class TestRunning:
 
     def test_nothing_new_starts(self, journal: Journal, gate: Gate, storage: Storage) -> None:
         """After a failure, what Ray has in its queue does not start either; what runs ends and is stored."""
-        made = ray_workflow(
-            fail_when(journal, "held"), *[held(gate, journal) for _ in range(12)]
-        )
+        made = ray_workflow(fail_when(journal, "held"), *[held(gate, journal) for _ in range(12)])
         made.set_storage(storage)
         with gate.closed() as open_gate:
 
@@ -363,9 +362,12 @@ class TestRunning:
         """The Ray that the process is connected to is used, and stays."""
         before = ray.get_runtime_context().get_job_id()
 
-        assert 1 == RayWorkflow(
-            same(1), workflow_name="x", ray_init_args={"address": "127.0.0.1:1"}
-        ).run()
+        assert (
+            1
+            == RayWorkflow(
+                same(1), workflow_name="x", ray_init_args={"address": "127.0.0.1:1"}
+            ).run()
+        )
         assert before == ray.get_runtime_context().get_job_id()
         assert ray.is_initialized()
 
@@ -442,7 +444,8 @@ class TestRemoteArgs:
 
     def test_methods_run_where_the_instance_is(self) -> None:
         """A method cannot ask for something else than its instance has."""
-        node = Weights(ones(1)).add(1).set_name("add")
+        node: Any = Weights(ones(1)).add(1)
+        node.set_name("add")
         made = ray_workflow(node)
         made.query("add").set_remote_args({"num_cpus": 2})
 
@@ -486,14 +489,14 @@ class TestRemoteArgs:
 
     def test_init_args_are_checked(self) -> None:
         """An option that ray.init does not know is refused when the workflow is made."""
-        with pytest.raises(OptionError, match="'adress' is no option of ray.init.*'address'"):
+        with pytest.raises(OptionError, match=r"'adress' is no option of ray.init.*'address'"):
             RayWorkflow(same(1), workflow_name="x", ray_init_args={"adress": "auto"})
 
 
 class Unsendable(Exception):
     """Cannot be pickled, and does not say what it holds."""
 
-    def __init__(self) -> None:
+    def __init__(self) -> None:  # noqa: D107
         super().__init__(threading.Lock())
 
 
@@ -522,18 +525,18 @@ class TestFailures:
 
     def test_actors_that_die(self) -> None:
         """So it is for the worker of an instance, and later calls on it do not run."""
-        weights = Weights(0)
+        weights: Any = Weights(0)
         weights.die().set_name("dead")
 
         with pytest.raises(EngineError, match="worker of node 'dead' died"):
             ray_workflow(weights.add(1)).run()
 
-    @pytest.mark.parametrize("stored", [True, False], ids=["stored", "not stored"])
-    def test_retries(self, tmp_path: Path, journal: Journal, storage: Storage, stored: bool) -> None:  # noqa: FBT001
+    @pytest.mark.parametrize("stored", ["stored", "not stored"])
+    def test_retries(self, tmp_path: Path, journal: Journal, storage: Storage, stored: str) -> None:
         """Who asks for retries gets them, with a storage as without."""
         made = ray_workflow(die_once(str(tmp_path / "file"), journal))
         made.query().set_remote_args({"max_retries": 2})
-        if stored:
+        if stored == "stored":
             made.set_storage(storage)
 
         assert "done" == made.run()

@@ -63,9 +63,7 @@ class Carried:
         try:
             stream = cloudpickle.dumps(self._value, _PROTOCOL, buffer_callback=buffers.append)
         except Exception as error:
-            message = (
-                f"the result, or the instance that it leaves, cannot be pickled to be sent: {described(error)}"
-            )
+            message = f"the result, or the instance that it leaves, cannot be pickled to be sent: {described(error)}"
             raise EngineError(message) from error
         return _arrived, (stream, [(buffer, buffer.raw().readonly) for buffer in buffers])
 

@@ -41,9 +41,13 @@ if TYPE_CHECKING:
 __all__ = ["RayEngine"]
 
 R = TypeVar("R")
-_LARGE: Final = 100_000  # bytes of a function that go into Ray's object store once, not along with each node
+_LARGE: Final = (
+    100_000  # bytes of a function that go into Ray's object store once, not along with each node
+)
 _BATCH: Final = 100  # nodes that are waited for together ...
-_PAUSE: Final = 0.02  # ... for so many seconds at most: to wait for each by itself costs as much as to run it
+_PAUSE: Final = (
+    0.02  # ... for so many seconds at most: to wait for each by itself costs as much as to run it
+)
 _DEATHS: Final = (WorkerCrashedError, ActorDiedError, NodeDiedError, OutOfMemoryError)
 
 
@@ -113,6 +117,7 @@ class RayEngine:
     ) -> _Handle:
         """Give a constructor or method to the actor of its instance."""
         step, before = unit.step, None
+        actor: Any
         values = [handle.value for handle in inputs]
         if step.state is None:
             actor = self._actor.options(**options).remote()

@@ -13,13 +13,14 @@ from ray import cloudpickle
 
 from functionfuse.backends.builtin.rayback.carried import carried, opened
 from functionfuse.errors import EngineError
-from functionfuse.graph import Step
 from functionfuse.kernel import Outcome, Record, Stateful, Unit, annotate, bind, call, execute
 from functionfuse.nodes import Kind
 from functionfuse.travel import described, dump_error, make_sendable
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from functionfuse.graph import Step
 
 __all__ = ["Ended", "InstanceActor", "Packed", "run_unit", "unpack_record"]
 

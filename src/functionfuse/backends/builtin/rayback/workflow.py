@@ -92,7 +92,7 @@ class RayWorkflow(Workflow[RayQuery]):
         in_actors = {step.name for step in self._graph if self._in_actor(step)}
         return RayQuery(names, self._options, in_actors)
 
-    def run(  # type: ignore[override]
+    def run(
         self,
         return_results: bool = True,  # noqa: FBT001, FBT002 - a published name
         max_pending_tasks: int = 0,
@@ -120,7 +120,9 @@ class RayWorkflow(Workflow[RayQuery]):
             message = f"max_pending_tasks is a number of nodes, or 0 for no limit, not {max_pending_tasks!r}"
             raise OptionError(message)
         if not return_results and self._results is None:
-            message = "run(return_results=False) leaves results in the storage: call set_storage first"
+            message = (
+                "run(return_results=False) leaves results in the storage: call set_storage first"
+            )
             raise OptionError(message)
         job = replace(
             self._job(on_error), max_pending=max_pending_tasks, give_values=return_results
