@@ -30,6 +30,9 @@ class Capabilities:
     withdraws: bool = (
         False  # cancel() lets go on what has started; record() of the others raises Withdrawn
     )
+    releases_early: bool = (
+        False  # release() may come when a unit is in flight, whose record is asked for afterwards
+    )
 
 
 class Withdrawn(Exception):

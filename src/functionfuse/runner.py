@@ -108,6 +108,9 @@ class Run(Generic[H]):
         self._damaged: set[str] = set()
         self._failures: dict[str, BaseException] = {}
         self._lost: set[int] = set()  # what failed, and what was in flight and needed it
+        # what is read may turn out to be damaged: then what is in flight may be needed once more
+        reads = Action.LOAD in self.plan.actions.values()
+        self._releases_early = engine.capabilities.releases_early and not reads
         self._inline, self._schedules = engine.capabilities.inline, engine.capabilities.schedules
         # parents come first in graph order: an engine that is done at once needs no more
         self._in_order = self._inline and not self._groups
@@ -354,7 +357,8 @@ class Run(Generic[H]):
             if self._shared[id(handle)]:
                 return
             del self._shared[id(handle)]
-        if not (self._schedules and handle in self._pending):  # else it may be needed once more
+        flying = self._schedules and handle in self._pending
+        if self._releases_early or not flying:
             self._engine.release(handle)
 
     # ---- settling what is done ----
@@ -498,9 +502,7 @@ class Run(Generic[H]):
             return False
         return self._live[step.number] is None and not self._is_open(step)
 
-    def _with_calls_before(
-        self, again: Sequence[tuple[Step, Action]]
-    ) -> list[tuple[Step, Action]]:
+    def _with_calls_before(self, again: Sequence[tuple[Step, Action]]) -> list[tuple[Step, Action]]:
         """Add all calls before one that was made already: the instance is not any more as they left it."""
         actions = {step.number: action for step, action in again}
         for step in reversed(self._steps):
