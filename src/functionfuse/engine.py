@@ -24,9 +24,6 @@ class Capabilities:
         False  # takes units whose inputs are still running, and keeps the order itself
     )
     inline: bool = False  # submit() returns when the unit is done
-    keeps_instances: bool = (
-        False  # an instance stays where it is, and can be had only as the last call left it
-    )
     withdraws: bool = (
         False  # cancel() lets go on what has started; record() of the others raises Withdrawn
     )

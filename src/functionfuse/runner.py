@@ -467,13 +467,13 @@ class Run(Generic[H]):
         live = {other.name for other in self._steps if self._live[other.number] is not None}
         available = _Available(self._job.stored(), live, self._damaged)
         plan = make_plan(self._job.graph, available, wanted=[Ref(step.name, step.number)])
-        again = [
-            (other, action)
-            for other, action in zip(self._steps, plan.actions.values(), strict=True)
-            if self._is_needed_again(other, action)
-        ]
-        if self._engine.capabilities.keeps_instances:
-            again = self._with_calls_before(again)
+        again = self._with_calls_before(
+            {
+                other.number: action
+                for other, action in zip(self._steps, plan.actions.values(), strict=True)
+                if self._is_needed_again(other, action)
+            }
+        )
         for other, _ in again:
             self._records[other.number] = None  # done and let go of: once more
             if -other.number in self._ready:
@@ -502,15 +502,14 @@ class Run(Generic[H]):
             return False
         return self._live[step.number] is None and not self._is_open(step)
 
-    def _with_calls_before(self, again: Sequence[tuple[Step, Action]]) -> list[tuple[Step, Action]]:
+    def _with_calls_before(self, again: dict[int, Action]) -> list[tuple[Step, Action]]:
         """Add all calls before one that was made already: the instance is not any more as they left it."""
-        actions = {step.number: action for step, action in again}
         for step in reversed(self._steps):
             number = step.number
-            made = actions.get(number) is self._actions[number] is Action.COMPUTE
+            made = again.get(number) is self._actions[number] is Action.COMPUTE
             if made and step.state is not None and not self._is_open(step):
-                actions[step.state.number] = Action.COMPUTE
-        return [(self._steps[number], actions[number]) for number in sorted(actions)]
+                again[step.state.number] = Action.COMPUTE
+        return [(self._steps[number], again[number]) for number in sorted(again)]
 
     def _target(self, ref: Ref) -> Any:
         return pick(ref, self._engine.fetch(self._live[ref.number]))

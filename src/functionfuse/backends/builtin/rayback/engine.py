@@ -75,7 +75,7 @@ class RayEngine:
             graph: What is run.
             actors: Instances of decorated classes stay in actors, instead of going from task to task.
         """
-        self.capabilities = Capabilities(schedules=True, keeps_instances=actors, withdraws=True)
+        self.capabilities = Capabilities(schedules=True, withdraws=True)
         self._actors = actors
         self._left = _instances_taken(graph) if actors else frozenset()
         self._task = ray.remote(run_unit)
