@@ -192,8 +192,7 @@ class ProcessEngine:
         """A worker is gone: so is the unit that it ran, and nothing else."""
         task = self._taken_off(worker)
         ended = worker.how_it_ended(_PATIENCE)
-        what = "ran" if worker.served else "was started for"
-        task.error = EngineError(f"the worker that {what} node {task.unit.step.name!r} {ended}")
+        task.error = EngineError(f"the worker of node {task.unit.step.name!r} {ended}")
         self._dispose_of(worker)
 
     def _dispose_of(self, worker: WorkerProcess) -> None:
