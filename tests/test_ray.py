@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
+import tempfile
 import threading
 import time
 from pathlib import Path
@@ -25,6 +27,8 @@ ray = pytest.importorskip("ray")
 from functionfuse.backends.builtin.rayback import RayWorkflow  # noqa: E402 - not without Ray
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from functionfuse.storage.base import Storage
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
@@ -38,7 +42,7 @@ def without_actors(*nodes: Any, workflow_name: str) -> RayWorkflow:
 class TestWithActors(EngineTests):
     """The conformance suite on Ray, with an actor for each instance."""
 
-    runs_in_other_processes = True
+    runs_in_other_processes = copies_values = keeps_instances = True
     max_examples = 3
     make_workflow = staticmethod(RayWorkflow)
 
@@ -46,7 +50,7 @@ class TestWithActors(EngineTests):
 class TestWithoutActors(EngineTests):
     """The conformance suite on Ray, where instances go from task to task."""
 
-    runs_in_other_processes = True
+    runs_in_other_processes = copies_values = True
     max_examples = 5
     make_workflow = staticmethod(without_actors)
 
@@ -614,3 +618,82 @@ class TestFailures:
 def divide(a: float, b: float) -> float:
     """Divide."""
     return a / b
+
+
+_OWN = """
+import sys
+from functionfuse import workflow
+from functionfuse.backends.builtin.rayback import RayWorkflow
+import ray
+
+@workflow
+def add(a, b):
+    return a + b
+
+args = {
+    "address": sys.argv[1], "num_cpus": 1, "object_store_memory": 80 * 2**20,
+    "include_dashboard": False, "_node_ip_address": "127.0.0.1", "_temp_dir": sys.argv[2],
+}
+made = RayWorkflow(add(1, 2), workflow_name="own", ray_init_args=args)
+print(made.run(), ray.is_initialized(), made.run())
+"""
+
+
+def run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a script that has no Ray yet."""
+    command = [sys.executable, "-c", _OWN, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)  # noqa: S603
+
+
+def processes_of(folder: str) -> list[str]:
+    """The command lines of running processes that know a folder."""
+    lines = [_command_line(path) for path in Path("/proc").glob("[0-9]*/cmdline")]
+    return [line for line in lines if folder in line]
+
+
+def _command_line(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:  # it has ended
+        return ""
+
+
+class TestOwnRay:
+    """A process that is not connected to any Ray."""
+
+    def test_starts_ray(self) -> None:
+        """A run starts Ray, which stays for the next run and ends with the process."""
+        with tempfile.TemporaryDirectory(prefix="r") as folder:
+            done = run_script("local", folder)
+
+            assert "3 True 3" == done.stdout.strip(), done.stderr
+            wait_until(lambda: [] == processes_of(folder))
+
+    def test_nobody_listens(self, tmp_path: Path) -> None:
+        """An address where nobody listens is an error that gives the address."""
+        for address in ("127.0.0.1:1", "ray://127.0.0.1:1"):
+            done = run_script(address, str(tmp_path))
+
+            assert f"nobody listens at the address of the Ray cluster, {address!r}" in done.stderr
+
+    def test_missing_ray(self) -> None:
+        """Without Ray, the error says what to install."""
+        code = (
+            "import sys; sys.modules['ray'] = None\n"
+            "try: import functionfuse.backends.builtin.rayback\n"
+            "except ImportError as error: print(type(error).__name__, error)"
+        )
+        done = subprocess.run(  # noqa: S603
+            [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        )
+
+        expected = "MissingExtraError RayWorkflow needs Ray: pip install 'functionfuse[ray]'"
+        assert expected == done.stdout.strip()
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    """Wait for what other processes do after their parent has ended: nothing tells when."""
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)

@@ -7,24 +7,50 @@ What its maker made read-only already (an Arrow table, an array after `setflags(
 
 from __future__ import annotations
 
+import io
 import pickle
+from collections import ChainMap
 from pickle import PickleBuffer
-from typing import Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from ray import cloudpickle
+import cloudpickle
+import ray.cloudpickle
 
 from functionfuse.errors import EngineError
 from functionfuse.nodes import ATOMS
 from functionfuse.travel import described
 
-__all__ = ["Carried", "carried", "opened"]
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["Carried", "carried", "dumps", "opened"]
 
 _PROTOCOL = 5  # the first that leaves buffers out of the stream, and so lets Ray write them to shared memory once
 
 
-def carried(value: Any) -> Any:
-    """A value as it is sent; one that nobody can write to goes as it is."""
-    return value if type(value) in ATOMS else Carried(value)
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles as on all engines, so that classes made in functions stay themselves; and Ray's references as Ray does."""
+
+    dispatch_table: ClassVar[Any] = ChainMap(
+        cloudpickle.Pickler.dispatch_table, ray.cloudpickle.CloudPickler.dispatch
+    )
+
+
+def dumps(value: Any, keep_buffer: Callable[[PickleBuffer], object] | None = None) -> bytes:
+    """A value as bytes that `pickle.loads` reads.
+
+    Args:
+        value: The value.
+        keep_buffer: Takes the buffers that shall not be in the bytes; those for which it returns None.
+    """
+    with io.BytesIO() as file:
+        _Pickler(file, _PROTOCOL, keep_buffer).dump(value)
+        return file.getvalue()
+
+
+def carried(value: Any, name: str) -> Any:
+    """The value of a node as it is sent; one that nobody can write to goes as it is."""
+    return value if type(value) in ATOMS else Carried(value, name)
 
 
 def opened(value: Any) -> Any:
@@ -38,10 +64,17 @@ class Carried:
     It is pickled when Ray pickles it: so Ray sees the references to its own objects that it may hold.
     """
 
-    __slots__ = ("_buffers", "_stream", "_value")
+    __slots__ = ("_buffers", "_name", "_stream", "_value")
 
-    def __init__(self, value: Any) -> None:  # noqa: D107
+    def __init__(self, value: Any, name: str) -> None:
+        """Take a value.
+
+        Args:
+            value: The value.
+            name: The node that it comes from.
+        """
         self._value = value
+        self._name = name
         self._stream: bytes | None = None
         self._buffers: list[Any] = []
 
@@ -53,22 +86,30 @@ class Carried:
             buffer if was_read_only else bytearray(buffer)
             for buffer, was_read_only in self._buffers
         ]
-        return pickle.loads(self._stream, buffers=own)
+        try:
+            return pickle.loads(self._stream, buffers=own)
+        except Exception as error:
+            message = f"the result of node {self._name!r} cannot be read where it is needed: {described(error)}"
+            raise EngineError(message) from error
 
     def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
         if self._stream is not None:
             again = [(PickleBuffer(buffer), read_only) for buffer, read_only in self._buffers]
-            return _arrived, (self._stream, again)
+            return _arrived, (self._name, self._stream, again)
         buffers: list[PickleBuffer] = []
         try:
-            stream = cloudpickle.dumps(self._value, _PROTOCOL, buffer_callback=buffers.append)
+            stream = dumps(self._value, buffers.append)
         except Exception as error:
-            message = f"the result, or the instance that it leaves, cannot be pickled to be sent: {described(error)}"
+            message = (
+                f"the result of node {self._name!r}, or the instance that it leaves, "
+                f"cannot be pickled to be sent: {described(error)}"
+            )
             raise EngineError(message) from error
-        return _arrived, (stream, [(buffer, buffer.raw().readonly) for buffer in buffers])
+        flags = [(buffer, buffer.raw().readonly) for buffer in buffers]
+        return _arrived, (self._name, stream, flags)
 
 
-def _arrived(stream: bytes, buffers: list[Any]) -> Carried:
-    value = Carried(None)
+def _arrived(name: str, stream: bytes, buffers: list[Any]) -> Carried:
+    value = Carried(None, name)
     value._stream, value._buffers = stream, buffers
     return value

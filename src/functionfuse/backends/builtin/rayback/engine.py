@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import ray
 from ray.exceptions import (
@@ -17,20 +18,19 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from functionfuse.backends.builtin.rayback.carried import opened
+from functionfuse.backends.builtin.rayback.carried import dumps, opened
 from functionfuse.backends.builtin.rayback.remote import (
-    Ended,
+    Again,
     InstanceActor,
-    pack,
+    Raised,
     pack_unit,
     run_unit,
-    unpack_record,
 )
 from functionfuse.engine import Capabilities, Withdrawn
 from functionfuse.errors import EngineError
 from functionfuse.graph import references
 from functionfuse.nodes import Kind
-from functionfuse.travel import described
+from functionfuse.travel import described, load_raised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -90,7 +90,9 @@ class RayEngine:
             if handle.error is not None:
                 return _Handle(name, error=handle.error)
         try:
-            code, packed = self._sent(unit.step.func), pack_unit(unit)
+            retried = options.get("retry_exceptions")
+            types = retried if isinstance(retried, (list, tuple)) else ()
+            code, packed = self._sent(unit.step.func), pack_unit(unit, types)
         except Exception as error:  # noqa: BLE001 - whatever the user's objects raise
             message = (
                 f"node {name!r} cannot be sent to a worker, since its function or what it is given "
@@ -103,6 +105,8 @@ class RayEngine:
             return self._call(unit, code, packed, inputs, options)
         if unit.load:  # reading takes neither a graphics card nor a second try
             options = {key: options[key] for key in options if key == "runtime_env"}
+        elif types:
+            options = {**options, "retry_exceptions": [Again]}
         task = self._task.options(**{"name": name, "max_retries": 0, **options, "num_returns": 2})
         value, record = task.remote(code, packed, *[handle.value for handle in inputs])
         return _Handle(name, value, record)
@@ -135,7 +139,7 @@ class RayEngine:
         """A function as it is sent: pickled once in a run."""
         known = self._code.get(id(function))
         if known is None:
-            code = pack(function)
+            code = dumps(function)
             known = function, ray.put(code) if len(code) > _LARGE else code
             self._code[id(function)] = known  # with the function, so that its id stays its own
         return known[1]
@@ -168,7 +172,7 @@ class RayEngine:
             raise handle.error
         answer = handle.answer or _got(handle.record, handle.name)
         handle.answer = None
-        return unpack_record(answer)
+        return cast("Record", pickle.loads(answer))
 
     def fetch(self, handle: _Handle) -> Any:  # noqa: D102
         return opened(_got(handle.value, handle.name))
@@ -213,15 +217,11 @@ def _answer_together(handles: Sequence[_Handle]) -> None:
         handle.answer = answer
 
 
-class _RemoteTraceback(Exception):
-    """Shows, as the cause of an exception, where it was raised in the worker."""
-
-
 def _got(reference: Any, name: str) -> Any:
     try:
         return ray.get(reference)
     except RayTaskError as error:
-        raise _original(error) from _RemoteTraceback(str(error))
+        original = _original(error)
     except TaskCancelledError as error:
         raise Withdrawn from error
     except _DEATHS as error:
@@ -234,11 +234,14 @@ def _got(reference: Any, name: str) -> Any:
     except RayError as error:
         message = f"Ray could not run node {name!r}: {described(error)}"
         raise EngineError(message) from error
+    raise original  # here, and not where Ray's own error would become its context
 
 
 def _original(error: RayTaskError) -> BaseException:
     """What was raised in the worker."""
     cause: BaseException = error.cause
-    if isinstance(cause, Ended):
-        return cause.error
-    return EngineError(str(cause)) if type(cause) is RayError else cause
+    if isinstance(cause, Raised):
+        return load_raised(cause.args[0])
+    if isinstance(cause, EngineError):
+        return cause
+    return EngineError(f"Ray could not finish the node: {described(cause)}")

@@ -5,36 +5,29 @@ from __future__ import annotations
 import pickle
 import signal
 import threading
-from contextlib import contextmanager
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final
 
-from ray import cloudpickle
-
-from functionfuse.backends.builtin.rayback.carried import carried, opened
+from functionfuse.backends.builtin.rayback.carried import carried, dumps, opened
 from functionfuse.errors import EngineError
-from functionfuse.kernel import Outcome, Record, Stateful, Unit, annotate, bind, call, execute
+from functionfuse.kernel import Outcome, Stateful, Unit, annotate, bind, call, execute
 from functionfuse.nodes import Kind
-from functionfuse.travel import described, dump_error, make_sendable
+from functionfuse.travel import described, dump_raised
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Sequence
 
-    from functionfuse.graph import Step
+__all__ = ["Again", "InstanceActor", "Raised", "pack_unit", "run_unit"]
 
-__all__ = ["Ended", "InstanceActor", "Packed", "run_unit", "unpack_record"]
-
-#: A unit as it is sent: the pickled function, which many units share, and all else.
-Packed = tuple[bytes, bytes]
 _SMALL: Final = 100_000  # bytes of a pickled function that a worker keeps unpickled
 
 
-class Ended(Exception):
-    """Carries what a node raised that is no `Exception`: Ray would take it for the end of the worker."""
+class Raised(Exception):
+    """Carries what a node raised: Ray loses some exceptions on the way, and takes others for its own."""
 
-    def __init__(self, error: BaseException) -> None:  # noqa: D107
-        super().__init__(error)
-        self.error = error
+
+class Again(Raised):
+    """Carries what the node's `retry_exceptions` names: Ray shall make the call once more."""
 
 
 def run_unit(code: bytes, packed: bytes, *inputs: Any) -> tuple[Any, bytes]:
@@ -45,12 +38,7 @@ def run_unit(code: bytes, packed: bytes, *inputs: Any) -> tuple[Any, bytes]:
         packed: The rest of the unit.
         inputs: The values of the step's parents.
     """
-    with _sending_errors():
-        unit = _unpacked(code, packed)
-        with _naming(unit):
-            values = _opened(inputs)
-        outcome = execute(unit, values)
-        return carried(outcome.value), _pack_record(outcome.record)
+    return _run(_execute, code, packed, inputs)
 
 
 class InstanceActor:
@@ -76,47 +64,90 @@ class InstanceActor:
             _before: The record of the call before: where that failed, Ray does not make this one.
             inputs: The values of the step's parents; None for the one that stands only for the instance.
         """
-        with _sending_errors():
-            unit = _unpacked(code, packed)
-            with _naming(unit):
-                values = _opened(inputs)
-            if unit.step.kind is Kind.CONSTRUCT:
-                outcome = execute(unit, values)
-                self._instance = outcome.value.state
-            else:
-                outcome = self._call(unit, values)
-            left = self._instance if leave else None
-            return carried(Stateful(left, outcome.value.value)), _pack_record(outcome.record)
 
-    def _call(self, unit: Unit, values: Sequence[Any]) -> Outcome:
-        with _naming(unit):
-            args, kwargs = bind(unit._replace(step=unit.step._replace(state=None)), values)
-        return call(unit, (self._instance, *args), kwargs)
+        def call_instance(unit: Unit, values: Sequence[Any]) -> Outcome:
+            value, record = self._call(unit, values)
+            return Outcome(Stateful(self._instance if leave else None, value), record)
+
+        return _run(call_instance, code, packed, inputs)
+
+    def _call(self, unit: Unit, inputs: Sequence[Any]) -> Outcome:
+        if unit.step.kind is Kind.CONSTRUCT:
+            made, record = _execute(unit, inputs)
+            self._instance = made.state
+            return Outcome(None, record)
+        without = unit._replace(step=unit.step._replace(state=None))
+        try:
+            args, kwargs = bind(without, [opened(value) for value in inputs])
+        except BaseException as error:
+            annotate(error, unit.step, unit.workflow)
+            raise
+        left, record = call(unit, (self._instance, *args), kwargs)
+        return Outcome(left.value, record)
+
+
+def _execute(unit: Unit, inputs: Sequence[Any]) -> Outcome:
+    try:
+        values = [opened(value) for value in inputs]
+    except EngineError as error:
+        annotate(error, unit.step, unit.workflow)
+        raise
+    return execute(unit, values)
+
+
+def _run(
+    body: Callable[[Unit, Sequence[Any]], Outcome],
+    code: bytes,
+    packed: bytes,
+    inputs: Sequence[Any],
+) -> tuple[Any, bytes]:
+    """Run something with a unit, uninterrupted, and let everything that it raises arrive."""
+    retried: tuple[type[BaseException], ...] = ()
+    before = _ignore_interrupts()
+    try:
+        unit, retried = _unpacked(code, packed)
+        value, record = body(unit, inputs)
+        return carried(value, unit.step.name), pickle.dumps(record)
+    except BaseException as error:  # noqa: BLE001 - also SystemExit: Ray would end the worker
+        kind = Again if isinstance(error, retried) else Raised
+        raise kind(dump_raised(error)) from None
+    finally:
+        _attend_to_interrupts(before)
+
+
+def _ignore_interrupts() -> Any:
+    """`ray.cancel` sends interrupts to what runs, while it shall only take back what does not; gives what was before."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _attend_to_interrupts(before: Any) -> None:
+    if before is not None:
+        signal.signal(signal.SIGINT, before)
 
 
 # ---- units ----
 
 
-def pack(function: Any) -> bytes:
-    """A function as it is sent."""
-    data: bytes = cloudpickle.dumps(function)
-    return data
+def pack_unit(unit: Unit, retried: Sequence[type[BaseException]]) -> bytes:
+    """A unit as it is sent, without its function.
 
-
-def pack_unit(unit: Unit) -> bytes:
-    """A unit as it is sent, without its function."""
-    data: bytes = cloudpickle.dumps(unit._replace(step=unit.step._replace(func=_elsewhere)))
-    return data
+    Args:
+        unit: The unit.
+        retried: The exceptions after which it is tried again.
+    """
+    return dumps((unit._replace(step=unit.step._replace(func=_elsewhere)), tuple(retried)))
 
 
 def _elsewhere() -> None:
     """Stand where the function of a step was."""
 
 
-def _unpacked(code: bytes, packed: bytes) -> Unit:
+def _unpacked(code: bytes, packed: bytes) -> tuple[Unit, tuple[type[BaseException], ...]]:
     try:
-        function = (_kept if len(code) < _SMALL else cloudpickle.loads)(code)
-        unit: Unit = cloudpickle.loads(packed)
+        function = (_kept if len(code) < _SMALL else pickle.loads)(code)
+        unit, retried = pickle.loads(packed)
     except Exception as error:
         message = (
             f"the worker cannot make the node again out of what it was sent: {described(error)}. "
@@ -124,81 +155,9 @@ def _unpacked(code: bytes, packed: bytes) -> Unit:
             "ray_init_args={'runtime_env': {'working_dir': '.'}}, or is installed on every machine of the cluster"
         )
         raise EngineError(message) from error
-    step: Step = unit.step._replace(func=function)
-    return unit._replace(step=step)
+    return unit._replace(step=unit.step._replace(func=function)), retried
 
 
 @lru_cache(maxsize=1024)
 def _kept(code: bytes) -> Any:
-    return cloudpickle.loads(code)
-
-
-def _opened(inputs: Sequence[Any]) -> list[Any]:
-    return [opened(value) for value in inputs]
-
-
-# ---- records ----
-
-
-def _pack_record(record: Record) -> bytes:
-    return pickle.dumps(record)
-
-
-def unpack_record(data: bytes) -> Record:
-    """A record as it was before it was sent."""
-    record: Record = pickle.loads(data)
-    return record
-
-
-# ---- errors ----
-
-
-@contextmanager
-def _naming(unit: Unit) -> Iterator[None]:
-    """Say on what is raised in this block which node it belongs to."""
-    try:
-        yield
-    except BaseException as error:
-        annotate(error, unit.step, unit.workflow)
-        raise
-
-
-@contextmanager
-def _sending_errors() -> Iterator[None]:
-    """Let everything that is raised arrive where the workflow runs, and let nobody interrupt what has started."""
-    with _uninterrupted():
-        try:
-            yield
-        except Exception as error:
-            sent = _sendable(error)
-            if sent is error:
-                raise
-            raise sent from error
-        except BaseException as error:
-            raise Ended(_sendable(error)) from error
-
-
-def _sendable(error: BaseException) -> BaseException:
-    make_sendable(error)
-    try:
-        cloudpickle.loads(cloudpickle.dumps(error))
-    except Exception:  # noqa: BLE001 - whatever the user's classes raise
-        stand_in: BaseException = pickle.loads(dump_error(error))
-        return stand_in
-    return error
-
-
-@contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Ignore interrupts: `ray.cancel` sends them to what runs, while it shall only take back what does not.
-
-    Elsewhere than in the main thread there are none.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
+    return pickle.loads(code)
