@@ -42,7 +42,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "fusing": {"graph", "observers.report", "storage.base"},
     "observers": {"observers", "kernel", "plan", "events", "tables"},
-    "": {"workflow"},  # the package itself
+    "equality": set(),
+    "watching": {"graph", "kernel", "nodes", "equality"},
+    "comparison": {
+        *("watching", "equality", "graph", "nodes", "events", "tables", "errors"),
+        "backends.base",
+    },
+    "": {"workflow", "comparison"},  # the package itself
 }
 #: The one module or package that imports a library, when it is named.
 HOMES = {

@@ -14,6 +14,7 @@ import functionfuse
 PATHS = [
     ("functionfuse", "workflow"),
     ("functionfuse", "task"),
+    ("functionfuse", "compare"),
     ("functionfuse", "__version__"),
     ("functionfuse.workflow", "workflow"),
     ("functionfuse.backends.builtin.localback", "LocalWorkflow"),
@@ -25,6 +26,7 @@ PATHS = [
 
 #: Modules whose names users import; what the other modules define is the library's own.
 PUBLIC = (
+    "functionfuse.comparison",
     "functionfuse.errors",
     "functionfuse.events",
     "functionfuse.plan",

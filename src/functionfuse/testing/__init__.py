@@ -19,6 +19,7 @@ pytest.register_assert_rewrite(
 )
 
 from functionfuse.testing.engine_tests import EngineTests  # noqa: E402 - asserts are rewritten first
+from functionfuse.testing.everywhere import assert_same_everywhere  # noqa: E402
 from functionfuse.testing.strategies import graphs  # noqa: E402
 
-__all__ = ["EngineTests", "graphs"]
+__all__ = ["EngineTests", "assert_same_everywhere", "graphs"]
