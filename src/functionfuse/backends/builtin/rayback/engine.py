@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 from collections import Counter
 from dataclasses import dataclass
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import ray
@@ -81,6 +82,7 @@ class RayEngine:
         self._task = ray.remote(run_unit)
         self._actor = ray.remote(InstanceActor)
         self._code: dict[int, tuple[Any, Any]] = {}  # functions as they are sent, by id
+        self._failed: list[_Handle] = []  # what never reached Ray, and nobody was told of
 
     def submit(  # noqa: D102 - as in Engine
         self, unit: Unit, inputs: Sequence[_Handle], options: Mapping[str, Any]
@@ -88,7 +90,7 @@ class RayEngine:
         name = unit.step.name
         for handle in inputs:
             if handle.error is not None:
-                return _Handle(name, error=handle.error)
+                return self._fail(name, handle.error)
         try:
             retried = options.get("retry_exceptions")
             types = retried if isinstance(retried, (list, tuple)) else ()
@@ -100,7 +102,7 @@ class RayEngine:
             )
             failure = EngineError(message)
             failure.__cause__ = error
-            return _Handle(name, error=failure)
+            return self._fail(name, failure)
         if self._actors and unit.step.kind is not Kind.FUNCTION and not unit.load:
             return self._call(unit, code, packed, inputs, options)
         if unit.load:  # reading takes neither a graphics card nor a second try
@@ -110,6 +112,11 @@ class RayEngine:
         task = self._task.options(**{"name": name, "max_retries": 0, **options, "num_returns": 2})
         value, record = task.remote(code, packed, *[handle.value for handle in inputs])
         return _Handle(name, value, record)
+
+    def _fail(self, name: str, error: BaseException) -> _Handle:
+        handle = _Handle(name, error=error)
+        self._failed.append(handle)
+        return handle
 
     def _call(
         self,
@@ -145,17 +152,17 @@ class RayEngine:
         return known[1]
 
     def wait(self, pending: Collection[_Handle]) -> Iterable[_Handle]:  # noqa: D102
-        failed = [handle for handle in pending if handle.error is not None]
+        failed, self._failed = self._failed, []
+        failed = [handle for handle in failed if handle in pending]
         if failed:
             return failed
-        handles = {handle.record: handle for handle in pending}
-        waiting = list(handles)
-        batch = waiting[:_BATCH]
+        handles = {handle.record: handle for handle in islice(pending, _BATCH)}
         # a quarter, so that a run with few in flight soon has the next
-        done, _ = ray.wait(batch, num_returns=-(-len(batch) // 4), timeout=_PAUSE)
+        done, _ = ray.wait([*handles], num_returns=-(-len(handles) // 4), timeout=_PAUSE)
         if not done:
-            ray.wait(waiting, num_returns=1)
-            done, _ = ray.wait(waiting, num_returns=len(waiting), timeout=0)
+            handles = {handle.record: handle for handle in pending}
+            ray.wait([*handles], num_returns=1)
+            done, _ = ray.wait([*handles], num_returns=len(handles), timeout=0)
         finished = [handles[reference] for reference in done]
         _answer_together(finished)
         return finished
