@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -59,9 +60,11 @@ def folders_of(process: int) -> set[Path]:
 
 def workers_of(process: int) -> list[int]:
     """The worker processes that a process has."""
-    tasks = Path(f"/proc/{process}/task").glob("*/children")
-    children = [int(child) for task in tasks for child in task.read_text().split()]
-    return [child for child in children if is_worker(child)]
+    children = list[str]()
+    for task in Path(f"/proc/{process}/task").glob("*/children"):
+        with suppress(OSError):  # a thread that has ended
+            children += task.read_text().split()
+    return [int(child) for child in children if is_worker(int(child))]
 
 
 def is_worker(process: int) -> bool:

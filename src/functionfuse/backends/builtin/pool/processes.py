@@ -115,9 +115,10 @@ class ProcessEngine:
         handle.parcel = None
         handle.value = _NOT_YET
 
-    def cancel(self, _: Collection[_Task]) -> None:
-        """Start nothing more."""
-        self._waiting.clear()
+    def cancel(self, pending: Collection[_Task]) -> None:
+        """Do not start these."""
+        given_up = set(pending)
+        self._waiting = deque(task for task in self._waiting if task not in given_up)
 
     def drive(self, body: Callable[[], R]) -> R:
         """Run the loop; see to it that nothing is left of it."""

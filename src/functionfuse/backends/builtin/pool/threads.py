@@ -22,15 +22,18 @@ R = TypeVar("R")
 class _Task:
     """A unit, the values of its inputs, and what became of it."""
 
-    __slots__ = ("error", "outcome", "unit", "values")
+    __slots__ = ("error", "given_up", "outcome", "unit", "values")
 
     def __init__(self, unit: Unit, values: list[Any]) -> None:
         self.unit = unit
         self.values: list[Any] = values
         self.outcome: Outcome | None = None
         self.error: BaseException | None = None
+        self.given_up = False
 
     def run(self) -> None:
+        if self.given_up:
+            return
         try:
             self.outcome = execute(self.unit, self.values)
         except BaseException as error:  # noqa: BLE001 - the node's own
@@ -89,10 +92,10 @@ class ThreadEngine:
         """Let the value go."""
         handle.outcome = None
 
-    def cancel(self, _: Collection[_Task]) -> None:
-        """Start nothing more."""
-        while not self._waiting.empty():
-            self._waiting.get()
+    def cancel(self, pending: Collection[_Task]) -> None:
+        """Do not start these."""
+        for task in pending:
+            task.given_up = True
 
     def drive(self, body: Callable[[], R]) -> R:
         """Run the loop, then let the threads end."""
