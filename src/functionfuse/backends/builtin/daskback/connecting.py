@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import multiprocessing
-from contextlib import contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+import dask
 from distributed import Client, LocalCluster
 
 from functionfuse.errors import EngineError, OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
 __all__ = ["Connection"]
 
@@ -50,20 +51,25 @@ class Connection:
             )
             raise OptionError(message)
 
-    @contextmanager
-    def open(self) -> Iterator[Client]:
-        """Give a client for one run, and close what was made for it."""
+    def open(self) -> tuple[Client, Sequence[Callable[[], object]]]:
+        """Give a client for one run, and what to call at its end."""
         if self.client is not None:
             if self.client.status != "running":
                 message = f"the client {self.client!r} is {self.client.status}: make a new one"
                 raise EngineError(message)
-            yield self.client
-        elif self.address is not None:
-            with _reached(self.address) as client:
-                yield client
-        else:
-            with _started(self.cluster_kwargs) as cluster, _client_of(cluster) as client:
-                yield client
+            return self.client, ()
+        if self.address is not None:
+            client = _reached(self.address)
+            return client, (client.close,)
+        # a worker that dies some times in a row is for good given up by Dask's own clusters otherwise
+        patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"})
+        with ExitStack() as made:
+            made.push(patient)
+            cluster = _started(self.cluster_kwargs)
+            made.callback(cluster.close)
+            client = _client_of(cluster)
+            made.callback(client.close)
+            return client, (made.pop_all().close,)
 
 
 def _check_client(client: Any) -> None:
@@ -102,6 +108,9 @@ def _started(options: Mapping[str, Any]) -> LocalCluster:
         )
         raise EngineError(message)
     chosen = {**_LOCAL, **options}
+    if chosen["dashboard_address"] is None:  # the scheduler's page of metrics takes any port
+        quiet = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+        chosen["scheduler_kwargs"] = {**quiet, **chosen.get("scheduler_kwargs", {})}
     try:
         return LocalCluster(**chosen)
     except Exception as error:

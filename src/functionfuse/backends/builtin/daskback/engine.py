@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import logging
 import pickle
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import uuid4
@@ -20,6 +19,7 @@ from functionfuse.backends.builtin.daskback.parcels import (
     give,
     pack,
     run_unit,
+    taken_out,
 )
 from functionfuse.backends.builtin.daskback.placing import why_nowhere
 from functionfuse.engine import Capabilities
@@ -55,17 +55,20 @@ class _Handle:
     future: Future[Any] | None = None
     literals: Sequence[_Literal] = ()
     error: EngineError | None = None
-    ended: bool = False  # says Dask
+    ended: bool = False
     awaited: int = 0  # how many of its inputs have not been told
     awaiting: list[_Handle] = field(default_factory=list)  # those that take it
     told: bool = False  # to the runner
+    unneeded: bool = False  # nobody will ask for the value
+    record: Record | None = None
+    value: Any = None  # once it was fetched
 
 
 class DaskEngine:
     """Runs units as tasks; their values stay on the workers."""
 
     name = "dask"
-    capabilities = Capabilities(schedules=True)
+    capabilities = Capabilities(schedules=True, releases_early=True)
 
     def __init__(self, connection: Connection) -> None:  # noqa: D107
         self._connection = connection
@@ -73,13 +76,43 @@ class DaskEngine:
         self._submitted = 0
         self._done: SimpleQueue[_Handle] = SimpleQueue()
         self._literals: WeakValueDictionary[int, _Literal] = WeakValueDictionary()
+        self._flying: dict[
+            str, _Handle
+        ] = {}  # those that were not told, by the keys of their tasks
+        self._held: dict[_Handle, None] = {}  # those whose values are on the workers, and in use
         self._refusals: dict[int, str] = {}  # why no worker can take some options, by their id
 
-    def drive(self, body: Callable[[], R]) -> R:  # noqa: D102 - as in Engine
-        with self._connection.open() as self._client:
+    def drive(self, body: Callable[[], R]) -> R:
+        """Run the loop while the cluster is there.
+
+        Without context managers of `contextlib`, which write on exceptions that go through them: some refuse.
+        """
+        self._client, endings = self._connection.open()
+        try:
             self._mailbox = _mailbox_of(self._client)
-            with self._mailbox.opened(self._client, self._run) as self._records:
+            self._mailbox.open(self._client, self._run, self._receive)
+            try:
                 return body()
+            finally:
+                self._mailbox.close(self._client, self._run)
+                for handle in (*self._flying.values(), *self._held):
+                    handle.future = None
+        finally:
+            for end in endings:
+                end()
+
+    def _receive(self, key: str, record: bytes) -> None:
+        """Take a worker's word for it that a unit has a value, or hear from the scheduler whether it is tried again."""
+        handle = self._flying.get(key)
+        if handle is None:
+            return
+        if record:
+            handle.record = pickle.loads(record)
+            if handle.unneeded:
+                handle.future = None
+            self._done.put(handle)
+        elif (future := handle.future) is not None:
+            future.add_done_callback(lambda _: self._done.put(handle))
 
     def submit(  # noqa: D102
         self, unit: Unit, inputs: Sequence[_Handle], options: Mapping[str, Any]
@@ -116,6 +149,7 @@ class DaskEngine:
             )
             raise EngineError(message) from error
         literals = [literal.future for literal in handle.literals]
+        self._flying[handle.key] = handle
         handle.future = self._client.submit(
             run_unit,
             self._mailbox.topic,
@@ -128,7 +162,6 @@ class DaskEngine:
             pure=False,
             **options,
         )
-        handle.future.add_done_callback(lambda _: self._done.put(handle))
 
     def _literal(self, value: Any) -> _Literal:
         """The task that holds a large object; one for all units that take it."""
@@ -156,27 +189,39 @@ class DaskEngine:
     def wait(self, pending: Collection[_Handle]) -> Iterable[_Handle]:  # noqa: D102
         done: list[_Handle] = []
         while not done:
-            done += self._in_order(self._done.get())
-            while not self._done.empty():
-                done += self._in_order(self._done.get())
+            for ended in self._ended(pending):
+                done += self._in_order(ended)
             done = [handle for handle in done if handle in pending]
         return done
 
-    @staticmethod
-    def _in_order(ended: _Handle) -> Iterator[_Handle]:
+    def _ended(self, pending: Collection[_Handle]) -> Iterator[_Handle]:
+        try:
+            yield self._done.get(timeout=_LOOK)
+        except (
+            Empty
+        ):  # no worker speaks for what was given up; to ask Dask for a call for each costs too much
+            for handle in pending:
+                if handle.future is not None and handle.future.status in {"error", "cancelled"}:
+                    yield handle
+        while not self._done.empty():
+            yield self._done.get()
+
+    def _in_order(self, ended: _Handle) -> Iterator[_Handle]:
         """What can be told now that a unit has ended: nothing before all its inputs are.
 
-        When one of several inputs fails, Dask at once gives those up that need it, while the others may still run.
+        When one of several inputs fails, what needs it is lost, while the others may still run.
         """
+        ready = [] if ended.awaited or ended.told else [ended]
         ended.ended = True
-        ready = [ended] if not ended.awaited else []
         while ready:
             handle = ready.pop()
             handle.told = True
+            self._flying.pop(handle.key, None)
             yield handle
             for child in handle.awaiting:
                 child.awaited -= 1
-                if child.ended and not child.awaited:
+                child.ended |= handle.record is None
+                if child.ended and not child.awaited and not child.told:
                     ready.append(child)
             handle.awaiting.clear()
 
@@ -184,16 +229,27 @@ class DaskEngine:
         handle.literals = ()
         if handle.error:
             raise handle.error
-        assert handle.future is not None
-        if handle.future.status == "error":
-            raise _error_of(handle, handle.future)
-        record = self._records.pop(handle.key, None)
-        if record is None:
-            message = f"Dask gave node {handle.name!r} up: its task is {handle.future.status}"
-            raise EngineError(message)
-        return record
+        if handle.record is not None:
+            if not handle.unneeded:
+                self._held[handle] = None
+            return handle.record
+        raise _failure_of(handle)
 
-    def fetch(self, handle: _Handle) -> Any:  # noqa: D102
+    def fetch(self, handle: _Handle) -> Any:
+        """The value of a unit; those of all that were not let go come along, in one request."""
+        if handle in self._held:
+            wanted = list(self._held)
+            try:
+                values = self._client.gather([other.future for other in wanted])
+            except Exception:  # noqa: BLE001 - which one it is?
+                wanted, values = [handle], [self._fetch(handle)]
+            for other, value in zip(wanted, values, strict=True):
+                other.value, other.future = taken_out(value), None
+                del self._held[other]
+        return handle.value
+
+    @staticmethod
+    def _fetch(handle: _Handle) -> Any:
         assert handle.future is not None
         try:
             return handle.future.result()
@@ -203,8 +259,12 @@ class DaskEngine:
             message = f"the result of node {handle.name!r} cannot be fetched: {described(error)}"
             raise EngineError(message) from error
 
-    def release(self, handle: _Handle) -> None:  # noqa: D102
-        handle.future = None
+    def release(self, handle: _Handle) -> None:
+        """Let the value go; if the unit is on its way, as soon as a worker says that it has one."""
+        handle.unneeded = True
+        if handle.told or handle.record is not None:
+            handle.future = handle.value = None
+        self._held.pop(handle, None)
 
     def cancel(self, pending: Collection[_Handle]) -> None:
         """Take back what waits; what runs goes on, and nobody asks for it."""
@@ -213,6 +273,7 @@ class DaskEngine:
             self._client.cancel(futures)
 
 
+_LOOK: Final = 0.5  # seconds between two looks at what nobody speaks for
 _WARN_FROM: Final = "distributed.admin.large-graph-warning-threshold"
 
 
@@ -232,6 +293,15 @@ def _repeatable(unit: Unit) -> Unit:
         for part in unit.parts
     ]
     return unit._replace(sole=False, parts=tuple(parts)) if unit.sole or parts else unit
+
+
+def _failure_of(handle: _Handle) -> BaseException:
+    """Why a unit has no value; its future is let go, which a traceback would hold otherwise."""
+    future, handle.future = handle.future, None
+    assert future is not None
+    if future.status == "error":
+        return _error_of(handle, future)
+    return EngineError(f"Dask gave node {handle.name!r} up: its task is {future.status}")
 
 
 def _error_of(handle: _Handle, future: Future[Any]) -> BaseException:
@@ -264,32 +334,32 @@ def _error_of(handle: _Handle, future: Future[Any]) -> BaseException:
 
 
 class _Mailbox:
-    """The records that workers send to a client, for the runs that are on."""
+    """What workers tell a client of the runs that are on."""
 
     def __init__(self, client: Client) -> None:
         self.topic = f"functionfuse-{client.id}"
-        self._runs: dict[str, dict[str, Record]] = {}
+        self._runs: dict[str, Callable[[str, bytes], object]] = {}
         self._lock = Lock()
 
-    @contextmanager
-    def opened(self, client: Client, run: str) -> Iterator[dict[str, Record]]:
-        """Give the records of one run, by the keys of their tasks."""
+    def open(self, client: Client, run: str, receive: Callable[[str, bytes], object]) -> None:
+        """Let a run have what is for it: the keys of tasks and their records."""
         with self._lock:
             if not self._runs:
                 client.subscribe_topic(self.topic, self._receive)
-            records = self._runs[run] = {}
-        try:
-            yield records
-        finally:
-            with self._lock:
-                del self._runs[run]
-                if not self._runs and client.status == "running":
-                    client.unsubscribe_topic(self.topic)
+            self._runs[run] = receive
+
+    def close(self, client: Client, run: str) -> None:
+        """Have nothing more for a run."""
+        with self._lock:
+            del self._runs[run]
+            if not self._runs and client.status == "running":
+                client.unsubscribe_topic(self.topic)
 
     def _receive(self, event: tuple[float, tuple[str, str, bytes]]) -> None:
         _, (run, key, record) = event
-        if run in self._runs:
-            self._runs[run][key] = pickle.loads(record)
+        receive = self._runs.get(run)
+        if receive is not None:
+            receive(key, record)
 
 
 _mailboxes: Final[WeakKeyDictionary[Client, _Mailbox]] = WeakKeyDictionary()

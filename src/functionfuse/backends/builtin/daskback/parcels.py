@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import io
 import pickle
+from dataclasses import dataclass
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
 
 import cloudpickle
 from dask.sizeof import sizeof
-from distributed import get_worker
-from distributed.protocol.serialize import serialize
+from distributed import WorkerPlugin, get_worker
 
+from functionfuse.backends.builtin.daskback.sendable import check_sendable
 from functionfuse.errors import EngineError
 from functionfuse.kernel import Stateful, Together, execute
-from functionfuse.nodes import ATOMS
 from functionfuse.travel import described, dump_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Sequence
+
+    from distributed import Worker
 
     from functionfuse.kernel import Unit
 
-__all__ = ["NodeFailed", "Parcel", "give", "pack", "run_unit"]
+__all__ = ["NodeFailed", "Parcel", "give", "pack", "run_unit", "taken_out"]
 
 _LARGE: Final = 1_000_000  # bytes from which on a literal travels once, for all nodes that take it
 
@@ -133,7 +137,7 @@ def give(parcel: Parcel) -> Parcel:
 
 
 def run_unit(topic: str, run: str, parcel: Parcel, literals: int, *inputs: Any) -> Any:
-    """Run a unit; its record goes to the client as an event, which comes before the news that the task is done.
+    """Run a unit; its record goes to the client as an event, an empty one if it failed.
 
     Args:
         topic: The topic that the client listens to.
@@ -146,17 +150,20 @@ def run_unit(topic: str, run: str, parcel: Parcel, literals: int, *inputs: Any) 
         NodeFailed: Whatever went wrong, as something that surely arrives.
     """
     worker = get_worker()
+    key: Any = worker.get_current_task()
     try:
         unit = _opened(parcel, inputs[:literals])
-        value, record = execute(unit, inputs[literals:])
+        value, record = execute(unit, [*map(taken_out, inputs[literals:])])
         if not worker.address.startswith("inproc:"):
-            _check_sendable(unit, value)
+            check_sendable(unit, value)
     except BaseException as error:  # noqa: BLE001 - the node's own
         failed = NodeFailed(described(error)[:_SUMMARY], dump_error(error))
-        # Dask carries a traceback, of which this is the end
-        raise failed.with_traceback(error.__traceback__) from None
-    worker.log_event(topic, (run, worker.get_current_task(), pickle.dumps(record)))
-    return value
+        failed.__traceback__ = error.__traceback__  # Dask carries its end
+    else:
+        _report(worker, key, topic, (run, key, pickle.dumps(record)))
+        return _Whole(value) if type(value) in _CONTAINERS else value
+    _report(worker, key, topic, (run, key, b""))
+    raise failed  # here, where the node's exception is no context of it: Dask would pickle that too
 
 
 def _opened(parcel: Parcel, literals: Sequence[Parcel]) -> Unit:
@@ -171,54 +178,22 @@ def _opened(parcel: Parcel, literals: Sequence[Parcel]) -> Unit:
     return unit
 
 
-def _check_sendable(unit: Unit, value: Any) -> None:
-    """See now that a value can go to other workers: on the way, it would be an endless attempt."""
-    for name, part in _parts(unit, value):
-        if type(part) not in ATOMS and (reason := _why_not_sent(part)):
-            message = (
-                f"the result of node {name!r} cannot be sent to other workers ({reason}): "
-                "return something that can be pickled"
-            )
-            raise EngineError(message)
-
-
-def _parts(unit: Unit, value: Any) -> Iterator[tuple[str, Any]]:
-    kind = type(value)
-    if kind is Together:
-        names = {part.step.number: part for part in unit.parts}
-        for number, own in value.values.items():
-            yield from _parts(names[number], own)
-    elif kind is Stateful:
-        yield unit.step.name, value.value
-        yield unit.step.name, value.state
-    else:
-        yield unit.step.name, value
-
-
-def _why_not_sent(value: Any) -> str:
-    try:
-        cloudpickle.Pickler(_Nowhere(), protocol=5, buffer_callback=_aside).dump(value)
-    except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
-        try:  # what has no pickle, but a way of Dask's own
-            serialize(value, serializers=("dask",), on_error="raise")
-        except Exception:  # noqa: BLE001 - as above
-            return described(error)
-    return ""
-
-
-class _Nowhere:
-    """A file that keeps nothing."""
-
-    @staticmethod
-    def write(data: Any) -> int:
-        return len(data)
-
-
-def _aside(_: Any) -> None:
-    """Take a buffer, so that it is not copied."""
-
-
 # ---- coming back ----
+
+_CONTAINERS: Final = frozenset({list, tuple, dict, set, frozenset})
+
+
+@dataclass(frozen=True, slots=True)
+class _Whole:
+    """A container that travels as one pickle: Dask would send its parts one by one, also what is the same object."""
+
+    value: Any
+
+
+def taken_out(value: Any) -> Any:
+    """What a unit returned, out of its wrapping for the way."""
+    return value.value if type(value) is _Whole else value
+
 
 _SUMMARY: Final = 1_000  # characters of what the dashboard shows
 
@@ -238,8 +213,47 @@ class NodeFailed(Exception):
         return f"<{self.summary}>"
 
 
+def _report(worker: Worker, key: str, topic: str, message: Any) -> None:
+    """Tell the client of a task before it hears from the scheduler that the task is done."""
+    messenger = worker.plugins.get(_Messenger.name)
+    if isinstance(messenger, _Messenger):
+        messenger.messages[key] = topic, message
+        return
+    worker.log_event(topic, message)
+    with _adding:
+        if worker not in _workers:
+            _workers.add(worker)
+            worker.loop.add_callback(worker.plugin_add, _Messenger())
+
+
+class _Messenger(WorkerPlugin):
+    """Sends an event in the same packet as the news that its task is done.
+
+    Workers send packets some milliseconds apart: an event sent before would hold that news up, and what waits for it.
+    """
+
+    name = "functionfuse-messenger"
+
+    def __init__(self) -> None:
+        self.messages: dict[str, tuple[str, Any]] = {}
+
+    def setup(self, worker: Worker) -> None:
+        self._worker = worker
+
+    def transition(self, key: Any, start: str, finish: str, **_: Any) -> None:  # noqa: ARG002
+        if key in self.messages and finish != "executing":
+            topic, message = self.messages.pop(key)
+            if finish in {"memory", "error"}:
+                self._worker.log_event(topic, message)
+
+
+_adding: Final = Lock()
+_workers: Final[WeakSet[Worker]] = WeakSet()
+
+
 # ---- what they weigh, for Dask's memory management ----
 
 sizeof.register(Parcel, lambda parcel: parcel.nbytes)
+sizeof.register(_Whole, lambda whole: sizeof(whole.value))
 sizeof.register(Stateful, lambda value: sizeof(value.state) + sizeof(value.value))
 sizeof.register(Together, lambda value: sum(map(sizeof, value.values.values())))
