@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import pickle
+from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from threading import Lock
@@ -269,8 +270,17 @@ class DaskEngine:
     def cancel(self, pending: Collection[_Handle]) -> None:
         """Take back what waits; what runs goes on, and nobody asks for it."""
         futures = [handle.future for handle in pending if handle.future is not None]
-        if futures and self._client.status == "running":
-            self._client.cancel(futures)
+        if not futures or self._client.status != "running":
+            return
+        client, keys = self._client.id, [future.key for future in futures]
+        self._client.cancel(futures)
+
+        # that is on its way; once this is answered, none of them starts any more
+        def release(dask_scheduler: Any) -> None:
+            dask_scheduler.client_releases_keys(keys=keys, client=client)
+
+        with suppress(Exception):  # a scheduler may take no functions
+            self._client.run_on_scheduler(release)
 
 
 _LOOK: Final = 0.5  # seconds between two looks at what nobody speaks for
