@@ -199,7 +199,7 @@ def test_failure_on_one_backend() -> None:
     )
     assert ["failing", "child", "number"] == [each.node for each in found.differences]
     first, child, _ = found.differences
-    assert ("raises ValueError('here')", "'there'") == (first.expected, first.actual)
+    assert ("a failure: ValueError('here')", "'there'") == (first.expected, first.actual)
     assert ("not started", "'there'", "failing") == (child.expected, child.actual, child.because_of)
 
 

@@ -47,7 +47,7 @@ class Difference:
         reason = f" (because of node {self.because_of!r})" if self.because_of else ""
         return (
             f"node {self.node!r} ({self.place}){where}: expected {self.expected}, "
-            f"but {self.backend} gives {self.actual}{reason}"
+            f"on {self.backend} it is {self.actual}{reason}"
         )
 
 
@@ -294,7 +294,7 @@ class _Comparing:
 def _end(run: _Run, name: str) -> str:
     """What became of a node, as text."""
     if name in run.failures:
-        return f"raises {shortened(run.failures[name])}"
+        return f"a failure: {shortened(run.failures[name])}"
     return shortened(run.values[name]) if name in run.values else "not started"
 
 
