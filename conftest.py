@@ -7,18 +7,21 @@ from __future__ import annotations
 
 import logging
 import os
+import secrets
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
 from doctest import ELLIPSIS
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from server_processes import free_port
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
+from sybil.sybil import SybilCollection
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,6 +31,11 @@ if TYPE_CHECKING:
 
 pytest_plugins = ["storage_servers"]
 
+# Ray looks at these when it is imported: it shall listen on the loopback interface alone,
+# and use a token of its own instead of writing one to the user's folder
+os.environ["RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"] = "0"
+os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex()
+os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 # Prefect looks at these when it is imported, which the collection of tests may do: not the user's own
 _home = tempfile.TemporaryDirectory()
 os.environ["PREFECT_HOME"] = _home.name
@@ -65,10 +73,13 @@ def _pages(patterns: list[str], excludes: list[str], fixtures: list[str]) -> Syb
     )
 
 
-_WITH_S3 = ["docs/storage.md"]
-pytest_collect_file = (
-    _pages(["README.md", "docs/*.md"], excludes=_WITH_S3, fixtures=[])
-    + _pages(_WITH_S3, excludes=[], fixtures=["s3_for_a_page"])
+_WITH_S3, _WITH_RAY = ["docs/storage.md"], ["docs/ray.md"]
+pytest_collect_file = SybilCollection(
+    [
+        _pages(["README.md", "docs/*.md"], excludes=_WITH_S3 + _WITH_RAY, fixtures=[]),
+        _pages(_WITH_S3, excludes=[], fixtures=["s3_for_a_page"]),
+        _pages(_WITH_RAY, excludes=[], fixtures=["ray_cluster"]),
+    ]
 ).pytest()
 
 
@@ -142,3 +153,28 @@ def _wait_until_up(url: str, server: subprocess.Popen[bytes]) -> None:
         except OSError:
             time.sleep(0.2)  # nothing tells when a server has come up
     pytest.fail(f"the Prefect server did not come up within {START} seconds")
+
+
+@pytest.fixture(scope="session")
+def ray_cluster() -> Iterator[None]:
+    """A Ray cluster of three CPUs that this process is connected to."""
+    import ray
+
+    with (
+        tempfile.TemporaryDirectory(
+            prefix="r"
+        ) as folder,  # short: the paths of sockets are limited
+        pytest.MonkeyPatch.context() as environment,
+    ):
+        environment.setenv("PYTHONPATH", str(Path(__file__).parent / "tests"))  # the workers'
+        ray.init(
+            address="local",
+            num_cpus=3,
+            object_store_memory=200 * 2**20,
+            include_dashboard=False,
+            log_to_driver=False,
+            _node_ip_address="127.0.0.1",
+            _temp_dir=folder,
+        )
+        yield
+        ray.shutdown()

@@ -23,6 +23,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "tables": set(),
     "hints": {"errors"},
     "signature": set(),
+    "travel": {"errors"},
+    "parcels": set(),
+    "wire": {"kernel", "graph", "nodes", "parcels"},
+    "worker": {"kernel", "parcels", "wire", "travel", "worker"},
     "nodes": {"signature", "errors"},
     "workflow": {"nodes"},
     "graph": {"nodes", "signature", "errors"},
@@ -40,7 +44,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "fusing": {"graph", "observers.report", "storage.base"},
     "observers": {"observers", "kernel", "plan", "events", "tables"},
-    "": {"workflow"},  # the package itself
+    "equality": set(),
+    "watching": {"graph", "kernel", "nodes", "equality"},
+    "comparison": {
+        *("watching", "equality", "graph", "nodes", "events", "tables", "errors"),
+        "backends.base",
+    },
+    "": {"workflow", "comparison"},  # the package itself
 }
 #: The one module or package that imports a library, when it is named; some have several uses.
 HOMES: dict[str, str | tuple[str, ...]] = {

@@ -1,26 +1,21 @@
-"""The conformance suite on engines that are no part of the library: pools of threads and processes.
+"""The conformance suite on engines that are no part of the library: pools of threads.
 
-They show that what is above the engine holds where units run side by side, out of order, and elsewhere.
+They show that what is above the engine holds where units run side by side, and out of order.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
-import multiprocessing
-import pickle
 from concurrent.futures import (
     FIRST_COMPLETED,
     CancelledError,
     Executor,
     Future,
-    ProcessPoolExecutor,
     ThreadPoolExecutor,
 )
 from functools import cache
 from threading import Event
 from typing import TYPE_CHECKING, Any, TypeVar
-
-from cloudpickle import dumps
 
 from functionfuse.backends.base import Query, Workflow
 from functionfuse.engine import Capabilities
@@ -111,63 +106,8 @@ def _execute_when_ready(unit: Unit, inputs: Sequence[Future[Outcome]], given_up:
     return execute(unit, values)
 
 
-class ProcessEngine(PoolEngine):
-    """Sends units by cloudpickle."""
-
-    def submit(
-        self, unit: Unit, inputs: Sequence[Future[Outcome]], options: Mapping[str, Any]
-    ) -> Future[Outcome]:
-        """Send a unit; what comes back is unpickled here."""
-        values = [future.result().value for future in inputs]
-        done: Future[Outcome] = Future()
-        done.set_running_or_notify_cancel()
-        sent = self.pool.submit(_execute_pickled, dumps((unit, values)))
-        sent.add_done_callback(lambda future: _unpickle_into(done, future))
-        return done
-
-
-def _execute_pickled(sent: bytes) -> bytes:
-    unit, values = pickle.loads(sent)
-    try:
-        done: Any = execute(unit, values)
-    except BaseException as error:  # noqa: BLE001 - the node's own
-        return _pickled_error(error)
-    back: bytes = dumps((_give, (done,)))
-    return back
-
-
-def _pickled_error(error: BaseException) -> bytes:
-    sent: bytes = dumps((_give, (error,)))
-    try:
-        pickle.loads(sent)
-    except TypeError:  # its __init__ takes other arguments than it hands on
-        sent = dumps((_remake, (type(error), error.args, error.__dict__)))
-    return sent
-
-
-def _give(value: Any) -> Any:
-    return value
-
-
-def _remake(kind: type[BaseException], args: tuple[Any, ...], attributes: Any) -> BaseException:
-    error = kind.__new__(kind, *args)
-    error.__dict__.update(attributes)
-    return error
-
-
-def _unpickle_into(done: Future[Outcome], future: Future[bytes]) -> None:
-    make, parts = pickle.loads(future.result())
-    result = make(*parts)
-    if isinstance(result, Outcome):
-        done.set_result(result)
-    else:
-        done.set_exception(result)
-
-
 @cache
-def _pool(kind: type[Executor]) -> Executor:
-    if kind is ProcessPoolExecutor:  # processes that know nothing of this one
-        return ProcessPoolExecutor(3, mp_context=multiprocessing.get_context("spawn"))
+def _threads() -> Executor:
     return ThreadPoolExecutor(4)
 
 
@@ -177,7 +117,7 @@ class ThreadWorkflow(Workflow[Query]):
     _query = Query
 
     def _engine(self) -> PoolEngine:
-        return PoolEngine(_pool(ThreadPoolExecutor))
+        return PoolEngine(_threads())
 
 
 class SchedulingWorkflow(Workflow[Query]):
@@ -186,16 +126,7 @@ class SchedulingWorkflow(Workflow[Query]):
     _query = Query
 
     def _engine(self) -> PoolEngine:
-        return SchedulingEngine(_pool(ThreadPoolExecutor))
-
-
-class ProcessWorkflow(Workflow[Query]):
-    """Runs nodes in processes."""
-
-    _query = Query
-
-    def _engine(self) -> PoolEngine:
-        return ProcessEngine(_pool(ProcessPoolExecutor))
+        return SchedulingEngine(_threads())
 
 
 class TestThreads(EngineTests):
@@ -208,11 +139,3 @@ class TestScheduling(EngineTests):
     """The conformance suite in threads that wait for each other."""
 
     make_workflow = staticmethod(SchedulingWorkflow)
-
-
-class TestProcesses(EngineTests):
-    """The conformance suite in processes."""
-
-    runs_in_other_processes = True
-    max_examples = 25
-    make_workflow = staticmethod(ProcessWorkflow)

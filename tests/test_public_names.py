@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PATHS = [
     ("functionfuse", "workflow"),
     ("functionfuse", "task"),
+    ("functionfuse", "compare"),
     ("functionfuse", "__version__"),
     ("functionfuse.workflow", "workflow"),
     ("functionfuse.backends.builtin.localback", "LocalWorkflow"),
@@ -38,6 +39,7 @@ PATHS = [
 
 #: Modules whose names users import; what the other modules define is the library's own.
 PUBLIC = (
+    "functionfuse.comparison",
     "functionfuse.errors",
     "functionfuse.events",
     "functionfuse.plan",

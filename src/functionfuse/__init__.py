@@ -1,9 +1,23 @@
 """Plain Python functions become graphs that run anywhere, unchanged."""
 
+from typing import TYPE_CHECKING, Any
+
 # through the module of the same name, whose import would otherwise hide the function later
 from functionfuse.workflow import workflow
 
-__all__ = ["__version__", "task", "workflow"]
+__all__ = ["__version__", "compare", "task", "workflow"]
 __version__ = "0.1.0"
 
 task = workflow
+
+if TYPE_CHECKING:
+    from functionfuse.comparison import compare
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name == "compare":  # few need it, and it needs much
+            from functionfuse.comparison import compare
+
+            return compare
+        message = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(message)

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from functionfuse.kernel import Record, Unit
 
-__all__ = ["Capabilities", "Engine"]
+__all__ = ["Capabilities", "Engine", "Withdrawn"]
 
 H = TypeVar("H")
 R = TypeVar("R")
@@ -24,6 +24,16 @@ class Capabilities:
         False  # takes units whose inputs are still running, and keeps the order itself
     )
     inline: bool = False  # submit() returns when the unit is done
+    withdraws: bool = (
+        False  # cancel() lets go on what has started; record() of the others raises Withdrawn
+    )
+    releases_early: bool = (
+        False  # release() may come when a unit is in flight, whose record is asked for afterwards
+    )
+
+
+class Withdrawn(Exception):
+    """A unit was taken back before it started."""
 
 
 class Engine(Protocol[H]):

@@ -12,7 +12,8 @@ Every message says what happened, where in the user's file, and what to do::
     │   ├── ResultNotFound (FileNotFoundError)
     │   ├── CorruptResult              the bytes are not those that were written
     │   └── UntrustedResult            not signed as it must be, or made of what is not allowed
-    └── EngineError                    the engine failed, not the user's function
+    ├── EngineError                    the engine failed, not the user's function
+    └── DifferentResults (AssertionError)  backends do not agree, see `functionfuse.compare`
 
     FunctionFuseWarning (UserWarning)
     ├── NoMatchWarning                 a pattern that matches no node
@@ -24,6 +25,7 @@ An exception that a user's function raises is none of these: it reaches the call
 __all__ = [
     "CorruptResult",
     "DamagedResultWarning",
+    "DifferentResults",
     "DuplicateNameError",
     "EngineError",
     "FunctionFuseError",
@@ -81,6 +83,10 @@ class UntrustedResult(StorageError):
 
 class EngineError(FunctionFuseError):
     """The engine failed to run a node; the node's function did not raise."""
+
+
+class DifferentResults(FunctionFuseError, AssertionError):
+    """A node has different results on different backends."""
 
 
 class FunctionFuseWarning(UserWarning):

@@ -6,14 +6,12 @@ Engines decide only where and when it runs, and how inputs get there.
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import inspect
 import os
 import platform
 import time
 from collections import Counter
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import chain
 from types import GeneratorType
@@ -37,6 +35,7 @@ __all__ = [
     "Status",
     "Together",
     "Unit",
+    "add_note",
     "bind",
     "call",
     "execute",
@@ -229,7 +228,7 @@ def _item(ref: Ref, value: Any) -> Any:
             value = value[key]
         except Exception as error:
             taken = ref._replace(path=ref.path[: depth + 1])
-            error.add_note(f"taking item {taken} of a {type(value).__qualname__}")
+            add_note(error, f"taking item {taken} of a {type(value).__qualname__}")
             raise
     return value
 
@@ -339,10 +338,14 @@ def _settled(value: Any, kind: type) -> Any:
 
 
 def _awaited(coroutine: Coroutine[Any, Any, Any]) -> Any:
+    import asyncio  # a third of the time that a worker needs to start
+
     try:
         asyncio.get_running_loop()
     except RuntimeError:
         return asyncio.run(coroutine)
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(1) as thread:  # a notebook: its loop is taken
         return thread.submit(asyncio.run, coroutine).result()
 
@@ -397,4 +400,9 @@ def annotate(error: BaseException, step: Step, workflow: str) -> None:
     """Say on an exception which node it comes from, once."""
     note = f"in node {step.name!r} ({step.function} at {step.place}) of workflow {workflow!r}"
     if note not in getattr(error, "__notes__", ()):
-        error.add_note(note)
+        add_note(error, note)
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Write a note on an exception, also on one whose attributes cannot be set: a frozen dataclass."""
+    error.__dict__.setdefault("__notes__", []).append(note)

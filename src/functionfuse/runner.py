@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
+from functionfuse.engine import Withdrawn
 from functionfuse.errors import DamagedResultWarning, StorageError
 from functionfuse.events import (
     Observer,
@@ -21,7 +22,7 @@ from functionfuse.events import (
     notify,
 )
 from functionfuse.graph import Ref, new
-from functionfuse.kernel import DAMAGED, FAILED_PART, Record, Unit, annotate, pick
+from functionfuse.kernel import DAMAGED, FAILED_PART, Record, Unit, add_note, annotate, pick
 from functionfuse.options import for_run
 from functionfuse.plan import Action, Plan, make_plan
 
@@ -54,10 +55,15 @@ class Job:
     observers: Sequence[Observer] = ()
     on_error: OnError = "raise"
     max_pending: int = 0  # units in flight at once; 0 leaves it to the engine
+    give_values: bool = True  # else the targets' values are left in the storage
 
     def plan(self) -> Plan:
         """What a run would do, by what is stored now."""
-        return make_plan(self.graph, self.stored(), self.logged)
+        stored = self.stored()
+        wanted = None
+        if not self.give_values:
+            wanted = [ref for ref in self.graph.targets if ref.step not in stored]
+        return make_plan(self.graph, stored, self.logged, wanted)
 
     def stored(self) -> Container[str]:
         """The names of the results that are stored now."""
@@ -103,6 +109,9 @@ class Run(Generic[H]):
         self._damaged: set[str] = set()
         self._failures: dict[str, BaseException] = {}
         self._lost: set[int] = set()  # what failed, and what was in flight and needed it
+        # what is read may turn out to be damaged: then what is in flight may be needed once more
+        reads = Action.LOAD in self.plan.actions.values()
+        self._releases_early = engine.capabilities.releases_early and not reads
         self._inline, self._schedules = engine.capabilities.inline, engine.capabilities.schedules
         # parents come first in graph order: an engine that is done at once needs no more
         self._in_order = self._inline and not self._groups
@@ -135,16 +144,17 @@ class Run(Generic[H]):
         if self._job.results is not None:
             self._job.results.prepare()
         self._setups = self._job.setups()
-        for ref in self._job.graph.targets:
+        targets = self._job.graph.targets if self._job.give_values else ()
+        for ref in targets:
             self._uses[ref.number] += 1
         self._take_on(zip(self._steps, self.plan.actions.values(), strict=True))
         self._loop()
         if self._failures:
             raise self._first_failure()
-        targets = [self._target(ref) for ref in self._job.graph.targets]
+        values = [self._target(ref) for ref in targets]
         if self._job.results is not None:
             self._job.results.settle()  # nothing is given out that was read and is still being checked
-        return targets
+        return values
 
     def _forget_damage(self) -> None:
         """This run has failed, of damage that a storage has found or otherwise: the next one shall not."""
@@ -248,8 +258,8 @@ class Run(Generic[H]):
         An engine that schedules takes them as soon as it has the parent,
         but not before a stored result was read: it may turn out to be damaged.
         """
-        flying = self._schedules and self._live[parent] is not None
-        if flying and self._actions[parent] is Action.COMPUTE:
+        flying = self._flying.get(parent)
+        if flying is not None and flying is self._live[parent]:
             return False
         return self._is_open(self._steps[parent])
 
@@ -358,7 +368,8 @@ class Run(Generic[H]):
             if self._shared[id(handle)]:
                 return
             del self._shared[id(handle)]
-        if not (self._schedules and handle in self._pending):  # else it may be needed once more
+        flying = self._schedules and handle in self._pending
+        if self._releases_early or not flying:
             self._engine.release(handle)
 
     # ---- settling what is done ----
@@ -390,7 +401,7 @@ class Run(Generic[H]):
     ) -> None:
         if load and isinstance(error, DAMAGED):
             self._compute_after_all(step, error)
-        elif self._lost.isdisjoint(step.parents):
+        elif self._lost.isdisjoint(step.parents) and not isinstance(error, Withdrawn):
             self._fail(step, submitted, error)
         else:  # in flight when something that it needs failed: it never started
             self._lose(step)
@@ -421,7 +432,8 @@ class Run(Generic[H]):
     def _fail(self, step: Step, submitted: float, error: BaseException) -> None:
         self._lose(step)
         name, done = getattr(error, FAILED_PART, (step.name, ()))
-        step = self._job.graph.steps[name]
+        # a worker that died with a group does not tell which part it was: then the first
+        step = self._job.graph.steps.get(name, self._steps[step.number])
         for part in done:
             self._records[self._job.graph.steps[part.name].number] = part
             self._tell(StepFinished, part)
@@ -432,6 +444,8 @@ class Run(Generic[H]):
         if self._job.on_error == "raise":
             self._limit = 0  # nothing new is started
             self._give_up_waiting()
+            if self._engine.capabilities.withdraws:
+                self._engine.cancel(self._pending)
         self._tell(StepFailed, record, error)
 
     def _give_up_waiting(self) -> None:
@@ -450,7 +464,7 @@ class Run(Generic[H]):
         _, *others = self._failures
         first = next(iter(self._failures.values()))
         if others:
-            first.add_note(f"other nodes failed as well: {', '.join(map(repr, others))}")
+            add_note(first, f"other nodes failed as well: {', '.join(map(repr, others))}")
         return first
 
     def _compute_after_all(self, step: Step, error: BaseException) -> None:
@@ -464,11 +478,13 @@ class Run(Generic[H]):
         live = {other.name for other in self._steps if self._live[other.number] is not None}
         available = _Available(self._job.stored(), live, self._damaged)
         plan = make_plan(self._job.graph, available, wanted=[Ref(step.name, step.number)])
-        again = [
-            (other, action)
-            for other, action in zip(self._steps, plan.actions.values(), strict=True)
-            if self._is_needed_again(other, action)
-        ]
+        again = self._with_calls_before(
+            {
+                other.number: action
+                for other, action in zip(self._steps, plan.actions.values(), strict=True)
+                if self._is_needed_again(other, action)
+            }
+        )
         for other, _ in again:
             self._records[other.number] = None  # done and let go of: once more
             if -other.number in self._ready:
@@ -496,6 +512,15 @@ class Run(Generic[H]):
         if action is Action.LEAVE_OUT or step.name in self._failures:
             return False
         return self._live[step.number] is None and not self._is_open(step)
+
+    def _with_calls_before(self, again: dict[int, Action]) -> list[tuple[Step, Action]]:
+        """Add all calls before one that was made already: the instance is not any more as they left it."""
+        for step in reversed(self._steps):
+            number = step.number
+            made = again.get(number) is self._actions[number] is Action.COMPUTE
+            if made and step.state is not None and not self._is_open(step):
+                again[step.state.number] = Action.COMPUTE
+        return [(self._steps[number], again[number]) for number in sorted(again)]
 
     def _target(self, ref: Ref) -> Any:
         return pick(ref, self._engine.fetch(self._live[ref.number]))

@@ -7,10 +7,14 @@ import pytest
 
 pytest.register_assert_rewrite(
     "functionfuse.testing.engine_errors",
+    "functionfuse.testing.engine_exceptions",
+    "functionfuse.testing.engine_fuse",
     "functionfuse.testing.engine_options",
     "functionfuse.testing.engine_properties",
+    "functionfuse.testing.engine_running",
     "functionfuse.testing.engine_state",
     "functionfuse.testing.engine_storage",
+    "functionfuse.testing.engine_travel",
     "functionfuse.testing.engine_values",
     "functionfuse.testing.storage_damage",
     "functionfuse.testing.storage_dict",
@@ -25,6 +29,7 @@ pytest.register_assert_rewrite(
 )
 
 from functionfuse.testing.engine_tests import EngineTests  # noqa: E402 - asserts are rewritten first
+from functionfuse.testing.everywhere import assert_same_everywhere  # noqa: E402
 from functionfuse.testing.storage_folder import FolderTests  # noqa: E402
 from functionfuse.testing.storage_suite import Door  # noqa: E402
 from functionfuse.testing.storage_tests import (  # noqa: E402
@@ -41,5 +46,6 @@ __all__ = [
     "MinimalStorageTests",
     "RemoteTests",
     "StorageTests",
+    "assert_same_everywhere",
     "graphs",
 ]

@@ -5,16 +5,17 @@ from __future__ import annotations
 import pickle
 import threading
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from functionfuse import workflow
-from functionfuse.errors import DamagedResultWarning, OptionError, StorageError
-from functionfuse.events import Event, RunStarted
+from functionfuse.errors import CorruptResult, DamagedResultWarning, OptionError, StorageError
+from functionfuse.events import Event, RunStarted, StepFinished
 from functionfuse.storage import storage_factory
-from functionfuse.testing.suite import WORKFLOW, Suite, notes_of
+from functionfuse.testing.suite import WORKFLOW, Gate, Suite, notes_of
 
 if TYPE_CHECKING:
     from functionfuse.nodes import Node
@@ -106,6 +107,31 @@ class Noted:
         self.journal.write(word)
         self.words.append(word)
         return f"{' '.join(self.words)} {uuid.uuid4()}"
+
+
+@dataclass
+class DamagedLate:
+    """A storage that has something under `third`, which turns out to be damaged when a gate opens."""
+
+    storage: Storage
+    gate: Gate
+    always_read: bool = False
+
+    def save(self, workflow_name: str, task_name: str, obj: Any) -> None:
+        """Store a result."""
+        self.storage.save(workflow_name, task_name, obj)
+
+    def read_task(self, workflow_name: str, task_name: str) -> Any:
+        """Give a result, but not that of `third`."""
+        if task_name == "third":
+            self.gate.wait()
+            message = "damaged"
+            raise CorruptResult(message)
+        return self.storage.read_task(workflow_name, task_name)
+
+    def file_exists(self, workflow_name: str, task_name: str) -> bool:
+        """Tell whether there is something under this name."""
+        return task_name == "third" or self.storage.file_exists(workflow_name, task_name)
 
 
 def chain(journal: Journal) -> list[Node[str]]:
@@ -344,6 +370,28 @@ class StorageTests(Suite):
         assert lines == ["made", "one", "two"]
         assert first == again
         assert second.startswith("one two ")
+
+    def test_damage_after_the_calls_before(
+        self, storage: Storage, journal: Journal, tmp_path: Path
+    ) -> None:
+        """An instance is as the calls before left it, also if damage shows when they were made and let go of."""
+        gate = Gate(str(tmp_path / "gate"))
+        instance: Any = Noted(journal)
+        first = instance.step("one").set_name("first")
+        user = noted_value(journal, instance.step("two")).set_name("user")
+        third = instance.step("three").set_name("third")
+        made = self.stored(DamagedLate(storage, gate), first, user, third)
+        with gate.closed() as open_gate:
+
+            def open_when_used(event: Event) -> None:
+                if isinstance(event, StepFinished) and event.record.name == "user":
+                    open_gate()
+
+            made.add_observer(open_when_used)
+            with pytest.warns(DamagedResultWarning, match="'third'"):
+                values = made.run()
+
+        assert [value.rpartition(" ")[0] for value in values] == ["one", "one two", "one two three"]
 
     def test_damaged_result_of_a_failure(
         self, storage: Storage, journal: Journal, tmp_path: Path

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 from functionfuse.testing.engine_errors import ErrorTests
+from functionfuse.testing.engine_exceptions import ExceptionTests
 from functionfuse.testing.engine_fuse import FuseTests
 from functionfuse.testing.engine_options import OptionTests
 from functionfuse.testing.engine_properties import PropertyTests
+from functionfuse.testing.engine_running import RunningTests
 from functionfuse.testing.engine_state import StateTests
 from functionfuse.testing.engine_storage import StorageTests
+from functionfuse.testing.engine_travel import TravelTests
 from functionfuse.testing.engine_values import ValueTests
 
 __all__ = ["EngineTests"]
 
 
 class EngineTests(
-    ValueTests, StateTests, ErrorTests, StorageTests, OptionTests, PropertyTests, FuseTests
+    ValueTests,
+    StateTests,
+    TravelTests,
+    ErrorTests,
+    ExceptionTests,
+    StorageTests,
+    OptionTests,
+    RunningTests,
+    PropertyTests,
+    FuseTests,
 ):
     """All tests for a backend.
 

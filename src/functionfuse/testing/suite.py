@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from functionfuse.backends.base import Workflow
     from functionfuse.storage.base import Storage
 
-__all__ = ["WORKFLOW", "Gate", "Journal", "Suite", "here", "notes_of"]
+__all__ = ["WORKFLOW", "Gate", "Journal", "Suite", "here", "notes_of", "text_of"]
 
 #: What the workflows of the suite are called.
 WORKFLOW = "suite"
@@ -91,6 +91,20 @@ class Suite:
     runs_in_other_processes: ClassVar[bool] = False
     #: Nodes that do not need each other run at the same time.
     runs_side_by_side: ClassVar[bool] = True
+    #: Each node gets its own copy of a value, and may change it.
+    copies_values: ClassVar[bool] = False
+    #: Arrays arrive so that they can be written to.
+    arrays_are_writeable: ClassVar[bool] = True
+    #: An object that cannot be pickled can have methods: it stays where it was made.
+    keeps_instances: ClassVar[bool] = False
+    #: What is no Exception, as SystemExit, reaches the caller with its own type.
+    carries_base_exceptions: ClassVar[bool] = True
+    #: A worker that dies takes no other node with it.
+    isolates_crashes: ClassVar[bool] = True
+    #: The file in which an exception was raised is shown with it.
+    carries_tracebacks: ClassVar[bool] = True
+    #: Nodes of the longest chain, and of the widest fan.
+    many: ClassVar[int] = 300
     #: How many random graphs each property test runs.
     max_examples: ClassVar[int] = 50
 
@@ -111,6 +125,11 @@ class Suite:
         made.set_storage(storage)
         return made
 
+    def need(self, flag: str) -> None:
+        """Skip a test of what the engine does not claim to do."""
+        if not getattr(self, flag):
+            pytest.skip(f"{flag} = False")
+
     @pytest.fixture
     def journal(self, tmp_path: Path) -> Journal:
         """Where nodes write what they did."""
@@ -130,3 +149,8 @@ def here() -> int:
 def notes_of(error: BaseException) -> list[str]:
     """The notes on an exception."""
     return list(getattr(error, "__notes__", []))
+
+
+def text_of(error: BaseException) -> str:
+    """What an exception and the notes on it say."""
+    return "\n".join([str(error), *notes_of(error)])

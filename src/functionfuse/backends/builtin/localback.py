@@ -1,22 +1,28 @@
-"""Running a graph in this process, one node after the other."""
+"""Running a graph on this machine."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
 
 from functionfuse.backends.base import Query, Workflow
 from functionfuse.engine import Capabilities
+from functionfuse.errors import OptionError
+from functionfuse.hints import check_names
 from functionfuse.kernel import execute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
+    from functionfuse.engine import Engine
     from functionfuse.kernel import Outcome, Record, Unit
+    from functionfuse.runner import Job, OnError
 
 __all__ = ["LocalEngine", "LocalWorkflow"]
 
 R = TypeVar("R")
+Kind = Literal["processes", "threads"]
+_KINDS: Final = ("processes", "threads")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,9 +66,47 @@ class LocalEngine:
 
 
 class LocalWorkflow(Workflow[Query]):
-    """Runs a graph in this process, in the order in which its calls were written."""
+    """Runs a graph on this machine: in this process one node after the other, or in several threads or processes."""
 
     _query = Query
 
-    def _engine(self) -> LocalEngine:
-        return LocalEngine()
+    def __init__(
+        self, *nodes: Any, workflow_name: str, workers: int | None = None, kind: Kind = "processes"
+    ) -> None:
+        """Make a workflow of everything that some nodes need.
+
+        Args:
+            nodes: The targets: nodes, items of nodes, instances of decorated classes.
+            workflow_name: The name under which results are stored and runs are shown.
+            workers: How many nodes run at the same time.
+                None: one after the other, in this process, in the order in which the calls were written.
+            kind: What the workers are: `"processes"`, or `"threads"` of this process.
+
+        Raises:
+            NotANodeError: A target is something else.
+            DuplicateNameError: Two nodes have one name.
+            OptionError: `workers` is no number from 1 on, or `kind` is something else.
+        """
+        check_names([kind], _KINDS, "kind of workers")
+        if workers is not None and (type(workers) is not int or workers < 1):
+            message = f"workers is a whole number from 1 on, or None, not {workers!r}"
+            raise OptionError(message)
+        super().__init__(*nodes, workflow_name=workflow_name)
+        self._workers = workers
+        self._kind = kind
+
+    def _job(self, on_error: OnError) -> Job:
+        job = super()._job(on_error)
+        # no more in flight than can run: after a failure nothing that waits for a worker is started
+        return job if self._workers is None else replace(job, max_pending=self._workers)
+
+    def _engine(self) -> Engine[Any]:
+        if self._workers is None:
+            return LocalEngine()
+        if self._kind == "threads":
+            from functionfuse.backends.builtin.pool.threads import ThreadEngine
+
+            return ThreadEngine(self._workers)
+        from functionfuse.backends.builtin.pool.processes import ProcessEngine
+
+        return ProcessEngine(self._workers)

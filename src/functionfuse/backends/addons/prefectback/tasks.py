@@ -19,11 +19,11 @@ from prefect.utilities.annotations import opaque, quote
 from prefect.utilities.callables import get_call_parameters
 
 from functionfuse.backends.addons.prefectback.together import run_parts, together
-from functionfuse.backends.addons.prefectback.travel import make_sendable, this_process
 from functionfuse.graph import Ref
 from functionfuse.kernel import Stateful, call, copied
 from functionfuse.nodes import Container, Kind
 from functionfuse.signature import base_name
+from functionfuse.travel import make_sendable, this_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping

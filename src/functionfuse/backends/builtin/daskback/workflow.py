@@ -1,0 +1,71 @@
+"""The facade: a workflow whose nodes are tasks of a Dask cluster."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self
+
+from functionfuse.backends.base import Query, Workflow
+from functionfuse.backends.builtin.daskback.connecting import Connection
+from functionfuse.backends.builtin.daskback.engine import DaskEngine
+from functionfuse.backends.builtin.daskback.placing import check_options
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from distributed import Client
+
+__all__ = ["DaskQuery", "DaskWorkflow"]
+
+
+class DaskQuery(Query):
+    """The nodes that a pattern matched, to be given options of Dask tasks."""
+
+    def set_submit_args(self, options: Mapping[str, Any]) -> Self:
+        """Give nodes the options that `Client.submit` takes.
+
+        Args:
+            options: `resources`, `retries`, `priority`, `workers`, `allow_other_workers`, `fifo_timeout`.
+
+        Raises:
+            OptionError: The installed Dask does not know an option, or the value cannot be.
+        """
+        check_options(options)
+        self._options.set("submit", self.names, dict(options))
+        return self
+
+
+class DaskWorkflow(Workflow[DaskQuery]):
+    """Runs a graph on a Dask cluster, each node as a task of the node's name."""
+
+    _query = DaskQuery
+    _option = "submit"
+
+    def __init__(
+        self,
+        *nodes: Any,
+        workflow_name: str,
+        client: Client | None = None,
+        address: str | None = None,
+        cluster_kwargs: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Make a workflow of everything that some nodes need.
+
+        Args:
+            nodes: The targets: nodes, items of nodes, instances of decorated classes.
+            workflow_name: The name under which results are stored.
+            client: An existing client, which stays open.
+            address: Where a scheduler is: `"tcp://10.0.0.1:8786"`.
+            cluster_kwargs: The arguments of the `LocalCluster` that each run starts and closes
+                if there is neither a client nor an address. By default it uses all cores, one node a process,
+                listens on the loopback interface and has no dashboard.
+
+        Raises:
+            NotANodeError: A target is something else.
+            DuplicateNameError: Two nodes have one name.
+            OptionError: More than one of these was given, or the client is asynchronous.
+        """
+        super().__init__(*nodes, workflow_name=workflow_name)
+        self._connection = Connection(client, address, dict(cluster_kwargs or {}))
+
+    def _engine(self) -> DaskEngine:
+        return DaskEngine(self._connection)

@@ -1,0 +1,254 @@
+"""The engine: gives units to Ray as soon as they are known, and lets Ray keep their order."""
+
+from __future__ import annotations
+
+import pickle
+from collections import Counter
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+import ray
+from ray.exceptions import (
+    ActorDiedError,
+    NodeDiedError,
+    OutOfMemoryError,
+    RayError,
+    RayTaskError,
+    TaskCancelledError,
+    WorkerCrashedError,
+)
+
+from functionfuse.backends.builtin.rayback.carried import dumps, opened
+from functionfuse.backends.builtin.rayback.remote import (
+    Again,
+    InstanceActor,
+    Raised,
+    pack_unit,
+    run_unit,
+)
+from functionfuse.engine import Capabilities, Withdrawn
+from functionfuse.errors import EngineError
+from functionfuse.graph import references
+from functionfuse.nodes import Kind
+from functionfuse.travel import described, load_raised
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from functionfuse.graph import Graph, Step
+    from functionfuse.kernel import Record, Unit
+
+__all__ = ["RayEngine"]
+
+R = TypeVar("R")
+_LARGE: Final = (
+    100_000  # bytes of a function that go into Ray's object store once, not along with each node
+)
+_BATCH: Final = 100  # nodes that are waited for together ...
+_PAUSE: Final = (
+    0.02  # ... for so many seconds at most: to wait for each by itself costs as much as to run it
+)
+_DEATHS: Final = (WorkerCrashedError, ActorDiedError, NodeDiedError, OutOfMemoryError)
+
+
+@dataclass(eq=False, slots=True)
+class _Handle:
+    """A unit that Ray has."""
+
+    name: str
+    value: Any = None  # Ray's reference to the value
+    record: Any = None  # to the record, which is fetched without the value
+    actor: Any = None  # where the instance is that this unit made or called
+    answer: bytes | None = None  # the record, fetched together with others
+    error: BaseException | None = None  # it never reached Ray
+
+
+class RayEngine:
+    """Runs units as Ray tasks, and those on instances in an actor for each instance."""
+
+    name = "ray"
+
+    def __init__(self, graph: Graph, *, actors: bool) -> None:
+        """Use the cluster that this process is connected to.
+
+        Args:
+            graph: What is run.
+            actors: Instances of decorated classes stay in actors, instead of going from task to task.
+        """
+        self.capabilities = Capabilities(schedules=True, withdraws=True)
+        self._actors = actors
+        self._left = _instances_taken(graph) if actors else frozenset()
+        self._task = ray.remote(run_unit)
+        self._actor = ray.remote(InstanceActor)
+        self._code: dict[int, tuple[Any, Any]] = {}  # functions as they are sent, by id
+        self._failed: list[_Handle] = []  # what never reached Ray, and nobody was told of
+
+    def submit(  # noqa: D102 - as in Engine
+        self, unit: Unit, inputs: Sequence[_Handle], options: Mapping[str, Any]
+    ) -> _Handle:
+        name = unit.step.name
+        for handle in inputs:
+            if handle.error is not None:
+                return self._fail(name, handle.error)
+        try:
+            retried = options.get("retry_exceptions")
+            types = retried if isinstance(retried, (list, tuple)) else ()
+            code, packed = self._sent(unit.step.func), pack_unit(unit, types)
+        except Exception as error:  # noqa: BLE001 - whatever the user's objects raise
+            message = (
+                f"node {name!r} cannot be sent to a worker, since its function or what it is given "
+                f"cannot be pickled: {described(error)}. Make what cannot be pickled inside of a node"
+            )
+            failure = EngineError(message)
+            failure.__cause__ = error
+            return self._fail(name, failure)
+        if self._actors and unit.step.kind is not Kind.FUNCTION and not unit.load:
+            return self._call(unit, code, packed, inputs, options)
+        if unit.load:  # reading takes neither a graphics card nor a second try
+            options = {key: options[key] for key in options if key == "runtime_env"}
+        elif types:
+            options = {**options, "retry_exceptions": [Again]}
+        task = self._task.options(**{"name": name, "max_retries": 0, **options, "num_returns": 2})
+        value, record = task.remote(code, packed, *[handle.value for handle in inputs])
+        return _Handle(name, value, record)
+
+    def _fail(self, name: str, error: BaseException) -> _Handle:
+        handle = _Handle(name, error=error)
+        self._failed.append(handle)
+        return handle
+
+    def _call(
+        self,
+        unit: Unit,
+        code: Any,
+        packed: bytes,
+        inputs: Sequence[_Handle],
+        options: Mapping[str, Any],
+    ) -> _Handle:
+        """Give a constructor or method to the actor of its instance."""
+        step, before = unit.step, None
+        actor: Any
+        values = [handle.value for handle in inputs]
+        if step.state is None:
+            actor = self._actor.options(**options).remote()
+        else:
+            position = step.parents.index(step.state.number)
+            actor, before = inputs[position].actor, inputs[position].record
+            if not _takes(step, step.state.number):
+                values[position] = None
+        leave = step.number in self._left
+        method = actor.run.options(name=step.name, num_returns=2)
+        value, record = method.remote(code, packed, leave, before, *values)
+        return _Handle(step.name, value, record, actor)
+
+    def _sent(self, function: Any) -> Any:
+        """A function as it is sent: pickled once in a run."""
+        known = self._code.get(id(function))
+        if known is None:
+            code = dumps(function)
+            known = function, ray.put(code) if len(code) > _LARGE else code
+            self._code[id(function)] = known  # with the function, so that its id stays its own
+        return known[1]
+
+    def wait(self, pending: Collection[_Handle]) -> Iterable[_Handle]:  # noqa: D102
+        failed, self._failed = self._failed, []
+        failed = [handle for handle in failed if handle in pending]
+        if failed:
+            return failed
+        handles = {handle.record: handle for handle in islice(pending, _BATCH)}
+        # a quarter, so that a run with few in flight soon has the next
+        done, _ = ray.wait([*handles], num_returns=-(-len(handles) // 4), timeout=_PAUSE)
+        if not done:
+            handles = {handle.record: handle for handle in pending}
+            ray.wait([*handles], num_returns=1)
+            done, _ = ray.wait([*handles], num_returns=len(handles), timeout=0)
+        finished = [handles[reference] for reference in done]
+        _answer_together(finished)
+        return finished
+
+    def record(self, handle: _Handle) -> Record:
+        """What became of a unit.
+
+        Raises:
+            Withdrawn: It was taken back before it started.
+            EngineError: It never came back.
+            BaseException: What the user's function raised.
+        """
+        if handle.error is not None:
+            raise handle.error
+        answer = handle.answer or _got(handle.record, handle.name)
+        handle.answer = None
+        return cast("Record", pickle.loads(answer))
+
+    def fetch(self, handle: _Handle) -> Any:  # noqa: D102
+        return opened(_got(handle.value, handle.name))
+
+    def release(self, handle: _Handle) -> None:
+        """Drop the references: Ray frees the value, and ends an actor that nobody can call."""
+        handle.value = handle.record = handle.actor = None
+
+    def cancel(self, pending: Collection[_Handle]) -> None:
+        """Take back what has not started; what runs is told as well, and does not listen."""
+        for handle in pending:
+            if handle.record is not None:
+                ray.cancel(handle.record, recursive=False)
+
+    def drive(self, body: Callable[[], R]) -> R:  # noqa: D102
+        return body()
+
+
+def _instances_taken(graph: Graph) -> frozenset[int]:
+    """The steps whose instance somebody takes as they leave it, and not only the next method."""
+    followed = Counter(step.state.number for step in graph if step.state is not None)
+    readers = graph.state_readers
+    return frozenset(number for number in readers if readers[number] > followed[number])
+
+
+def _takes(step: Step, number: int) -> bool:
+    """Tell whether the arguments of a method refer to a step, apart from the instance that it works on."""
+    arguments = (*step.args, *step.kwargs.values())
+    return any(ref.number == number for ref in references(arguments))
+
+
+# ---- what comes back ----
+
+
+def _answer_together(handles: Sequence[_Handle]) -> None:
+    """Fetch the records of what is done in one go, which takes a third of the time; not if one failed."""
+    try:
+        answers = ray.get([handle.record for handle in handles])
+    except Exception:  # noqa: BLE001 - each is asked for its own
+        return
+    for handle, answer in zip(handles, answers, strict=True):
+        handle.answer = answer
+
+
+def _got(reference: Any, name: str) -> Any:
+    try:
+        return ray.get(reference)
+    except RayTaskError as error:
+        original = _original(error)
+    except TaskCancelledError as error:
+        raise Withdrawn from error
+    except _DEATHS as error:
+        message = (
+            f"the worker of node {name!r} died before the node was done: {described(error)}\n"
+            "Nothing was run again: whether that is safe is known to you alone. "
+            "query(...).set_remote_args({'max_retries': 3}) runs functions again"
+        )
+        raise EngineError(message) from error
+    except RayError as error:
+        message = f"Ray could not run node {name!r}: {described(error)}"
+        raise EngineError(message) from error
+    raise original  # here, and not where Ray's own error would become its context
+
+
+def _original(error: RayTaskError) -> BaseException:
+    """What was raised in the worker."""
+    cause: BaseException = error.cause
+    if isinstance(cause, Raised):
+        return load_raised(cause.args[0])
+    if isinstance(cause, EngineError):
+        return cause
+    return EngineError(f"Ray could not finish the node: {described(cause)}")

@@ -1,0 +1,163 @@
+"""What runs in Ray's workers: one function for all nodes, and one actor for all instances of decorated classes."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import threading
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Final
+
+from functionfuse.backends.builtin.rayback.carried import carried, dumps, opened
+from functionfuse.errors import EngineError
+from functionfuse.kernel import Outcome, Stateful, Unit, annotate, bind, call, execute
+from functionfuse.nodes import Kind
+from functionfuse.travel import described, dump_raised
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["Again", "InstanceActor", "Raised", "pack_unit", "run_unit"]
+
+_SMALL: Final = 100_000  # bytes of a pickled function that a worker keeps unpickled
+
+
+class Raised(Exception):
+    """Carries what a node raised: Ray loses some exceptions on the way, and takes others for its own."""
+
+
+class Again(Raised):
+    """Carries what the node's `retry_exceptions` names: Ray shall make the call once more."""
+
+
+def run_unit(code: bytes, packed: bytes, *inputs: Any) -> tuple[Any, bytes]:
+    """Run a unit; gives the value as it is sent, and the pickled record.
+
+    Args:
+        code: The pickled function of the step.
+        packed: The rest of the unit.
+        inputs: The values of the step's parents.
+    """
+    return _run(_execute, code, packed, inputs)
+
+
+class InstanceActor:
+    """Keeps one instance; its calls come in the order in which they were written."""
+
+    def __init__(self) -> None:  # noqa: D107 - the instance is made by a call, whose failure is then that of its node
+        self._instance: Any = None
+
+    def run(
+        self,
+        code: bytes,
+        packed: bytes,
+        leave: bool,  # noqa: FBT001 - Ray's actors take what comes by position fastest
+        _before: bytes | None,
+        *inputs: Any,
+    ) -> tuple[Any, bytes]:
+        """Make the instance, or call a method of it.
+
+        Args:
+            code: The pickled constructor or method.
+            packed: The rest of the unit.
+            leave: Somebody else takes the instance as this call leaves it.
+            _before: The record of the call before: where that failed, Ray does not make this one.
+            inputs: The values of the step's parents; None for the one that stands only for the instance.
+        """
+
+        def call_instance(unit: Unit, values: Sequence[Any]) -> Outcome:
+            value, record = self._call(unit, values)
+            return Outcome(Stateful(self._instance if leave else None, value), record)
+
+        return _run(call_instance, code, packed, inputs)
+
+    def _call(self, unit: Unit, inputs: Sequence[Any]) -> Outcome:
+        if unit.step.kind is Kind.CONSTRUCT:
+            made, record = _execute(unit, inputs)
+            self._instance = made.state
+            return Outcome(None, record)
+        without = unit._replace(step=unit.step._replace(state=None))
+        try:
+            args, kwargs = bind(without, [opened(value) for value in inputs])
+        except BaseException as error:
+            annotate(error, unit.step, unit.workflow)
+            raise
+        left, record = call(unit, (self._instance, *args), kwargs)
+        return Outcome(left.value, record)
+
+
+def _execute(unit: Unit, inputs: Sequence[Any]) -> Outcome:
+    try:
+        values = [opened(value) for value in inputs]
+    except EngineError as error:
+        annotate(error, unit.step, unit.workflow)
+        raise
+    return execute(unit, values)
+
+
+def _run(
+    body: Callable[[Unit, Sequence[Any]], Outcome],
+    code: bytes,
+    packed: bytes,
+    inputs: Sequence[Any],
+) -> tuple[Any, bytes]:
+    """Run something with a unit, uninterrupted, and let everything that it raises arrive."""
+    retried: tuple[type[BaseException], ...] = ()
+    before = _ignore_interrupts()
+    try:
+        unit, retried = _unpacked(code, packed)
+        value, record = body(unit, inputs)
+        return carried(value, unit.step.name), pickle.dumps(record)
+    except BaseException as error:  # noqa: BLE001 - also SystemExit: Ray would end the worker
+        kind = Again if isinstance(error, retried) else Raised
+        raise kind(dump_raised(error)) from None
+    finally:
+        _attend_to_interrupts(before)
+
+
+def _ignore_interrupts() -> Any:
+    """`ray.cancel` sends interrupts to what runs, while it shall only take back what does not; gives what was before."""
+    if threading.current_thread() is not threading.main_thread():
+        return None
+    return signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _attend_to_interrupts(before: Any) -> None:
+    if before is not None:
+        signal.signal(signal.SIGINT, before)
+
+
+# ---- units ----
+
+
+def pack_unit(unit: Unit, retried: Sequence[type[BaseException]]) -> bytes:
+    """A unit as it is sent, without its function.
+
+    Args:
+        unit: The unit.
+        retried: The exceptions after which it is tried again.
+    """
+    return dumps((unit._replace(step=unit.step._replace(func=_elsewhere)), tuple(retried)))
+
+
+def _elsewhere() -> None:
+    """Stand where the function of a step was."""
+
+
+def _unpacked(code: bytes, packed: bytes) -> tuple[Unit, tuple[type[BaseException], ...]]:
+    try:
+        function = (_kept if len(code) < _SMALL else pickle.loads)(code)
+        unit, retried = pickle.loads(packed)
+    except Exception as error:
+        message = (
+            f"the worker cannot make the node again out of what it was sent: {described(error)}. "
+            "A module that workers cannot import travels by "
+            "ray_init_args={'runtime_env': {'working_dir': '.'}}, or is installed on every machine of the cluster"
+        )
+        raise EngineError(message) from error
+    return unit._replace(step=unit.step._replace(func=function)), retried
+
+
+@lru_cache(maxsize=1024)
+def _kept(code: bytes) -> Any:
+    return pickle.loads(code)

@@ -1,0 +1,87 @@
+"""The options that a node can be given: those of Ray's tasks and actors, as the installed Ray knows them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+from ray._common.ray_option_utils import (
+    actor_options,
+    task_options,
+    validate_actor_options,
+    validate_task_options,
+)
+
+from functionfuse.errors import OptionError
+from functionfuse.hints import check_names
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+__all__ = ["check_actor", "check_task"]
+
+_ORDER: Final = "the calls on an instance run one after the other"
+_ANEW: Final = "a new actor would have lost what the calls before did to the instance"
+_OWN: Final = "the actor belongs to one run, and ends with it"
+_RETURNS: Final = "FunctionFuse decides how results travel"
+#: What Ray knows and a workflow cannot leave to the user, with the reason.
+_RESERVED: Final = {
+    "num_returns": _RETURNS,
+    "_generator_backpressure_num_objects": _RETURNS,
+    "_num_objects_per_yield": _RETURNS,
+    "_actor_generator_backpressure_num_objects": _RETURNS,
+    "enable_tensor_transport": _RETURNS,
+    "max_calls": "Ray takes it where a remote function is defined, and all nodes share one",
+    "max_concurrency": _ORDER,
+    "concurrency_groups": _ORDER,
+    "allow_out_of_order_execution": _ORDER,
+    "max_restarts": _ANEW,
+    "max_task_retries": _ANEW,
+    "get_if_exists": _OWN,
+    "lifetime": _OWN,
+    "max_pending_calls": "run(max_pending_tasks=...) limits what is in flight, and waits instead of failing",
+}
+_TASK: Final = task_options.keys() - _RESERVED
+_ACTOR: Final = actor_options.keys() - _RESERVED
+
+
+def check_task(options: Mapping[str, Any]) -> None:
+    """Accept what a Ray task takes.
+
+    Raises:
+        OptionError: The installed Ray does not know an option, or refuses its value.
+    """
+    _check_reserved(options)
+    check_names(options, _TASK, "option of a Ray task")
+    _validated(validate_task_options, options)
+
+
+def check_actor(options: Mapping[str, Any], name: str) -> None:
+    """Accept what a Ray actor takes.
+
+    Args:
+        options: What a node was given.
+        name: The node, an instance or a call of a method.
+
+    Raises:
+        OptionError: The installed Ray does not know an option, or refuses its value.
+    """
+    _check_reserved(options)
+    what = f"option of a Ray actor, and node {name!r} runs in one (not with RayWorkflow(..., actors=False))"
+    check_names(options, _ACTOR, what)
+    _validated(validate_actor_options, options)
+
+
+def _check_reserved(options: Mapping[str, Any]) -> None:
+    for name in options:
+        if name in _RESERVED:
+            message = f"{name!r} cannot be set on a node: {_RESERVED[name]}"
+            raise OptionError(message)
+
+
+def _validated(validate: Any, options: Mapping[str, Any]) -> None:
+    """Let Ray itself look at the values, now and not when the graph runs."""
+    try:
+        validate(dict(options), in_options=True)
+    except (TypeError, ValueError, AttributeError) as error:
+        message = f"Ray refuses these remote args: {error}"
+        raise OptionError(message) from error

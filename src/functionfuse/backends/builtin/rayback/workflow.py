@@ -1,0 +1,189 @@
+"""The facade: a workflow whose nodes run on Ray."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Self
+
+from functionfuse.backends.base import Query, Workflow
+from functionfuse.backends.builtin.rayback.cluster import check_init_args, connect, unmet
+from functionfuse.backends.builtin.rayback.engine import RayEngine
+from functionfuse.backends.builtin.rayback.remote_args import check_actor, check_task
+from functionfuse.errors import OptionError
+from functionfuse.hints import check_names
+from functionfuse.nodes import Kind
+from functionfuse.options import select
+from functionfuse.plan import Action
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Mapping, Sequence
+
+    from functionfuse.graph import Graph, Step
+    from functionfuse.options import Options
+    from functionfuse.runner import Job, OnError
+
+__all__ = ["RayQuery", "RayWorkflow"]
+
+
+class RayQuery(Query):
+    """The nodes that a pattern matched, to be given options of Ray tasks and actors."""
+
+    def __init__(  # noqa: D107
+        self, names: Sequence[str], options: Options, in_actors: Collection[str]
+    ) -> None:
+        super().__init__(names, options)
+        self._in_actors = in_actors
+
+    def set_remote_args(self, options: Mapping[str, Any]) -> Self:
+        """Give nodes the options of a Ray task, and instances those of a Ray actor.
+
+        Raises:
+            OptionError: The installed Ray does not know an option, or refuses its value.
+        """
+        tasks = [name for name in self.names if name not in self._in_actors]
+        actors = [name for name in self.names if name in self._in_actors]
+        if tasks or not actors:
+            check_task(options)
+        if actors:
+            check_actor(options, actors[0])
+        self._options.set("remote", self.names, dict(options))
+        return self
+
+
+class RayWorkflow(Workflow[RayQuery]):
+    """Runs a graph on Ray, each node as a task of the node's name."""
+
+    _query = RayQuery
+    _option = "remote"
+
+    def __init__(
+        self,
+        *nodes: Any,
+        workflow_name: str,
+        ray_init_args: Mapping[str, Any] | None = None,
+        actors: bool = True,
+    ) -> None:
+        """Make a workflow of everything that some nodes need.
+
+        Args:
+            nodes: The targets: nodes, items of nodes, instances of decorated classes.
+            workflow_name: The name under which results are stored and runs are shown.
+            ray_init_args: What `ray.init` is called with, if Ray is not initialised when the workflow runs.
+            actors: Instances of decorated classes stay in an actor each.
+                Without, they go from task to task, which takes no process for each, but time for large ones.
+
+        Raises:
+            NotANodeError: A target is something else.
+            DuplicateNameError: Two nodes have one name.
+            OptionError: `ray.init` does not take such an option.
+        """
+        super().__init__(*nodes, workflow_name=workflow_name)
+        self._init_args = dict(ray_init_args or {})
+        check_init_args(self._init_args)
+        self._actors = actors
+
+    def query(self, pattern: str | None = None) -> RayQuery:
+        """The nodes whose names a regular expression matches in full, to be given options.
+
+        Raises:
+            OptionError: It is no regular expression.
+        """
+        names = select(self._graph, pattern, stacklevel=2)
+        in_actors = {step.name for step in self._graph if self._in_actor(step)}
+        return RayQuery(names, self._options, in_actors)
+
+    def run(
+        self,
+        return_results: bool = True,  # noqa: FBT001, FBT002 - a published name
+        max_pending_tasks: int = 0,
+        *,
+        on_error: OnError = "raise",
+    ) -> Any:
+        """Compute the targets.
+
+        Args:
+            return_results: Give the values of the targets; without, they are left in the storage.
+            max_pending_tasks: How many nodes Ray has at a time, calls on instances included; 0 for all.
+            on_error: After the first failure, `"raise"` starts nothing new and lets what is running end;
+                `"continue"` lets everything that does not depend on the failed node end first.
+
+        Returns:
+            The value of the target; for several targets a list, in their order.
+
+        Raises:
+            OptionError: There is no storage to leave results in, or no node of the cluster has what a node asks for.
+            EngineError: The cluster cannot be reached, or a worker died.
+            BaseException: The first failure, as the user's function raised it, with the node in a note.
+        """
+        check_names([on_error], ("raise", "continue"), "value of on_error")
+        if type(max_pending_tasks) is not int or max_pending_tasks < 0:
+            message = f"max_pending_tasks is a number of nodes, or 0 for no limit, not {max_pending_tasks!r}"
+            raise OptionError(message)
+        if not return_results and self._results is None:
+            message = (
+                "run(return_results=False) leaves results in the storage: call set_storage first"
+            )
+            raise OptionError(message)
+        job = replace(
+            self._job(on_error), max_pending=max_pending_tasks, give_values=return_results
+        )
+        values = self._run(job)
+        return values if return_results else None
+
+    def _run(self, job: Job) -> Any:
+        self._check_methods()
+        connect(self._init_args)
+        self._check_requests(job)
+        engine = RayEngine(job.graph, actors=self._actors)
+        return engine.drive(lambda: self._execute(job, engine))
+
+    def _in_actor(self, step: Step) -> bool:
+        return self._actors and step.kind is not Kind.FUNCTION
+
+    def _may_fuse(self, name: str) -> bool:
+        """What runs in an actor cannot run together with what does not."""
+        return not self._in_actor(self._graph.steps[name])
+
+    # ---- checks before anything is submitted ----
+
+    def _check_methods(self) -> None:
+        """See that no method asks for something else than the actor that it runs in."""
+        given = self._options.of("remote")
+        for name in given:
+            step = self._graph.steps[name]
+            instance = _constructor(self._graph, step)
+            if self._in_actor(step) and given[name] != given.get(instance):
+                message = (
+                    f"node {name!r} was given remote args that {instance!r} was not: a call of a method runs "
+                    f"in the actor of its instance. Set them on {instance!r}, or use RayWorkflow(..., actors=False)"
+                )
+                raise OptionError(message)
+
+    def _check_requests(self, job: Job) -> None:
+        """See that the cluster has a node for each that will be computed: Ray itself would wait for ever."""
+        known: dict[tuple[int, bool], str | None] = {}
+        lacking: dict[str, str] = {}
+        for step in job.graph:
+            options, actor = job.options.get(step.name, _NOTHING), self._in_actor(step)
+            if actor and step.kind is Kind.METHOD:
+                continue
+            key = id(options), actor
+            if key not in known:
+                known[key] = unmet(options, actor=actor)
+            if known[key]:
+                lacking[step.name] = known[key] or ""
+        computed = job.plan().actions if lacking else {}
+        for name, request in lacking.items():
+            if computed[name] is Action.COMPUTE:
+                message = f"node {name!r} asks for {request}"
+                raise OptionError(message)
+
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+def _constructor(graph: Graph, step: Step) -> str:
+    """The name of the step that makes the instance of a step; its own for a function."""
+    while step.state is not None:
+        step = graph.steps[step.state.step]
+    return step.name
