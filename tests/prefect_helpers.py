@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import TYPE_CHECKING, Any, Final
 
@@ -108,6 +109,27 @@ class Total:
         """Add a number."""
         self.total += number
         return self.total
+
+
+@workflow
+def lock() -> Any:
+    """Return what no other process can have."""
+    return threading.Lock()
+
+
+class Guarded(Exception):
+    """An error with a part that no other process can have."""
+
+    def __init__(self, words: str, lock: Any) -> None:  # noqa: D107
+        super().__init__(words, lock)
+        self.lock = lock
+
+
+@workflow
+def fail_guarded() -> None:
+    """Raise it."""
+    message = "keep out"
+    raise Guarded(message, threading.Lock())
 
 
 def edges_targets() -> list[Any]:

@@ -10,7 +10,6 @@ values, instances, items, errors, results that are saved there. All of the suite
 from __future__ import annotations
 
 import os
-import threading
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -20,9 +19,12 @@ pytest.importorskip("prefect")
 from prefect_helpers import (
     EDGES,
     EDGES_RESULT,
+    Guarded,
     add,
     edges,
     edges_targets,
+    fail_guarded,
+    lock,
     log_messages,
     make,
     task_runs,
@@ -93,27 +95,6 @@ class TestAllOnPrefectProcesses(EngineTests):
 def speak() -> None:
     """Say something."""
     print("printed words")  # noqa: T201
-
-
-@workflow
-def lock() -> Any:
-    """Return what no other process can have."""
-    return threading.Lock()
-
-
-class Guarded(Exception):
-    """An error with a part that no other process can have."""
-
-    def __init__(self, words: str, lock: Any) -> None:  # noqa: D107
-        super().__init__(words, lock)
-        self.lock = lock
-
-
-@workflow
-def fail_guarded() -> None:
-    """Raise it."""
-    message = "keep out"
-    raise Guarded(message, threading.Lock())
 
 
 def test_edges_and_logs(server: SyncPrefectClient) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from concurrent.futures import BrokenExecutor, CancelledError, Future
 from dataclasses import dataclass, field
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from prefect.client.schemas.objects import TaskRunResult
 from prefect.context import FlowRunContext
-from prefect.futures import PrefectConcurrentFuture
+from prefect.futures import PrefectConcurrentFuture, PrefectWrappedFuture
 from prefect.results import ResultRecord  # type: ignore[attr-defined]
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
@@ -53,7 +54,7 @@ class _Handle:
     unit: Unit
     function: NodeFunction
     parameters: dict[str, Any]
-    future: PrefectConcurrentFuture[Any]
+    future: PrefectWrappedFuture[Any, Any]
     task_run: UUID
     submitted: float = field(default_factory=time.time)
     result: Any = None  # what the task returned, out of its box, once it is done
@@ -168,7 +169,11 @@ class PrefectEngine:
     def cancel(self, pending: Collection[_Handle]) -> None:
         """Start nothing more; what is running ends, and is stored, before the flow run does."""
         for handle in pending:
-            handle.future.wrapped_future.cancel()
+            future = handle.future.wrapped_future
+            if hasattr(future, "cancel"):
+                future.cancel()
+            else:  # a reference of Ray, which only Ray can cancel
+                sys.modules["ray"].cancel(future, recursive=False)
 
     def drive(self, body: Callable[[], R]) -> R:
         """Run the loop, and see that a temporary server has recorded everything when it ends."""
@@ -192,21 +197,32 @@ def _dependencies(
 
 
 def _final_state(handle: _Handle) -> State[Any]:
+    future = handle.future
     try:
-        handle.future.wait()
+        future.wait()
+        if future._final_state is None:  # Dask's future keeps to itself what went wrong
+            future.wrapped_future.result()
     except BrokenExecutor as error:
         message = f"the worker of node {handle.unit.step.name!r} died: {error}"
         raise EngineError(message) from error
     except CancelledError:
         raise
-    except Exception as error:  # of pickling, on the way there or back
-        message = (
-            f"the task run of node {handle.unit.step.name!r} gave no state "
-            f"({type(error).__name__}: {error}): with a task runner of other processes, "
-            "all that goes there and comes back must be picklable"
-        )
-        raise EngineError(message) from error
-    return handle.future.state
+    except Exception as error:  # of pickling, on the way there or back, or of a worker that is gone
+        raise _no_state(handle, error) from error
+    state = future.state
+    crash = state.data if state.is_crashed() else None
+    if isinstance(crash, Exception) and type(crash).__module__.startswith("ray."):
+        raise _no_state(handle, crash) from crash
+    return state
+
+
+def _no_state(handle: _Handle, error: Exception) -> EngineError:
+    message = (
+        f"the task run of node {handle.unit.step.name!r} gave no state "
+        f"({type(error).__name__}: {error}): with a task runner of other processes, "
+        "all that goes there and comes back must be picklable, and no worker may die"
+    )
+    return EngineError(message)
 
 
 def _take_apart(future: Any) -> None:
