@@ -17,6 +17,7 @@ from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
 from functionfuse.backends.addons.prefectback.server import Cancellation, Recorder
 from functionfuse.backends.addons.prefectback.tasks import (
+    Awkward,
     Box,
     TaskTemplates,
     arguments_of,
@@ -245,6 +246,8 @@ def _result(state: State[Any]) -> Any:
 
 
 def _error(state: State[Any], result: Any) -> BaseException:
+    if isinstance(result, Awkward):
+        return result.error
     if isinstance(result, BaseException):
         return result
     return EngineError(f"its task run ended as {state.name}: {state.message}")
