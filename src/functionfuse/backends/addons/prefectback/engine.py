@@ -15,9 +15,9 @@ from prefect.futures import PrefectConcurrentFuture, PrefectWrappedFuture
 from prefect.results import ResultRecord  # type: ignore[attr-defined]
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
+from functionfuse.backends.addons.prefectback.awkward import Awkward
 from functionfuse.backends.addons.prefectback.server import Cancellation, Recorder
 from functionfuse.backends.addons.prefectback.tasks import (
-    Awkward,
     Box,
     TaskTemplates,
     arguments_of,

@@ -14,6 +14,7 @@ from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Cancelling
 from prefect.utilities.asyncutils import run_coro_as_sync
 
+from functionfuse.backends.addons.prefectback.awkward import Awkward, is_awkward
 from functionfuse.backends.addons.prefectback.server import RunCancelled, run_settings
 
 if TYPE_CHECKING:
@@ -29,8 +30,12 @@ class WorkflowFlow(Flow[[], Any]):
     """A flow that loses nothing of what it tells the server, however it is called."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102 - as in Flow
-        with run_settings():
-            return super().__call__(*args, **kwargs)
+        try:
+            with run_settings():
+                return super().__call__(*args, **kwargs)
+        except Awkward as stand_in:
+            error = stand_in.error
+        raise error
 
 
 @dataclass(slots=True)
@@ -75,6 +80,10 @@ class FlowFunction:
                 return workflow._in_flow(workflow._job("raise"))
             run.result = workflow._in_flow(run.job)
             return run.result if workflow._result_is_seen() else None
+        except Exception as error:
+            if is_awkward(error):
+                raise Awkward(error) from None
+            raise
         except RunCancelled:
             _call_cancellation_hooks()
             return Cancelled(message="cancelled; what is stored stays stored")

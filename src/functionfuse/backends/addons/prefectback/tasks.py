@@ -18,12 +18,13 @@ from prefect.transactions import get_transaction
 from prefect.utilities.annotations import opaque, quote
 from prefect.utilities.callables import get_call_parameters
 
+from functionfuse.backends.addons.prefectback.awkward import Awkward, is_awkward
 from functionfuse.backends.addons.prefectback.together import run_parts, together
 from functionfuse.graph import Ref
 from functionfuse.kernel import Stateful, call, copied
 from functionfuse.nodes import Container, Kind
 from functionfuse.signature import base_name
-from functionfuse.travel import described, make_sendable, this_process
+from functionfuse.travel import make_sendable, this_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 
     from functionfuse.kernel import Outcome, Unit
 
-__all__ = ["CACHING", "Awkward", "Box", "NodeFunction", "TaskTemplates", "arguments_of", "literal"]
+__all__ = ["CACHING", "Box", "NodeFunction", "TaskTemplates", "arguments_of", "literal"]
 
 #: The options of a task or flow that ask Prefect to keep results.
 CACHING: Final = frozenset(
@@ -117,7 +118,7 @@ class NodeFunction:
         except Exception as error:
             if self._home != this_process():
                 make_sendable(error)
-            if _is_awkward(error):
+            if is_awkward(error):
                 raise Awkward(error) from None
             raise
 
@@ -144,28 +145,6 @@ class NodeFunction:
         attributes, self._unit, self._failure, self._kept, self._home = state
         self._where = None, None
         self.__dict__.update(attributes)
-
-
-class Awkward(Exception):
-    """Stands in a task's state for an exception that Prefect could not handle."""
-
-    def __init__(self, error: Exception) -> None:
-        """Take the user's exception."""
-        super().__init__(error)
-        self.error = error
-
-    def __str__(self) -> str:
-        return described(self.error)
-
-
-def _is_awkward(error: Exception) -> bool:
-    """Tell whether an exception cannot do what Prefect asks of it: say something, and take a traceback."""
-    try:
-        str(error)
-        error.__traceback__ = error.__traceback__  # noqa: PLW0127 - as context managers do
-    except Exception:  # noqa: BLE001 - a user's class may raise anything
-        return True
-    return False
 
 
 def _signature(func: Callable[..., Any]) -> inspect.Signature:
