@@ -80,6 +80,8 @@ class OnDask(Suite):
     """How workflows are made here."""
 
     runs_in_other_processes = True
+    # Dask holds the death of a worker against all that was assigned to it
+    isolates_crashes = False
 
     @pytest.fixture(autouse=True)
     def _on(self, address: str) -> None:
