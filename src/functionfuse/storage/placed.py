@@ -113,7 +113,7 @@ class RayStorage(Storage):
         if self._actor is None:
             self._actor = self._find(ray)
         try:
-            return ray.get(getattr(self._actor, method).remote(*arguments, **options))
+            return ray.get(self._actor.call.remote(method, *arguments, **options))
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
 
@@ -137,8 +137,9 @@ class _Placed:
 
         self._storage = inner if isinstance(inner, Storage) else storage_factory(inner)
 
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._storage, name)
+    def call(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Call a method of the storage."""
+        return getattr(self._storage, method)(*arguments, **options)
 
 
 def _restored(

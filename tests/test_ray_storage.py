@@ -1,0 +1,109 @@
+"""A storage that runs on a chosen node of a Ray cluster: one actor does all the work."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from functionfuse import workflow
+from functionfuse.errors import CorruptResult, ResultNotFound, StorageError
+from functionfuse.storage import storage_factory
+
+ray = pytest.importorskip("ray")
+
+from functionfuse.backends.builtin.rayback import RayWorkflow  # noqa: E402 - not without Ray
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = pytest.mark.usefixtures("ray_cluster")
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Any:
+    """A storage on a node of the cluster, in a folder of its own."""
+    options = {"remoteArgs": {"num_cpus": 0}, "path": str(tmp_path)}
+    return storage_factory({"kind": "ray", "options": options})
+
+
+@workflow
+def add(a: int, b: int, log: str) -> int:
+    """Add, and write down that it was done."""
+    with open(log, "a", encoding="utf-8") as file:
+        file.write(".")
+    return a + b
+
+
+def test_all_methods(storage: Any, tmp_path: Path) -> None:
+    """It behaves as the storage that it stands for, which is where the actor is."""
+    storage.new_workflow("w")
+    for name in ("a", "b", "other"):
+        storage.save("w", name, {"name": name}, about={"seconds": 1.0})
+    assert ["a", "b", "other"] == storage.list_tasks("w")
+    assert ["w"] == storage.list_workflows()
+    assert {"name": "a"} == storage.read_task("w", "a")
+    assert {"name": "a"} == storage_factory(str(tmp_path)).read_task("w", "a")
+    assert 1.0 == storage.info("w", "a")["seconds"]
+    assert (True, False) == (storage.file_exists("w", "a"), storage.file_exists("w", "c"))
+    storage.remove_task("w", "a")
+    storage.remove_task("w", pattern="b*")
+    assert ["other"] == storage.list_tasks("w")
+    storage.remove_workflow("w")
+    assert [] == storage.list_workflows()
+
+
+def test_errors_keep_their_type(storage: Any, tmp_path: Path) -> None:
+    """What is not there, what is damaged and what cannot be stored is told as by any other storage."""
+    with pytest.raises(ResultNotFound, match="w/nothing"):
+        storage.read_task("w", "nothing")
+    storage.save("w", "damaged", 1)
+    (tmp_path / "w" / "damaged").write_bytes(b"no result")
+    with pytest.raises(CorruptResult, match="w/damaged"):
+        storage.read_task("w", "damaged")
+    with pytest.raises((StorageError, TypeError)):
+        storage.save("w", "generator", (number for number in range(3)))
+
+
+def test_arrays(storage: Any) -> None:
+    """A large array comes back equal."""
+    array = np.arange(1_000_000.0)
+    storage.save("w", "array", array)
+    assert np.array_equal(array, storage.read_task("w", "array"))
+
+
+def test_workflow_resumes(storage: Any, tmp_path: Path) -> None:
+    """Results are saved there as soon as a node is done, and a second run reads what it needs."""
+    log = tmp_path / "log"
+    last = add(add(1, 2, str(log)).set_name("first"), 3, str(log)).set_name("last")
+    for _ in range(2):
+        made = RayWorkflow(last, workflow_name="sums")
+        made.set_storage(storage)
+        assert 6 == made.run()
+    assert ".." == log.read_text()
+    assert made.report is not None
+    assert ["last"] == made.report.names("loaded")
+    assert ["first", "last"] == storage.list_tasks("sums")
+
+
+def test_reading_later(storage: Any, tmp_path: Path) -> None:
+    """Another program that only reads connects to the cluster by itself."""
+    storage.save("w", "kept", 42)
+    address = ray.get_runtime_context().gcs_address
+    options = {
+        "remoteArgs": {"num_cpus": 0},
+        "path": str(tmp_path),
+        "rayInitArgs": {"address": address, "log_to_driver": False},
+    }
+    program = (
+        "from functionfuse.storage import storage_factory\n"
+        f"storage = storage_factory({{'kind': 'ray', 'options': {options!r}}})\n"
+        "print(storage.read_task('w', 'kept'), storage.list_tasks('w'))\n"
+    )
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert "42 ['kept']\n" == done.stdout, done.stderr
