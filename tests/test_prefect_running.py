@@ -252,6 +252,30 @@ class TestTemporaryServer:
             home, "select state_name, count(*) from task_run group by state_name"
         )
 
+    def test_after_another_server(
+        self, home: Path, pipeline: Pipeline, server: SyncPrefectClient, prefect_server: str
+    ) -> None:
+        """A process that has used one server records its next run on the next: nothing goes to the first."""
+        script = (
+            "import sys\n"
+            f"sys.path.insert(0, {str(pipeline.folder)!r})\n"
+            f"from {pipeline.name} import wf\n"
+            "from prefect.settings import PREFECT_API_URL, temporary_settings\n"
+            f"with temporary_settings({{PREFECT_API_URL: {prefect_server!r}}}):\n"
+            "    wf.run()\n"
+            "wf.set_storage(None)\n"
+            "wf.run()\n"
+        )
+        with started(["-c", script], PREFECT_HOME=str(home)) as process:
+            _, errors = process.communicate(timeout=LIMIT)
+        assert (0, "") == (process.returncode, errors)
+        query = (
+            "select task_run.name from task_run join flow_run on flow_run.id = flow_run_id "  # noqa: S608
+            f"join flow on flow.id = flow_id where flow.name = '{pipeline.name}'"
+        )
+        assert {("sum",), ("gate",), ("last",)} == set(history(home, query))
+        assert {"sum", "gate", "last"} == set(task_runs(server, pipeline.name, 3))
+
     def test_interrupted(self, home: Path, pipeline: Pipeline) -> None:
         """Ctrl-C ends a run at once with KeyboardInterrupt; the running node is stored, nothing is left running."""
         pipeline.close_gate()

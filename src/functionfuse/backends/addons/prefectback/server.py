@@ -8,7 +8,7 @@ import time
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import islice
-from threading import Event, Thread
+from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
@@ -16,7 +16,8 @@ import httpx
 from prefect import get_client
 from prefect import settings as prefect_settings
 from prefect.context import SettingsContext, get_settings_context
-from prefect.events.worker import EventsWorker
+from prefect.events.clients import PrefectEventsClient
+from prefect.events.worker import EventsWorker, emit_events_to_cloud
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_CLIENT_MAX_RETRIES,
@@ -74,12 +75,41 @@ def run_settings() -> Iterator[None]:
         url = PREFECT_API_URL.value()
         nowhere = url is None or temporary.is_running(url)
         if nowhere and PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
-            with temporary.used() as url, _settings_entered(url):
+            with temporary.used() as url, _settings_entered(url), _events_sent_to(url):
                 yield
-        else:
-            if url is not None:
-                check_reachable()
+        elif url is None:
             yield
+        else:
+            check_reachable()
+            with _events_sent_to(url):
+                yield
+
+
+@contextmanager
+def _events_sent_to(url: str) -> Iterator[None]:
+    """Send what is told of task runs to the server of this run.
+
+    Prefect has one sender for a process, which stays with the server that its first event went to.
+    """
+    if emit_events_to_cloud():  # whose sender is by address
+        yield
+        return
+    with _lock:
+        _senders.append(url)
+        EventsWorker.set_client_override(PrefectEventsClient, api_url=url)
+    try:
+        yield
+    finally:
+        with _lock:
+            _senders.remove(url)
+            if _senders:
+                EventsWorker.set_client_override(PrefectEventsClient, api_url=_senders[-1])
+            else:
+                EventsWorker.set_client_override(None)
+
+
+_lock: Final = Lock()
+_senders: Final[list[str]] = []  # the addresses of the runs that are on
 
 
 @contextmanager
