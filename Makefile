@@ -18,6 +18,9 @@ check: .venv/installed
 
 bench: .venv/installed
 	@$(BIN)/python benchmarks/local.py
+	@$(BIN)/python benchmarks/local_workers.py
+	@$(BIN)/python benchmarks/engines.py
+	@$(BIN)/python benchmarks/storage.py
 	@$(BIN)/python benchmarks/prefect_flows.py
 
 # exact versions and hashes, without any address
