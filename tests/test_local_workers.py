@@ -483,8 +483,8 @@ def test_interruption(tmp_path: Path) -> None:
 import numpy
 @workflow
 def wait(array):
-    os.write(1, b"process %d\\n" % os.getpid())  # in one piece: two do it
     try:
+        os.write(1, b"process %d\\n" % os.getpid())  # in one piece: two do it
         time.sleep(100)
     finally:
         os.write(1, b"cleaned\\n")
