@@ -38,8 +38,9 @@ class _Interruption:
         self.came = False
 
     def __call__(self, _: int, __: FrameType | None) -> None:
-        self.came = True
-        raise KeyboardInterrupt
+        if not self.came:  # else the node cleans up
+            self.came = True
+            raise KeyboardInterrupt
 
     def check(self) -> None:
         """Go on with what it began, if a node caught it."""

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = ["ProcessEngine"]
 
 R = TypeVar("R")
+_AGAIN: Final = 0.1  # seconds until a worker that has not ended is interrupted once more
 _PATIENCE: Final = 5.0  # seconds that a worker has to end by itself, before it is killed
 _NOT_YET: Final = object()
 
@@ -217,14 +218,15 @@ class ProcessEngine:
 
     def _wait_for_ends(self, left: int) -> None:
         deadline = time.monotonic() + _PATIENCE
-        while left:
-            events = self._selector.select(deadline - time.monotonic())
-            if not events:
-                return
+        while left and time.monotonic() < deadline:
+            events = self._selector.select(_AGAIN)
             for key, _ in events:
                 if key.data.has_ended():
                     self._selector.unregister(key.data)
                     left -= 1
+            if not events:  # a signal that comes just after Ctrl-C may be slept over
+                for worker in self._busy:
+                    worker.interrupt()
 
 
 def _error(reply: Reply, unit: Unit) -> BaseException:
