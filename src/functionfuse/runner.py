@@ -104,6 +104,7 @@ class Run(Generic[H]):
         self._pending: dict[H, tuple[Step, float, bool]] = {}
         self._flying: dict[int, H] = {}  # by number, where the engine schedules: not to be read
         self._groups = self._grouped()  # the steps that run together with a step
+        self._together: dict[int, tuple[Step, ...]] = {}  # those in flight, by the first
         self._read_outside = self._kept_for_others()
         self._shared: Counter[int] = Counter()  # how many values in use a group's handle has, by id
         self._damaged: set[str] = set()
@@ -188,7 +189,7 @@ class Run(Generic[H]):
                     stack += (handle, *ahead)
                 else:
                     ordered[handle] = None
-                    for part in () if load else self._groups.get(step.number, (step,)):
+                    for part in () if load else self._together.get(step.number, (step,)):
                         del self._flying[part.number]
         return ordered
 
@@ -322,6 +323,7 @@ class Run(Generic[H]):
         )
         for number, uses in within.items():
             self._uses[number] -= uses
+        self._together[first.number] = group
         self._hand_over(unit, inputs, group, load=False)
         for parent, uses in Counter(parent for part in group for parent in part.parents).items():
             if parent in outside:
@@ -408,6 +410,7 @@ class Run(Generic[H]):
 
     def _settle_together(self, handle: H, record: Record) -> None:
         numbers = [self._job.graph.steps[part.name].number for part in record.parts]
+        del self._together[numbers[0]]
         for number, part in zip(numbers, record.parts, strict=True):
             self._records[number] = part
             self._tell(StepFinished, part)
@@ -417,7 +420,7 @@ class Run(Generic[H]):
 
     def _lose(self, step: Step) -> None:
         """Note that a step, with those that run together with it, has no value and will have none."""
-        for other in self._groups.get(step.number, (step,)):
+        for other in self._together.pop(step.number, (step,)):
             self._lost.add(other.number)
             self._live[other.number] = None
             self._flying.pop(other.number, None)

@@ -49,6 +49,12 @@ def plus_one(number: int) -> int:
 
 
 @workflow
+def add(a: int, b: int) -> int:
+    """Add."""
+    return a + b
+
+
+@workflow
 def drawn() -> float:
     """Draw a number."""
     return random.random()  # noqa: S311
@@ -200,14 +206,14 @@ class FuseTests(Suite):
         gate = Gate(str(tmp_path / "gate"))
         first = pass_gate(gate).set_name("in_first")
         second = plus_one(first).set_name("in_second")
-        late = plus_one(first).set_name("late")
+        late = add(first, second).set_name("late")
         made = self.fused("in_.*", second, late)
         made.set_storage(OpensWhenRead(storage, gate))
 
         if not self.runs_side_by_side:
             pytest.skip("nothing else runs while a group does")
         with gate.closed(), pytest.warns(DamagedResultWarning, match="'late'"):
-            assert made.run() == [2, 2]
+            assert made.run() == [2, 3]
 
     # each damaged result that is read is a warning, which other tests look at
     @pytest.mark.filterwarnings("ignore::functionfuse.errors.DamagedResultWarning")
