@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import re
 from collections import defaultdict
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar, copy_context
 from typing import TYPE_CHECKING, Any, Final
 
 from prefect import get_client
@@ -19,7 +22,7 @@ from prefect.context import FlowRunContext
 from functionfuse.backends.addons.prefectback.server import RunCancelled
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from uuid import UUID
 
     from prefect.client.schemas.objects import FlowRun
@@ -28,7 +31,7 @@ if TYPE_CHECKING:
     from functionfuse.observers.report import Report
     from functionfuse.storage.base import Results
 
-__all__ = ["markdown_table", "publish", "put"]
+__all__ = ["markdown_table", "publish", "put", "send", "sent_beside"]
 
 _logger = logging.getLogger(__name__)
 _MOST_DRAWN: Final = 200  # nodes; a larger picture shows nothing, and takes a browser minutes
@@ -43,6 +46,31 @@ _STYLES: Final = {
     "left out": "stroke-dasharray:1 4",
     "not started": "stroke-dasharray:1 4",
 }
+
+
+@contextmanager
+def sent_beside() -> Iterator[None]:
+    """Send the pages of a run while it goes on, and wait for them at the end."""
+    with ThreadPoolExecutor(1, "functionfuse-pages") as executor:
+        token = _sender.set(executor)
+        try:
+            yield
+        finally:
+            _sender.reset(token)
+
+
+_sender: Final[ContextVar[ThreadPoolExecutor | None]] = ContextVar(
+    "functionfuse_pages", default=None
+)
+
+
+def send(function: Callable[..., None], *arguments: Any) -> None:
+    """Call a function that sends a page: beside the run where there is one to wait for it, else now."""
+    executor = _sender.get()
+    if executor is None:
+        function(*arguments)
+    else:
+        executor.submit(copy_context().run, function, *arguments)
 
 
 def publish(

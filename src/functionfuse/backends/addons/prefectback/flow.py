@@ -14,6 +14,7 @@ from prefect.context import FlowRunContext
 from prefect.states import Cancelled, Cancelling
 from prefect.utilities.asyncutils import run_coro_as_sync
 
+from functionfuse.backends.addons.prefectback.artifact import sent_beside
 from functionfuse.backends.addons.prefectback.awkward import Awkward, is_awkward
 from functionfuse.backends.addons.prefectback.server import RunCancelled, run_settings
 
@@ -31,7 +32,7 @@ class WorkflowFlow(Flow[[], Any]):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102 - as in Flow
         try:
-            with run_settings():
+            with run_settings(), sent_beside():
                 return super().__call__(*args, **kwargs)
         except Awkward as stand_in:
             error = stand_in.error

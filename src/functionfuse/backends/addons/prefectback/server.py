@@ -27,6 +27,7 @@ from prefect.settings import (
 )
 
 from functionfuse.backends.addons.prefectback import temporary
+from functionfuse.backends.addons.prefectback.client import kept_client
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
@@ -75,14 +76,20 @@ def run_settings() -> Iterator[None]:
         url = PREFECT_API_URL.value()
         nowhere = url is None or temporary.is_running(url)
         if nowhere and PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
-            with temporary.used() as url, _settings_entered(url), _events_sent_to(url):
+            with temporary.used() as url, _settings_entered(url), _connected(url):
                 yield
         elif url is None:
             yield
         else:
             check_reachable()
-            with _events_sent_to(url):
+            with _connected(url):
                 yield
+
+
+@contextmanager
+def _connected(url: str) -> Iterator[None]:
+    with _events_sent_to(url), kept_client():
+        yield
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
-from functionfuse.backends.addons.prefectback.artifact import markdown_table
+from functionfuse.backends.addons.prefectback.artifact import markdown_table, send
 from functionfuse.kernel import FAILED_PART, execute
 
 if TYPE_CHECKING:
@@ -48,6 +48,11 @@ def _say(unit: Unit, records: tuple[Record, ...], failed: str) -> None:
         logger.info("%s", "\n".join(lines[start : start + _LINES]))
     if failed:
         logger.error("Node %r failed", failed)
+    send(_publish, unit, records, failed)
+
+
+def _publish(unit: Unit, records: tuple[Record, ...], failed: str) -> None:
+    """Give the current task run its page; it can never fail it."""
     done = {record.name: (record.status, f"{record.seconds:.3f}") for record in records}
     done[failed] = ("failed", "")
     steps = [part.step for part in unit.parts]

@@ -14,7 +14,7 @@ import prefect
 from prefect import Flow
 
 from functionfuse.backends.addons.prefectback import deployment
-from functionfuse.backends.addons.prefectback.artifact import publish
+from functionfuse.backends.addons.prefectback.artifact import publish, send
 from functionfuse.backends.addons.prefectback.engine import PrefectEngine, overhead
 from functionfuse.backends.addons.prefectback.flow import (
     FlowFunction,
@@ -233,7 +233,7 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
             return super()._execute(job, engine)
         finally:
             if self._report is not None:
-                publish(job.graph, self._report, job.results, sys.exception())
+                send(publish, job.graph, self._report, job.results, sys.exception())
 
 
 def _task(**options: Any) -> Callable[..., Any]:

@@ -1,0 +1,58 @@
+"""The connection to a server that a process keeps from run to run."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from contextlib import contextmanager
+from threading import Lock
+from typing import TYPE_CHECKING, Any, Final, cast
+
+from prefect import get_client
+from prefect.context import SyncClientContext, get_settings_context
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.settings import Settings
+
+__all__ = ["kept_client"]
+
+_lock: Final = Lock()
+#: By process, since a fork must not speak on its parent's connection, and by the settings, which are kept
+#: so that their id stays their own. A client counts its users, of which this is one, and closes with the last.
+_clients: Final[dict[tuple[int, int], tuple[Settings, SyncPrefectClient]]] = {}
+_MOST_KEPT: Final = 8
+
+
+@contextmanager
+def kept_client() -> Iterator[None]:
+    """Let everything within use one client: a new one reads all certificates, which takes 20 ms, and connects."""
+    if SyncClientContext.get() is not None:  # that of a flow around this one
+        yield
+        return
+    with SyncClientContext.model_construct(client=_client()):
+        yield
+
+
+def _client() -> SyncPrefectClient:
+    settings = get_settings_context().settings
+    key = os.getpid(), id(settings)
+    with _lock:
+        if key not in _clients:
+            if len(_clients) >= _MOST_KEPT:
+                _close_all()
+            client = cast("Any", get_client(sync_client=True))
+            _clients[key] = settings, client.__enter__()
+        return _clients[key][1]
+
+
+def _close_all() -> None:
+    for (process, _), (_, client) in _clients.items():
+        if process == os.getpid():
+            client.__exit__()
+    _clients.clear()
+
+
+atexit.register(_close_all)
