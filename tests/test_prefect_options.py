@@ -567,6 +567,48 @@ class TestResults:
         assert ["20", "40", "40"] == hand
         assert hand == ours
 
+    @pytest.mark.parametrize("asked", ["setting", "tasks", "block", "server"])
+    def test_settings(self, sides: Sides, tmp_path: Path, asked: str) -> None:
+        """Settings and the server's own default storage have results kept, as by hand."""
+        from prefect import get_client
+        from prefect import settings as known
+        from prefect.filesystems import LocalFileSystem
+
+        folders: list[Path] = []
+
+        def case(_: list[Any]) -> Case:
+            folders.append(tmp_path / f"options-default-{next(_names)}")
+            return Case(double, around=kept)
+
+        def kept(run: Callable[[], Any]) -> Any:
+            folder = folders[-1]
+            block = LocalFileSystem(basepath=str(folder))
+            identity = block.save(folder.name, overwrite=True)
+            chosen: dict[Any, Any] = {
+                known.PREFECT_LOCAL_STORAGE_PATH: str(folder),
+                known.PREFECT_RESULTS_DEFAULT_SERIALIZER: "json",
+            }
+            if asked == "setting":
+                chosen[known.PREFECT_RESULTS_PERSIST_BY_DEFAULT] = True
+            elif asked == "tasks":
+                chosen[known.PREFECT_TASKS_DEFAULT_PERSIST_RESULT] = True
+            elif asked == "block":
+                chosen[known.PREFECT_DEFAULT_RESULT_STORAGE_BLOCK] = (
+                    f"local-file-system/{folder.name}"
+                )
+            with known.temporary_settings(chosen), get_client(sync_client=True) as client:
+                if asked == "server":
+                    client.update_server_default_result_storage(identity)
+                try:
+                    return run()
+                finally:
+                    client.clear_server_default_result_storage()
+
+        assert [40] == sides.compare(case).results
+        hand, ours = (sorted(map(kept_in, folder.iterdir())) for folder in folders)
+        assert "20" in hand
+        assert hand == ours
+
 
 class TestTransactions:
     """Transactions around a run, and within nodes."""

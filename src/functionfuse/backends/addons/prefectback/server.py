@@ -18,11 +18,13 @@ from prefect import settings as prefect_settings
 from prefect.context import SettingsContext, get_settings_context
 from prefect.events.clients import PrefectEventsClient
 from prefect.events.worker import EventsWorker, emit_events_to_cloud
+from prefect.results import should_persist_result
 from prefect.settings import (
     PREFECT_API_URL,
     PREFECT_CLIENT_MAX_RETRIES,
     PREFECT_SERVER_ALLOW_EPHEMERAL_MODE,
     PREFECT_UI_URL,
+    get_current_settings,
     temporary_settings,
 )
 
@@ -189,8 +191,13 @@ def _is_open(url: str) -> bool:
 
 
 def asks_for_persistence() -> bool:
-    """Tell whether the user's settings have Prefect keep every result."""
-    return bool(prefect_settings.PREFECT_RESULTS_PERSIST_BY_DEFAULT.value())
+    """Tell whether Prefect is to keep every result: in a flow run, and as far as the settings tell."""
+    settings = get_current_settings()
+    return (
+        should_persist_result()
+        or bool(settings.tasks.default_persist_result)
+        or settings.results.default_storage_block is not None
+    )
 
 
 class RunCancelled(BaseException):

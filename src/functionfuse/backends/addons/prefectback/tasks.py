@@ -247,6 +247,8 @@ class TaskTemplates:
                 chosen["cache_policy"] = NO_CACHE  # else every argument is hashed, for nothing
             if chosen.get("on_completion"):
                 chosen["on_completion"] = [*map(_Hook, chosen["on_completion"])]
+            if func is together:  # several results, of which Prefect could keep none
+                chosen["persist_result"] = False
             # a `@task` is one with the flow's log_prints
             made = Task(NodeFunction(func, kept=kept), **{"log_prints": None, **chosen})
             self._templates[key] = made, (func, options)  # both stay, so their ids do
