@@ -583,7 +583,7 @@ class TestResults:
         def kept(run: Callable[[], Any]) -> Any:
             folder = folders[-1]
             block = LocalFileSystem(basepath=str(folder))
-            identity = block.save(folder.name, overwrite=True)
+            identity: Any = block.save(folder.name, overwrite=True)
             chosen: dict[Any, Any] = {
                 known.PREFECT_LOCAL_STORAGE_PATH: str(folder),
                 known.PREFECT_RESULTS_DEFAULT_SERIALIZER: "json",
