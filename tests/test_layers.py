@@ -42,6 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("plan", "kernel", "events", "options", "engine"),
         *("graph", "storage.base", "errors"),
     },
+    "at_once": {"runner", "kernel", "engine", "graph"},
     "fusing": {"graph", "observers.report", "storage.base"},
     "observers": {"observers", "kernel", "plan", "events", "tables"},
     "equality": set(),

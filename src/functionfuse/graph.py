@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import gc
+import itertools
 from collections import Counter, defaultdict
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
-from itertools import chain
 from operator import attrgetter
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -87,11 +87,6 @@ def references(values: Iterable[Any]) -> Iterator[Ref]:
             yield from references(value.parts)
 
 
-_FOUR_DIGITS: Final = (
-    1_000  # from here on, a number needs no zeros: to ask for them doubles the time
-)
-
-
 @dataclass(frozen=True)
 class Graph:
     """The steps that some targets need, each after all that it needs itself."""
@@ -121,7 +116,7 @@ class Graph:
         """How many steps and targets take the instance that a step leaves; one that takes it twice counts twice."""
         if not self.stateful:
             return {}
-        taken = chain(self.targets, *[references(step.takes) for step in self])
+        taken = itertools.chain(self.targets, *[references(step.takes) for step in self])
         return Counter(ref.number for ref in taken if ref.slot == "state")
 
     def select(self, pattern: re.Pattern[str] | None) -> list[str]:
@@ -208,11 +203,10 @@ def build(targets: Iterable[Any]) -> Graph:
         message = "a workflow needs at least one node to compute"
         raise NotANodeError(message)
     with _garbage_collection_paused():
-        nodes = sorted(_needed(item.node for item in wanted), key=attrgetter("serial"))
-        refs = _refs(nodes)
-        places: dict[tuple[int, int], str] = {}  # many nodes are made by one line
-        steps = {ref.step: _step(node, ref, refs, places) for node, ref in refs.items()}
-    return Graph(MappingProxyType(steps), tuple(_reference(item, refs) for item in wanted))
+        nodes = _needed(item.node for item in wanted)
+        nodes.sort(key=attrgetter("serial"))
+        steps, refs = _steps(nodes)
+    return Graph(MappingProxyType(steps), tuple(_reference(item, refs, []) for item in wanted))
 
 
 @contextmanager
@@ -244,7 +238,7 @@ def _target(target: Any) -> Item:
     raise NotANodeError(message)
 
 
-def _needed(wanted: Iterable[Node[Any]]) -> set[Node[Any]]:
+def _needed(wanted: Iterable[Node[Any]]) -> list[Node[Any]]:
     """Every node that the wanted ones need; without recursion, graphs are deep."""
     needed: set[Node[Any]] = set()
     waiting = list(wanted)
@@ -252,12 +246,17 @@ def _needed(wanted: Iterable[Node[Any]]) -> set[Node[Any]]:
         node = waiting.pop()
         if node not in needed:
             needed.add(node)
-            _collect(node.args, waiting)
+            for value in node.args:  # what `_collect` does, without a call for each node
+                kind = type(value)
+                if kind is Node:
+                    waiting.append(value)
+                elif kind not in ATOMS:
+                    _collect((value,), waiting)
             if node.kwargs:
                 _collect(node.kwargs.values(), waiting)
             if node.state is not None:
                 waiting.append(node.state)
-    return needed
+    return list(needed)
 
 
 def _collect(values: Iterable[Any], found: list[Node[Any]]) -> None:
@@ -271,63 +270,99 @@ def _collect(values: Iterable[Any], found: list[Node[Any]]) -> None:
             _collect(value.parts, found)
 
 
-def _refs(nodes: list[Node[Any]]) -> dict[Node[Any], Ref]:
-    """A named reference for each node; those without a name are counted in the order of writing."""
+def _steps(nodes: list[Node[Any]]) -> tuple[dict[str, Step], dict[Node[Any], Ref]]:
+    """The steps of nodes in the order of writing, by name, and what stands for each where it is an argument."""
+    steps: dict[str, Step] = {}
     refs: dict[Node[Any], Ref] = {}
-    owners: dict[str, Node[Any]] = {}
-    bases: dict[int, str] = {}  # by id: a callable need not be hashable
-    counts: dict[str, int] = {}
+    names = _Names()
+    code, instruction, place = None, -1, ""
     for number, node in enumerate(nodes):
-        name = node.name
-        if name is None:
-            base = bases.get(id(node.func)) or bases.setdefault(id(node.func), base_name(node.func))
-            count = counts[base] = counts.get(base, -1) + 1
-            name = f"{base}_{count}" if count >= _FOUR_DIGITS else f"{base}_{count:04d}"
-        if owners.setdefault(name, node) is not node:
-            message = (
-                f"two different nodes are called {name!r}: {owners[name].place} and {node.place}. "
-                "Results are stored under these names: call set_name() on one of them"
-            )
-            raise DuplicateNameError(message)
+        if node.instruction != instruction or node.code is not code:  # many nodes are of one line
+            code, instruction, place = node.code, node.instruction, node.place
+        name = node.name or names.next_of(node.func)
+        if name in steps:
+            raise _duplicate(name, steps[name].place, place)
+        parents: list[int] = []
+        state = (
+            None if node.state is None else _reference(Item(node.state, (), "state"), refs, parents)
+        )
+        args: list[Any] = []
+        for value in node.args:  # what `_reference` does, without a call for each node
+            kind = type(value)
+            if kind is Node:
+                value = refs[value]  # noqa: PLW2901
+                parents.append(value.number)
+            elif kind not in ATOMS:
+                value = _reference(value, refs, parents)  # noqa: PLW2901
+            args.append(value)
+        kwargs = node.kwargs
+        if kwargs:
+            kwargs = {key: _reference(value, refs, parents) for key, value in kwargs.items()}
         refs[node] = new(Ref, (name, number, (), "value"))
-    return refs
+        fields = (name, number, node.func, tuple(args), kwargs, node.kind, state, place)
+        steps[name] = new(Step, (*fields, _each_once(parents)))
+    return steps, refs
 
 
-def _step(
-    node: Node[Any],
-    ref: Ref,
-    refs: Mapping[Node[Any], Ref],
-    places: dict[tuple[int, int], str],
-) -> Step:
-    state = None if node.state is None else refs[node.state]._replace(slot="state")
-    args, kwargs = node.args, node.kwargs
-    if args:
-        args = tuple([value if type(value) in ATOMS else _reference(value, refs) for value in args])
-    if kwargs:
-        kwargs = {key: _reference(value, refs) for key, value in kwargs.items()}
-    parents = _parents(state, args, kwargs)
-    name, number, site = ref.step, ref.number, (id(node.code), node.instruction)
-    place = places.get(site) or places.setdefault(site, node.place)
-    return new(Step, (name, number, node.func, args, kwargs, node.kind, state, place, parents))
+def _each_once(parents: list[int]) -> tuple[int, ...]:
+    return tuple(parents) if len(parents) <= 1 else tuple(dict.fromkeys(parents))
 
 
-def _parents(
-    state: Ref | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]
-) -> tuple[int, ...]:
-    values = args if state is None and not kwargs else (state, *args, *kwargs.values())
-    numbers = [value.number for value in values if type(value) is Ref]
-    if Container in map(type, values):
-        numbers = [ref.number for ref in references(values)]
-    return tuple(dict.fromkeys(numbers)) if len(numbers) > 1 else tuple(numbers)
+class _Names:
+    """Counts the nodes without a name, for each name of a function."""
+
+    def __init__(self) -> None:
+        self._counters: dict[str, Iterator[str]] = {}
+        self._of: dict[int, Callable[[], str]] = {}  # by id: a callable need not be hashable
+
+    def next_of(self, func: Callable[..., Any]) -> str:
+        try:
+            return self._of[id(func)]()
+        except KeyError:
+            base = base_name(func)
+            counter = self._counters.setdefault(base, _counted(base))
+            self._of[id(func)] = counter.__next__
+            return next(counter)
 
 
-def _reference(value: Any, refs: Mapping[Node[Any], Ref]) -> Any:
-    """An argument of a step for an argument of a node: nodes become references by name."""
+def _counted(base: str) -> Iterator[str]:
+    for count in range(_FOUR_DIGITS):
+        yield f"{base}_{count:04d}"
+    for count in itertools.count(_FOUR_DIGITS):
+        yield f"{base}_{count}"
+
+
+_FOUR_DIGITS: Final = 1_000  # from here on, a number needs no zeros
+
+
+def _duplicate(name: str, first: str, second: str) -> DuplicateNameError:
+    message = (
+        f"two different nodes are called {name!r}: {first} and {second}. "
+        "Results are stored under these names: call set_name() on one of them"
+    )
+    return DuplicateNameError(message)
+
+
+def _reference(value: Any, refs: Mapping[Node[Any], Ref], parents: list[int]) -> Any:
+    """An argument of a step for an argument of a node, with references where nodes stood.
+
+    Args:
+        value: The argument.
+        refs: What stands for each node.
+        parents: Gets the number of each step that is referred to.
+    """
     kind = type(value)
     if kind is Node:
-        return refs[value]
+        ref = refs[value]
+        parents.append(ref.number)
+        return ref
+    if kind in ATOMS:
+        return value
     if kind is Item:
-        return refs[value.node]._replace(path=value.path, slot=value.slot)
+        name, number, _, _ = refs[value.node]
+        parents.append(number)
+        return new(Ref, (name, number, value.path, value.slot))
     if kind is Container:
-        return Container(value.build, tuple([_reference(part, refs) for part in value.parts]))
+        parts = [_reference(part, refs, parents) for part in value.parts]
+        return Container(value.build, tuple(parts))
     return value

@@ -11,24 +11,27 @@ import inspect
 import os
 import platform
 import time
+from array import array
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
 
 from functionfuse.errors import CorruptResult, GraphError, ResultNotFound, StorageError
 from functionfuse.graph import Ref, Step, new
 from functionfuse.nodes import ATOMS, Container, Instance, Item, Kind, Node
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Mapping
 
     from functionfuse.storage.base import Results
 
 __all__ = [
     "DAMAGED",
     "FAILED_PART",
+    "Alike",
     "Outcome",
     "Record",
     "Stateful",
@@ -38,6 +41,7 @@ __all__ = [
     "add_note",
     "bind",
     "call",
+    "compute",
     "execute",
 ]
 
@@ -58,7 +62,7 @@ class Record(NamedTuple):
     seconds: float  # in the worker: reading, set-up, the call and saving
     worker: str  # host and process
     nbytes: int | None  # stored size, where the storage tells
-    parts: tuple[Record, ...] = ()  # of the steps that ran together as this one
+    parts: Sequence[Record] = ()  # of the steps that ran together as this one
 
 
 class Outcome(NamedTuple):
@@ -93,8 +97,52 @@ class Unit(NamedTuple):
     load: bool = False  # the result is stored, and only its value is needed
     setup: Callable[[], object] | None = None  # what a plugin's remote_initialize() returned
     sole: bool = False  # no other step and no target takes the instance that this METHOD takes
-    parts: tuple[Unit, ...] = ()  # what runs together: then `step` stands for all of them
+    parts: Sequence[Unit] = ()  # what runs together: then `step` stands for all of them
     keep: tuple[int, ...] = ()  # the numbers of those parts whose values somebody else needs
+
+
+@dataclass(frozen=True, slots=True)
+class Alike(Sequence[Unit]):
+    """Units that are only computed: nothing is stored or set up. They are made when somebody looks at them."""
+
+    steps: Sequence[Step]
+    workflow: str
+    engine: str
+    soles: Collection[int] = ()  # the numbers of those that are `sole`
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self._unit(step) for step in self.steps[index]]
+        return self._unit(self.steps[index])
+
+    def _unit(self, step: Step) -> Unit:
+        return Unit(step, self.workflow, self.engine, sole=step.number in self.soles)
+
+
+@dataclass(frozen=True, slots=True)
+class Timings(Sequence[Record]):
+    """The records of steps that were computed one after the other; they are made when somebody looks at them."""
+
+    names: Sequence[str]
+    started: float  # seconds since the epoch
+    ends: array[float]  # seconds after that
+    worker: str
+
+    def __len__(self) -> int:
+        return len(self.ends)
+
+    def __getitem__(self, index: Any) -> Any:
+        number = range(len(self.ends))[index]
+        if isinstance(number, range):
+            return [self[part] for part in number]
+        before = self.ends[number - 1] if number else 0.0
+        seconds = self.ends[number] - before
+        return Record(
+            self.names[number], "computed", self.started + before, seconds, self.worker, None
+        )
 
 
 def execute(unit: Unit, inputs: Sequence[Any]) -> Outcome:
@@ -111,12 +159,10 @@ def execute(unit: Unit, inputs: Sequence[Any]) -> Outcome:
     if unit.parts:
         return _execute_together(unit, inputs)
     step = unit.step
-    if unit.load or (
-        not step.parents and not step.kwargs and _LITERALS.isdisjoint(map(type, step.args))
-    ):
+    if unit.load:
         return call(unit, step.args, step.kwargs)
     try:
-        args, kwargs = bind(unit, inputs)
+        args, kwargs = bind(step, dict(zip(step.parents, inputs, strict=True)), sole=unit.sole)
     except BaseException as error:
         annotate(error, step, unit.workflow)
         raise
@@ -127,7 +173,18 @@ def _execute_together(unit: Unit, inputs: Sequence[Any]) -> Outcome:
     """Run the parts one after the other; a value that nobody needs any more is let go."""
     started, clock = time.time(), time.perf_counter()
     values = dict(zip(unit.step.parents, inputs, strict=True))
-    uses = Counter(chain(unit.keep, *[part.step.parents for part in unit.parts]))
+    parts = unit.parts
+    run = _compute_parts if type(parts) is Alike else _execute_parts
+    records = run(unit, values, started)
+    kept = Together({number: values[number] for number in unit.keep})
+    seconds = time.perf_counter() - clock
+    return Outcome(
+        kept, Record(unit.step.name, "computed", started, seconds, _worker, None, records)
+    )
+
+
+def _execute_parts(unit: Unit, values: dict[int, Any], _: float) -> Sequence[Record]:
+    uses = _uses(unit, [part.step for part in unit.parts])
     records: list[Record] = []
     for part in unit.parts:
         step = part.step
@@ -137,15 +194,49 @@ def _execute_together(unit: Unit, inputs: Sequence[Any]) -> Outcome:
             error.__dict__[FAILED_PART] = step.name, tuple(records)
             raise
         records.append(record)
+        _keep(value, step, values, uses)
+    return tuple(records)
+
+
+def _compute_parts(unit: Unit, values: dict[int, Any], started: float) -> Sequence[Record]:
+    """The same, where there is nothing to do around the calls."""
+    parts = cast("Alike", unit.parts)
+    steps, soles, clock = parts.steps, parts.soles, time.perf_counter
+    uses = _uses(unit, steps)
+    ends = array("d")
+    ended, began = ends.append, clock()
+    try:
+        for step in steps:
+            args, kwargs = bind(step, values, sole=step.number in soles)
+            _keep(compute(step, args, kwargs), step, values, uses)
+            ended(clock() - began)
+    except BaseException as error:
+        records = Timings([step.name for step in steps[: len(ends)]], started, ends, _worker)
+        error.__dict__[FAILED_PART] = step.name, records
+        annotate(error, step, unit.workflow)
+        raise
+    return Timings([step.name for step in steps], started, ends, _worker)
+
+
+def _uses(unit: Unit, steps: Sequence[Step]) -> Any:
+    """How often the value of each step is needed, by its number."""
+    needed = chain(unit.keep, chain.from_iterable([step.parents for step in steps]))
+    if steps[-1].number >= len(steps):
+        return Counter(needed)
+    uses = [0] * len(steps)  # a whole graph
+    for number in needed:
+        uses[number] += 1
+    return uses
+
+
+def _keep(value: Any, step: Step, values: dict[int, Any], uses: Any) -> None:
+    """Keep the value of a step that somebody needs, and let those go that only it needed."""
+    if uses[step.number]:
         values[step.number] = value
-        uses.subtract(step.parents)
-        for number in (*step.parents, step.number):
-            if uses[number] <= 0:
-                values.pop(number, None)
-    kept = Together({number: values[number] for number in unit.keep})
-    seconds = time.perf_counter() - clock
-    name = unit.step.name
-    return Outcome(kept, Record(name, "computed", started, seconds, _worker, None, tuple(records)))
+    for parent in step.parents:
+        uses[parent] -= 1
+        if not uses[parent]:
+            del values[parent]
 
 
 #: The attribute of an exception that says which part of a unit raised it, and what was done before.
@@ -155,23 +246,25 @@ FAILED_PART: Final = "__functionfuse_failed_part__"
 # ---- inputs into arguments ----
 
 
-def bind(unit: Unit, inputs: Sequence[Any]) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-    """The arguments of a step's call, with results where references stand."""
-    step = unit.step
-    parents = step.parents
-    if len(parents) == 1:
-        values = {parents[0]: inputs[0]}
-    else:
-        values = dict(zip(parents, inputs, strict=True)) if parents else {}
-    args: tuple[Any, ...] = tuple(
-        [value if type(value) in ATOMS else resolve(value, values) for value in step.args]
-    )
+def bind(
+    step: Step, values: Mapping[int, Any], *, sole: bool
+) -> tuple[Sequence[Any], Mapping[str, Any]]:
+    """The arguments of a step's call, with results where references stand.
+
+    Args:
+        step: The step.
+        values: The values of the outcomes of its parents, by their number.
+        sole: Nobody else takes the instance that it works on.
+    """
+    args: Sequence[Any] = step.args
+    if not ATOMS.issuperset(map(type, args)):
+        args = [value if type(value) in ATOMS else resolve(value, values) for value in args]
     kwargs = step.kwargs
     if kwargs:
         kwargs = {key: resolve(value, values) for key, value in kwargs.items()}
     if step.state is not None:
         before = _own(values[step.state.number], step.state.number)
-        args = (_instance(before, sole=unit.sole), *args)
+        args = (_instance(before, sole=sole), *args)
     return args, kwargs
 
 
@@ -258,7 +351,7 @@ def copied(instance: Any) -> Any:
 # ---- the call ----
 
 
-def call(unit: Unit, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Outcome:
+def call(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Outcome:
     """Load or compute: look at the storage once more, set up, call, save, read back, take the time."""
     started, clock = time.time(), time.perf_counter()
     try:
@@ -277,7 +370,7 @@ def call(unit: Unit, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Outcom
 def _load_or_compute(
     unit: Unit,
     results: Results,
-    args: tuple[Any, ...],
+    args: Sequence[Any],
     kwargs: Mapping[str, Any],
     clock: float,
 ) -> tuple[Any, Status, int | None]:
@@ -308,10 +401,14 @@ def _stored(results: Results, name: str) -> tuple[Any] | None:
         return None
 
 
-def _compute(unit: Unit, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+def _compute(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if unit.setup is not None:
         unit.setup()
-    step = unit.step
+    return compute(unit.step, args, kwargs)
+
+
+def compute(step: Step, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Make the call of a step: the value of its outcome."""
     value = step.func(*args, **kwargs)
     kind = type(value)
     if kind not in _UNSHARED:

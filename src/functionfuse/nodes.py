@@ -134,7 +134,7 @@ class Node(_NotYet, Generic[T]):
 
     def __getitem__(self, key: Any) -> Item:
         """Stand for an item of the result, taken where it is used."""
-        return Item(self, (_checked_key(key),))
+        return Item(self, (key if type(key) in ATOMS else _checked_key(key),))
 
     @property
     def place(self) -> str:
@@ -226,10 +226,8 @@ class Instance(_NotYet):
         self, method: Signature, args: tuple[Any, ...], kwargs: dict[str, Any], frame: FrameType
     ) -> Node[Any]:
         method.check(args, kwargs)
-        node = Node(
-            method.func, *captured(args, kwargs), frame, kind=Kind.METHOD, state=self._latest
-        )
-        self._latest = node
+        args, kwargs = captured(args, kwargs)
+        self._latest = node = Node(method.func, args, kwargs, frame, Kind.METHOD, self._latest)
         return node
 
     def __reduce__(self) -> NoReturn:
@@ -253,7 +251,8 @@ class WorkflowFunction(Generic[P, T]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Node[T]:
         self._signature.check(args, kwargs)
-        return Node(self.__wrapped__, *captured(args, kwargs), sys._getframe(1))
+        args, kwargs = captured(args, kwargs)  # type: ignore[assignment]
+        return Node(self.__wrapped__, args, kwargs, sys._getframe(1))
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         return self if instance is None else MethodType(self, instance)
@@ -283,8 +282,8 @@ class WorkflowClass(Generic[P, T]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Node[T]:
         self._signature.check(args, kwargs)
-        frame = sys._getframe(1)
-        node = Node(self.__wrapped__, *captured(args, kwargs), frame, kind=Kind.CONSTRUCT)
+        args, kwargs = captured(args, kwargs)  # type: ignore[assignment]
+        node = Node(self.__wrapped__, args, kwargs, sys._getframe(1), Kind.CONSTRUCT)
         return cast("Node[T]", Instance(node, self._method))
 
     def _method(self, name: str) -> Signature:
@@ -378,8 +377,9 @@ def captured(
         GraphError: A container contains itself.
     """
     try:
-        taken = tuple([value if type(value) in ATOMS else capture(value) for value in args])
-        return taken, {key: capture(value) for key, value in kwargs.items()} if kwargs else _NONE
+        if not _AS_THEY_ARE.issuperset(map(type, args)):
+            args = tuple([capture(value) for value in args])
+        return args, {key: capture(value) for key, value in kwargs.items()} if kwargs else _NONE
     except RecursionError:
         message = (
             "an argument contains itself, or is nested deeper than Python's recursion limit: "
@@ -392,13 +392,14 @@ _NONE: Final[dict[str, Any]] = {}  # one for all calls without keywords; nothing
 
 #: Types whose values hold nothing and cannot change.
 ATOMS: Final = frozenset({int, float, str, bytes, bool, complex, type(None)})
+_AS_THEY_ARE: Final = ATOMS | {Node, Item}
 _HOLDERS: Final = frozenset({Node, Item, Container})
 
 
 def capture(value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
     """Take one argument as it is now; see `captured`."""
     kind = type(value)
-    if kind is Node or kind is Item or kind in ATOMS:
+    if kind in _AS_THEY_ARE:
         return value
     if kind is Instance:
         return value._current()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Final
 from functionfuse.tables import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Container, Iterable, Iterator, Mapping
+    from collections.abc import Collection, Container, Iterable, Iterator, ValuesView
 
     from functionfuse.graph import Graph, Ref
 
@@ -116,10 +117,31 @@ def make_plan(
         wanted: What the run shall give; the graph's targets unless told.
     """
     if stored == NOTHING and wanted is None:  # a graph holds nothing but what its targets need
-        actions = dict.fromkeys(graph.steps, Action.COMPUTE)
-    else:
-        actions = _walk(graph, stored, logged, graph.targets if wanted is None else wanted)
+        return Plan(_Computed(graph.steps), graph, stored, logged)
+    actions = _walk(graph, stored, logged, graph.targets if wanted is None else wanted)
     return Plan(MappingProxyType(actions), graph, stored, logged)
+
+
+class _Computed(Mapping[str, Action]):
+    """The actions of steps that are all computed."""
+
+    def __init__(self, names: Collection[str]) -> None:
+        self._names = names
+
+    def __getitem__(self, name: str) -> Action:
+        if name not in self._names:
+            raise KeyError(name)
+        return Action.COMPUTE
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def values(self) -> ValuesView[Action]:
+        """Made at once: a run takes all of them."""
+        return dict.fromkeys(self._names, Action.COMPUTE).values()
 
 
 def _walk(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
+from functionfuse.at_once import RunAtOnce, can_run_at_once
 from functionfuse.backends.plugins import PluginCollection
 from functionfuse.errors import GraphError, OptionError
 from functionfuse.fusing import expected_seconds, fuse_cheap
@@ -188,7 +189,7 @@ class Workflow(Generic[Q]):
         return engine.drive(lambda: self._execute(job, engine))
 
     def _execute(self, job: Job, engine: Engine[Any]) -> Any:
-        run = Run(job, engine)
+        run = (RunAtOnce if can_run_at_once(job, engine) else Run)(job, engine)
         try:
             values = run.execute()
         finally:

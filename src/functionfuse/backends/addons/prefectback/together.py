@@ -12,6 +12,8 @@ from functionfuse.backends.addons.prefectback.artifact import markdown_table, se
 from functionfuse.kernel import FAILED_PART, execute
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from functionfuse.kernel import Outcome, Record, Unit
 
 __all__ = ["run_parts", "together"]
@@ -39,7 +41,7 @@ def run_parts(unit: Unit, inputs: list[Any]) -> Outcome:
     return outcome
 
 
-def _say(unit: Unit, records: tuple[Record, ...], failed: str) -> None:
+def _say(unit: Unit, records: Sequence[Record], failed: str) -> None:
     logger = get_run_logger()
     lines = [
         f"Node {name!r} {status} in {seconds:.3f} s" for name, status, _, seconds, *_ in records
@@ -51,7 +53,7 @@ def _say(unit: Unit, records: tuple[Record, ...], failed: str) -> None:
     send(_publish, unit, records, failed)
 
 
-def _publish(unit: Unit, records: tuple[Record, ...], failed: str) -> None:
+def _publish(unit: Unit, records: Sequence[Record], failed: str) -> None:
     """Give the current task run its page; it can never fail it."""
     done = {record.name: (record.status, f"{record.seconds:.3f}") for record in records}
     done[failed] = ("failed", "")

@@ -76,9 +76,10 @@ class InstanceActor:
             made, record = _execute(unit, inputs)
             self._instance = made.state
             return Outcome(None, record)
-        without = unit._replace(step=unit.step._replace(state=None))
+        step = unit.step._replace(state=None)
         try:
-            args, kwargs = bind(without, [opened(value) for value in inputs])
+            values = dict(zip(step.parents, map(opened, inputs), strict=True))
+            args, kwargs = bind(step, values, sole=False)
         except BaseException as error:
             annotate(error, unit.step, unit.workflow)
             raise
