@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import gc
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -197,13 +196,14 @@ def arguments(description: str | None) -> argparse.ArgumentParser:
     return parser
 
 
-def report(rows: Iterable[Mapping[str, Any]], file: Path | None) -> None:
-    """Print the table, and write it as JSON."""
+def report(rows: Iterable[Mapping[str, Any]], file: Path | None) -> dict[str, Any]:
+    """Print the table, write it as JSON, and give both the rows and the machine."""
     found = document(rows)
     print(text(found["rows"]))
     if file:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    return found
 
 
 def main(measure: Callable[[Options], Iterable[Row]], description: str | None) -> None:
@@ -225,8 +225,3 @@ def available(library: str) -> bool:
     if not found:
         print(f"left out: {library} is not installed", file=sys.stderr)
     return found
-
-
-def environment(**variables: str) -> dict[str, str]:
-    """This process's environment with some other variables."""
-    return {**os.environ, **variables}

@@ -101,18 +101,16 @@ def _lines(row: Mapping[str, Any]) -> Iterator[tuple[str, ...]]:
         f"{shown(ours['least'])} - {shown(ours['most'])}",
     )
     wanted = (_target(target, row["unit"]), MET[row["met"]])
-    judged_beside = target["peer"] if target else ""
-    if judged_beside not in row["peers"]:  # the target stands for itself
-        yield *own, "", "", "", *wanted
-        own, wanted = ("", "", ""), ("", "")
-    for name, peer in row["peers"].items():
-        yield *own, *_peer(row, name, peer), *(wanted if name == judged_beside else ("", ""))
+    peers = row["peers"] or {"": None}
+    judged = target["peer"] if target and target["peer"] in peers else next(iter(peers))
+    for name, peer in peers.items():
+        yield *own, *_peer(row, name, peer), *(wanted if name == judged else ("", ""))
         own = ("", "", "")
 
 
 def _peer(row: Mapping[str, Any], name: str, peer: Mapping[str, float] | None) -> tuple[str, ...]:
     if peer is None:
-        return name, "cannot", ""
+        return name, "cannot" if name else "", ""
     ratio = row["ratios"][name]
     worse = " (behind)" if ratio > 1 else ""
     return name, f"{shown(peer['median'])} {row['unit']}", f"{shown(ratio)} x{worse}"
