@@ -129,7 +129,7 @@ class Peer:
 PEERS: Final = (
     Peer("plain calls", plain, tuple(SHAPES), 1_000_000),
     Peer("dask.delayed", dask_delayed, (*GRAPHS, "items"), 1_000, "dask"),
-    Peer("Hamilton", hamilton, GRAPHS, 10_000, "hamilton"),
+    Peer("Hamilton", hamilton, GRAPHS, 1_000, "hamilton"),
     Peer("pipefunc", pipefunc, GRAPHS, 100, "pipefunc"),
     Peer("joblib", joblib, ("fan", "star"), 100_000, "joblib"),
 )
