@@ -16,18 +16,17 @@ check: .venv/installed
 	@$(BIN)/ruff format --quiet --check
 	@$(BIN)/mypy --no-error-summary
 
-bench: .venv/installed
-	@$(BIN)/python benchmarks/local.py
-	@$(BIN)/python benchmarks/local_workers.py
-	@$(BIN)/python benchmarks/engines.py
-	@$(BIN)/python benchmarks/storage.py
-	@$(BIN)/python benchmarks/prefect_flows.py
+bench: .venv/bench-installed
+	@$(BIN)/python benchmarks/run.py --json build/benchmarks.json $(BENCH)
 
 # exact versions and hashes, without any address
 lock:
 	uv pip compile --all-extras --group dev --python-version 3.11 --upgrade --quiet \
 		--generate-hashes --no-emit-index-url --no-header --no-emit-package functionfuse \
 		--output-file requirements.lock pyproject.toml
+	uv pip compile --group bench --constraint requirements.lock --python-version 3.11 --upgrade --quiet \
+		--generate-hashes --no-emit-index-url --no-header \
+		--output-file requirements-bench.lock
 
 clean:
 	rm -rf .venv build dist
@@ -37,4 +36,8 @@ clean:
 	@$(PYTHON) -m venv .venv
 	@$(INSTALL) --no-deps --no-compile --require-hashes -r requirements.lock
 	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/bench-installed: .venv/installed requirements-bench.lock
+	@$(INSTALL) --no-deps --no-compile --require-hashes -r requirements-bench.lock
 	@touch $@

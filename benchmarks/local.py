@@ -1,79 +1,119 @@
-"""Build and run trivial nodes in this process; a plain call of the same function beside it.
-
-Run it with `python benchmarks/local.py [nodes]`.
-"""
+"""Build and run trivial nodes in this process, beside plain calls and other libraries; microseconds a node."""
 
 from __future__ import annotations
 
-import statistics
-import sys
-import time
-from functools import partial
-from typing import TYPE_CHECKING, Any
+import io
+from typing import TYPE_CHECKING, Any, Final
+
+from measuring import OURS, Options, Row, Target, checked, in_turns, main, timed
+from peers import installed
+from shapes import SHAPES, unchanged
 
 from functionfuse import workflow
 from functionfuse.backends.builtin.localback import LocalWorkflow
+from functionfuse.events import Event, RunStarted, StepFinished
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-REPEATS = 5
+    from peers import Peer
 
-
-def add(a: int, b: int) -> int:
-    """Do next to nothing."""
-    return a + b
-
-
-def last(items: list[Any]) -> Any:
-    """Take the last of many."""
-    return items[-1]
+SIZES: Final = (1_000, 10_000, 100_000)
+WATCHED: Final = 10_000
+MICRO: Final = 1e6
+MOST: Final = dict.fromkeys(SHAPES, 5.0) | {"grid": 8.0}  # microseconds
+MOST_WATCHED: Final = 10.0  # microseconds more
 
 
-def chain(add: Callable[..., Any], _: Callable[..., Any], size: int) -> Any:
-    """Each node takes the one before it."""
-    value = add(0, 1)
-    for _index in range(size - 1):
-        value = add(value, 1)
-    return value
-
-
-def fan(add: Callable[..., Any], last: Callable[..., Any], size: int) -> Any:
-    """Independent nodes into one."""
-    return last([add(index, 1) for index in range(size - 1)])
-
-
-def star(add: Callable[..., Any], last: Callable[..., Any], size: int) -> Any:
-    """One source, many readers, one collector."""
-    source = add(0, 1)
-    return last([add(source, index) for index in range(size - 2)])
-
-
-def build_and_run(make: Callable[[], Any]) -> object:
+def ours(shape: str, size: int) -> Callable[[], Any]:
     """Make the nodes, then the graph, then run it."""
-    return LocalWorkflow(make(), workflow_name="bench").run()
+    return lambda: LocalWorkflow(SHAPES[shape](workflow, size), workflow_name="bench").run()
 
 
-def seconds(work: Callable[[], object]) -> float:
-    """The median time of a piece of work."""
-    times = []
-    for _ in range(REPEATS):
-        start = time.perf_counter()
-        work()
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
+def per_node(make: Callable[[str, int], Callable[[], Any]], shape: str, size: int) -> Any:
+    """Something that says how many microseconds a node takes."""
+    expected = SHAPES[shape](unchanged, size)
+    return timed(checked(make(shape, size), expected), MICRO / size)
 
 
-def main(size: int) -> None:
-    """Print one row a shape."""
-    lazy_add, lazy_last = workflow(add), workflow(last)
-    print(f"{size} nodes, median of {REPEATS}")
-    print(f"{'shape':8}{'build + run':>14}{'a node':>12}{'plain calls':>14}")
-    for shape in (chain, fan, star):
-        ours = seconds(partial(build_and_run, partial(shape, lazy_add, lazy_last, size)))
-        plain = seconds(partial(shape, add, last, size))
-        print(f"{shape.__name__:8}{ours:>12.3f} s{ours / size * 1e6:>9.2f} us{plain:>12.3f} s")
+def beside(peers: list[Peer], shape: str, size: int, *, first: bool) -> dict[str, Any]:
+    """Peers that do a shape; those that stop earlier take part in the first row, with what they can."""
+    found = {}
+    for peer in peers:
+        fits = size <= peer.most
+        if shape in peer.shapes and (fits or first):
+            label = peer.name if fits else f"{peer.name} ({peer.most} nodes)"
+            found[label] = per_node(peer.make, shape, min(size, peer.most))
+    return found
+
+
+def shapes(options: Options) -> Iterator[Row]:
+    """Each shape in each size."""
+    peers = installed()
+    for full in SIZES:
+        size, first = options.size(full), full == SIZES[0]
+        for shape in SHAPES:
+            contestants = {OURS: per_node(ours, shape, size)}
+            contestants |= beside(peers, shape, size, first=first)
+            taken = in_turns(contestants, options.repeats)
+            cannot = {peer.name: None for peer in peers if first and shape not in peer.shapes}
+            what, target = f"{shape} of {size:,}", Target(MOST[shape])
+            yield Row.of("local", what, "us/node", {**taken, **cannot}, target)
+
+
+class Bar:
+    """A progress bar of a user's own, as an observer."""
+
+    def __init__(self) -> None:
+        """Have none before the run has begun."""
+        from rich.console import Console
+        from rich.progress import Progress
+
+        self._progress = Progress(console=Console(file=io.StringIO(), force_terminal=True))
+        self._task = self._progress.add_task("nodes")
+
+    def __call__(self, event: Event) -> None:
+        """Go on by a node."""
+        if isinstance(event, RunStarted):
+            self._progress.start()
+        elif isinstance(event, StepFinished):
+            self._progress.advance(self._task)
+
+    def stop(self) -> None:
+        """Leave the terminal."""
+        self._progress.stop()
+
+
+def watched(shape: str, size: int) -> Callable[[], Any]:
+    """A run with a bar, after which the report is asked for."""
+
+    def run() -> Any:
+        bar, made = Bar(), LocalWorkflow(SHAPES[shape](workflow, size), workflow_name="bench")
+        made.add_observer(bar)
+        found = made.run()
+        bar.stop()
+        assert made.report
+        made.report.summary()
+        return found
+
+    return run
+
+
+def watching(options: Options) -> Iterator[Row]:
+    """What it costs to watch."""
+    size = options.size(WATCHED)
+    ways = {OURS: watched, "without": ours}
+    contestants = {name: per_node(way, "chain", size) for name, way in ways.items()}
+    taken = in_turns(contestants, options.repeats)
+    what, target = f"chain of {size:,} with bar and report", Target(MOST_WATCHED, "without", "more")
+    yield Row.of("local", what, "us/node", taken, target)
+
+
+def measure(options: Options) -> Iterator[Row]:
+    """All rows."""
+    yield from shapes(options)
+    yield from watching(options)
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 100_000)
+    main(measure, __doc__)

@@ -1,111 +1,93 @@
 """A fan and a chain of trivial nodes on local workers; the executors of the standard library and loky beside them.
 
-Run it with `python benchmarks/local_workers.py [nodes]`.
 A run starts its workers and ends them; so does each executor here, but for loky's, which is kept.
-"a node" is what one more node costs: the difference between a run of all nodes and a run of a tenth of them.
+"one more node" is the difference between a run of all nodes and a run of a tenth of them.
 """
 
 from __future__ import annotations
 
-import sys
-import time
 from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
+
+from engines import BY_HAND, SHAPES, literals
+from measuring import OURS, Options, Row, available, in_turns, main, timed
+from shapes import calls
 
 from functionfuse import workflow
 from functionfuse.backends.builtin.localback import LocalWorkflow
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-REPEATS = 7
-WORKERS = 2
+    from engines import Shape
 
-
-def add(a: int, b: int) -> int:
-    """Do next to nothing."""
-    return a + b
-
-
-def fan(size: int) -> list[Any]:
-    """Independent nodes."""
-    return [workflow(add)(index, 1) for index in range(size)]
+SIZE: Final = 1_000
+WORKERS: Final = 2
+MILLI: Final = 1e3
+KINDS: Final[dict[str, Callable[[int], Executor]]] = {
+    "threads": ThreadPoolExecutor,
+    "processes": ProcessPoolExecutor,
+}
+EXECUTORS: Final = {"threads": "ThreadPoolExecutor", "processes": "ProcessPoolExecutor"}
 
 
-def chain(size: int) -> list[Any]:
-    """Each node takes the one before it."""
-    value: Any = 0
-    for _ in range(size):
-        value = workflow(add)(value, 1)
-    return [value]
+def ours(kind: Any, shape: Shape, size: int) -> Any:
+    """Run a graph."""
+    nodes = shape(workflow, size)
+    return LocalWorkflow(*nodes, workflow_name="bench", workers=WORKERS, kind=kind).run()
 
 
-def ours(kind: Any, shape: Callable[[int], list[Any]], size: int) -> Callable[[], object]:
-    """A run of a graph."""
-    made = LocalWorkflow(*shape(size), workflow_name="bench", workers=WORKERS, kind=kind)
-    return made.run
+def theirs(make: Callable[[int], Executor], shape: Shape, size: int) -> list[Any]:
+    """Submit independent calls to a new executor."""
+    with make(WORKERS) as pool:
+        return submitted(pool, shape, size)
 
 
-def theirs(make: Callable[[], Executor], size: int) -> Callable[[], object]:
-    """Submit a fan to a new executor."""
-
-    def run() -> None:
-        with make() as pool:
-            submit(pool, size)
-
-    return run
+def submitted(pool: Any, shape: Shape, size: int) -> list[Any]:
+    """Submit independent calls, and wait for them."""
+    futures = shape(lambda function: partial(pool.submit, function), size)
+    return [future.result() for future in futures]
 
 
-def submit(pool: Any, size: int) -> None:
-    """Submit a fan, and wait for it."""
-    futures = [pool.submit(add, index, 1) for index in range(size)]
-    for future in futures:
-        future.result()
-
-
-def seconds(work: Callable[[], object]) -> float:
-    """How long it takes."""
-    start = time.perf_counter()
-    work()
-    return time.perf_counter() - start
-
-
-def candidates() -> dict[str, Callable[[int], Callable[[], object]]]:
-    """What is compared, by name: a size gives what is timed."""
-    found: dict[str, Callable[[int], Callable[[], object]]] = {
-        f"{kind}, {shape.__name__}": partial(ours, kind, shape)
-        for kind in ("threads", "processes")
-        for shape in (fan, chain)
-    }
-    for executor in (ThreadPoolExecutor, ProcessPoolExecutor):
-        found[f"{executor.__name__}, fan"] = partial(theirs, partial(executor, WORKERS))
-    try:
-        from joblib.externals.loky import (  # type: ignore[import-untyped]
-            get_reusable_executor,
-        )
-    except ImportError:
+def contestants(kind: str, shape: str) -> dict[str, Callable[[int], object]]:
+    """What is compared."""
+    found: dict[str, Callable[[int], object]] = {OURS: partial(ours, kind, SHAPES[shape])}
+    if shape == "chain":
         return found
-    kept = get_reusable_executor(WORKERS)
-    return {**found, "loky, fan": lambda size: partial(submit, kept, size)}
+    found[EXECUTORS[kind]] = partial(theirs, KINDS[kind], calls)
+    if kind == "processes" and available("joblib"):
+        from joblib.externals.loky import get_reusable_executor
+
+        found["loky"] = partial(submitted, get_reusable_executor(WORKERS), calls)
+    return found
 
 
-def main(size: int) -> None:
-    """Print one row for each, the best of several rounds that take turns."""
-    times: dict[tuple[str, int], float] = {}
-    compared = candidates()
-    for _ in range(REPEATS):
-        for name, make in compared.items():
-            for count in (size // 10, size):
-                taken = seconds(make(count))
-                times[name, count] = min(taken, times.get((name, count), taken))
-    print(f"{size} nodes, {WORKERS} workers, best of {REPEATS}")
-    print(f"{'':28}{'run':>12}{'a node':>14}")
-    for name in compared:
-        whole, part = times[name, size], times[name, size // 10]
-        node = (whole - part) / (size - size // 10)
-        print(f"{name:28}{whole * 1e3:>9.1f} ms{node * 1e3:>11.3f} ms")
+def whole_and_part(work: Callable[[int], object], size: int) -> Callable[[], tuple[float, float]]:
+    """Something that says the milliseconds of a run, and those of one more node."""
+    part = size // 10
+
+    def measure() -> tuple[float, float]:
+        long, short = (timed(partial(work, count), MILLI)() for count in (size, part))
+        return long, (long - short) / (size - part)
+
+    return measure
+
+
+def measure(options: Options) -> Iterator[Row]:
+    """Two rows for each kind and shape."""
+    size = options.size(SIZE)
+    for kind in KINDS:
+        for shape in SHAPES:
+            ways = contestants(kind, shape)
+            works = {name: whole_and_part(work, size) for name, work in ways.items()}
+            pairs = in_turns(works, options.repeats)
+            for number, (what, unit) in enumerate((("a run", "ms"), ("one more node", "ms/node"))):
+                taken = {name: [pair[number] for pair in found] for name, found in pairs.items()}
+                yield Row.of(kind, f"{shape} of {size:,}, {what}", unit, taken)
+    executor = partial(theirs, ProcessPoolExecutor)
+    yield literals("processes", {OURS: partial(ours, "processes"), BY_HAND: executor})
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 1_000)
+    main(measure, __doc__)

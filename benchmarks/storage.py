@@ -1,28 +1,27 @@
 """Save and read results, beside what else there is for it, in the same run.
 
-Run it with `python benchmarks/storage.py [--folder FOLDER] [--only large,small,listing,s3]`.
 Every save goes to a new name: the page cache makes overwriting a file look faster than it is.
-Contestants take turns, and each round begins with another one.
-A ratio is that of the medians; behind it that of the minima, which other load on the computer spoils less.
 Memory for a large array is touched and given back before each turn: to a virtual machine it may be new, and slow.
+`stored.py` is about graphs with a storage.
 """
 
 from __future__ import annotations
 
-import argparse
 import os
 import pickle
 import shutil
-import statistics
 import tempfile
-import time
 import tracemalloc
 from collections import defaultdict
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
-import joblib  # type: ignore[import-untyped]
+import joblib
 import numpy as np
+from local import MICRO
+from measuring import OURS, Options, Row, Target, available, in_turns, main, timed
 from storage_server import running_server
 
 from functionfuse import workflow
@@ -30,70 +29,61 @@ from functionfuse.backends.builtin.localback import LocalWorkflow
 from functionfuse.storage import storage_factory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
-ROUNDS = 5
-LARGE = 50_000_000  # float64, 400 MB
-SMALL = 2_000
-LISTED = 100_000
-REMOTE = 200
-KEY = "env:FUNCTIONFUSE_BENCHMARK_KEY"
+LARGE: Final = 50_000_000  # float64, 400 MB
+SMALL: Final = 2_000
+LISTED: Final = 100_000
+REMOTE: Final = 100
+MILLI: Final = 1e3
+KEY: Final = "env:FUNCTIONFUSE_BENCHMARK_KEY"
 os.environ.setdefault("FUNCTIONFUSE_BENCHMARK_KEY", "not a secret, only a key")
 
 
 class Times:
-    """Seconds of each contestant, round by round."""
+    """What each contestant took, round by round."""
 
-    def __init__(self, prepare: Callable[[], object] = lambda: None) -> None:
+    def __init__(self, scale: float, prepare: Callable[[], object] = lambda: None) -> None:
         """Have none; what prepares each turn is not timed."""
-        self.seconds: defaultdict[str, list[float]] = defaultdict(list)
+        self.taken: defaultdict[str, list[float]] = defaultdict(list)
+        self._scale = scale
         self._prepare = prepare
 
     def run(self, number: int, contestants: Mapping[str, Callable[[int], object]]) -> None:
         """Let all take their turn in a round; each is given its number."""
-        names = list(contestants)
-        first = number % len(names)
-        for name in names[first:] + names[:first]:
-            self._prepare()
-            start = time.perf_counter()
-            contestants[name](number)
-            self.seconds[name].append(time.perf_counter() - start)
+        turns = {
+            name: partial(self._turn, work, number) for name, work in _rotated(contestants, number)
+        }
+        for name, (seconds,) in in_turns(turns, 1, warm=False).items():
+            self.taken[name].append(seconds)
 
-    def median(self, name: str, count: int = 1) -> str:
-        """The median, of one of so many that were done at once."""
-        return shown(statistics.median(self.seconds[name]) / count)
+    def _turn(self, work: Callable[[int], object], number: int) -> float:
+        self._prepare()
+        return timed(lambda: work(number), self._scale)()
 
-    def ratio(self, name: str, peer: str) -> str:
-        """How many times as long as a peer it takes, by medians and by minima."""
-        medians, minima = (
-            pick(self.seconds[name]) / pick(self.seconds[peer]) for pick in (statistics.median, min)
-        )
-        return f"{medians:.2f} x ({minima:.2f})"
-
-    def rows(self, ours: str, *peers: str, target: str = "", count: int = 1) -> None:
-        """Print a contestant beside its peers, of which the first is the one that the target names."""
-        for peer in peers:
-            times = self.median(ours, count), self.median(peer, count)
-            row(ours, times[0], peer, times[1], self.ratio(ours, peer), target)
-            target = ""
+    def row(self, what: str, unit: str, *names: str, target: Target | None = None) -> Row:
+        """A contestant beside its peers."""
+        ours, *peers = names
+        taken = {OURS: self.taken[ours], **{peer: self.taken[peer] for peer in peers}}
+        return Row.of("storage", what, unit, taken, target)
 
 
-def shown(seconds: float) -> str:
-    """Seconds, milliseconds or microseconds."""
-    for unit, size in (("s ", 1.0), ("ms", 1e-3)):
-        if seconds >= size / 10:
-            return f"{seconds / size:.3f} {unit}"
-    return f"{seconds * 1e6:.1f} us"
+def _rotated(
+    contestants: Mapping[str, Callable[[int], object]], number: int
+) -> list[tuple[str, Callable[[int], object]]]:
+    pairs = list(contestants.items())
+    first = number % len(pairs)
+    return pairs[first:] + pairs[:first]
 
 
-def row(*texts: str) -> None:
-    """Print what was done, its figure, a peer, its figure, the ratio, and the target."""
-    widths = 32, 12, 22, 12, 18, 0
-    padded = [
-        text.rjust(width) if number in {1, 3, 4} else f"  {text:{width}}"
-        for number, (text, width) in enumerate(zip(texts, widths, strict=True))
-    ]
-    print("".join(padded).rstrip(), flush=True)
+@contextmanager
+def new_folder(options: Options) -> Iterator[Path]:
+    """A folder for one part."""
+    folder = Path(tempfile.mkdtemp(prefix="storage-", dir=options.folder))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
 
 
 def of_file(folder: Path, **options: Any) -> Any:
@@ -166,39 +156,56 @@ def remove_round(folder: Path, number: int) -> None:
         (folder / name).unlink()
 
 
-def extra_memory(save: Callable[[int], object], size: int) -> str:
-    """The most memory that a save takes besides the value, as a share of it."""
+def extra_memory(save: Callable[[int], object], number: int, size: int) -> float:
+    """The most memory that a save takes besides the value, in percent of it."""
     tracemalloc.start()
     try:
-        save(ROUNDS)
-        return f"{tracemalloc.get_traced_memory()[1] / size:.1%}"
+        save(number)
+        return 100 * tracemalloc.get_traced_memory()[1] / size
     finally:
         tracemalloc.stop()
 
 
-def large(folder: Path) -> None:
+def large(options: Options, folder: Path) -> Iterator[Row]:
     """Save and read a large array."""
-    array = np.random.default_rng(0).random(LARGE)
-    times = Times(prepare=lambda: np.ones(LARGE))
+    size = options.size(LARGE)
+    array = np.random.default_rng(0).random(size)
+    times = Times(MILLI, prepare=lambda: np.ones(size))
     saving, reading = savers(folder, array), readers(folder)
-    for number in range(ROUNDS):
+    for number in range(options.repeats):
         times.run(number, saving)
         times.run(number, reading)
         of_file(folder).settle()
         remove_round(folder, number)
-    memory = {name: extra_memory(save, array.nbytes) for name, save in saving.items()}
-    remove_round(folder, ROUNDS)
-    times.rows("save", "numpy.save", "joblib.dump", "pickle.dump", target="<= 1.1 x")
-    times.rows("save, signed", "save")
-    for peer, target in (("numpy.save", "< 5 %"), ("joblib.dump", ""), ("pickle.dump", "")):
-        row("save, extra memory", memory["save"], peer, memory[peer], "", target)
-    times.rows("read, verify=lazy", "numpy.load", target="milliseconds")
-    times.rows("read, verify=lazy, and settle", "numpy.load")
+    memory = {
+        name: [extra_memory(save, options.repeats, array.nbytes)] for name, save in saving.items()
+    }
+    remove_round(folder, options.repeats)
+    megabytes = f"{array.nbytes / 1e6:,.0f} MB"
+    yield from rows_of_large(times, megabytes)
+    memory[OURS] = memory.pop("save")
+    del memory["save, signed"]
+    what, target = f"save {megabytes}, extra memory", Target(5)
+    yield Row.of("storage", what, "%", memory, target)
+
+
+def rows_of_large(times: Times, megabytes: str) -> Iterator[Row]:
+    """Each way of ours beside those that do the same."""
     loaders = "numpy.load", "joblib.load", "pickle.load"
-    times.rows("read, verify=always", *loaders, target="<= 1.3 x")
-    times.rows("read, verify=never", "numpy.load")
-    times.rows("read, verify=never, and sum", "numpy.load, and sum")
-    times.rows("read, signed", "read, verify=always")
+    compared: tuple[tuple[Target | None, tuple[str, ...]], ...] = (
+        (Target(1.1, "numpy.save", "ratio"), ("save", "numpy.save", "joblib.dump", "pickle.dump")),
+        (None, ("save, signed", "save")),
+        (Target(10), ("read, verify=lazy", "numpy.load")),
+        (None, ("read, verify=lazy, and settle", "numpy.load")),
+        (Target(1.3, "numpy.load", "ratio"), ("read, verify=always", *loaders)),
+        (None, ("read, verify=never", "numpy.load")),
+        (None, ("read, verify=never, and sum", "numpy.load, and sum")),
+        (None, ("read, signed", "read, verify=always")),
+    )
+    for target, names in compared:
+        kind, _, how = names[0].partition(", ")
+        what = ", ".join(filter(None, (f"{kind} {megabytes}", how)))
+        yield times.row(what, "ms", *names, target=target)
 
 
 # ---- many small results ----
@@ -219,68 +226,79 @@ def each(work: Callable[[int, int], object], count: int) -> Callable[[int], None
     return all_of
 
 
-def small(folder: Path) -> None:
+def small(options: Options, folder: Path) -> Iterator[Row]:
     """Save and read small results."""
-    plain, signed, times = of_file(folder), of_file(folder, signing_key=KEY), Times()
-    for number in range(ROUNDS):
-        pickles = folder / f"pickles{number}"
-        pickles.mkdir()
-        contestants: dict[str, Callable[[int, int], object]] = {
-            "save": lambda n, i: plain.save(f"small{n}", f"node{i}", small_value(i)),
-            "save, signed": lambda n, i: signed.save(f"signed{n}", f"node{i}", small_value(i)),
-            "pickle.dump": lambda _, i, to=pickles: pickle_to(to / f"{i}", small_value(i)),  # type: ignore[misc]
-            "read": lambda n, i: plain.read_task(f"small{n}", f"node{i}"),
-            "read, signed": lambda n, i: signed.read_task(f"signed{n}", f"node{i}"),
-            "pickle.load": lambda _, i, of=pickles: unpickled(of / f"{i}"),  # type: ignore[misc]
-        }
-        for name, work in contestants.items():
-            times.run(number, {name: each(work, SMALL)})
-    times.rows("save", "pickle.dump", target="<= 100 us", count=SMALL)
-    times.rows("save, signed", "save", count=SMALL)
-    times.rows("read", "pickle.load", target="<= 50 us", count=SMALL)
-    times.rows("read, signed", "read", count=SMALL)
+    count = options.size(SMALL)
+    plain, signed = of_file(folder), of_file(folder, signing_key=KEY)
+    pickles, times = folder / "pickles", Times(MICRO / count)
+    pickles.mkdir()
+    contestants: dict[str, Callable[[int, int], object]] = {
+        "save": lambda n, i: plain.save(f"small{n}", f"node{i}", small_value(i)),
+        "save, signed": lambda n, i: signed.save(f"signed{n}", f"node{i}", small_value(i)),
+        "pickle.dump": lambda n, i: pickle_to(pickles / f"{n}-{i}", small_value(i)),
+        "read": lambda n, i: plain.read_task(f"small{n}", f"node{i}"),
+        "read, signed": lambda n, i: signed.read_task(f"signed{n}", f"node{i}"),
+        "pickle.load": lambda n, i: unpickled(pickles / f"{n}-{i}"),
+    }
+    saving, reading = list(contestants)[:3], list(contestants)[3:]
+    for number in range(options.repeats):
+        for turn in (saving, reading):
+            times.run(number, {name: each(contestants[name], count) for name in turn})
+    unit = "us"
+    yield times.row("save a small result", unit, "save", "pickle.dump", target=Target(100))
+    yield times.row("save a small result, signed", unit, "save, signed", "save")
+    yield times.row("read a small result", unit, "read", "pickle.load", target=Target(50))
+    yield times.row("read a small result, signed", unit, "read, signed", "read")
 
 
-def listing(folder: Path) -> None:
+def listing(options: Options, folder: Path) -> Iterator[Row]:
     """List many results."""
-    storage, times = of_file(folder), Times()
-    for index in range(LISTED):
+    storage, times, count = of_file(folder), Times(1.0), options.size(LISTED)
+    for index in range(count):
         storage.save("listed", f"node{index}", index)
-    for number in range(ROUNDS):
+    for number in range(options.repeats):
         listed: dict[str, Callable[[int], object]] = {
             "list_tasks": lambda _: storage.list_tasks("listed"),
             "os.listdir": lambda _: os.listdir(folder / "storage" / "listed"),
         }
         times.run(number, listed)
-    times.rows("list_tasks", "os.listdir", target="<= 1 s")
+    yield times.row(f"list {count:,}", "s", "list_tasks", "os.listdir", target=Target(1))
 
 
 # ---- S3 ----
 
 
-def remote(folder: Path) -> None:
+def remote(options: Options, folder: Path) -> Iterator[Row]:
     """Save and read on a server, and count what a run that has everything asks of it."""
+    if not (available("s3fs") and available("moto")):
+        return
+    count = options.size(REMOTE)
     with running_server(folder) as server:
-        storage, bare, times = server.storage(), server.filesystem(), Times()
+        storage, bare, times = server.storage(), server.filesystem(), Times(MILLI / count)
         data = pickle.dumps(small_value(0)) + bytes(350)  # about as long as a result file
-        contestants: dict[str, Callable[[int, int], object]] = {
+        saving: dict[str, Callable[[int, int], object]] = {
             "save": lambda n, i: storage.save(f"small{n}", f"node{i}", small_value(i)),
             "pipe_file": lambda n, i: bare.pipe_file(f"{server.bucket}/bare{n}/{i}", data),
+        }
+        reading: dict[str, Callable[[int, int], object]] = {
             "read": lambda n, i: storage.read_task(f"small{n}", f"node{i}"),
             "cat_file": lambda n, i: bare.cat_file(f"{server.bucket}/bare{n}/{i}"),
             "cat_file, one request": lambda n, i: bare.cat_file(
                 f"{server.bucket}/bare{n}/{i}", max_concurrency=1
             ),
         }
-        for number in range(ROUNDS):
-            for turn in (list(contestants)[:2], list(contestants)[2:]):
-                times.run(number, {name: each(contestants[name], REMOTE) for name in turn})
-        times.rows("save", "pipe_file", target="<= 1.2 x", count=REMOTE)
-        times.rows("read", "cat_file", "cat_file, one request", target="<= 1.2 x", count=REMOTE)
-        asked = server.requests(lambda: resume(storage))
-        listings = sum("list-type" in request for request in asked)
-        counted = f"{len(asked)} requests"
-        row("resume of 200 nodes", counted, "of them listings", f"{listings}", "", "one listing")
+        for number in range(options.repeats):
+            for turn in (saving, reading):
+                times.run(number, {name: each(work, count) for name, work in turn.items()})
+        target = Target(1.2, "pipe_file", "ratio")
+        yield times.row("save on S3", "ms", "save", "pipe_file", target=target)
+        target = Target(1.2, "cat_file", "ratio")
+        yield times.row("read from S3", "ms", *reading, target=target)
+        asked = server.requests(lambda: resume(storage, count))
+    listings = sum("list-type" in request for request in asked)
+    what = f"resume of {count} on S3"
+    yield Row.of("storage", what, "requests", {OURS: [len(asked)]})
+    yield Row.of("storage", what, "listings", {OURS: [listings]}, Target(1))
 
 
 @workflow
@@ -295,38 +313,19 @@ def total(numbers: list[int]) -> int:
     return sum(numbers)
 
 
-def resume(storage: Any) -> None:
+def resume(storage: Any, size: int) -> None:
     """Run a graph of which everything but its last node is stored."""
-    wf = LocalWorkflow(total([one(i) for i in range(REMOTE - 1)]), workflow_name="resumed")
+    wf = LocalWorkflow(total([one(i) for i in range(size - 1)]), workflow_name="resumed")
     wf.set_storage(storage)
     wf.run()
 
 
-PARTS: dict[str, Callable[[Path], None]] = {
-    "large": large,
-    "small": small,
-    "listing": listing,
-    "s3": remote,
-}
-
-
-def main() -> None:
-    """Print a table for each part."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--folder", type=Path, help="where files go; a temporary folder")
-    parser.add_argument("--only", default=",".join(PARTS), help="parts, with commas between them")
-    options = parser.parse_args()
-    print(f"median of {ROUNDS}; load of the computer: {os.getloadavg()[0]:.1f} on {os.cpu_count()}")
-    for name in options.only.split(","):
-        folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=options.folder))
-        print(f"\n{name} ({folder})")
-        row("ours", "", "beside", "", "ratio (minima)", "target")
-        try:
-            PARTS[name](folder)
-        finally:
-            shutil.rmtree(folder)
-    print(f"\nload of the computer: {os.getloadavg()[0]:.1f}")
+def measure(options: Options) -> Iterator[Row]:
+    """All rows."""
+    for part in (large, small, listing, remote):
+        with new_folder(options) as folder:
+            yield from part(options, folder)
 
 
 if __name__ == "__main__":
-    main()
+    main(measure, __doc__)

@@ -1,0 +1,106 @@
+"""Graphs whose results are kept in files: the first run, and resuming what is finished; joblib.Memory beside."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from local import MICRO
+from measuring import OURS, Options, Row, Target, available, in_turns, main, timed
+from shapes import chain
+
+from functionfuse import workflow
+from functionfuse.backends.builtin.localback import LocalWorkflow
+from functionfuse.storage import storage_factory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    Way = Callable[[Path, int], object]
+
+FIRST: Final = 2_000
+FINISHED: Final = 10_000
+MEMORY: Final = "joblib.Memory"
+
+
+def ours(folder: Path, size: int) -> Any:
+    """A chain with a storage."""
+    made = LocalWorkflow(chain(workflow, size), workflow_name="bench")
+    made.set_storage(storage_factory({"kind": "file", "options": {"path": str(folder)}}))
+    return made.run()
+
+
+def joblib_memory(folder: Path, size: int) -> Any:
+    """The same calls, each of which is remembered."""
+    from joblib import Memory
+
+    return chain(Memory(folder, verbose=0).cache, size)
+
+
+def ways() -> dict[str, Way]:
+    """What is compared."""
+    found: dict[str, Way] = {OURS: ours}
+    return {**found, MEMORY: joblib_memory} if available("joblib") else found
+
+
+def in_new_folder(way: Way, within: str | None, size: int) -> Callable[[], float]:
+    """Microseconds of a node, with nothing stored."""
+
+    def measure() -> float:
+        with tempfile.TemporaryDirectory(dir=within) as folder:
+            return timed(lambda: way(Path(folder), size), MICRO / size)()
+
+    return measure
+
+
+def first_runs(options: Options) -> Row:
+    """Nothing is stored."""
+    size = options.size(FIRST)
+    contestants = {name: in_new_folder(way, options.folder, size) for name, way in ways().items()}
+    taken = in_turns(contestants, options.repeats)
+    return Row.of("files", f"first run of {size:,}", "us/node", taken, Target(120))
+
+
+def resumed(options: Options) -> Iterator[Row]:
+    """Everything is stored."""
+    size = options.size(FINISHED)
+    with tempfile.TemporaryDirectory(dir=options.folder) as within:
+        contestants = {}
+        for name, way in ways().items():
+            folder = Path(within, name)
+            way(folder, size)
+            contestants[name] = timed(lambda way=way, folder=folder: way(folder, size))  # type: ignore[misc]
+        taken = in_turns(contestants, options.repeats)
+        yield Row.of("files", f"resume of {size:,} that are stored", "s", taken, Target(0.3))
+        with opened(within) as files:
+            ours(Path(within, OURS), size)
+        what = "results read by that resume"
+        yield Row.of("files", what, "reads", {OURS: [len(files)]}, Target(1))
+
+
+@contextmanager
+def opened(folder: str) -> Iterator[list[str]]:
+    """The files of a folder that are opened in the block."""
+    files: list[str] = []
+    watching = True
+
+    def hook(event: str, given: tuple[Any, ...]) -> None:
+        if watching and event == "open" and str(given[0]).startswith(folder):
+            files.append(str(given[0]))
+
+    sys.addaudithook(hook)  # it cannot be taken away
+    yield files
+    watching = False
+
+
+def measure(options: Options) -> Iterator[Row]:
+    """All rows."""
+    yield first_runs(options)
+    yield from resumed(options)
+
+
+if __name__ == "__main__":
+    main(measure, __doc__)
