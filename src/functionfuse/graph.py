@@ -116,8 +116,14 @@ class Graph:
         """How many steps and targets take the instance that a step leaves; one that takes it twice counts twice."""
         if not self.stateful:
             return {}
-        taken = itertools.chain(self.targets, *[references(step.takes) for step in self])
-        return Counter(ref.number for ref in taken if ref.slot == "state")
+        taken = [ref for ref in self.targets if ref.slot == "state"]
+        for step in self:
+            if step.state is not None:
+                taken.append(step.state)
+            given = (*step.args, *step.kwargs.values()) if step.kwargs else step.args
+            if not ATOMS.issuperset(map(type, given)):
+                taken += [ref for ref in references(given) if ref.slot == "state"]
+        return Counter([ref.number for ref in taken])
 
     def select(self, pattern: re.Pattern[str] | None) -> list[str]:
         """The names that a pattern matches in full, in graph order; None is all."""
@@ -217,12 +223,15 @@ def _garbage_collection_paused() -> Iterator[None]:
     try:
         yield
     finally:
-        if not gc.get_freeze_count():
+        if gc.get_count()[0] > _MANY and not gc.get_freeze_count():  # which counts for long
             # hand everything to the oldest generation now, instead of in three passes over it
             gc.freeze()
             gc.unfreeze()
         if enabled:
             gc.enable()
+
+
+_MANY: Final = 100_000  # objects
 
 
 def _target(target: Any) -> Item:
@@ -292,6 +301,10 @@ def _steps(nodes: list[Node[Any]]) -> tuple[dict[str, Step], dict[Node[Any], Ref
             if kind is Node:
                 value = refs[value]  # noqa: PLW2901
                 parents.append(value.number)
+            elif kind is Item:
+                ref = refs[value.node]
+                parents.append(ref.number)
+                value = new(Ref, (ref.step, ref.number, value.path, value.slot))  # noqa: PLW2901
             elif kind not in ATOMS:
                 value = _reference(value, refs, parents)  # noqa: PLW2901
             args.append(value)
@@ -299,13 +312,11 @@ def _steps(nodes: list[Node[Any]]) -> tuple[dict[str, Step], dict[Node[Any], Ref
         if kwargs:
             kwargs = {key: _reference(value, refs, parents) for key, value in kwargs.items()}
         refs[node] = new(Ref, (name, number, (), "value"))
-        fields = (name, number, node.func, tuple(args), kwargs, node.kind, state, place)
-        steps[name] = new(Step, (*fields, _each_once(parents)))
+        given = tuple(args) if parents else node.args
+        numbers = tuple(parents) if len(parents) <= 1 else tuple(dict.fromkeys(parents))
+        fields = (name, number, node.func, given, kwargs, node.kind, state, place, numbers)
+        steps[name] = new(Step, fields)
     return steps, refs
-
-
-def _each_once(parents: list[int]) -> tuple[int, ...]:
-    return tuple(parents) if len(parents) <= 1 else tuple(dict.fromkeys(parents))
 
 
 class _Names:

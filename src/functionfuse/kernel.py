@@ -72,7 +72,7 @@ class Outcome(NamedTuple):
     record: Record
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Stateful:
     """The value of a constructor or a method: what it returned, and the instance that it leaves."""
 
@@ -277,8 +277,11 @@ def resolve(argument: Any, values: Mapping[int, Any]) -> Any:
     """
     kind = type(argument)
     if kind is Ref:
-        value = values[argument.number]
-        return pick(argument, value) if argument.path or type(value) in _WRAPPED else value
+        _, number, path, _ = argument
+        value = values[number]
+        if type(value) in _WRAPPED:
+            return pick(argument, value)
+        return _item(argument, value) if path else value
     if kind is Container:
         return argument.build([resolve(part, values) for part in argument.parts])
     return _fresh(argument, kind) if kind in _LITERALS else argument
@@ -316,13 +319,15 @@ def _own(value: Any, number: int) -> Any:
 
 
 def _item(ref: Ref, value: Any) -> Any:
-    for depth, key in enumerate(ref.path):
-        try:
+    taken = 0
+    try:
+        for key in ref.path:
             value = value[key]
-        except Exception as error:
-            taken = ref._replace(path=ref.path[: depth + 1])
-            add_note(error, f"taking item {taken} of a {type(value).__qualname__}")
-            raise
+            taken += 1
+    except Exception as error:
+        part = ref._replace(path=ref.path[: taken + 1])
+        add_note(error, f"taking item {part} of a {type(value).__qualname__}")
+        raise
     return value
 
 
@@ -425,7 +430,7 @@ def _settled(value: Any, kind: type) -> Any:
     if inspect.iscoroutine(value):
         value = _awaited(value)
         kind = type(value)
-    if kind is Node or kind is Item or kind is Instance:
+    if kind is Node or kind is Item or issubclass(kind, Instance):
         message = (
             f"the function returned {value!r}, which never runs: inside a node, "
             "call the plain function of a decorated one, `function.__wrapped__(...)`"

@@ -185,6 +185,8 @@ class Item(_NotYet):
 class Instance(_NotYet):
     """What a call of a decorated class gives: calls of its methods are nodes, run one after the other.
 
+    Each decorated class has a subclass, which gets the methods that are called.
+
     Where the instance itself is an argument or a target,
     it stands for the object as the calls written so far leave it.
     """
@@ -212,12 +214,9 @@ class Instance(_NotYet):
         if name.startswith("_"):  # notebooks ask for _repr_html_, copying for __deepcopy__
             message = f"a node is made of a public method, which {name!r} is not"
             raise AttributeError(message)
-        method = self._methods(name)
-
-        def call(*args: Any, **kwargs: Any) -> Node[Any]:
-            return self._call(method, args, kwargs, sys._getframe(1))
-
-        return call
+        method = _method(self._methods(name))
+        setattr(type(self), name, method)  # from now on, it is found without asking here
+        return MethodType(method, self)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Node[Any]:  # noqa: D102
         return self._call(self._methods("__call__"), args, kwargs, sys._getframe(1))
@@ -236,6 +235,15 @@ class Instance(_NotYet):
 
     def __repr__(self) -> str:
         return f"<instance {self._construct!r}>"
+
+
+def _method(method: Signature) -> Callable[..., Node[Any]]:
+    """What makes the nodes of a method."""
+
+    def call(self: Instance, /, *args: Any, **kwargs: Any) -> Node[Any]:
+        return self._call(method, args, kwargs, sys._getframe(1))
+
+    return call
 
 
 class WorkflowFunction(Generic[P, T]):
@@ -279,12 +287,13 @@ class WorkflowClass(Generic[P, T]):
             raise TypeError(message)
         self._signature = Signature(cls)
         self._methods: dict[str, Signature] = {}
+        self._instance = type(Instance.__name__, (Instance,), {"__slots__": ()})
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Node[T]:
         self._signature.check(args, kwargs)
         args, kwargs = captured(args, kwargs)  # type: ignore[assignment]
         node = Node(self.__wrapped__, args, kwargs, sys._getframe(1), Kind.CONSTRUCT)
-        return cast("Node[T]", Instance(node, self._method))
+        return cast("Node[T]", self._instance(node, self._method))
 
     def _method(self, name: str) -> Signature:
         if name not in self._methods:
@@ -401,7 +410,7 @@ def capture(value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
     kind = type(value)
     if kind in _AS_THEY_ARE:
         return value
-    if kind is Instance:
+    if issubclass(kind, Instance):
         return value._current()
     if kind is dict:
         return _capture_parts(_build_dict, itertools.chain.from_iterable(value.items()))
