@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 from measuring import OURS, Options, Row, Target, checked, in_turns, main, timed
 from peers import installed
+from rich.console import Console
 from shapes import SHAPES, unchanged
 
 from functionfuse import workflow
 from functionfuse.backends.builtin.localback import LocalWorkflow
-from functionfuse.events import Event, RunStarted, StepFinished
+from functionfuse.observers.progress import ProgressBar
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -61,37 +62,13 @@ def shapes(options: Options) -> Iterator[Row]:
             yield Row.of("local", what, "us/node", {**taken, **cannot}, target)
 
 
-class Bar:
-    """A progress bar of a user's own, as an observer."""
-
-    def __init__(self) -> None:
-        """Have none before the run has begun."""
-        from rich.console import Console
-        from rich.progress import Progress
-
-        self._progress = Progress(console=Console(file=io.StringIO(), force_terminal=True))
-        self._task = self._progress.add_task("nodes")
-
-    def __call__(self, event: Event) -> None:
-        """Go on by a node."""
-        if isinstance(event, RunStarted):
-            self._progress.start()
-        elif isinstance(event, StepFinished):
-            self._progress.advance(self._task)
-
-    def stop(self) -> None:
-        """Leave the terminal."""
-        self._progress.stop()
-
-
 def watched(shape: str, size: int) -> Callable[[], Any]:
     """A run with a bar, after which the report is asked for."""
 
     def run() -> Any:
-        bar, made = Bar(), LocalWorkflow(SHAPES[shape](workflow, size), workflow_name="bench")
-        made.add_observer(bar)
+        made = LocalWorkflow(SHAPES[shape](workflow, size), workflow_name="bench")
+        made.add_observer(ProgressBar(Console(file=io.StringIO(), force_terminal=True)))
         found = made.run()
-        bar.stop()
         assert made.report
         made.report.summary()
         return found

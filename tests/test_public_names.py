@@ -54,6 +54,7 @@ PUBLIC = (
     "functionfuse.storage.kinds",
     "functionfuse.storage.placed",
     "functionfuse.storage.storage_factory",
+    "functionfuse.observers.progress",
     "functionfuse.observers.report",
     "functionfuse.serializers.base",
     "functionfuse.serializers.arrow",

@@ -1,0 +1,69 @@
+"""How much of a run is done, as a bar in the terminal."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Final
+
+from functionfuse.events import Event, RunFinished, RunStarted, StepFailed, StepFinished
+from functionfuse.plan import Action
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress, TaskID
+
+__all__ = ["ProgressBar"]
+
+_PAUSE: Final = 0.1  # seconds between two looks at the bar: drawing it takes longer than a node
+
+
+class ProgressBar:
+    """Follows runs, one after the other: `workflow.add_observer(ProgressBar())`."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        """Make a bar.
+
+        Args:
+            console: Where it is drawn: on standard output without it, and only if that is a terminal.
+        """
+        self._console = console
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+        self._name = ""
+        self._done = self._failed = 0
+        self._next = 0.0
+
+    def __call__(self, event: Event) -> None:
+        """Show what an event changes."""
+        if type(event) is StepFinished or type(event) is StepFailed:  # most are one of these
+            self._done += 1
+            self._failed += type(event) is StepFailed
+            if time.monotonic() >= self._next:
+                self._show()
+        elif isinstance(event, RunStarted):
+            self._start(event)
+        elif isinstance(event, RunFinished):
+            self._stop()
+
+    def _start(self, event: RunStarted) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeElapsedColumn
+
+        columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+        self._bar = Progress(*columns, console=self._console)
+        nodes = len(event.plan) - len(event.plan.names(Action.LEAVE_OUT))
+        self._name = event.workflow
+        self._task = self._bar.add_task(self._name, total=nodes)
+        self._done = self._failed = 0
+        self._bar.start()
+
+    def _show(self) -> None:
+        self._next = time.monotonic() + _PAUSE
+        if self._bar is not None and self._task is not None:
+            name = f"{self._name}, {self._failed} failed" if self._failed else self._name
+            self._bar.update(self._task, completed=self._done, description=name)
+
+    def _stop(self) -> None:
+        self._show()
+        if self._bar is not None:
+            self._bar.stop()
+        self._bar = self._task = None
