@@ -642,28 +642,52 @@ def divide(a: float, b: float) -> float:
     return a / b
 
 
-_OWN = """
-import sys
+_START = """
+import os, signal, sys, time
 from functionfuse import workflow
 from functionfuse.backends.builtin.rayback import RayWorkflow
 import ray
 
+args = {
+    "address": sys.argv[1], "num_cpus": 2, "object_store_memory": 80 * 2**20,
+    "include_dashboard": False, "_node_ip_address": "127.0.0.1", "_temp_dir": sys.argv[2],
+}
+"""
+_OWN = """
 @workflow
 def add(a, b):
     return a + b
 
-args = {
-    "address": sys.argv[1], "num_cpus": 1, "object_store_memory": 80 * 2**20,
-    "include_dashboard": False, "_node_ip_address": "127.0.0.1", "_temp_dir": sys.argv[2],
-}
 made = RayWorkflow(add(1, 2), workflow_name="own", ray_init_args=args)
 print(made.run(), ray.is_initialized(), made.run())
+"""
+_INTERRUPTED = """
+def stay(path):
+    with open(path, "a") as journal:
+        journal.write(f"{os.getpid()}\\n")
+    time.sleep(1_000)
+
+@workflow
+def wait(path):
+    stay(path)
+
+@workflow
+class Waiting:
+    def wait(self, path):
+        stay(path)
+
+path = sys.argv[3]
+targets = [wait(path), wait(path), wait(path), Waiting().wait(path)]
+try:
+    RayWorkflow(*targets, workflow_name="own", ray_init_args=args).run()
+except KeyboardInterrupt:
+    print("interrupted", RayWorkflow(workflow(abs)(-1), workflow_name="own").run())
 """
 
 
 def run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a script that has no Ray yet."""
-    command = [sys.executable, "-c", _OWN, *arguments]
+    command = [sys.executable, "-c", _START + _OWN, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)  # noqa: S603
 
 
@@ -690,6 +714,21 @@ class TestOwnRay:
 
             assert "3 True 3" == done.stdout.strip(), done.stderr
             wait_until(lambda: [] == processes_of(folder))
+
+    def test_interruption(self, journal: Journal) -> None:
+        """Ctrl-C ends the run and its nodes, on instances too: the next run has their cores; nothing is left."""
+        with tempfile.TemporaryDirectory(prefix="r") as folder:
+            command = [sys.executable, "-c", _START + _INTERRUPTED, "local", folder, journal.path]
+            with subprocess.Popen(  # noqa: S603
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            ) as process:
+                wait_until(lambda: process.poll() is not None or len(journal.lines()) == 3)
+                process.send_signal(signal.SIGINT)
+                output, errors = process.communicate(timeout=100)
+
+            assert "interrupted 1" == output.strip(), errors
+            wait_until(lambda: [] == processes_of(folder))
+            wait_until(lambda: not any(Path("/proc", pid).exists() for pid in journal.lines()))
 
     def test_nobody_listens(self, tmp_path: Path) -> None:
         """An address where nobody listens is an error that gives the address."""
