@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from storage_servers import S3Server
 
-pytest_plugins = ["storage_servers"]
+pytest_plugins = ["engine_helpers", "storage_servers"]
 
 # Ray looks at these when it is imported: it shall listen on the loopback interface alone,
 # and use a token of its own instead of writing one to the user's folder
