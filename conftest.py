@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from storage_servers import S3Server
 
-pytest_plugins = ["storage_servers"]
+pytest_plugins = ["engine_helpers", "storage_servers"]
 
 # Ray looks at these when it is imported: it shall listen on the loopback interface alone,
 # and use a token of its own instead of writing one to the user's folder
@@ -166,7 +166,9 @@ def ray_cluster() -> Iterator[None]:
         ) as folder,  # short: the paths of sockets are limited
         pytest.MonkeyPatch.context() as environment,
     ):
-        environment.setenv("PYTHONPATH", str(Path(__file__).parent / "tests"))  # the workers'
+        # the workers', which take the library from where this process takes it
+        tests = str(Path(__file__).parent / "tests")
+        environment.setenv("PYTHONPATH", tests, prepend=os.pathsep)
         ray.init(
             address="local",
             num_cpus=3,

@@ -19,6 +19,7 @@ import dask
 import numpy as np
 from dask.sizeof import sizeof
 from distributed import Client, LocalCluster
+from engine_helpers import QUIET
 
 from functionfuse import workflow
 from functionfuse.backends.builtin.daskback import DaskWorkflow
@@ -30,14 +31,6 @@ from functionfuse.testing.suite import Journal
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
-
-#: On the loopback interface, on any port, without a dashboard.
-QUIET: dict[str, Any] = {
-    "threads_per_worker": 1,
-    "host": "127.0.0.1",
-    "dashboard_address": None,
-    "scheduler_kwargs": {"dashboard": False, "dashboard_address": "127.0.0.1:0"},
-}
 
 
 @pytest.fixture(scope="module")

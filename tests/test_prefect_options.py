@@ -12,6 +12,7 @@ from datetime import timedelta
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+import numpy as np
 import pytest
 from prefect_helpers import PATIENCE, flow_run, log_messages, make
 
@@ -940,6 +941,25 @@ REFUSED_TASK: Final[dict[str, Any]] = {
     "task_run_name": 3,
     "timeout_seconds": "soon",
 }
+#: What Prefect takes when it is set, against its own types, and fails or goes wrong with later.
+WRONG_TYPES_TASK: Final[dict[str, Any]] = {
+    "cache_expiration": 60,
+    "cache_result_in_memory": "no",
+    "description": 3,
+    "log_prints": "yes",
+    "name": 3,
+    "persist_result": "no",
+    "refresh_cache": "no",
+    "result_storage_key": 3,
+    "retries": "x",
+    "version": 3,
+}
+WRONG_TYPES_FLOW: Final[dict[str, Any]] = {
+    "cache_result_in_memory": "no",
+    "log_prints": "yes",
+    "persist_result": "no",
+    "validate_parameters": "no",
+}
 REFUSED_FLOW: Final[dict[str, Any]] = {
     "flow_run_name": 3,
     "name": "a/b",
@@ -1018,6 +1038,38 @@ class TestEveryOption:
         query = make(workflow(double)(20), workflow_name="options-refused").query()
         with pytest.raises(OptionError, match="Prefect refuses these options of a task: "):
             query.set_task_args({option: REFUSED_TASK[option]})
+
+    @pytest.mark.parametrize("option", WRONG_TYPES_TASK)
+    def test_task_option_of_a_wrong_type(self, option: str) -> None:
+        """It is an error where it is set, with the nodes, the option and the value."""
+        value = WRONG_TYPES_TASK[option]
+        query = make(workflow(double)(20).set_name("n"), workflow_name="options-types").query("n")
+        message = rf"query\(\.\.\.\)\.set_task_args on 'n': '{option}' is .*, not {value!r}"
+        with pytest.raises(OptionError, match=message):
+            query.set_task_args({option: value})
+
+    @pytest.mark.parametrize("option", WRONG_TYPES_FLOW)
+    def test_flow_option_of_a_wrong_type(self, option: str) -> None:
+        """It is an error where it is set, with the option and the value."""
+        value = WRONG_TYPES_FLOW[option]
+        ours = make(workflow(double)(20), workflow_name="options-types")
+        message = f"set_prefect_flow_options: '{option}' is .*, not {value!r}"
+        with pytest.raises(OptionError, match=message):
+            ours.set_prefect_flow_options({option: value})
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"retries": np.int64(2)},
+            {"timeout_seconds": np.float32(2)},
+            {"retry_jitter_factor": 1},
+            {"retries": None, "log_prints": None},
+        ],
+    )
+    def test_task_options_of_near_types(self, options: dict[str, Any]) -> None:
+        """Numbers are numbers, of numpy as well; nothing is what Prefect sets by itself."""
+        query = make(workflow(double)(20), workflow_name="options-types").query()
+        assert query is query.set_task_args(options)
 
     @pytest.mark.parametrize("option", REFUSED_FLOW)
     def test_refused_flow_option(self, option: str) -> None:

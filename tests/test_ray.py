@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +18,7 @@ import numpy as np
 import pytest
 
 from functionfuse import workflow
-from functionfuse.errors import EngineError, OptionError
+from functionfuse.errors import EngineError, FunctionFuseWarning, OptionError
 from functionfuse.events import StepFailed
 from functionfuse.storage import storage_factory
 from functionfuse.testing import EngineTests
@@ -27,7 +29,7 @@ ray = pytest.importorskip("ray")
 from functionfuse.backends.builtin.rayback import RayWorkflow  # noqa: E402 - not without Ray
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from functionfuse.storage.base import Storage
 
@@ -363,17 +365,37 @@ class TestRunning:
         assert "the node" == ray_workflow(task_name().set_name("the node")).run()
 
     def test_a_running_ray_is_used(self) -> None:
-        """The Ray that the process is connected to is used, and stays."""
+        """The Ray that the process is connected to is used, and stays; its own address and "auto" are right."""
         before = ray.get_runtime_context().get_job_id()
+        address = ray.get_runtime_context().gcs_address
+        _, port = address.split(":")
 
-        assert (
-            1
-            == RayWorkflow(
-                same(1), workflow_name="x", ray_init_args={"address": "127.0.0.1:1"}
-            ).run()
-        )
+        for right in (address, f"localhost:{port}", "auto", f"ray://127.0.0.1:{port}", None):
+            made = RayWorkflow(same(1), workflow_name="x", ray_init_args={"address": right})
+            assert 1 == made.run()
         assert before == ray.get_runtime_context().get_job_id()
         assert ray.is_initialized()
+
+    @pytest.mark.parametrize("address", ["127.0.0.1:1", "192.0.2.1:{port}"])
+    def test_another_cluster_than_the_running_ray(self, address: str) -> None:
+        """The address of another cluster is refused, instead of running on the wrong one."""
+        used = ray.get_runtime_context().gcs_address
+        address = address.format(port=used.split(":")[1])
+        made = RayWorkflow(same(1), workflow_name="x", ray_init_args={"address": address})
+
+        with pytest.raises(OptionError, match=f"cluster at '{address}'.*the one at '{used}'"):
+            made.run()
+
+    def test_arguments_that_a_running_ray_was_not_given(self) -> None:
+        """What comes too late for ray.init is told, at the line of the run; not if it says to go on."""
+        late: dict[str, Any] = {"address": "local", "num_cpus": 1, "namespace": None}
+        made = RayWorkflow(same(1), workflow_name="x", ray_init_args=late)
+
+        with pytest.warns(FunctionFuseWarning, match="not used: address, num_cpus") as caught:
+            assert 1 == made.run()
+        assert __file__ == caught[0].filename
+        quiet = {**late, "ignore_reinit_error": True}
+        assert 1 == RayWorkflow(same(1), workflow_name="x", ray_init_args=quiet).run()
 
 
 @workflow
@@ -620,28 +642,52 @@ def divide(a: float, b: float) -> float:
     return a / b
 
 
-_OWN = """
-import sys
+_START = """
+import os, signal, sys, time
 from functionfuse import workflow
 from functionfuse.backends.builtin.rayback import RayWorkflow
 import ray
 
+args = {
+    "address": sys.argv[1], "num_cpus": 2, "object_store_memory": 80 * 2**20,
+    "include_dashboard": False, "_node_ip_address": "127.0.0.1", "_temp_dir": sys.argv[2],
+}
+"""
+_OWN = """
 @workflow
 def add(a, b):
     return a + b
 
-args = {
-    "address": sys.argv[1], "num_cpus": 1, "object_store_memory": 80 * 2**20,
-    "include_dashboard": False, "_node_ip_address": "127.0.0.1", "_temp_dir": sys.argv[2],
-}
 made = RayWorkflow(add(1, 2), workflow_name="own", ray_init_args=args)
 print(made.run(), ray.is_initialized(), made.run())
+"""
+_INTERRUPTED = """
+def stay(path):
+    with open(path, "a") as journal:
+        journal.write(f"{os.getpid()}\\n")
+    time.sleep(1_000)
+
+@workflow
+def wait(path):
+    stay(path)
+
+@workflow
+class Waiting:
+    def wait(self, path):
+        stay(path)
+
+path = sys.argv[3]
+targets = [wait(path), wait(path), wait(path), Waiting().wait(path)]
+try:
+    RayWorkflow(*targets, workflow_name="own", ray_init_args=args).run()
+except KeyboardInterrupt:
+    print("interrupted", RayWorkflow(workflow(abs)(-1), workflow_name="own").run())
 """
 
 
 def run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a script that has no Ray yet."""
-    command = [sys.executable, "-c", _OWN, *arguments]
+    command = [sys.executable, "-c", _START + _OWN, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)  # noqa: S603
 
 
@@ -669,12 +715,39 @@ class TestOwnRay:
             assert "3 True 3" == done.stdout.strip(), done.stderr
             wait_until(lambda: [] == processes_of(folder))
 
+    def test_interruption(self, journal: Journal) -> None:
+        """Ctrl-C ends the run and its nodes, on instances too: the next run has their cores; nothing is left."""
+        with tempfile.TemporaryDirectory(prefix="r") as folder:
+            command = [sys.executable, "-c", _START + _INTERRUPTED, "local", folder, journal.path]
+            with subprocess.Popen(  # noqa: S603
+                command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            ) as process:
+                wait_until(lambda: process.poll() is not None or len(journal.lines()) == 3)
+                process.send_signal(signal.SIGINT)
+                output, errors = process.communicate(timeout=100)
+
+            assert "interrupted 1" == output.strip(), errors
+            wait_until(lambda: [] == processes_of(folder))
+            wait_until(lambda: not any(Path("/proc", pid).exists() for pid in journal.lines()))
+
     def test_nobody_listens(self, tmp_path: Path) -> None:
         """An address where nobody listens is an error that gives the address."""
         for address in ("127.0.0.1:1", "ray://127.0.0.1:1"):
             done = run_script(address, str(tmp_path))
 
             assert f"nobody listens at the address of the Ray cluster, {address!r}" in done.stderr
+
+    @pytest.mark.parametrize("scheme", ["", "ray://"])
+    @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+    def test_somebody_else_listens(self, tmp_path: Path, scheme: str, answer: bytes) -> None:
+        """An address where somebody listens who is not Ray is an error soon, be he silent or not."""
+        with answering(answer) as port:
+            address = f"{scheme}127.0.0.1:{port}"
+            done = run_script(address, str(tmp_path))
+
+        assert (
+            f"listens at the address of the Ray cluster, {address!r}, but does not" in done.stderr
+        )
 
     def test_missing_ray(self) -> None:
         """Without Ray, the error says what to install."""
@@ -689,6 +762,27 @@ class TestOwnRay:
 
         expected = "MissingExtraError RayWorkflow needs Ray: pip install 'functionfuse[ray]'"
         assert expected == done.stdout.strip()
+
+
+@contextmanager
+def answering(answer: bytes) -> Iterator[int]:
+    """A port where whoever connects gets an answer, or silence."""
+    connections = list[socket.socket]()
+
+    def accept() -> None:
+        with suppress(OSError):  # it is shut down
+            while True:
+                connections.append(listener.accept()[0])
+                connections[-1].sendall(answer)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        thread = threading.Thread(target=accept)
+        thread.start()
+        yield listener.getsockname()[1]
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join()
+        for connection in connections:
+            connection.close()
 
 
 def wait_until(condition: Callable[[], bool]) -> None:

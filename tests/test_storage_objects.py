@@ -6,9 +6,11 @@ import hashlib
 import io
 import os
 import pickle
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 from storage_servers import BUCKET
 
@@ -236,23 +238,96 @@ class PublishedPickler(pickle.Pickler):
     """Writes as the published system does."""
 
     def persistent_id(self, obj: Any) -> tuple[str, str] | None:
-        """Have each number in a file."""
-        return ("numbers", "a-file") if isinstance(obj, complex) else None
+        """Have each number in a file, called by its imaginary part; and be led elsewhere by a path."""
+        if isinstance(obj, Path):
+            return "numbers", str(obj)
+        return ("numbers", f"file-{obj.imag:g}") if isinstance(obj, complex) else None
 
 
-def test_objects_of_the_published_system_are_read(tmp_path: Path) -> None:
-    """They are in a folder of the workflow, named by results that say nothing of themselves."""
+def save_as_published(folder: Path, name: str, value: Any, *numbers: complex) -> None:
+    """Put a result into the folder of a workflow, and numbers into files where all results have theirs."""
     stream = io.BytesIO()
-    PublishedPickler(stream).dump({"a": 1j})
-    folder = tmp_path / "s" / "w"
-    Path(folder, "bigdata").mkdir(parents=True)
-    Path(folder, "bigdata", "a-file").write_text("1j")
+    PublishedPickler(stream).dump(value)
+    Path(folder, "bigdata").mkdir(parents=True, exist_ok=True)
+    for number in numbers:
+        Path(folder, "bigdata", f"file-{number.imag:g}").write_text(repr(number))
     digest = hashlib.sha1(stream.getvalue(), usedforsecurity=False).digest()
-    Path(folder, "node").write_bytes(stream.getvalue() + digest)
+    Path(folder, name).write_bytes(stream.getvalue() + digest)
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Any:
+    """A storage in `s` that knows the serializer of the numbers."""
     storage = storage_factory(tmp_path / "s")
     storage.register_persistent_serializers(Published)
-    assert ["node"] == storage.list_tasks("w")
-    assert {"a": 1j} == storage.read_task("w", "node")
+    return storage
+
+
+def test_objects_of_the_published_system_are_read(published: Any, tmp_path: Path) -> None:
+    """They are in a folder of the workflow, named by results that say nothing of themselves."""
+    save_as_published(tmp_path / "s" / "w", "node", {"a": 1j}, 1j)
+    assert ["node"] == published.list_tasks("w")
+    assert {"a": 1j} == published.read_task("w", "node")
+
+
+@dataclass
+class Anything:
+    """Something that only its own program can make."""
+
+    inner: Any
+
+
+class Trap:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        """Take the file."""
+        self.path = path
+
+    def __reduce__(self) -> Any:
+        """What an attacker would write."""
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("how", ["removed", "replaced"])
+def test_objects_of_the_published_system_are_removed(
+    published: Any, tmp_path: Path, how: str
+) -> None:
+    """They go with their result, found without doing anything that its file asks for; others stay."""
+    folder, trap = tmp_path / "s" / "w", tmp_path / "trap"
+    value = [{"a": 1j}, Anything([np.arange(3), {2j}]), Trap(trap), 3j]
+    save_as_published(folder, "node", value, 1j, 2j, 3j)
+    save_as_published(folder, "other", 4j, 4j)
+
+    if how == "removed":
+        published.remove_task("w", "node")
+    else:
+        published.save("w", "node", "new")
+
+    assert ["file-4"] == os.listdir(folder / "bigdata")
+    assert 4j == published.read_task("w", "other")
+    assert not trap.exists()
+    published.remove_task("w", "other")
+    assert not Path(folder, "bigdata").exists()
+    assert folder.exists()
+
+
+def test_objects_of_the_published_system_are_kept_if_in_doubt(
+    published: Any, tmp_path: Path
+) -> None:
+    """Where a result is damaged, or leads out of the folder, it goes alone."""
+    folder = tmp_path / "s" / "w"
+    save_as_published(folder, "damaged", 1j, 1j)
+    Path(folder, "damaged").write_bytes(b"no" + Path(folder, "damaged").read_bytes())
+    save_as_published(folder, "leading out", Path("../precious"))
+    Path(folder, "precious").touch()
+
+    published.remove_task("w", pattern="*d*")
+
+    assert (["file-1"], ["precious"]) == (
+        os.listdir(folder / "bigdata"),
+        published.list_tasks("w"),
+    )
 
 
 @pytest.mark.parametrize(

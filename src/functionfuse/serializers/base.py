@@ -49,6 +49,7 @@ __all__ = [
     "Serializer",
     "Serializers",
     "generate_name",
+    "is_literal",
     "is_storing",
     "storing",
 ]
@@ -213,7 +214,7 @@ class Saving:
         """By serializer what it calls the values that it wrote, as far as that is literals; for the header."""
         names: dict[str, list[str]] = {}
         for name, pid in self._pids:
-            names.setdefault(name, []).extend([repr(pid)] if _is_literal(pid) else [])
+            names.setdefault(name, []).extend([repr(pid)] if is_literal(pid) else [])
         return names
 
     def undo(self) -> None:
@@ -316,10 +317,10 @@ def _resolved(kind: type | str) -> Any:
     return getattr(sys.modules.get(module), name, None)
 
 
-def _is_literal(value: Any) -> bool:
+def is_literal(value: Any) -> bool:
     """Tell whether a value can be written as Python and read again, the same."""
     if isinstance(value, float):
         return math.isfinite(value)
     if type(value) in (tuple, list):
-        return all(map(_is_literal, value))
+        return all(map(is_literal, value))
     return value is None or type(value) in (str, bytes, int, bool)

@@ -11,6 +11,7 @@ from functionfuse.errors import CorruptResult, StorageError
 from functionfuse.serializers.base import Serializers, generate_name
 from functionfuse.storage.framing import header_of, header_size
 from functionfuse.storage.objects import inside
+from functionfuse.storage.oldformat import old_references
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -66,8 +67,7 @@ class Beside:
         def load(pid: Any) -> Any:
             if not readings:
                 token = _named(_header_in(data)).get("folder")
-                everything = self._place.objects(subfolder)
-                folder = everything.inner(file, token) if token else everything.published()
+                folder = self._folder(subfolder, file, token) if token else self._of_all(subfolder)
                 readings.append(self.serializers.reading(folder.protocols()))
             return readings[0].persistent_load(pid)
 
@@ -82,7 +82,8 @@ class Beside:
         if not self._place.has_objects(subfolder):
             return {}
         try:
-            return _named(header_at(self._place, subfolder, file))
+            header = header_at(self._place, subfolder, file)
+            return self._published(subfolder, file) if header is None else _named(header)
         except StorageError as error:
             if isinstance(error, FileNotFoundError):
                 raise
@@ -91,10 +92,23 @@ class Beside:
     def remove(self, subfolder: str, file: str, objects: Mapping[str, Any]) -> None:
         """Remove the objects of a result that is gone or was replaced."""
         if objects:
-            folder = self._folder(subfolder, file, objects["folder"])
-            with contextlib.suppress(FileNotFoundError):
+            token = objects["folder"]
+            folder = self._folder(subfolder, file, token) if token else self._of_all(subfolder)
+            with contextlib.suppress(FileNotFoundError, CorruptResult):  # gone, or not in there
                 self.serializers.remove(objects["serializers"], folder.protocols())
-            folder.remove()
+            if token:
+                folder.remove()
+
+    def _published(self, subfolder: str, file: str) -> Mapping[str, Any]:
+        """What a result of the old format names; there is no header to say so, and no folder of its own."""
+        if not self._of_all(subfolder).names():
+            return {}
+        data, _ = self._place.read(subfolder, file)
+        written = old_references(memoryview(data))
+        return {"folder": "", "serializers": written} if written else {}
+
+    def _of_all(self, subfolder: str) -> StoredObjects:
+        return self._place.objects(subfolder).published()
 
     def sweep(self, subfolder: str) -> None:
         """Remove what killed saves left long ago for results that are not there."""

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from functionfuse.errors import OptionError
 from functionfuse.storage import checks
 from functionfuse.storage.connection import Connection
-from functionfuse.storage.objects import OBJECTS, LocalObjects
+from functionfuse.storage.objects import OBJECTS, PUBLISHED, LocalObjects
 from functionfuse.storage.place import Content
 
 if TYPE_CHECKING:
@@ -78,7 +78,8 @@ class LocalFolder:
 
     def has_objects(self, subfolder: str) -> bool:
         """Tell whether serializers have written something there."""
-        return os.path.isdir(os.path.join(self.path, subfolder, OBJECTS))
+        folder = os.path.join(self.path, subfolder)
+        return any(os.path.isdir(os.path.join(folder, name)) for name in (OBJECTS, PUBLISHED))
 
     def create(self) -> None:
         """Make the folder if it is not there."""

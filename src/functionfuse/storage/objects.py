@@ -17,13 +17,14 @@ if TYPE_CHECKING:
 
     from functionfuse.storage.connection import Connection
 
-__all__ = ["OBJECTS", "LocalObjects", "S3Objects", "StoredObjects", "inside"]
+__all__ = ["OBJECTS", "PUBLISHED", "LocalObjects", "S3Objects", "StoredObjects", "inside"]
 
-_PUBLISHED: Final = "bigdata"
 _TIMES: Final = ("mtime", "LastModified", "last_modified", "created")  # as file systems call it
 
 #: The subfolder of a workflow that has them: `.objects/<file of the result>/<one save>/`.
 OBJECTS: Final = ".objects"
+#: The one that the published system has: `bigdata/<object>`, for all results.
+PUBLISHED: Final = "bigdata"
 
 
 class StoredObjects:
@@ -82,7 +83,7 @@ class StoredObjects:
 
     def published(self) -> StoredObjects:
         """The folder beside this one in which the published system keeps objects of all results."""
-        return type(self)(self._connection, (*self.parts[:-1], _PUBLISHED))
+        return type(self)(self._connection, (*self.parts[:-1], PUBLISHED))
 
     def open(self, name: str, mode: str) -> Any:
         """Open a file; the folder is made with the first one."""
@@ -116,7 +117,7 @@ class LocalObjects(StoredObjects):
             else:
                 os.unlink(path)
         with contextlib.suppress(OSError):  # until there is something else in it
-            while os.path.basename(folder) != OBJECTS:
+            while os.path.basename(folder) not in {OBJECTS, PUBLISHED}:
                 folder = os.path.dirname(folder)
                 os.rmdir(folder)
 

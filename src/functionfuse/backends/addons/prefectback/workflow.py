@@ -22,6 +22,7 @@ from functionfuse.backends.addons.prefectback.flow import (
     WorkflowFlow,
     current,
 )
+from functionfuse.backends.addons.prefectback.plain_types import check_plain
 from functionfuse.backends.addons.prefectback.progress import Progress
 from functionfuse.backends.addons.prefectback.server import asks_for_persistence, stop_asked
 from functionfuse.backends.addons.prefectback.tasks import CACHING
@@ -30,7 +31,7 @@ from functionfuse.errors import OptionError
 from functionfuse.hints import check_names
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
     from uuid import UUID
 
     from functionfuse.engine import Engine
@@ -64,6 +65,7 @@ class PrefectQuery(Query):
         """
         check_names(options, _TASK_OPTIONS, "option of a Prefect task")
         _checked("task", _task, options)
+        check_plain(f"query(...).set_task_args on {_listed(self.names)}", prefect.task, options)
         self._options.set("task", self.names, dict(options))
         return self
 
@@ -112,6 +114,7 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
         """
         check_names(options, _FLOW_OPTIONS, "option of a Prefect flow")
         _checked("flow", prefect.flow, options)
+        check_plain("set_prefect_flow_options", prefect.flow, options)
         self._flow_options = dict(options)
         self._flow = None
 
@@ -234,6 +237,12 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
         finally:
             if self._report is not None:
                 send(publish, job.graph, self._report, job.results, sys.exception())
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first names, and how many there are."""
+    more = f" and {len(names) - 3} more" if len(names) > 3 else ""  # noqa: PLR2004
+    return ", ".join(map(repr, names[:3])) + more
 
 
 def _task(**options: Any) -> Callable[..., Any]:

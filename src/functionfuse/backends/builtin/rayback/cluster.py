@@ -4,24 +4,28 @@ from __future__ import annotations
 
 import inspect
 import os
-import socket
 import threading
+import warnings
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import ray
 from ray.exceptions import AuthenticationError
 
-from functionfuse.errors import EngineError
+from functionfuse.backends.builtin.rayback.addresses import check_ray_listens, same_place
+from functionfuse.errors import EngineError, FunctionFuseWarning, OptionError
 from functionfuse.hints import check_names
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Mapping
+    from collections.abc import Collection
 
 __all__ = ["check_init_args", "connect", "unmet"]
 
 _INIT: Final = frozenset(inspect.signature(ray.init).parameters) - {"kwargs"}
-_PATIENCE: Final = 10.0  # seconds until an address counts as one where nobody listens
 _starting: Final = threading.Lock()  # workflows may run in several threads
+_joined: Final = list[
+    tuple[Mapping[str, Any], str]
+]()  # what ray.init got here, and which cluster it gave
 
 
 def check_init_args(options: Mapping[str, Any]) -> None:
@@ -41,32 +45,60 @@ def connect(options: Mapping[str, Any]) -> None:
 
     Raises:
         EngineError: There is no cluster at the address, or it does not let us in.
+        OptionError: Another cluster is wanted than the one that this process is connected to.
     """
     with _starting:
         if ray.is_initialized():
+            _check_unused(options)
             return
         address = options.get("address") or os.environ.get("RAY_ADDRESS") or ""
-        _check_listening(address)
+        check_ray_listens(address, encrypted=_uses_tls(options))
         try:
             ray.init(**options)
         except (AuthenticationError, RuntimeError, OSError, ValueError) as error:
             raise EngineError(_advice(address, error)) from error
+        _joined.append((options, _cluster()))
 
 
-def _check_listening(address: str) -> None:
-    """Find out soon: Ray itself tries for minutes, and may then end the process."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if not host or "://" in host or not port.isdecimal():
-        return  # "local", "auto" and the like
-    try:
-        socket.create_connection((host, int(port)), _PATIENCE).close()
-    except OSError as error:
+def _uses_tls(options: Mapping[str, Any]) -> bool:
+    in_environment = os.environ.get("RAY_USE_TLS", "").lower() in {"1", "true"}  # as Ray reads it
+    return in_environment or options.get("_credentials") is not None
+
+
+def _check_unused(options: Mapping[str, Any]) -> None:
+    """See that nobody waits for what Ray, which is there already, was not told.
+
+    Raises:
+        OptionError: Another cluster is wanted.
+    """
+    address, used = options.get("address") or "", _cluster()
+    if (options, used) in _joined:
+        return
+    if not same_place(address, used) and not address.startswith("ray://"):
         message = (
-            f"nobody listens at the address of the Ray cluster, {address!r} ({error}): "
-            "check ray_init_args={'address': ...} or the environment's RAY_ADDRESS, and that the cluster is up; "
-            "without an address RayWorkflow starts Ray on this machine"
+            f"ray_init_args ask for the cluster at {address!r}, but Ray is initialised already, "
+            f"with the one at {used!r}: leave the address out to use that one, or call ray.shutdown() before run()"
         )
-        raise EngineError(message) from error
+        raise OptionError(message)
+    unused = sorted(name for name in options if not _has_effect(name, options[name], used))
+    if unused and not options.get("ignore_reinit_error"):
+        message = (
+            f"Ray is initialised already, so ray_init_args are not used: {', '.join(unused)}. "
+            "Give them to ray.init where it is called, or call ray.shutdown() before run()"
+        )
+        warnings.warn(message, FunctionFuseWarning, stacklevel=5)  # where run() was called
+
+
+def _cluster() -> str:
+    """The address of the cluster that this process is connected to."""
+    address: str = ray.get_runtime_context().gcs_address
+    return address
+
+
+def _has_effect(name: str, value: Any, cluster: str) -> bool:
+    if name == "address":
+        return value != "local" and same_place(value or "", cluster)
+    return name == "ignore_reinit_error" or value is None
 
 
 def _advice(address: str, error: Exception) -> str:

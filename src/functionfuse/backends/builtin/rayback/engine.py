@@ -49,6 +49,7 @@ _BATCH: Final = 100  # nodes that are waited for together ...
 _PAUSE: Final = (
     0.02  # ... for so many seconds at most: to wait for each by itself costs as much as to run it
 )
+_GRACE: Final = 1.0  # seconds that nodes have to end by themselves when a run is interrupted
 _DEATHS: Final = (WorkerCrashedError, ActorDiedError, NodeDiedError, OutOfMemoryError)
 
 
@@ -83,6 +84,7 @@ class RayEngine:
         self._actor = ray.remote(InstanceActor)
         self._code: dict[int, tuple[Any, Any]] = {}  # functions as they are sent, by id
         self._failed: list[_Handle] = []  # what never reached Ray, and nobody was told of
+        self._given_up: list[_Handle] = []  # by the last call of cancel
 
     def submit(  # noqa: D102 - as in Engine
         self, unit: Unit, inputs: Sequence[_Handle], options: Mapping[str, Any]
@@ -189,13 +191,29 @@ class RayEngine:
         handle.value = handle.record = handle.actor = None
 
     def cancel(self, pending: Collection[_Handle]) -> None:
-        """Take back what has not started; what runs is told as well, and does not listen."""
-        for handle in pending:
-            if handle.record is not None:
-                ray.cancel(handle.record, recursive=False)
+        """Take back what has not started; what runs is told as well, and may not listen."""
+        self._given_up = [handle for handle in pending if handle.record is not None]
+        for handle in self._given_up:
+            ray.cancel(handle.record, recursive=False)
 
-    def drive(self, body: Callable[[], R]) -> R:  # noqa: D102
-        return body()
+    def drive(self, body: Callable[[], R]) -> R:
+        """Run the loop; if it was left before everything was settled, let no node go on."""
+        try:
+            return body()
+        except BaseException:
+            if self._given_up and ray.is_initialized():
+                self._end_given_up()
+            raise
+
+    def _end_given_up(self) -> None:
+        """End what did not listen, with its worker: it would keep the next run from its cores."""
+        handles = {handle.record: handle for handle in self._given_up}
+        _, running = ray.wait([*handles], num_returns=len(handles), timeout=_GRACE)
+        for record in running:
+            if handles[record].actor is None:
+                ray.cancel(record, force=True, recursive=False)
+            else:
+                ray.kill(handles[record].actor)
 
 
 def _instances_taken(graph: Graph) -> frozenset[int]:

@@ -1,0 +1,94 @@
+"""Addresses of clusters: whether Ray is there, and whether two of them are one place."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import suppress
+from typing import Final
+
+from functionfuse.errors import EngineError
+
+__all__ = ["check_ray_listens", "same_place"]
+
+_PATIENCE: Final = 10.0  # seconds for a connection, and again for the first words
+#: How a client of HTTP/2 starts, as in RFC 9113: both kinds of Ray's servers speak gRPC, which is built on it.
+_HELLO: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_SETTINGS: Final = bytes([4, 0, 0, 0, 0, 0])  # in the head of the first frame, after its length
+
+
+def check_ray_listens(address: str, *, encrypted: bool) -> None:
+    """Find out soon: Ray itself tries for minutes, and may then end the process.
+
+    Args:
+        address: What `ray.init` is to be given; what is no host and port is left to Ray.
+        encrypted: Only look whether somebody listens, as he would not understand what we say.
+
+    Raises:
+        EngineError: Nobody listens there, or somebody who is not Ray.
+    """
+    place = _place(address)
+    if place is None:
+        return
+    try:
+        connection = socket.create_connection(place, _PATIENCE)
+    except OSError as error:
+        message = (
+            f"nobody listens at the address of the Ray cluster, {address!r} ({error}): "
+            "check ray_init_args={'address': ...} or the environment's RAY_ADDRESS, and that the cluster is up; "
+            "without an address RayWorkflow starts Ray on this machine"
+        )
+        raise EngineError(message) from error
+    with connection:
+        if encrypted or _speaks_grpc(connection):
+            return
+    message = (
+        f"somebody listens at the address of the Ray cluster, {address!r}, but does not answer as Ray does: "
+        "check the port (a cluster itself has 6379, its server for 'ray://' 10001, if nothing else was chosen), "
+        "and that the cluster is well; one that uses TLS wants RAY_USE_TLS=1 in the environment"
+    )
+    raise EngineError(message)
+
+
+def _place(address: str) -> tuple[str, int] | None:
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not host or "://" in host or not port.isdecimal():
+        return None  # "local", "auto" and the like
+    return host.strip("[]"), int(port)
+
+
+def _speaks_grpc(connection: socket.socket) -> bool:
+    with suppress(OSError), connection.makefile("rb") as answer:
+        connection.sendall(_HELLO)
+        return answer.read(9)[3:] == _SETTINGS
+    return False
+
+
+def same_place(address: str, cluster: str) -> bool:
+    """Tell whether an address leads to a cluster, as far as can be known; True for those without a host.
+
+    Args:
+        address: What `ray.init` takes; of one for Ray's client only the host is looked at.
+        cluster: Host and port of the cluster itself.
+    """
+    one, other = _place(address), _place(cluster)
+    if one is None or other is None:
+        return True
+    ports_differ = not address.startswith("ray://") and one[1] != other[1]
+    return not ports_differ and bool(_hosts(one[0]) & _hosts(other[0]))
+
+
+def _hosts(name: str) -> set[str]:
+    """What a name stands for; whatever stands for this machine is one."""
+    try:
+        found = {str(info[4][0]) for info in socket.getaddrinfo(name, None)}
+    except OSError:
+        return {name}
+    return {"this machine" if _is_here(host) else host for host in found}
+
+
+def _is_here(host: str) -> bool:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as own:
+        own.bind((host, 0))  # nobody can have the address of another machine
+        return True
+    return False
