@@ -8,11 +8,13 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
+from collections import Counter
 from doctest import ELLIPSIS
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,6 +43,21 @@ _home = tempfile.TemporaryDirectory()
 os.environ["PREFECT_HOME"] = _home.name
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 
+# a shell lets what it starts in the background ignore Ctrl-C, and the tests' own programs with it
+signal.signal(signal.SIGINT, signal.default_int_handler)
+
+#: They take long, though their tests are few: they begin first, as a run is as long as its last file.
+SLOW = (
+    "test_prefect_running.py",
+    "test_prefect_processes.py",
+    "test_prefect_dask.py",
+    "test_examples.py",
+    "test_prefect_temporary.py",
+    "test_prefect_memory.py",
+    "test_prefect_browser.py",
+    "prefect.md",
+)
+
 _undo: list[Callable[[], object]] = []
 
 
@@ -55,6 +72,17 @@ def _enter(namespace: dict[str, Any]) -> None:
 def _leave(_: dict[str, Any]) -> None:
     while _undo:
         _undo.pop()()
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep each file on one worker, and all that use Ray: it takes long to start."""
+    on_ray = {item.path for item in items if "ray_cluster" in getattr(item, "fixturenames", ())}
+    groups = {item.path: "ray" if item.path in on_ray else item.path.name for item in items}
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
+    size = Counter(groups[item.path] for item in items)
+    items.sort(key=lambda item: (item.path.name not in SLOW, -size[groups[item.path]]))
 
 
 def pytest_unconfigure() -> None:
