@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from storage_servers import S3Server
 
 pytest_plugins = ["storage_servers"]
+pytest.register_assert_rewrite("prefect_helpers", "prefect_runners")
 
 # Ray looks at these when it is imported: it shall listen on the loopback interface alone,
 # and use a token of its own instead of writing one to the user's folder
