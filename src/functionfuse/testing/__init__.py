@@ -19,9 +19,11 @@ _MODULES = {
     "graphs": "strategies",
 }
 _WITH_ASSERTS = (
+    "functionfuse.testing.engine_damage",
     "functionfuse.testing.engine_errors",
     "functionfuse.testing.engine_exceptions",
     "functionfuse.testing.engine_fuse",
+    "functionfuse.testing.engine_observing",
     "functionfuse.testing.engine_options",
     "functionfuse.testing.engine_properties",
     "functionfuse.testing.engine_running",
