@@ -10,7 +10,7 @@ demo: .venv/installed
 
 # three workers on two cores: each waits for servers and other processes half of its time
 test: .venv/installed check
-	@$(BIN)/pytest -q -n 3 --dist loadgroup --no-loadscope-reorder
+	@$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 check: .venv/installed
 	@$(BIN)/ruff check --quiet

@@ -75,15 +75,10 @@ def _leave(_: dict[str, Any]) -> None:
         _undo.pop()()
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Keep each file on one worker, and all that use Ray: it takes long to start."""
-    on_ray = {item.path for item in items if "ray_cluster" in getattr(item, "fixturenames", ())}
-    groups = {item.path: "ray" if item.path in on_ray else item.path.name for item in items}
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(groups[item.path]))
-    size = Counter(groups[item.path] for item in items)
-    items.sort(key=lambda item: (item.path.name not in SLOW, -size[groups[item.path]]))
+    """Put files that take long first, then those with many tests; a file stays in one piece and in order."""
+    size = Counter(item.path for item in items)
+    items.sort(key=lambda item: (item.path.name not in SLOW, -size[item.path], item.path))
 
 
 def pytest_unconfigure() -> None:
