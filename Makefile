@@ -8,9 +8,8 @@ INSTALL := $(BIN)/pip install -qq --disable-pip-version-check
 demo: .venv/installed
 	@$(BIN)/python examples/demo.py
 
-# three workers on two cores: each waits for servers and other processes half of its time
 test: .venv/installed check
-	@$(BIN)/pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+	@$(BIN)/pytest -q -n 2 --dist loadfile
 
 check: .venv/installed
 	@$(BIN)/ruff check --quiet

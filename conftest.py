@@ -14,7 +14,6 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections import Counter
 from doctest import ELLIPSIS
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -47,18 +46,6 @@ os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
 # a shell lets what it starts in the background ignore Ctrl-C, and the tests' own programs with it
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-#: They take long, though their tests are few: they begin first, as a run is as long as its last file.
-SLOW = (
-    "test_prefect_running.py",
-    "test_prefect_processes.py",
-    "test_prefect_dask.py",
-    "test_examples.py",
-    "test_prefect_temporary.py",
-    "test_prefect_memory.py",
-    "test_prefect_browser.py",
-    "prefect.md",
-)
-
 _undo: list[Callable[[], object]] = []
 
 
@@ -73,12 +60,6 @@ def _enter(namespace: dict[str, Any]) -> None:
 def _leave(_: dict[str, Any]) -> None:
     while _undo:
         _undo.pop()()
-
-
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Put files that take long first, then those with many tests; a file stays in one piece and in order."""
-    size = Counter(item.path for item in items)
-    items.sort(key=lambda item: (item.path.name not in SLOW, -size[item.path], item.path))
 
 
 def pytest_unconfigure() -> None:
