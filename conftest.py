@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import secrets
+import signal
 import subprocess
 import sys
 import tempfile
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
     from storage_servers import S3Server
 
 pytest_plugins = ["engine_helpers", "storage_servers"]
+pytest.register_assert_rewrite("prefect_helpers", "prefect_runners")
 
 # Ray looks at these when it is imported: it shall listen on the loopback interface alone,
 # and use a token of its own instead of writing one to the user's folder
@@ -40,6 +42,9 @@ os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 _home = tempfile.TemporaryDirectory()
 os.environ["PREFECT_HOME"] = _home.name
 os.environ["PREFECT_SERVER_ANALYTICS_ENABLED"] = "false"
+
+# a shell lets what it starts in the background ignore Ctrl-C, and the tests' own programs with it
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _undo: list[Callable[[], object]] = []
 

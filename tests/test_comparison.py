@@ -24,7 +24,7 @@ from functionfuse.testing import assert_same_everywhere, graphs
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from functionfuse.testing.strategies import Program
+    from functionfuse.testing.programs import Program
 
 
 def threads(*nodes: Any) -> LocalWorkflow:

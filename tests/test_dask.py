@@ -36,9 +36,14 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="module")
 def client() -> Iterator[Client]:
     """A client of a cluster with two processes, one node at a time in each; one of them has a model."""
-    # Dask's clusters give a worker up that has just died when they look
+    settings = {
+        # Dask's clusters give a worker up that has just died when they look
+        "distributed.deploy.lost-worker-timeout": "1 hour",
+        # a node is tried on two workers, not on four: each death takes a new process
+        "distributed.scheduler.allowed-failures": 1,
+    }
     with (
-        dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"}),
+        dask.config.set(settings),
         LocalCluster(n_workers=2, resources={"model": 1}, **QUIET) as cluster,
         Client(cluster, set_as_default=False) as client,
     ):

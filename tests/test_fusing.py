@@ -16,7 +16,8 @@ from functionfuse.graph import build
 from functionfuse.runner import Job, Run
 from functionfuse.storage import storage_factory
 from functionfuse.storage.base import Results
-from functionfuse.testing.strategies import Program, describe, graphs
+from functionfuse.testing.programs import Program, describe
+from functionfuse.testing.strategies import graphs
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,6 +1,6 @@
-"""The conformance suite on engines that are no part of the library: pools of threads.
+"""The conformance suite on an engine that is no part of the library: threads that wait for each other.
 
-They show that what is above the engine holds where units run side by side, and out of order.
+It shows that what is above the engine holds where units are taken early and end in no good order.
 """
 
 from __future__ import annotations
@@ -28,25 +28,30 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 
 
-class PoolEngine:
-    """Runs units in a pool; handles are futures."""
+class SchedulingEngine:
+    """Takes units whose inputs are not done, and tells of what is done in no good order; handles are futures."""
 
-    name = "pool"
-    capabilities = Capabilities()
+    name = "scheduling pool"
+    capabilities = Capabilities(schedules=True)
 
     def __init__(self, pool: Executor) -> None:
         """Take a pool, which stays open."""
         self.pool = pool
+        self.given_up: dict[Future[Outcome], Event] = {}
 
     def submit(
         self, unit: Unit, inputs: Sequence[Future[Outcome]], options: Mapping[str, Any]
     ) -> Future[Outcome]:
-        """Send a unit with the values of its inputs."""
-        return self.pool.submit(execute, unit, [future.result().value for future in inputs])
+        """Send a unit that waits for its inputs; those before it in the queue do not wait for it."""
+        given_up = Event()
+        future = self.pool.submit(_execute_when_ready, unit, inputs, given_up)
+        self.given_up[future] = given_up
+        return future
 
     def wait(self, pending: Collection[Future[Outcome]]) -> Iterable[Future[Outcome]]:
-        """Block until a future is done."""
-        return concurrent.futures.wait(pending, return_when=FIRST_COMPLETED).done
+        """Give what is done, the last that was submitted first."""
+        done = concurrent.futures.wait(pending, return_when=FIRST_COMPLETED).done
+        return [future for future in reversed(list(pending)) if future in done]
 
     def record(self, handle: Future[Outcome]) -> Record:
         """Look into a future."""
@@ -62,41 +67,11 @@ class PoolEngine:
     def cancel(self, pending: Collection[Future[Outcome]]) -> None:
         """Cancel what has not started."""
         for future in pending:
-            future.cancel()
+            self.given_up[future].set()
 
     def drive(self, body: Callable[[], R]) -> R:
         """Run the loop here."""
         return body()
-
-
-class SchedulingEngine(PoolEngine):
-    """Takes units whose inputs are not done, and tells of what is done in no good order."""
-
-    capabilities = Capabilities(schedules=True)
-
-    def __init__(self, pool: Executor) -> None:
-        """Take a pool, which stays open."""
-        super().__init__(pool)
-        self.given_up: dict[Future[Outcome], Event] = {}
-
-    def submit(
-        self, unit: Unit, inputs: Sequence[Future[Outcome]], options: Mapping[str, Any]
-    ) -> Future[Outcome]:
-        """Send a unit that waits for its inputs; those before it in the queue do not wait for it."""
-        given_up = Event()
-        future = self.pool.submit(_execute_when_ready, unit, inputs, given_up)
-        self.given_up[future] = given_up
-        return future
-
-    def cancel(self, pending: Collection[Future[Outcome]]) -> None:
-        """Cancel what has not started."""
-        for future in pending:
-            self.given_up[future].set()
-
-    def wait(self, pending: Collection[Future[Outcome]]) -> Iterable[Future[Outcome]]:
-        """Give what is done, the last that was submitted first."""
-        done = set(super().wait(pending))
-        return [future for future in reversed(list(pending)) if future in done]
 
 
 def _execute_when_ready(unit: Unit, inputs: Sequence[Future[Outcome]], given_up: Event) -> Outcome:
@@ -111,28 +86,13 @@ def _threads() -> Executor:
     return ThreadPoolExecutor(4)
 
 
-class ThreadWorkflow(Workflow[Query]):
-    """Runs nodes in threads."""
-
-    _query = Query
-
-    def _engine(self) -> PoolEngine:
-        return PoolEngine(_threads())
-
-
 class SchedulingWorkflow(Workflow[Query]):
     """Runs nodes in threads that wait for each other."""
 
     _query = Query
 
-    def _engine(self) -> PoolEngine:
+    def _engine(self) -> SchedulingEngine:
         return SchedulingEngine(_threads())
-
-
-class TestThreads(EngineTests):
-    """The conformance suite in threads."""
-
-    make_workflow = staticmethod(ThreadWorkflow)
 
 
 class TestScheduling(EngineTests):

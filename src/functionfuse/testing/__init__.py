@@ -3,12 +3,27 @@
 They need the extra `testing`.
 """
 
-import pytest
+import sys
+from typing import TYPE_CHECKING, Any
 
-pytest.register_assert_rewrite(
+#: Where everything is; imported when it is asked for. A worker that calls a node of the suite
+#: imports the module of that node, and neither the others nor hypothesis and numpy with them.
+_MODULES = {
+    "Door": "storage_suite",
+    "EngineTests": "engine_tests",
+    "FolderTests": "storage_folder",
+    "MinimalStorageTests": "storage_tests",
+    "RemoteTests": "storage_tests",
+    "StorageTests": "storage_tests",
+    "assert_same_everywhere": "everywhere",
+    "graphs": "strategies",
+}
+_WITH_ASSERTS = (
+    "functionfuse.testing.engine_damage",
     "functionfuse.testing.engine_errors",
     "functionfuse.testing.engine_exceptions",
     "functionfuse.testing.engine_fuse",
+    "functionfuse.testing.engine_observing",
     "functionfuse.testing.engine_options",
     "functionfuse.testing.engine_properties",
     "functionfuse.testing.engine_running",
@@ -28,16 +43,26 @@ pytest.register_assert_rewrite(
     "functionfuse.testing.storage_values",
 )
 
-from functionfuse.testing.engine_tests import EngineTests  # noqa: E402 - asserts are rewritten first
-from functionfuse.testing.everywhere import assert_same_everywhere  # noqa: E402
-from functionfuse.testing.storage_folder import FolderTests  # noqa: E402
-from functionfuse.testing.storage_suite import Door  # noqa: E402
-from functionfuse.testing.storage_tests import (  # noqa: E402
-    MinimalStorageTests,
-    RemoteTests,
-    StorageTests,
-)
-from functionfuse.testing.strategies import graphs  # noqa: E402
+if "pytest" in sys.modules:  # else nobody tests, and asserts are what they are
+    sys.modules["pytest"].register_assert_rewrite(*_WITH_ASSERTS)
+
+if TYPE_CHECKING:
+    from functionfuse.testing.engine_tests import EngineTests
+    from functionfuse.testing.everywhere import assert_same_everywhere
+    from functionfuse.testing.storage_folder import FolderTests
+    from functionfuse.testing.storage_suite import Door
+    from functionfuse.testing.storage_tests import MinimalStorageTests, RemoteTests, StorageTests
+    from functionfuse.testing.strategies import graphs
+else:
+
+    def __getattr__(name: str) -> Any:
+        if name not in _MODULES:
+            message = f"module {__name__!r} has no attribute {name!r}"
+            raise AttributeError(message)
+        from importlib import import_module
+
+        return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+
 
 __all__ = [
     "Door",

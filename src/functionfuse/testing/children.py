@@ -22,7 +22,7 @@ _PATIENCE: Final = 60  # seconds until a process that hangs fails a test
 def _context() -> ForkServerContext:
     """Processes that are forked from one that has no threads; what cannot be loaded is left out."""
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["functionfuse.testing", "s3fs"])
+    context.set_forkserver_preload(["functionfuse.testing.storage_tests", "s3fs"])
     return context
 
 

@@ -16,7 +16,8 @@ from functionfuse import workflow
 from functionfuse.errors import CorruptResult, DamagedResultWarning
 from functionfuse.storage import storage_factory
 from functionfuse.testing.engine_properties import listed, numbered
-from functionfuse.testing.strategies import Program, describe, graphs
+from functionfuse.testing.programs import Program, describe
+from functionfuse.testing.strategies import graphs
 from functionfuse.testing.suite import WORKFLOW, Gate, Suite, notes_of
 
 if TYPE_CHECKING:

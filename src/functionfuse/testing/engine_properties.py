@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from functionfuse.plan import Action
 from functionfuse.storage import storage_factory
-from functionfuse.testing.strategies import Program, describe, graphs
+from functionfuse.testing.programs import Program, describe
+from functionfuse.testing.strategies import graphs
 from functionfuse.testing.suite import WORKFLOW, Suite
 
 if TYPE_CHECKING:

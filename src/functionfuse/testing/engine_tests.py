@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from functionfuse.testing.engine_damage import DamageTests
 from functionfuse.testing.engine_errors import ErrorTests
 from functionfuse.testing.engine_exceptions import ExceptionTests
 from functionfuse.testing.engine_fuse import FuseTests
+from functionfuse.testing.engine_observing import ObservingTests
 from functionfuse.testing.engine_options import OptionTests
 from functionfuse.testing.engine_properties import PropertyTests
 from functionfuse.testing.engine_running import RunningTests
@@ -23,7 +25,9 @@ class EngineTests(
     ErrorTests,
     ExceptionTests,
     StorageTests,
+    DamageTests,
     OptionTests,
+    ObservingTests,
     RunningTests,
     PropertyTests,
     FuseTests,

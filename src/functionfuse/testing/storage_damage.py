@@ -101,7 +101,7 @@ class DamageTests(StorageSuite):
         whole = door.read("w", "node")
         for length in self.chosen(range(len(whole))):
             door.write("w", "node", whole[:length])
-            with pytest.raises(CorruptResult, match="w/node"):
+            with pytest.raises(CorruptResult, match="cannot read w/node"):
                 storage.read_task("w", "node")
         door.write("w", "node", whole + b"\0")
         with pytest.raises(CorruptResult, match="w/node"):

@@ -203,6 +203,23 @@ class DictTests(StorageSuite):
         storage.remove_task("w", pattern=pattern)
         assert [name for name in names if name not in expected] == storage.list_tasks("w")
 
+    def test_remove_task_by_name(self, storage: Storage) -> None:
+        """One result goes: by its name, not by what it would match as a pattern."""
+        for name in ("other[1]", "other1", "node"):
+            storage.save("w", name, name)
+        storage.save("another", "node", "of another")
+        storage.remove_task("w", "other[1]")
+        storage.remove_task(workflow_name="w", task_name="node")
+        assert ["other1"] == storage.list_tasks("w")
+        assert ["node"] == storage.list_tasks("another")
+
+    def test_removing_a_workflow_removes_no_other(self, storage: Storage) -> None:
+        """No other workflow goes, not even for names that a file system reads as the folder itself."""
+        storage.save("w", "node", 1)
+        for name in ("", ".", "..", "/", "w/..", "w/node", "W"):
+            storage.remove_workflow(name)
+        assert ["node"] == storage.list_tasks("w")
+
     @pytest.mark.parametrize("arguments", [{}, {"task_name": "node", "pattern": "*"}])
     def test_remove_task_takes_a_name_or_a_pattern(self, storage: Storage, arguments: Any) -> None:
         """Neither, or both, removes nothing."""

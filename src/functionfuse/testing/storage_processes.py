@@ -16,7 +16,7 @@ from functionfuse.testing.storage_suite import StorageSuite, number_of, value_of
 
 if TYPE_CHECKING:
     from functionfuse.storage.base import Storage
-    from functionfuse.testing.storage_suite import Make
+    from functionfuse.testing.storage_suite import Door, Make
 
 __all__ = ["ProcessTests", "ThreadTests"]
 
@@ -88,6 +88,12 @@ class ThreadTests(StorageSuite):
                 pool.map(save_some, [storage] * THREADS, range(THREADS))
             )
         _all_whole(storage, THREADS)
+
+    def test_writers_leave_one_file_each(self, storage: Storage, door: Door) -> None:
+        """Many writers at once leave a file for each result, and no other."""
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(save_some, [storage] * THREADS, range(THREADS)))
+        assert THREADS + 1 == len(door.files())
 
     def test_readers_never_see_half(self, storage: Storage, make: Make) -> None:
         """Who reads while others write gets whole results, in a thread or through another storage."""

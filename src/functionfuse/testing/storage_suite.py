@@ -36,6 +36,7 @@ HOSTILE: Final = [
     *("back\\slash", "with space ", "tab\tand\nline", "\r\n", "\x00", "\x7f", "\x85", "\ufffe"),
     *("\ud800", "a\udfffb", "😀" * 75, "x" * 300, "x" * 301, "X" * 300, "n" * 1000),
     *("." * 300, "/" * 300, "é", "e\u0301", "ß", "\u017f", "ⓐ", "Ⓐ", "\u2160", "\u2170"),
+    *("\u0345", "a\u0301\u0323", "a\u0323\u0301"),
     *("Name", "name", "NAME", "con", "node*", "[n]ode", "n?de", "{a,b}", "~", "$HOME", "<x>&'\""),
 ]
 _pieces = st.text(st.sampled_from("aA./%\\~é*[")) | st.text(max_size=20)

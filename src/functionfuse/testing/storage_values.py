@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 
 from functionfuse.testing.children import in_process
+from functionfuse.testing.programs import Box, describe
 from functionfuse.testing.storage_suite import StorageSuite, number_of, value_of
-from functionfuse.testing.strategies import Box, describe
 
 if TYPE_CHECKING:
     from functionfuse.testing.storage_suite import Door, Make

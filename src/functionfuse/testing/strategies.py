@@ -2,188 +2,65 @@
 
 from __future__ import annotations
 
-import copy
-import zlib
-from dataclasses import dataclass, fields, is_dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from hypothesis import strategies as st
 
-from functionfuse import workflow
+from functionfuse.testing.programs import Argument, Call, Program, Shape, Use
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Program", "describe", "graphs"]
-
-Shape = Literal["value", "list", "tuple", "dict", "set", "box"]
-
-
-def describe(value: Any) -> str:
-    """A text that differs where values do, in type, order or content; the same in every process."""
-    name = type(value).__name__
-    if isinstance(value, set | frozenset):
-        return f"{name}{sorted(map(describe, value))}"
-    if isinstance(value, list | tuple):
-        return f"{name}{[describe(part) for part in value]}"
-    if isinstance(value, dict):
-        return f"{name}{[(describe(key), describe(part)) for key, part in value.items()]}"
-    if is_dataclass(value):
-        return f"{name}{[describe(getattr(value, field.name)) for field in fields(value)]}"
-    return repr(value)
-
-
-def weigh(value: Any) -> int:
-    """A number for a value."""
-    return zlib.crc32(describe(value).encode())
+__all__ = ["graphs"]
 
 
 @dataclass(frozen=True)
-class Box:
-    """A dataclass that may hold nodes."""
+class _Pick:
+    """Stands in a draft for an earlier result: which one is known when it is known what there is."""
 
-    inside: Any
-
-
-def mix(*args: Any, scale: int = 1, **named: Any) -> dict[str, Any]:
-    """Make a result, with items to take, that depends on all arguments."""
-    parts = [scale * weigh(each) for each in (*args, *named, *named.values())]
-    return {"total": sum(parts), "parts": parts}
-
-
-class Ledger:
-    """An object that shows its insides to everyone and changes them with each call."""
-
-    def __init__(self, *start: Any) -> None:
-        self.entries = [weigh(each) for each in start]
-
-    def enter(self, *args: Any, scale: int = 1, **named: Any) -> list[int]:
-        """Add an entry; give the list that later calls add to."""
-        self.entries.append(mix(*args, scale=scale, **named)["total"])
-        return self.entries
-
-    def __repr__(self) -> str:
-        return f"Ledger({self.entries})"
-
-
-node_of_mix = workflow(mix)
-node_of_ledger = workflow(Ledger)
+    number: int  # also what stands there where nothing is to be had
+    among: Literal["numbers", "wholes"]
 
 
 @dataclass(frozen=True)
-class Use:
-    """The result of an earlier call, or an item of it, or the object that it works on."""
+class _Draft:
+    """A call whose arguments have picks for uses."""
 
-    call: int
-    path: tuple[Any, ...] = ()
-    whole_object: bool = False
-
-
-@dataclass(frozen=True)
-class Argument:
-    """What a call is given: one use or number, or a container of arguments."""
-
-    shape: Shape
-    parts: tuple[Any, ...]  # Use or int for a value, else Argument
-
-    def build(self, take: Callable[[Use], Any]) -> Any:
-        """The argument, with what `take` gives where an earlier result is used."""
-        if self.shape == "value":
-            (part,) = self.parts
-            return take(part) if isinstance(part, Use) else part
-        built = [part.build(take) for part in self.parts]
-        if self.shape == "dict":
-            return {f"key {number}": part for number, part in enumerate(built)}
-        if self.shape == "box":
-            return Box(built)
-        return {"list": list, "tuple": tuple, "set": set}[self.shape](built)
-
-
-@dataclass(frozen=True)
-class Call:
-    """One line of a program."""
-
-    args: tuple[Argument, ...]
-    named: tuple[tuple[str, Argument], ...] = ()
-    makes: bool = False  # an object
-    works_on: int | None = None  # the call that made the object whose method this is
-    name: str | None = None
-
-
-@dataclass(frozen=True)
-class Program:
-    """Calls, and which of their results are wanted."""
-
-    calls: tuple[Call, ...]
-    targets: tuple[Use, ...]
-
-    def nodes(self) -> list[Any]:
-        """The targets, as nodes of a graph."""
-        return self._perform(node_of_mix, node_of_ledger, lambda value: value, _named)
-
-    def values(self) -> list[Any]:
-        """The targets' values, as plain Python gives them to someone who copies everything at once."""
-        return self._perform(mix, Ledger, copy.deepcopy, lambda value, _: value)
-
-    def _perform(
-        self,
-        function: Callable[..., Any],
-        make: Callable[..., Any],
-        keep: Callable[[Any], Any],
-        name: Callable[[Any, str | None], Any],
-    ) -> list[Any]:
-        objects: dict[int, Any] = {}
-        results: list[Any] = []
-
-        def take(use: Use) -> Any:
-            value = keep(objects[use.call]) if use.whole_object else results[use.call]
-            for key in use.path:
-                value = value[key]
-            return value
-
-        for number, call in enumerate(self.calls):
-            args = [argument.build(take) for argument in call.args]
-            named = {key: argument.build(take) for key, argument in call.named}
-            if call.makes:
-                objects[number] = name(make(*args), call.name)
-                results.append(None)
-            else:
-                called = function if call.works_on is None else objects[call.works_on].enter
-                results.append(name(keep(called(*args, **named)), call.name))
-        return [take(use) for use in self.targets]
-
-
-def _named(node: Any, name: str | None) -> Any:
-    return node.set_name(name) if name else node
+    kind: Literal["function", "make", "method"]
+    args: list[Argument]
+    named: dict[str, Argument]
+    scale: Argument | None
+    has_name: bool
+    made: int  # picks the object of a method
 
 
 class _Writer:
-    """Writes a program call by call, and knows what each result looks like."""
+    """Writes a program draft by draft, and knows what each result looks like."""
 
-    def __init__(self, draw: Any) -> None:
-        self.draw = draw
+    def __init__(self) -> None:
         self.calls: list[Call] = []
         self.numbers: list[Use] = []  # results that are numbers
         self.wholes: list[Use] = []  # all others
         self.lengths: dict[int, int] = {}  # entries of each object so far
 
-    def write(self) -> None:
-        """Add a call of any kind."""
-        kind = self.draw(st.sampled_from(["function", "function", "make", "method", "method"]))
-        if kind == "make":
-            self._make()
-        elif kind == "method" and self.lengths:
-            self._method(self.draw(st.sampled_from(sorted(self.lengths))))
+    def write(self, draft: _Draft) -> None:
+        """Add a call; where there is no object yet, a method is a function."""
+        if draft.kind == "make":
+            self._make(draft)
+        elif draft.kind == "method" and self.lengths:
+            self._method(draft, [*self.lengths][draft.made % len(self.lengths)])
         else:
-            self._function()
+            self._function(draft)
 
-    def uses(self) -> st.SearchStrategy[Use]:
-        """Anything that can be used so far."""
-        return st.sampled_from([*self.numbers, *self.wholes])
+    def use(self, pick: int) -> Use:
+        """One of the things that can be used so far."""
+        every = [*self.numbers, *self.wholes]
+        return every[pick % len(every)]
 
-    def _function(self) -> None:
-        args, named = self._arguments()
-        number = self._add(Call(args, named, name=self._name()))
+    def _function(self, draft: _Draft) -> None:
+        args, named = self._arguments(draft)
+        number = self._add(Call(args, named, name=self._name(draft)))
         self.wholes += [
             Use(number),
             Use(number, ("parts",)),
@@ -193,15 +70,15 @@ class _Writer:
         self.numbers.append(Use(number, ("total",)))
         self.numbers += [Use(number, ("parts", part)) for part in range(count)]
 
-    def _make(self) -> None:
-        args, _ = self._arguments()
-        number = self._add(Call(args, makes=True, name=self._name()))
+    def _make(self, draft: _Draft) -> None:
+        args, _ = self._arguments(draft)
+        number = self._add(Call(args, makes=True, name=self._name(draft)))
         self.lengths[number] = len(args)
         self.wholes.append(Use(number, whole_object=True))
 
-    def _method(self, made: int) -> None:
-        args, named = self._arguments()
-        number = self._add(Call(args, named, works_on=made, name=self._name()))
+    def _method(self, draft: _Draft, made: int) -> None:
+        args, named = self._arguments(draft)
+        number = self._add(Call(args, named, works_on=made, name=self._name(draft)))
         self.lengths[made] += 1
         self.wholes += [Use(number), Use(number, (slice(None, None, -1),))]
         self.numbers += [Use(number, (part,)) for part in range(self.lengths[made])]
@@ -210,50 +87,76 @@ class _Writer:
         self.calls.append(call)
         return len(self.calls) - 1
 
-    def _name(self) -> str | None:
-        return f"call {len(self.calls)}" if self.draw(st.booleans()) else None
+    def _name(self, draft: _Draft) -> str | None:
+        return f"call {len(self.calls)}" if draft.has_name else None
 
-    def _arguments(self) -> tuple[tuple[Argument, ...], tuple[tuple[str, Argument], ...]]:
-        args = self.draw(st.lists(self._argument(), max_size=3))
-        named = self.draw(st.dictionaries(st.sampled_from(["left", "right"]), self._argument()))
-        if self.draw(st.booleans()):
-            named["scale"] = self.draw(self._number())
-        return tuple(args), tuple(named.items())
+    def _arguments(
+        self, draft: _Draft
+    ) -> tuple[tuple[Argument, ...], tuple[tuple[str, Argument], ...]]:
+        named = draft.named | ({"scale": draft.scale} if draft.scale else {})
+        return (
+            tuple(map(self._chosen, draft.args)),
+            tuple((key, self._chosen(argument)) for key, argument in named.items()),
+        )
 
-    def _number(self) -> st.SearchStrategy[Argument]:
-        numbers: list[st.SearchStrategy[Any]] = [st.integers(0, 9)]
-        if self.numbers:
-            numbers.append(st.sampled_from(self.numbers))
-        return st.one_of(numbers).map(lambda part: Argument("value", (part,)))
+    def _chosen(self, argument: Argument) -> Argument:
+        """The argument with uses for picks."""
+        return Argument(argument.shape, tuple(map(self._chosen_part, argument.parts)))
 
-    def _argument(self) -> st.SearchStrategy[Argument]:
-        simple = self._number()
-        leaves = simple
-        if self.wholes:
-            leaves |= st.sampled_from(self.wholes).map(lambda use: Argument("value", (use,)))
-        sets = st.lists(simple, max_size=3).map(lambda parts: Argument("set", tuple(parts)))
-        return st.recursive(leaves | sets, _containers, max_leaves=5)
+    def _chosen_part(self, part: Any) -> Any:
+        if isinstance(part, Argument):
+            return self._chosen(part)
+        if not isinstance(part, _Pick):
+            return part
+        there = self.numbers if part.among == "numbers" else self.wholes
+        return there[part.number % len(there)] if there else part.number
+
+
+def _value(part: int | _Pick) -> Argument:
+    return Argument("value", (part,))
+
+
+def _container(shape: Shape) -> Callable[[list[Argument]], Argument]:
+    return lambda parts: Argument(shape, tuple(parts))
 
 
 def _containers(parts: st.SearchStrategy[Argument]) -> st.SearchStrategy[Argument]:
     shapes: list[Shape] = ["list", "tuple", "dict", "box"]
-    return st.builds(
-        lambda shape, inside: Argument(shape, tuple(inside)),
-        st.sampled_from(shapes),
-        st.lists(parts, max_size=3),
-    )
+    return st.one_of([st.lists(parts, max_size=3).map(_container(shape)) for shape in shapes])
 
 
-@st.composite
-def graphs(draw: Any, max_calls: int = 8) -> Program:
+# Strategies that know nothing of a program are made once: hypothesis checks each new one, which
+# takes longer than to draw from it, and longer than most engines take to run what was drawn.
+_MANY: Final = 60  # about as many results as a program has
+_picks: Final = st.integers(0, _MANY)
+_number: Final = (st.integers(0, 9) | st.builds(_Pick, _picks, st.just("numbers"))).map(_value)
+_anything: Final = _number | st.builds(_Pick, _picks, st.just("wholes")).map(_value)
+_numbers: Final = st.lists(_number, max_size=3).map(_container("set"))
+_argument: Final = st.recursive(_anything | _numbers, _containers, max_leaves=5)
+_draft: Final = st.builds(
+    _Draft,
+    kind=st.sampled_from(["function", "make", "method", "method"]),
+    args=st.lists(_argument, max_size=3),
+    named=st.dictionaries(st.sampled_from(["left", "right"]), _argument),
+    scale=st.none() | _number,
+    has_name=st.booleans(),
+    made=_picks,
+)
+
+
+def graphs(max_calls: int = 8) -> st.SearchStrategy[Program]:
     """Programs of some calls: items, containers, keywords, diamonds, objects and their methods.
 
     Args:
-        draw: Given by hypothesis.
         max_calls: The largest number of calls.
     """
-    writer = _Writer(draw)
-    for _ in range(draw(st.integers(1, max_calls))):
-        writer.write()
-    targets = draw(st.lists(writer.uses(), min_size=1, max_size=4))
-    return Program(tuple(writer.calls), tuple(targets))
+    # short and long ones alike: a list of any length is mostly short
+    drafts = st.one_of([st.lists(_draft, min_size=n, max_size=n) for n in range(1, max_calls + 1)])
+    return st.builds(_program, drafts, st.lists(_picks, min_size=1, max_size=4))
+
+
+def _program(drafts: list[_Draft], targets: list[int]) -> Program:
+    writer = _Writer()
+    for draft in drafts:
+        writer.write(draft)
+    return Program(tuple(writer.calls), tuple(map(writer.use, targets)))
