@@ -76,9 +76,9 @@ class RunAtOnce:
 
     def _note(self, error: BaseException, started: float) -> None:
         """Remember what was done until a node failed, and that it did."""
-        if FAILED_PART not in error.__dict__:
+        name, self._done = error.__dict__.pop(FAILED_PART, (None, ()))
+        if name is None:
             return
-        name, self._done = error.__dict__[FAILED_PART]
         annotate(error, self._job.graph.steps[name], self._job.workflow)
         if isinstance(error, Exception):
             began = self._done[-1].started + self._done[-1].seconds if self._done else started

@@ -434,7 +434,8 @@ class Run(Generic[H]):
 
     def _fail(self, step: Step, submitted: float, error: BaseException) -> None:
         self._lose(step)
-        name, done = getattr(error, FAILED_PART, (step.name, ()))
+        # taken off: this run may be within a node of another one
+        name, done = error.__dict__.pop(FAILED_PART, (step.name, ()))
         # a worker that died with a group does not tell which part it was: then the first
         step = self._job.graph.steps.get(name, self._steps[step.number])
         for part in done:

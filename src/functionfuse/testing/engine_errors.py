@@ -67,6 +67,14 @@ def fail_unless(path: str, journal: Journal, *needs: Any) -> str:
 
 
 @workflow
+def run_within(message: str) -> None:
+    """Run another workflow, whose second node fails."""
+    from functionfuse.backends.builtin.localback import LocalWorkflow
+
+    LocalWorkflow(fail(message, same(1)), workflow_name="within").run()
+
+
+@workflow
 def same(value: Any) -> Any:
     """Give back what was taken."""
     return value
@@ -206,6 +214,18 @@ class ErrorTests(Suite):
 
         assert any("in node 'object' (Fragile at" in note for note in notes_of(caught.value))
         assert journal.lines() == []
+
+    def test_workflow_within_a_node_fails(self, storage: Storage) -> None:
+        """The failure of a workflow that a node runs is that node's; nothing of the inner one is in the report."""
+        run: Any = run_within("inside").set_name("outer")
+        for kept in (None, storage):
+            made = self.stored(kept, same(0).set_name("other"), run, same(run).set_name("after"))
+            with pytest.raises(ValueError, match="inside") as caught:
+                made.run()
+            assert any("in node 'outer'" in note for note in notes_of(caught.value))
+            assert made.report is not None
+            assert made.report.names("failed") == ["outer"]
+            assert {"other", "outer"} >= set(made.report.records)
 
     def test_method_fails(self, journal: Journal) -> None:
         """What a method raises reaches the caller, and later calls on that instance do not run."""
