@@ -166,7 +166,8 @@ def ray_cluster() -> Iterator[None]:
         ) as folder,  # short: the paths of sockets are limited
         pytest.MonkeyPatch.context() as environment,
     ):
-        environment.setenv("PYTHONPATH", str(Path(__file__).parent / "tests"))  # the workers'
+        tests = str(Path(__file__).parent / "tests")
+        environment.setenv("PYTHONPATH", tests, prepend=os.pathsep)  # the workers'
         ray.init(
             address="local",
             num_cpus=3,
