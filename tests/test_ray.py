@@ -22,6 +22,7 @@ from functionfuse.errors import EngineError, FunctionFuseWarning, OptionError
 from functionfuse.events import StepFailed
 from functionfuse.storage import storage_factory
 from functionfuse.testing import EngineTests
+from functionfuse.testing.engine_travel import Noting, size_of
 from functionfuse.testing.suite import Gate, Journal, notes_of
 
 ray = pytest.importorskip("ray")
@@ -292,6 +293,29 @@ class TestValues:
             return value
 
         assert [1.0] * 3 == ray_workflow(*[look_up(index) for index in range(3)]).run()
+
+    @both
+    def test_large_literals(self, make: Any) -> None:
+        """A large array is an argument of functions and methods, each of which may write to its own."""
+        array: Any = np.ones(100_000)
+        weights = Weights(0)
+        nodes = [doubled(array), doubled(array), weights.add(array), weights.add(array)]
+
+        one, other, *sums = make(*nodes, workflow_name="x").run()
+
+        assert [1.0, 2.0, 2.0] == [array[0], one[0], other[0]]
+        assert [100_000.0, 200_000.0] == sums
+
+    def test_large_literals_one_after_the_other(self, journal: Journal) -> None:
+        """A large argument is pickled once also if few of the nodes that take it are with Ray at a time."""
+        held = Noting(journal, bytes(1_000_000))
+
+        made = ray_workflow(*[size_of(held) for _ in range(6)])
+
+        assert [1_000_000] * 6 == made.run(max_pending_tasks=1)
+        assert ["pickled"] == journal.lines()
+        assert [1_000_000] * 6 == made.run(max_pending_tasks=2)
+        assert ["pickled"] * 2 == journal.lines()
 
 
 class TestRunning:

@@ -20,6 +20,7 @@ class TestPoolBackend(EngineTests):
     runs_in_other_processes = True
     copies_values = True
     isolates_crashes = False  # a process that dies breaks the pool of its run
+    pickles_literals_once = False  # it sends each unit whole
     max_examples = 5
     make_workflow = staticmethod(PoolWorkflow)
 

@@ -69,6 +69,18 @@ def _refuse_to_load() -> NoReturn:
     raise ValueError(message)
 
 
+@dataclass(eq=False)
+class Noting:
+    """A large value that writes when it is pickled, and does not tell how large it is."""
+
+    journal: Journal
+    data: bytes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        self.journal.write("pickled")
+        return Noting, (self.journal, self.data)
+
+
 @workflow
 def same(value: Any) -> Any:
     """Give back what was taken."""
@@ -91,6 +103,12 @@ def keywords(**given: Any) -> dict[str, Any]:
 def lengths(*values: Any, **named: Any) -> list[int]:
     """Measure what was taken."""
     return [len(value) for value in (*values, *named.values())]
+
+
+@workflow
+def size_of(noting: Noting, *needs: Any, more: Any = ()) -> int:
+    """Look into large values; give how many bytes they have."""
+    return len(noting.data) + sum(len(other.data) for other in more)
 
 
 @workflow
@@ -179,6 +197,18 @@ class TravelTests(Suite):
         large = bytes(8_000_000)
 
         assert self.compute(lengths(large, [large], key=large)) == [8_000_000, 1, 8_000_000]
+
+    def test_large_arguments_are_pickled_once(self, journal: Journal) -> None:
+        """A large object that many nodes take, at once and one after the other, is pickled once in a run."""
+        self.need("pickles_literals_once")
+        noting = Noting(journal, bytes(2_000_000))
+        node = size_of(noting)
+        for _ in range(3):
+            node = size_of(noting, node)
+        fan = [size_of(noting, more=[noting]) for _ in range(5)]
+
+        assert self.compute(node, *fan) == [2_000_000, *[4_000_000] * 5]
+        assert journal.lines() == ["pickled"] * self.runs_in_other_processes
 
     def test_awkward_values(self) -> None:
         """No engine compares, hashes, prints, measures or asks the truth of a value."""

@@ -95,6 +95,8 @@ class Suite:
     copies_values: ClassVar[bool] = False
     #: Arrays arrive so that they can be written to.
     arrays_are_writeable: ClassVar[bool] = True
+    #: A large object that many nodes take is pickled once, or never.
+    pickles_literals_once: ClassVar[bool] = True
     #: An object that cannot be pickled can have methods: it stays where it was made.
     keeps_instances: ClassVar[bool] = False
     #: What is no Exception, as SystemExit, reaches the caller with its own type.

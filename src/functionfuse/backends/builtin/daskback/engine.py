@@ -10,7 +10,7 @@ from queue import Empty, SimpleQueue
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import uuid4
-from weakref import WeakKeyDictionary, WeakValueDictionary
+from weakref import WeakKeyDictionary
 
 import dask
 from distributed import Client, Future, KilledWorker
@@ -19,10 +19,12 @@ from functionfuse.backends.builtin.daskback.parcels import (
     NodeFailed,
     give,
     pack,
+    pack_unit,
     run_unit,
     taken_out,
 )
 from functionfuse.backends.builtin.daskback.placing import why_nowhere
+from functionfuse.backends.literals import Lending
 from functionfuse.engine import Capabilities
 from functionfuse.errors import EngineError
 from functionfuse.travel import described
@@ -31,6 +33,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from functionfuse.backends.builtin.daskback.connecting import Connection
+    from functionfuse.backends.literals import Lent
+    from functionfuse.graph import Graph
     from functionfuse.kernel import Record, Unit
 
 __all__ = ["DaskEngine"]
@@ -39,12 +43,7 @@ R = TypeVar("R")
 _logger = logging.getLogger(__name__)
 
 
-@dataclass(eq=False, slots=True, weakref_slot=True)
-class _Literal:
-    """A large object that several units take, and that travels once."""
-
-    value: Any  # kept, so that its id stays its own
-    future: Future[Any]
+_LARGE: Final = 1_000_000  # bytes from which on a literal travels once, for all nodes that take it
 
 
 @dataclass(eq=False, slots=True)
@@ -54,7 +53,7 @@ class _Handle:
     name: str
     key: str
     future: Future[Any] | None = None
-    literals: Sequence[_Literal] = ()
+    literals: Sequence[Lent[Future[Any]]] = ()
     error: EngineError | None = None
     ended: bool = False
     awaited: int = 0  # how many of its inputs have not been told
@@ -71,12 +70,12 @@ class DaskEngine:
     name = "dask"
     capabilities = Capabilities(schedules=True, releases_early=True)
 
-    def __init__(self, connection: Connection) -> None:  # noqa: D107
+    def __init__(self, connection: Connection, graph: Graph) -> None:  # noqa: D107
         self._connection = connection
         self._run = uuid4().hex[:8]
         self._submitted = 0
         self._done: SimpleQueue[_Handle] = SimpleQueue()
-        self._literals: WeakValueDictionary[int, _Literal] = WeakValueDictionary()
+        self._lending = Lending(graph, self._send_literal, _LARGE)
         self._flying: dict[
             str, _Handle
         ] = {}  # those that were not told, by the keys of their tasks
@@ -96,8 +95,9 @@ class DaskEngine:
                 return body()
             finally:
                 self._mailbox.close(self._client, self._run)
+                self._lending.end()
                 for handle in (*self._flying.values(), *self._held):
-                    handle.future = None
+                    handle.future, handle.literals = None, ()
         finally:
             for end in endings:
                 end()
@@ -139,24 +139,22 @@ class DaskEngine:
     def _send(
         self, handle: _Handle, unit: Unit, inputs: Sequence[_Handle], options: Mapping[str, Any]
     ) -> None:
-        large: list[Any] = []
         try:
-            parcel = pack(_repeatable(unit), large)
-            handle.literals = [self._literal(value) for value in large]
+            parcel, handle.literals = pack_unit(_repeatable(unit), self._lending)
         except Exception as error:
             message = (
                 f"node {handle.name!r} cannot be sent to a worker ({described(error)}): "
                 "its function, its arguments and its plugin must be picklable"
             )
             raise EngineError(message) from error
-        literals = [literal.future for literal in handle.literals]
+        literals = [literal.sent for literal in handle.literals]
         self._flying[handle.key] = handle
         handle.future = self._client.submit(
             run_unit,
             self._mailbox.topic,
             self._run,
             parcel,
-            len(large),
+            len(literals),
             *literals,
             *[parent.future for parent in inputs],
             key=handle.key,
@@ -164,17 +162,13 @@ class DaskEngine:
             **options,
         )
 
-    def _literal(self, value: Any) -> _Literal:
-        """The task that holds a large object; one for all units that take it."""
-        literal = self._literals.get(id(value))
-        if literal is None:
-            self._submitted += 1
-            key = f"literal-{self._run}-{self._submitted}"
-            parcel = pack(value)
-            with dask.config.set({_WARN_FROM: max(parcel.nbytes * 2, 10_000_000)}):  # once is well
-                future = self._client.submit(give, parcel, key=key, pure=False)
-            literal = self._literals[id(value)] = _Literal(value, future)
-        return literal
+    def _send_literal(self, value: Any) -> Future[Any]:
+        """A task that holds a large object, for all units that take it."""
+        self._submitted += 1
+        key = f"literal-{self._run}-{self._submitted}"
+        parcel = pack(value)
+        with dask.config.set({_WARN_FROM: max(parcel.nbytes * 2, 10_000_000)}):  # once is well
+            return self._client.submit(give, parcel, key=key, pure=False)
 
     def _check_place(self, name: str, options: Mapping[str, Any]) -> None:
         if not options.get("resources") and not options.get("workers"):

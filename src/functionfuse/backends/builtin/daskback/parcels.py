@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import pickle
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet
 
 import cloudpickle
@@ -14,20 +13,22 @@ from dask.sizeof import sizeof
 from distributed import WorkerPlugin, get_worker
 
 from functionfuse.backends.builtin.daskback.sendable import check_sendable
+from functionfuse.backends.literals import unpack
 from functionfuse.errors import EngineError
 from functionfuse.kernel import Stateful, Together, execute
 from functionfuse.travel import described, dump_error
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Sequence
 
     from distributed import Worker
 
+    from functionfuse.backends.literals import Lending, Lent
     from functionfuse.kernel import Unit
 
-__all__ = ["NodeFailed", "Parcel", "give", "pack", "run_unit", "taken_out"]
+__all__ = ["NodeFailed", "Parcel", "give", "pack", "pack_unit", "run_unit", "taken_out"]
 
-_LARGE: Final = 1_000_000  # bytes from which on a literal travels once, for all nodes that take it
+T = TypeVar("T")
 
 
 # ---- going there ----
@@ -56,76 +57,26 @@ class Parcel:
         Args:
             literals: The parcels of the large objects that are not in it.
         """
-        buffers = map(bytearray, self._buffers)
-        if not literals:
-            return pickle.loads(self._stream, buffers=buffers)
-        return _Unpickler(self._stream, buffers, literals).load()
+        return unpack(
+            self._stream, lambda number: literals[number].open(), map(bytearray, self._buffers)
+        )
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Parcel, (self._stream, tuple(map(pickle.PickleBuffer, self._buffers)))
 
 
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, stream: bytes, buffers: Iterable[Any], literals: Sequence[Parcel]) -> None:
-        super().__init__(io.BytesIO(stream), buffers=buffers)
-        self._literals = literals
-        self._made: dict[int, Any] = {}
-
-    def persistent_load(self, pid: Any) -> Any:
-        if pid not in self._made:
-            self._made[pid] = self._literals[pid].open()
-        return self._made[pid]
+def pack(value: Any) -> Parcel:
+    """Pickle something."""
+    buffers = list[pickle.PickleBuffer]()
+    stream = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    return Parcel(stream, [buffer.raw() for buffer in buffers])
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Leaves large objects out, wherever they are: among the arguments, or what a function refers to."""
-
-    def __init__(self, keep: Callable[[Any], int], *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._keep = keep
-
-    def persistent_id(self, obj: Any) -> int | None:
-        return self._keep(obj) if _is_large(obj) else None
-
-
-def _is_large(obj: Any) -> bool:
-    kind = type(obj)
-    if kind is bytes or kind is bytearray or kind is str:
-        return len(obj) >= _LARGE
-    # of the class: an object may give anything when it is asked for what it has not
-    return hasattr(kind, "nbytes") and kind is not memoryview and _nbytes(obj) >= _LARGE
-
-
-def _nbytes(obj: Any) -> float:
-    try:
-        return float(obj.nbytes)
-    except Exception:  # noqa: BLE001 - not known, then
-        return 0
-
-
-def pack(value: Any, literals: list[Any] | None = None) -> Parcel:
-    """Pickle something.
-
-    Args:
-        value: What to pickle.
-        literals: Takes the large objects in it, which are left out then.
-    """
-    file, buffers = io.BytesIO(), list[pickle.PickleBuffer]()
-    options: dict[str, Any] = {"protocol": 5, "buffer_callback": buffers.append}
-    if literals is None:
-        pickler = cloudpickle.Pickler(file, **options)
-    else:
-        numbers: dict[int, int] = {}
-
-        def keep(obj: Any) -> int:
-            if id(obj) not in numbers:
-                numbers[id(obj)] = len(literals)
-                literals.append(obj)
-            return numbers[id(obj)]
-
-        pickler = _Pickler(keep, file, **options)
-    pickler.dump(value)
-    return Parcel(file.getvalue(), [buffer.raw() for buffer in buffers])
+def pack_unit(unit: Unit, lending: Lending[T]) -> tuple[Parcel, Sequence[Lent[T]]]:
+    """Pickle a unit; gives also the large objects that are not in the parcel."""
+    buffers = list[pickle.PickleBuffer]()
+    stream, lent = lending.pack(unit, unit, buffers.append)
+    return Parcel(stream, [buffer.raw() for buffer in buffers]), lent
 
 
 # ---- there ----

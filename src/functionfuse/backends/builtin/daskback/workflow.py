@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
+    from functionfuse.runner import Job
+
 __all__ = ["DaskQuery", "DaskWorkflow"]
 
 
@@ -67,5 +69,6 @@ class DaskWorkflow(Workflow[DaskQuery]):
         super().__init__(*nodes, workflow_name=workflow_name)
         self._connection = Connection(client, address, dict(cluster_kwargs or {}))
 
-    def _engine(self) -> DaskEngine:
-        return DaskEngine(self._connection)
+    def _run(self, job: Job) -> Any:
+        engine = DaskEngine(self._connection, job.graph)
+        return engine.drive(lambda: self._execute(job, engine))

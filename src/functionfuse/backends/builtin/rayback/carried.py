@@ -11,7 +11,7 @@ import io
 import pickle
 from collections import ChainMap
 from pickle import PickleBuffer
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import cloudpickle
 import ray.cloudpickle
@@ -23,17 +23,19 @@ from functionfuse.travel import described
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Carried", "carried", "dumps", "opened"]
+__all__ = ["REDUCERS", "Carried", "carried", "dumps", "opened"]
 
 _PROTOCOL = 5  # the first that leaves buffers out of the stream, and so lets Ray write them to shared memory once
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Pickles as on all engines, so that classes made in functions stay themselves; and Ray's references as Ray does."""
+#: As on all engines, so that classes made in functions stay themselves; and Ray's references as Ray does.
+REDUCERS: Final[Any] = ChainMap(
+    cloudpickle.Pickler.dispatch_table, ray.cloudpickle.CloudPickler.dispatch
+)
 
-    dispatch_table: ClassVar[Any] = ChainMap(
-        cloudpickle.Pickler.dispatch_table, ray.cloudpickle.CloudPickler.dispatch
-    )
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    dispatch_table: ClassVar[Any] = REDUCERS
 
 
 def dumps(value: Any, keep_buffer: Callable[[PickleBuffer], object] | None = None) -> bytes:
@@ -48,9 +50,9 @@ def dumps(value: Any, keep_buffer: Callable[[PickleBuffer], object] | None = Non
         return file.getvalue()
 
 
-def carried(value: Any, name: str) -> Any:
-    """The value of a node as it is sent; one that nobody can write to goes as it is."""
-    return value if type(value) in ATOMS else Carried(value, name)
+def carried(value: Any, what: str) -> Any:
+    """A value as it is sent, see `Carried`; one that nobody can write to goes as it is."""
+    return value if type(value) in ATOMS else Carried(value, what)
 
 
 def opened(value: Any) -> Any:
@@ -64,17 +66,17 @@ class Carried:
     It is pickled when Ray pickles it: so Ray sees the references to its own objects that it may hold.
     """
 
-    __slots__ = ("_buffers", "_name", "_stream", "_value")
+    __slots__ = ("_buffers", "_stream", "_value", "_what")
 
-    def __init__(self, value: Any, name: str) -> None:
+    def __init__(self, value: Any, what: str) -> None:
         """Take a value.
 
         Args:
             value: The value.
-            name: The node that it comes from.
+            what: What errors call it.
         """
         self._value = value
-        self._name = name
+        self._what = what
         self._stream: bytes | None = None
         self._buffers: list[Any] = []
 
@@ -89,27 +91,24 @@ class Carried:
         try:
             return pickle.loads(self._stream, buffers=own)
         except Exception as error:
-            message = f"the result of node {self._name!r} cannot be read where it is needed: {described(error)}"
+            message = f"{self._what} cannot be read where it is needed: {described(error)}"
             raise EngineError(message) from error
 
     def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
         if self._stream is not None:
             again = [(PickleBuffer(buffer), read_only) for buffer, read_only in self._buffers]
-            return _arrived, (self._name, self._stream, again)
+            return _arrived, (self._what, self._stream, again)
         buffers: list[PickleBuffer] = []
         try:
             stream = dumps(self._value, buffers.append)
         except Exception as error:
-            message = (
-                f"the result of node {self._name!r}, or the instance that it leaves, "
-                f"cannot be pickled to be sent: {described(error)}"
-            )
+            message = f"{self._what} cannot be pickled to be sent: {described(error)}"
             raise EngineError(message) from error
         flags = [(buffer, buffer.raw().readonly) for buffer in buffers]
-        return _arrived, (self._name, stream, flags)
+        return _arrived, (self._what, stream, flags)
 
 
-def _arrived(name: str, stream: bytes, buffers: list[Any]) -> Carried:
-    value = Carried(None, name)
+def _arrived(what: str, stream: bytes, buffers: list[Any]) -> Carried:
+    value = Carried(None, what)
     value._stream, value._buffers = stream, buffers
     return value

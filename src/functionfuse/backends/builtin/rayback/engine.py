@@ -6,7 +6,7 @@ import pickle
 from collections import Counter
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar, cast
 
 import ray
 from ray.exceptions import (
@@ -19,14 +19,16 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from functionfuse.backends.builtin.rayback.carried import dumps, opened
+from functionfuse.backends.builtin.rayback.carried import REDUCERS, carried, dumps, opened
 from functionfuse.backends.builtin.rayback.remote import (
     Again,
     InstanceActor,
+    Packed,
     Raised,
     pack_unit,
     run_unit,
 )
+from functionfuse.backends.literals import Lending
 from functionfuse.engine import Capabilities, Withdrawn
 from functionfuse.errors import EngineError
 from functionfuse.graph import references
@@ -36,6 +38,7 @@ from functionfuse.travel import described, load_raised
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
+    from functionfuse.backends.literals import Lent
     from functionfuse.graph import Graph, Step
     from functionfuse.kernel import Record, Unit
 
@@ -43,7 +46,7 @@ __all__ = ["RayEngine"]
 
 R = TypeVar("R")
 _LARGE: Final = (
-    100_000  # bytes of a function that go into Ray's object store once, not along with each node
+    100_000  # bytes of a function or literal that go into the store once, not along with each node
 )
 _BATCH: Final = 100  # nodes that are waited for together ...
 _PAUSE: Final = (
@@ -62,7 +65,21 @@ class _Handle:
     record: Any = None  # to the record, which is fetched without the value
     actor: Any = None  # where the instance is that this unit made or called
     answer: bytes | None = None  # the record, fetched together with others
+    settled: bool = False  # its record was given
+    unneeded: bool = False  # nobody will ask for the value
     error: BaseException | None = None  # it never reached Ray
+
+
+class _Sent(NamedTuple):
+    """A unit as it is sent."""
+
+    code: Any  # its function
+    packed: Packed
+    lent: Sequence[Lent[Any]]  # the large objects that it takes
+
+    @property
+    def literals(self) -> list[Any]:
+        return [literal.sent for literal in self.lent]
 
 
 class RayEngine:
@@ -77,12 +94,13 @@ class RayEngine:
             graph: What is run.
             actors: Instances of decorated classes stay in actors, instead of going from task to task.
         """
-        self.capabilities = Capabilities(schedules=True, withdraws=True)
+        self.capabilities = Capabilities(schedules=True, withdraws=True, releases_early=True)
         self._actors = actors
         self._left = _instances_taken(graph) if actors else frozenset()
         self._task = ray.remote(run_unit)
         self._actor = ray.remote(InstanceActor)
         self._code: dict[int, tuple[Any, Any]] = {}  # functions as they are sent, by id
+        self._lending = Lending(graph, _put, _LARGE, REDUCERS)
         self._failed: list[_Handle] = []  # what never reached Ray, and nobody was told of
         self._given_up: list[_Handle] = []  # by the last call of cancel
 
@@ -96,7 +114,7 @@ class RayEngine:
         try:
             retried = options.get("retry_exceptions")
             types = retried if isinstance(retried, (list, tuple)) else ()
-            code, packed = self._sent(unit.step.func), pack_unit(unit, types)
+            sent = _Sent(self._sent(unit.step.func), *pack_unit(unit, types, self._lending))
         except Exception as error:  # noqa: BLE001 - whatever the user's objects raise
             message = (
                 f"node {name!r} cannot be sent to a worker, since its function or what it is given "
@@ -106,13 +124,14 @@ class RayEngine:
             failure.__cause__ = error
             return self._fail(name, failure)
         if self._actors and unit.step.kind is not Kind.FUNCTION and not unit.load:
-            return self._call(unit, code, packed, inputs, options)
+            return self._call(unit, sent, inputs, options)
         if unit.load:  # reading takes neither a graphics card nor a second try
             options = {key: options[key] for key in options if key == "runtime_env"}
         elif types:
             options = {**options, "retry_exceptions": [Again]}
         task = self._task.options(**{"name": name, "max_retries": 0, **options, "num_returns": 2})
-        value, record = task.remote(code, packed, *[handle.value for handle in inputs])
+        values = [handle.value for handle in inputs]
+        value, record = task.remote(sent.code, sent.packed, *sent.literals, *values)
         return _Handle(name, value, record)
 
     def _fail(self, name: str, error: BaseException) -> _Handle:
@@ -121,12 +140,7 @@ class RayEngine:
         return handle
 
     def _call(
-        self,
-        unit: Unit,
-        code: Any,
-        packed: bytes,
-        inputs: Sequence[_Handle],
-        options: Mapping[str, Any],
+        self, unit: Unit, sent: _Sent, inputs: Sequence[_Handle], options: Mapping[str, Any]
     ) -> _Handle:
         """Give a constructor or method to the actor of its instance."""
         step, before = unit.step, None
@@ -141,7 +155,9 @@ class RayEngine:
                 values[position] = None
         leave = step.number in self._left
         method = actor.run.options(name=step.name, num_returns=2)
-        value, record = method.remote(code, packed, leave, before, *values)
+        value, record = method.remote(
+            sent.code, sent.packed, leave, before, *sent.literals, *values
+        )
         return _Handle(step.name, value, record, actor)
 
     def _sent(self, function: Any) -> Any:
@@ -179,16 +195,21 @@ class RayEngine:
         """
         if handle.error is not None:
             raise handle.error
+        handle.settled = True
         answer = handle.answer or _got(handle.record, handle.name)
         handle.answer = None
+        if handle.unneeded:
+            self.release(handle)
         return cast("Record", pickle.loads(answer))
 
     def fetch(self, handle: _Handle) -> Any:  # noqa: D102
         return opened(_got(handle.value, handle.name))
 
     def release(self, handle: _Handle) -> None:
-        """Drop the references: Ray frees the value, and ends an actor that nobody can call."""
-        handle.value = handle.record = handle.actor = None
+        """Drop the references: Ray frees the value when no task takes it, and ends an actor that nobody can call."""
+        handle.value, handle.unneeded = None, True
+        if handle.settled:
+            handle.record = handle.actor = None
 
     def cancel(self, pending: Collection[_Handle]) -> None:
         """Take back what has not started; what runs is told as well, and may not listen."""
@@ -227,6 +248,11 @@ def _takes(step: Step, number: int) -> bool:
     """Tell whether the arguments of a method refer to a step, apart from the instance that it works on."""
     arguments = (*step.args, *step.kwargs.values())
     return any(ref.number == number for ref in references(arguments))
+
+
+def _put(literal: Any) -> Any:
+    """Put a large object into Ray's store, for all nodes that take it."""
+    return ray.put(carried(literal, "a large argument"))
 
 
 # ---- what comes back ----

@@ -6,9 +6,10 @@ import pickle
 import signal
 import threading
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
-from functionfuse.backends.builtin.rayback.carried import carried, dumps, opened
+from functionfuse.backends.builtin.rayback.carried import carried, opened
+from functionfuse.backends.literals import unpack
 from functionfuse.errors import EngineError
 from functionfuse.kernel import Outcome, Stateful, Unit, annotate, bind, call, execute
 from functionfuse.nodes import Kind
@@ -17,8 +18,11 @@ from functionfuse.travel import described, dump_raised
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["Again", "InstanceActor", "Raised", "pack_unit", "run_unit"]
+    from functionfuse.backends.literals import Lending, Lent
 
+__all__ = ["Again", "InstanceActor", "Packed", "Raised", "pack_unit", "run_unit"]
+
+T = TypeVar("T")
 _SMALL: Final = 100_000  # bytes of a pickled function that a worker keeps unpickled
 
 
@@ -30,13 +34,13 @@ class Again(Raised):
     """Carries what the node's `retry_exceptions` names: Ray shall make the call once more."""
 
 
-def run_unit(code: bytes, packed: bytes, *inputs: Any) -> tuple[Any, bytes]:
+def run_unit(code: bytes, packed: Packed, *inputs: Any) -> tuple[Any, bytes]:
     """Run a unit; gives the value as it is sent, and the pickled record.
 
     Args:
         code: The pickled function of the step.
         packed: The rest of the unit.
-        inputs: The values of the step's parents.
+        inputs: The large objects that the unit takes, and the values of the step's parents.
     """
     return _run(_execute, code, packed, inputs)
 
@@ -50,7 +54,7 @@ class InstanceActor:
     def run(
         self,
         code: bytes,
-        packed: bytes,
+        packed: Packed,
         leave: bool,  # noqa: FBT001 - Ray's actors take what comes by position fastest
         _before: bytes | None,
         *inputs: Any,
@@ -62,7 +66,7 @@ class InstanceActor:
             packed: The rest of the unit.
             leave: Somebody else takes the instance as this call leaves it.
             _before: The record of the call before: where that failed, Ray does not make this one.
-            inputs: The values of the step's parents; None for the one that stands only for the instance.
+            inputs: The large objects, and the values of the step's parents; None for the one that stands only for the instance.
         """
 
         def call_instance(unit: Unit, values: Sequence[Any]) -> Outcome:
@@ -99,21 +103,29 @@ def _execute(unit: Unit, inputs: Sequence[Any]) -> Outcome:
 def _run(
     body: Callable[[Unit, Sequence[Any]], Outcome],
     code: bytes,
-    packed: bytes,
+    packed: Packed,
     inputs: Sequence[Any],
 ) -> tuple[Any, bytes]:
     """Run something with a unit, uninterrupted, and let everything that it raises arrive."""
     retried: tuple[type[BaseException], ...] = ()
     before = _ignore_interrupts()
     try:
-        unit, retried = _unpacked(code, packed)
-        value, record = body(unit, inputs)
-        return carried(value, unit.step.name), pickle.dumps(record)
+        unit, retried = _unpacked(code, packed.stream, inputs[: packed.literals])
+        value, record = body(unit, inputs[packed.literals :])
+        return carried(value, _what(unit)), pickle.dumps(record)
     except BaseException as error:  # noqa: BLE001 - also SystemExit: Ray would end the worker
         kind = Again if isinstance(error, retried) else Raised
         raise kind(dump_raised(error)) from None
     finally:
         _attend_to_interrupts(before)
+
+
+def _what(unit: Unit) -> str:
+    """What errors call the value of a unit."""
+    result = f"the result of node {unit.step.name!r}"
+    return (
+        result if unit.step.kind is Kind.FUNCTION else f"{result}, or the instance that it leaves,"
+    )
 
 
 def _ignore_interrupts() -> Any:
@@ -131,24 +143,38 @@ def _attend_to_interrupts(before: Any) -> None:
 # ---- units ----
 
 
-def pack_unit(unit: Unit, retried: Sequence[type[BaseException]]) -> bytes:
-    """A unit as it is sent, without its function.
+class Packed(NamedTuple):
+    """A unit as it is sent, without its function."""
+
+    stream: bytes
+    literals: int  # how many large objects come beside it
+
+
+def pack_unit(
+    unit: Unit, retried: Sequence[type[BaseException]], lending: Lending[T]
+) -> tuple[Packed, Sequence[Lent[T]]]:
+    """A unit as it is sent, and the large objects that are not in it.
 
     Args:
         unit: The unit.
         retried: The exceptions after which it is tried again.
+        lending: Sends the large objects.
     """
-    return dumps((unit._replace(step=unit.step._replace(func=_elsewhere)), tuple(retried)))
+    step = unit.step._replace(func=_elsewhere)
+    stream, lent = lending.pack((unit._replace(step=step), tuple(retried)), unit, None)
+    return Packed(stream, len(lent)), lent
 
 
 def _elsewhere() -> None:
     """Stand where the function of a step was."""
 
 
-def _unpacked(code: bytes, packed: bytes) -> tuple[Unit, tuple[type[BaseException], ...]]:
+def _unpacked(
+    code: bytes, stream: bytes, literals: Sequence[Any]
+) -> tuple[Unit, tuple[type[BaseException], ...]]:
     try:
         function = (_kept if len(code) < _SMALL else pickle.loads)(code)
-        unit, retried = pickle.loads(packed)
+        unit, retried = unpack(stream, lambda number: opened(literals[number]))
     except Exception as error:
         message = (
             f"the worker cannot make the node again out of what it was sent: {described(error)}. "
