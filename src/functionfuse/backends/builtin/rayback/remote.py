@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Again", "InstanceActor", "Raised", "pack_unit", "run_unit"]
 
 T = TypeVar("T")
-_NOT_HERE: Final[Any] = None  # the function of a step, which travels by itself
+_NOT_HERE: Any = None  # the function of a step, which travels by itself
 _COUNT: Final = struct.Struct("<I")  # of the large objects; Ray itself pickles all but plain bytes
 _SMALL: Final = 100_000  # bytes of a pickled function that a worker keeps unpickled
 
