@@ -7,7 +7,7 @@ import signal
 import struct
 import threading
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from functionfuse.backends.builtin.rayback.carried import carried, dumps, opened
 from functionfuse.backends.literals import unpack
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Again", "InstanceActor", "Raised", "pack_unit", "run_unit"]
 
 T = TypeVar("T")
-_NOT_HERE: Any = None  # the function of a step, which travels by itself
+_NOT_HERE: Final = cast("Any", None)  # the function of a step, which travels by itself
 _COUNT: Final = struct.Struct("<I")  # of the large objects; Ray itself pickles all but plain bytes
 _SMALL: Final = 100_000  # bytes of a pickled function that a worker keeps unpickled
 
@@ -157,7 +157,7 @@ def pack_unit(
         retried: The exceptions after which it is tried again.
         lending: Sends the large objects.
     """
-    sent = unit._replace(step=unit.step._replace(func=None)), tuple(retried)
+    sent = unit._replace(step=unit.step._replace(func=_NOT_HERE)), tuple(retried)
     if not lending.concerns(unit):
         return _COUNT.pack(0) + dumps(sent), ()
     stream, lent = lending.pack(sent, unit, None)
