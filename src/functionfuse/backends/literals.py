@@ -82,6 +82,10 @@ class Lending(Generic[T]):
         self._uses: Counter[int] | None = None  # units to come that take an object, by its id
         self._kept: dict[int, Sequence[Lent[T]]] = {}  # for those units
 
+    def concerns(self, unit: Unit) -> bool:
+        """Tell whether a unit takes anything that may be large."""
+        return any(True for step in _steps(unit) for _ in self._objects(step))
+
     def pack(
         self, value: Any, unit: Unit, keep_buffer: Callable[[pickle.PickleBuffer], object] | None
     ) -> tuple[bytes, Sequence[Lent[T]]]:

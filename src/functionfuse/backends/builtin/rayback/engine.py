@@ -23,7 +23,6 @@ from functionfuse.backends.builtin.rayback.carried import REDUCERS, carried, dum
 from functionfuse.backends.builtin.rayback.remote import (
     Again,
     InstanceActor,
-    Packed,
     Raised,
     pack_unit,
     run_unit,
@@ -74,7 +73,7 @@ class _Sent(NamedTuple):
     """A unit as it is sent."""
 
     code: Any  # its function
-    packed: Packed
+    packed: bytes
     lent: Sequence[Lent[Any]]  # the large objects that it takes
 
     @property
@@ -100,7 +99,7 @@ class RayEngine:
         self._task = ray.remote(run_unit)
         self._actor = ray.remote(InstanceActor)
         self._code: dict[int, tuple[Any, Any]] = {}  # functions as they are sent, by id
-        self._lending = Lending(graph, _put, _LARGE, REDUCERS)
+        self._lending = Lending(graph, _put, _LARGE, dict(REDUCERS))
         self._failed: list[_Handle] = []  # what never reached Ray, and nobody was told of
         self._given_up: list[_Handle] = []  # by the last call of cancel
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pickle
 import signal
+import struct
 import threading
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
-from functionfuse.backends.builtin.rayback.carried import carried, opened
+from functionfuse.backends.builtin.rayback.carried import carried, dumps, opened
 from functionfuse.backends.literals import unpack
 from functionfuse.errors import EngineError
 from functionfuse.kernel import Outcome, Stateful, Unit, annotate, bind, call, execute
@@ -20,9 +21,11 @@ if TYPE_CHECKING:
 
     from functionfuse.backends.literals import Lending, Lent
 
-__all__ = ["Again", "InstanceActor", "Packed", "Raised", "pack_unit", "run_unit"]
+__all__ = ["Again", "InstanceActor", "Raised", "pack_unit", "run_unit"]
 
 T = TypeVar("T")
+_NOT_HERE: Final = cast("Any", None)  # the function of a step, which travels by itself
+_COUNT: Final = struct.Struct("<I")  # of the large objects; Ray itself pickles all but plain bytes
 _SMALL: Final = 100_000  # bytes of a pickled function that a worker keeps unpickled
 
 
@@ -34,7 +37,7 @@ class Again(Raised):
     """Carries what the node's `retry_exceptions` names: Ray shall make the call once more."""
 
 
-def run_unit(code: bytes, packed: Packed, *inputs: Any) -> tuple[Any, bytes]:
+def run_unit(code: bytes, packed: bytes, *inputs: Any) -> tuple[Any, bytes]:
     """Run a unit; gives the value as it is sent, and the pickled record.
 
     Args:
@@ -54,7 +57,7 @@ class InstanceActor:
     def run(
         self,
         code: bytes,
-        packed: Packed,
+        packed: bytes,
         leave: bool,  # noqa: FBT001 - Ray's actors take what comes by position fastest
         _before: bytes | None,
         *inputs: Any,
@@ -103,15 +106,16 @@ def _execute(unit: Unit, inputs: Sequence[Any]) -> Outcome:
 def _run(
     body: Callable[[Unit, Sequence[Any]], Outcome],
     code: bytes,
-    packed: Packed,
+    packed: bytes,
     inputs: Sequence[Any],
 ) -> tuple[Any, bytes]:
     """Run something with a unit, uninterrupted, and let everything that it raises arrive."""
     retried: tuple[type[BaseException], ...] = ()
     before = _ignore_interrupts()
     try:
-        unit, retried = _unpacked(code, packed.stream, inputs[: packed.literals])
-        value, record = body(unit, inputs[packed.literals :])
+        (literals,) = _COUNT.unpack_from(packed)
+        unit, retried = _unpacked(code, packed[_COUNT.size :], inputs[:literals])
+        value, record = body(unit, inputs[literals:])
         return carried(value, _what(unit)), pickle.dumps(record)
     except BaseException as error:  # noqa: BLE001 - also SystemExit: Ray would end the worker
         kind = Again if isinstance(error, retried) else Raised
@@ -143,30 +147,21 @@ def _attend_to_interrupts(before: Any) -> None:
 # ---- units ----
 
 
-class Packed(NamedTuple):
-    """A unit as it is sent, without its function."""
-
-    stream: bytes
-    literals: int  # how many large objects come beside it
-
-
 def pack_unit(
     unit: Unit, retried: Sequence[type[BaseException]], lending: Lending[T]
-) -> tuple[Packed, Sequence[Lent[T]]]:
-    """A unit as it is sent, and the large objects that are not in it.
+) -> tuple[bytes, Sequence[Lent[T]]]:
+    """A unit as it is sent, without its function, and the large objects that are not in it.
 
     Args:
         unit: The unit.
         retried: The exceptions after which it is tried again.
         lending: Sends the large objects.
     """
-    step = unit.step._replace(func=_elsewhere)
-    stream, lent = lending.pack((unit._replace(step=step), tuple(retried)), unit, None)
-    return Packed(stream, len(lent)), lent
-
-
-def _elsewhere() -> None:
-    """Stand where the function of a step was."""
+    sent = unit._replace(step=unit.step._replace(func=_NOT_HERE)), tuple(retried)
+    if not lending.concerns(unit):
+        return _COUNT.pack(0) + dumps(sent), ()
+    stream, lent = lending.pack(sent, unit, None)
+    return _COUNT.pack(len(lent)) + stream, lent
 
 
 def _unpacked(
