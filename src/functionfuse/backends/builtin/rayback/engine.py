@@ -271,6 +271,8 @@ def _got(reference: Any, name: str) -> Any:
     try:
         return ray.get(reference)
     except RayTaskError as error:
+        if isinstance(error.cause, TaskCancelledError):  # when its worker had it, but not begun
+            raise Withdrawn from error
         original = _original(error)
     except TaskCancelledError as error:
         raise Withdrawn from error
