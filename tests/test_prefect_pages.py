@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextvars import copy_context
 from typing import TYPE_CHECKING
 
 import pytest
@@ -13,6 +14,7 @@ from prefect_helpers import add, flow_run, make
 
 from functionfuse import workflow
 from functionfuse.backends.addons.prefectback import PrefectWorkflow
+from functionfuse.backends.addons.prefectback.artifact import send, sent_beside
 from functionfuse.events import RunFinished
 from functionfuse.storage import storage_factory
 from functionfuse.storage.kinds import FileStorage
@@ -26,6 +28,15 @@ if TYPE_CHECKING:
     from functionfuse.events import Event
 
 HEADER = ["node", "function", "status", "seconds", "stored bytes", "why"]
+
+
+def test_node_that_outlives_its_run() -> None:
+    """A page that is sent when its run is over is sent all the same."""
+    said: list[str] = []
+    with sent_beside():
+        within = copy_context()
+    within.run(send, said.append, "page")
+    assert ["page"] == said
 
 
 @workflow

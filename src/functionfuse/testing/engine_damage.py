@@ -13,20 +13,22 @@ from functionfuse.testing.engine_storage import Noted, chain, fail_unless, noted
 from functionfuse.testing.suite import WORKFLOW, Gate, Suite
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from functionfuse.storage.base import Storage
     from functionfuse.testing.suite import Journal
 
-__all__ = ["DamageTests"]
+__all__ = ["DamageTests", "Damaged"]
 
 
 @dataclass
-class DamagedLate:
-    """A storage that has something under `third`, which turns out to be damaged when a gate opens."""
+class Damaged:
+    """A storage in which one result is found to be damaged, after something else was done."""
 
     storage: Storage
-    gate: Gate
+    name: str
+    before: Callable[[], object]
     always_read: bool = False
 
     def save(self, workflow_name: str, task_name: str, obj: Any) -> None:
@@ -34,16 +36,16 @@ class DamagedLate:
         self.storage.save(workflow_name, task_name, obj)
 
     def read_task(self, workflow_name: str, task_name: str) -> Any:
-        """Give a result, but not that of `third`."""
-        if task_name == "third":
-            self.gate.wait()
+        """Give a result, but not the damaged one."""
+        if task_name == self.name:
+            self.before()
             message = "damaged"
             raise CorruptResult(message)
         return self.storage.read_task(workflow_name, task_name)
 
     def file_exists(self, workflow_name: str, task_name: str) -> bool:
         """Tell whether there is something under this name."""
-        return task_name == "third" or self.storage.file_exists(workflow_name, task_name)
+        return task_name == self.name or self.storage.file_exists(workflow_name, task_name)
 
 
 def damage(tmp_path: Path, name: str) -> None:
@@ -131,7 +133,7 @@ class DamageTests(Suite):
         first = instance.step("one").set_name("first")
         user = noted_value(journal, instance.step("two")).set_name("user")
         third = instance.step("three").set_name("third")
-        made = self.stored(DamagedLate(storage, gate), first, user, third)
+        made = self.stored(Damaged(storage, "third", gate.wait), first, user, third)
         with gate.closed() as open_gate:
 
             def open_when_used(event: Event) -> None:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import random
 import re
-from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,14 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from functionfuse import workflow
-from functionfuse.errors import CorruptResult, DamagedResultWarning
+from functionfuse.errors import DamagedResultWarning
 from functionfuse.storage import storage_factory
+from functionfuse.testing.engine_damage import Damaged
 from functionfuse.testing.engine_properties import listed, numbered
 from functionfuse.testing.programs import Program, describe
 from functionfuse.testing.strategies import graphs
 from functionfuse.testing.suite import WORKFLOW, Gate, Suite, notes_of
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from functionfuse.backends.base import Workflow
     from functionfuse.events import Event
     from functionfuse.storage.base import Storage
@@ -71,31 +72,6 @@ def pass_gate(gate: Gate) -> int:
     """Wait at the gate."""
     gate.wait()
     return 1
-
-
-@dataclass
-class OpensWhenRead:
-    """A storage in which reading `late` opens a gate, and finds nothing but damage."""
-
-    storage: Storage
-    gate: Gate
-    always_read: bool = False
-
-    def save(self, workflow_name: str, task_name: str, obj: Any) -> None:
-        """Store a result."""
-        self.storage.save(workflow_name, task_name, obj)
-
-    def read_task(self, workflow_name: str, task_name: str) -> Any:
-        """Give a result, but not that of `late`."""
-        if task_name == "late":
-            Path(self.gate.path).write_bytes(b".")
-            message = "damaged"
-            raise CorruptResult(message)
-        return self.storage.read_task(workflow_name, task_name)
-
-    def file_exists(self, workflow_name: str, task_name: str) -> bool:
-        """Tell whether there is something under this name."""
-        return task_name == "late" or self.storage.file_exists(workflow_name, task_name)
 
 
 class FuseTests(Suite):
@@ -209,7 +185,7 @@ class FuseTests(Suite):
         second = plus_one(first).set_name("in_second")
         late = add(first, second).set_name("late")
         made = self.fused("in_.*", second, late)
-        made.set_storage(OpensWhenRead(storage, gate))
+        made.set_storage(Damaged(storage, "late", gate.open))
 
         if not self.runs_side_by_side:
             pytest.skip("nothing else runs while a group does")

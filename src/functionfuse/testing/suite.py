@@ -68,6 +68,10 @@ class Gate:
         finally:
             os.close(descriptor)
 
+    def open(self) -> None:
+        """Let through who waits at the gate that somebody has made."""
+        Path(self.path).write_bytes(b".")
+
     def wait(self) -> None:
         """Block until the gate is open.
 

@@ -67,10 +67,13 @@ _sender: Final[ContextVar[ThreadPoolExecutor | None]] = ContextVar(
 def send(function: Callable[..., None], *arguments: Any) -> None:
     """Call a function that sends a page: beside the run where there is one to wait for it, else now."""
     executor = _sender.get()
-    if executor is None:
-        function(*arguments)
-    else:
-        executor.submit(copy_context().run, function, *arguments)
+    try:
+        if executor is not None:
+            executor.submit(copy_context().run, function, *arguments)
+            return
+    except RuntimeError:  # a node that outlives its run, which was given up
+        pass
+    function(*arguments)
 
 
 def publish(
