@@ -2,6 +2,8 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 INSTALL := $(BIN)/pip install -qq --disable-pip-version-check
+# what is installed is compiled when it is first used, and Python shall keep that: it is half of the start of Prefect
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: demo test check lock bench clean
 
