@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from prefect import get_client
+from prefect.client.orchestration import get_client
 from prefect.context import SyncClientContext, get_settings_context
 
 if TYPE_CHECKING:

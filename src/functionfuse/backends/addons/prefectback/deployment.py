@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 import cloudpickle
-from prefect import Flow
 from prefect.exceptions import MissingFlowError, ScriptError
+from prefect.flows import Flow
 from prefect.settings import PREFECT_API_URL
 
 from functionfuse.backends.addons.prefectback.made import module_entrypoint

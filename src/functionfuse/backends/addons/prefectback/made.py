@@ -14,7 +14,7 @@ from functionfuse.backends.base import Workflow
 from functionfuse.errors import OptionError
 
 if TYPE_CHECKING:
-    from prefect import Flow
+    from prefect.flows import Flow
 
 __all__ = ["module_entrypoint"]
 

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 import httpx
-from prefect import get_client
 from prefect import settings as prefect_settings
+from prefect.client.orchestration import get_client
 from prefect.context import SettingsContext, get_settings_context
 from prefect.events.clients import PrefectEventsClient
 from prefect.events.worker import EventsWorker, emit_events_to_cloud

@@ -7,13 +7,13 @@ import functools
 import inspect
 from typing import TYPE_CHECKING, Any, Final, cast
 
-from prefect import Task
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
 from prefect.results import ResultRecord  # type: ignore[attr-defined]
 from prefect.states import Completed
 from prefect.task_engine import BaseTaskRunEngine
+from prefect.tasks import Task
 from prefect.transactions import get_transaction
 from prefect.utilities.annotations import opaque, quote
 from prefect.utilities.callables import get_call_parameters

@@ -10,8 +10,8 @@ import threading
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, Self
 
-import prefect
-from prefect import Flow
+from prefect.flows import Flow, flow
+from prefect.tasks import task
 
 from functionfuse.backends.addons.prefectback import deployment
 from functionfuse.backends.addons.prefectback.artifact import publish, send
@@ -47,8 +47,8 @@ def _options_of(decorator: Callable[..., Any]) -> frozenset[str]:
 
 #: By hand, hooks of transactions are given to the task that `prefect.task` makes.
 _TRANSACTION_HOOKS: Final = frozenset({"on_commit", "on_rollback"})
-_TASK_OPTIONS: Final = _options_of(prefect.task) | _TRANSACTION_HOOKS
-_FLOW_OPTIONS: Final = _options_of(prefect.flow)
+_TASK_OPTIONS: Final = _options_of(task) | _TRANSACTION_HOOKS
+_FLOW_OPTIONS: Final = _options_of(flow)
 #: Task options that mean the same for nodes that run together.
 _SAME_IN_GROUPS: Final = frozenset({"description", "log_prints", "tags", "version"})
 _NOT_IN_FLOW_NAMES: Final = re.compile(r"[/%&<>]")
@@ -65,7 +65,7 @@ class PrefectQuery(Query):
         """
         check_names(options, _TASK_OPTIONS, "option of a Prefect task")
         _checked("task", _task, options)
-        check_plain(f"query(...).set_task_args on {_listed(self.names)}", prefect.task, options)
+        check_plain(f"query(...).set_task_args on {_listed(self.names)}", task, options)
         self._options.set("task", self.names, dict(options))
         return self
 
@@ -113,13 +113,15 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
             OptionError: The installed Prefect does not know an option, or refuses its value.
         """
         check_names(options, _FLOW_OPTIONS, "option of a Prefect flow")
-        _checked("flow", prefect.flow, options)
-        check_plain("set_prefect_flow_options", prefect.flow, options)
+        _checked("flow", flow, options)
+        check_plain("set_prefect_flow_options", flow, options)
         self._flow_options = dict(options)
         self._flow = None
 
     def generate_flow(self) -> Flow[[], Any]:
         """Make the flow. It can be called, run again, nested in other flows, and given to Prefect's own tools."""
+        import prefect.main  # noqa: F401 - finishes Prefect's models: a third of the import of this package
+
         name = _NOT_IN_FLOW_NAMES.sub("-", self.workflow_name)
         options = {"name": name, "validate_parameters": False, **self._flow_options}
         self._flow = WorkflowFlow(FlowFunction(self.workflow_name, self), **options)
@@ -251,7 +253,7 @@ def _task(**options: Any) -> Callable[..., Any]:
         if not all(map(callable, options[name])):
             message = f"{name} is a list of functions"
             raise TypeError(message)
-    return prefect.task(**{key: options[key] for key in options if key not in _TRANSACTION_HOOKS})
+    return task(**{key: options[key] for key in options if key not in _TRANSACTION_HOOKS})
 
 
 def _checked(what: str, decorator: Callable[..., Any], options: Mapping[str, Any]) -> None:
