@@ -18,7 +18,7 @@ import pytest
 from functionfuse import workflow
 from functionfuse.backends.builtin.localback import LocalWorkflow
 from functionfuse.errors import EngineError, OptionError
-from functionfuse.events import Event, StepFinished
+from functionfuse.events import Event, StepFinished, StepSubmitted
 from functionfuse.testing import EngineTests
 from functionfuse.testing.suite import Gate, Journal
 
@@ -172,6 +172,37 @@ def test_threads_end_with_the_run() -> None:
     in_threads(*[same(number) for number in range(10)]).run()
 
     assert before == threading.active_count()
+
+
+def test_a_chain_stays_in_its_thread(tmp_path: Path) -> None:
+    """What waits for a value runs in the thread that has it, without a way through the driver."""
+    gate = Gate(str(tmp_path / "gate"))
+    first = workflow(thread_behind)(gate)
+    second = workflow(thread_after)(first)
+    third = workflow(thread_after)(second).set_name("third")
+    made = in_threads(first, second, third)
+
+    with gate.closed() as open_gate:
+
+        def open_after_second(event: Event) -> None:
+            if isinstance(event, StepSubmitted) and event.name == "third":
+                open_gate()
+
+        made.add_observer(open_after_second)
+        threads = made.run()
+
+    assert threads[0] == threads[1]
+
+
+def thread_behind(gate: Gate) -> int:
+    """The thread, once the gate is open."""
+    gate.wait()
+    return threading.get_ident()
+
+
+def thread_after(_: int) -> int:
+    """The thread."""
+    return threading.get_ident()
 
 
 def test_no_more_processes_than_work() -> None:
