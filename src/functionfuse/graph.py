@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 import itertools
 from collections import Counter, defaultdict
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
@@ -14,6 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from functionfuse.errors import DuplicateNameError, GraphError, NotANodeError
+from functionfuse.garbage import collection_paused
 from functionfuse.nodes import (
     ATOMS,
     Container,
@@ -208,30 +207,11 @@ def build(targets: Iterable[Any]) -> Graph:
     if not wanted:
         message = "a workflow needs at least one node to compute"
         raise NotANodeError(message)
-    with _garbage_collection_paused():
+    with collection_paused():
         nodes = _needed(item.node for item in wanted)
         nodes.sort(key=attrgetter("serial"))
         steps, refs = _steps(nodes)
     return Graph(MappingProxyType(steps), tuple(_reference(item, refs, []) for item in wanted))
-
-
-@contextmanager
-def _garbage_collection_paused() -> Iterator[None]:
-    """Make many objects that all stay without looking again and again for some that do not."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if gc.get_count()[0] > _MANY and not gc.get_freeze_count():  # which counts for long
-            # hand everything to the oldest generation now, instead of in three passes over it
-            gc.freeze()
-            gc.unfreeze()
-        if enabled:
-            gc.enable()
-
-
-_MANY: Final = 100_000  # objects
 
 
 def _target(target: Any) -> Item:
