@@ -96,8 +96,8 @@ def _users_part(whole: TracebackType | None) -> TracebackType | None:
     return rest or whole
 
 
-def make_sendable(error: BaseException) -> None:
-    """See to it that an exception arrives as what it is, also if its class does not help.
+def make_sendable(error: BaseException) -> bool:
+    """See to it that an exception arrives as what it is, also if its class does not help; tell whether it does.
 
     Exceptions are made again by calling their class with `args`,
     which fails where `__init__` takes other arguments than it hands on.
@@ -105,9 +105,11 @@ def make_sendable(error: BaseException) -> None:
     if isinstance(error, BaseExceptionGroup):
         for part in error.exceptions:
             make_sendable(part)
-    if not _arrives(error):
-        # for all pickling that it goes through on the way, in this process
-        copyreg.pickle(type(error), _reduced)
+    if _arrives(error):
+        return True
+    # for all pickling that it goes through on the way, in this process
+    copyreg.pickle(type(error), _reduced)
+    return _arrives(error)
 
 
 def _arrives(value: Any) -> bool:

@@ -1,8 +1,11 @@
-"""Exceptions that cannot do what Prefect asks of every exception, and what stands for them meanwhile."""
+"""Exceptions that Prefect cannot handle or bring back, and what stands for them meanwhile."""
 
 from __future__ import annotations
 
-from functionfuse.travel import described
+import pickle
+from typing import Any
+
+from functionfuse.travel import described, dump_error
 
 __all__ = ["Awkward", "is_awkward"]
 
@@ -10,13 +13,20 @@ __all__ = ["Awkward", "is_awkward"]
 class Awkward(Exception):
     """Stands in a task's or flow's state for an exception that Prefect could not handle."""
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         """Take the user's exception."""
         super().__init__(error)
         self.error = error
 
     def __str__(self) -> str:
         return described(self.error)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restored, (dump_error(self.error),)
+
+
+def _restored(data: bytes) -> Awkward:
+    return Awkward(pickle.loads(data))
 
 
 def is_awkward(error: Exception) -> bool:

@@ -27,6 +27,7 @@ from functionfuse.engine import Capabilities
 from functionfuse.errors import EngineError
 from functionfuse.graph import references
 from functionfuse.kernel import Outcome, Record, Stateful, Status, resolve, save
+from functionfuse.travel import described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -55,8 +56,9 @@ class _Handle:
     unit: Unit
     function: NodeFunction
     parameters: dict[str, Any]
-    future: PrefectWrappedFuture[Any, Any]
-    task_run: UUID
+    future: PrefectWrappedFuture[Any, Any] | None = None  # None: it was refused
+    task_run: UUID | None = None
+    error: EngineError | None = None
     submitted: float = field(default_factory=time.time)
     result: Any = None  # what the task returned, out of its box, once it is done
 
@@ -106,20 +108,27 @@ class PrefectEngine:
         arguments = {} if unit.load else arguments_of(function, unit)
         parents = () if unit.load else unit.step.parents
         values = dict(zip(parents, map(_value, inputs), strict=True))
-        runs = {number: handle.task_run for number, handle in zip(parents, inputs, strict=True)}
+        runs = {
+            number: cast("UUID", parent.task_run)
+            for number, parent in zip(parents, inputs, strict=True)
+        }
         try:
             parameters = {name: resolve(value, values) for name, value in arguments.items()}
         except Exception as error:  # noqa: BLE001 - an item that is not there: the node's own failure
             parameters = function.fail_with(error)
         parameters = {key: literal(value, self._depth) for key, value in parameters.items()}
-        future = self._runner.submit(
-            task,
-            parameters=parameters,
-            dependencies=_dependencies(arguments, runs),
-        )
-        self._recorder.submitted(future.task_run_id)
-        handle = _Handle(unit, function, parameters, future, future.task_run_id)
-        future.add_done_callback(lambda _: self._done.put(handle))
+        handle = _Handle(unit, function, parameters)
+        try:
+            handle.future = self._runner.submit(
+                task, parameters=parameters, dependencies=_dependencies(arguments, runs)
+            )
+        except Exception as error:  # noqa: BLE001 - of pickling
+            handle.error = _refused(unit, error)
+            self._done.put(handle)
+            return handle
+        handle.task_run = handle.future.task_run_id
+        self._recorder.submitted(handle.task_run)
+        handle.future.add_done_callback(lambda _: self._done.put(handle))
         return handle
 
     def wait(self, _: Collection[_Handle]) -> Iterator[_Handle]:
@@ -141,6 +150,8 @@ class PrefectEngine:
                 continue
 
     def record(self, handle: _Handle) -> Record:  # noqa: D102
+        if handle.error is not None:
+            raise handle.error
         unit, state = handle.unit, handle.settle()
         result = handle.result
         if not state.is_completed():
@@ -170,6 +181,8 @@ class PrefectEngine:
     def cancel(self, pending: Collection[_Handle]) -> None:
         """Start nothing more; what is running ends, and is stored, before the flow run does."""
         for handle in pending:
+            if handle.future is None:
+                continue
             future = handle.future.wrapped_future
             if hasattr(future, "cancel"):
                 future.cancel()
@@ -197,8 +210,19 @@ def _dependencies(
     }
 
 
+def _refused(unit: Unit, error: Exception) -> EngineError:
+    message = (
+        f"node {unit.step.name!r} cannot be sent to a worker ({described(error)}): "
+        "its function, its arguments and its plugin must be picklable"
+    )
+    refused = EngineError(message)
+    refused.__cause__ = error
+    return refused
+
+
 def _final_state(handle: _Handle) -> State[Any]:
     future = handle.future
+    assert future is not None
     try:
         future.wait()
         if future._final_state is None:  # Dask's future keeps to itself what went wrong

@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State
 from prefect.context import TaskRunContext
 from prefect.results import ResultRecord  # type: ignore[attr-defined]
-from prefect.states import Completed
+from prefect.states import Completed, Crashed
 from prefect.task_engine import BaseTaskRunEngine
 from prefect.tasks import Task
 from prefect.transactions import get_transaction
@@ -24,7 +24,7 @@ from functionfuse.graph import Ref
 from functionfuse.kernel import Stateful, call, copied
 from functionfuse.nodes import Container, Kind
 from functionfuse.signature import base_name
-from functionfuse.travel import make_sendable, this_process
+from functionfuse.travel import described, make_sendable, this_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -113,14 +113,20 @@ class NodeFunction:
         return code
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
+        away = self._home != this_process()
         try:
             return self._run(args, kwargs)
         except Exception as error:
-            if self._home != this_process():
-                make_sendable(error)
-            if is_awkward(error):
+            if (away and not make_sendable(error)) or is_awkward(error):
                 raise Awkward(error) from None
             raise
+        except BaseException as error:
+            if not away or type(error).__module__.startswith("prefect."):  # Prefect's own: a pause
+                raise
+            # workers of Dask and Ray end with a node that raises it
+            return Crashed(
+                message=f"Execution was ended by {described(error)}", data=Awkward(error)
+            )
 
     def _run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if not self._kept:  # a cache key function of the user's may keep the arguments
