@@ -24,9 +24,9 @@ from engine_helpers import QUIET
 from functionfuse import workflow
 from functionfuse.backends.builtin.daskback import DaskWorkflow
 from functionfuse.errors import EngineError, OptionError
-from functionfuse.kernel import Stateful, Together
 from functionfuse.testing import EngineTests
 from functionfuse.testing.suite import Journal
+from functionfuse.units import Stateful, Together
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -19,11 +19,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from functionfuse.backends.base import Query, Workflow
 from functionfuse.engine import Capabilities
-from functionfuse.kernel import Outcome, Record, Unit, execute
+from functionfuse.kernel import execute
 from functionfuse.testing import EngineTests
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from functionfuse.units import Outcome, Record, Unit
 
 R = TypeVar("R")
 

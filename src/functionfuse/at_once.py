@@ -6,7 +6,10 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from functionfuse.kernel import FAILED_PART, Alike, Record, Unit, annotate, pick
+from functionfuse.binding import pick
+from functionfuse.kernel import FAILED_PART
+from functionfuse.notes import annotate
+from functionfuse.units import Alike, Record, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -6,143 +6,34 @@ Engines decide only where and when it runs, and how inputs get there.
 
 from __future__ import annotations
 
-import copy
 import inspect
 import os
 import platform
 import time
 from array import array
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import chain
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, Final, cast
 
+from functionfuse.binding import UNSHARED, bind
 from functionfuse.errors import CorruptResult, GraphError, ResultNotFound, StorageError
-from functionfuse.graph import Ref, Step, new
-from functionfuse.nodes import ATOMS, Container, Instance, Item, Kind, Node
+from functionfuse.graph import new
+from functionfuse.nodes import Instance, Item, Kind, Node
+from functionfuse.notes import annotate
+from functionfuse.units import Alike, Outcome, Record, Stateful, Timings, Together, Unit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Mapping
+    from collections.abc import Coroutine, Mapping, Sequence
 
+    from functionfuse.graph import Step
     from functionfuse.storage.base import Results
+    from functionfuse.units import Status
 
-__all__ = [
-    "DAMAGED",
-    "FAILED_PART",
-    "Alike",
-    "Outcome",
-    "Record",
-    "Stateful",
-    "Status",
-    "Together",
-    "Unit",
-    "add_note",
-    "bind",
-    "call",
-    "compute",
-    "execute",
-]
+__all__ = ["DAMAGED", "FAILED_PART", "call", "compute", "execute", "save"]
 
 #: What reading a result raises when the result is as good as not stored.
 DAMAGED: Final = (CorruptResult, ResultNotFound)
-
-
-#: What became of a step; "cached": the engine's own cache had it.
-Status = Literal["computed", "loaded", "cached", "failed"]
-
-
-class Record(NamedTuple):
-    """What is known of one step of a run."""
-
-    name: str
-    status: Status
-    started: float  # seconds since the epoch
-    seconds: float  # in the worker: reading, set-up, the call and saving
-    worker: str  # host and process
-    nbytes: int | None  # stored size, where the storage tells
-    parts: Sequence[Record] = ()  # of the steps that ran together as this one
-
-
-class Outcome(NamedTuple):
-    """What comes back from a worker."""
-
-    value: Any
-    record: Record
-
-
-@dataclass(slots=True)
-class Stateful:
-    """The value of a constructor or a method: what it returned, and the instance that it leaves."""
-
-    state: Any
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Together:
-    """The values of steps that ran together, by their numbers: those that somebody else needs."""
-
-    values: Mapping[int, Any]
-
-
-class Unit(NamedTuple):
-    """What travels to a worker: one step, or several that run together, and what running it takes."""
-
-    step: Step
-    workflow: str
-    engine: str = ""
-    storage: Results | None = None  # None: neither looked at nor saved to
-    load: bool = False  # the result is stored, and only its value is needed
-    setup: Callable[[], object] | None = None  # what a plugin's remote_initialize() returned
-    sole: bool = False  # no other step and no target takes the instance that this METHOD takes
-    parts: Sequence[Unit] = ()  # what runs together: then `step` stands for all of them
-    keep: tuple[int, ...] = ()  # the numbers of those parts whose values somebody else needs
-
-
-@dataclass(frozen=True, slots=True)
-class Alike(Sequence[Unit]):
-    """Units that are only computed: nothing is stored or set up. They are made when somebody looks at them."""
-
-    steps: Sequence[Step]
-    workflow: str
-    engine: str
-    soles: Collection[int] = ()  # the numbers of those that are `sole`
-
-    def __len__(self) -> int:
-        return len(self.steps)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self._unit(step) for step in self.steps[index]]
-        return self._unit(self.steps[index])
-
-    def _unit(self, step: Step) -> Unit:
-        return Unit(step, self.workflow, self.engine, sole=step.number in self.soles)
-
-
-@dataclass(frozen=True, slots=True)
-class Timings(Sequence[Record]):
-    """The records of steps that were computed one after the other; they are made when somebody looks at them."""
-
-    names: Sequence[str]
-    started: float  # seconds since the epoch
-    ends: array[float]  # seconds after that
-    worker: str
-
-    def __len__(self) -> int:
-        return len(self.ends)
-
-    def __getitem__(self, index: Any) -> Any:
-        number = range(len(self.ends))[index]
-        if isinstance(number, range):
-            return [self[part] for part in number]
-        before = self.ends[number - 1] if number else 0.0
-        seconds = self.ends[number] - before
-        return Record(
-            self.names[number], "computed", self.started + before, seconds, self.worker, None
-        )
 
 
 def execute(unit: Unit, inputs: Sequence[Any]) -> Outcome:
@@ -243,116 +134,6 @@ def _keep(value: Any, step: Step, values: dict[int, Any], uses: Any) -> None:
 FAILED_PART: Final = "__functionfuse_failed_part__"
 
 
-# ---- inputs into arguments ----
-
-
-def bind(
-    step: Step, values: Mapping[int, Any], *, sole: bool
-) -> tuple[Sequence[Any], Mapping[str, Any]]:
-    """The arguments of a step's call, with results where references stand.
-
-    Args:
-        step: The step.
-        values: The values of the outcomes of its parents, by their number.
-        sole: Nobody else takes the instance that it works on.
-    """
-    args: Sequence[Any] = step.args
-    if not ATOMS.issuperset(map(type, args)):
-        args = [value if type(value) in ATOMS else resolve(value, values) for value in args]
-    kwargs = step.kwargs
-    if kwargs:
-        kwargs = {key: resolve(value, values) for key, value in kwargs.items()}
-    if step.state is not None:
-        before = _own(values[step.state.number], step.state.number)
-        args = (_instance(before, sole=sole), *args)
-    return args, kwargs
-
-
-def resolve(argument: Any, values: Mapping[int, Any]) -> Any:
-    """An argument with results where references stand.
-
-    Args:
-        argument: One of a step's.
-        values: The values of the outcomes of the steps that it refers to, by their number.
-    """
-    kind = type(argument)
-    if kind is Ref:
-        _, number, path, _ = argument
-        value = values[number]
-        if type(value) in _WRAPPED:
-            return pick(argument, value)
-        return _item(argument, value) if path else value
-    if kind is Container:
-        return argument.build([resolve(part, values) for part in argument.parts])
-    return _fresh(argument, kind) if kind in _LITERALS else argument
-
-
-#: What `capture` copies. A function may change what it takes, and the graph must stay as it is.
-_LITERALS: Final = frozenset({list, dict, set, tuple})
-
-
-def _fresh(literal: Any, kind: type) -> Any:
-    """A copy of a list, dict, set or tuple, and of those within it."""
-    if kind is dict:
-        return {key: _fresh(part, type(part)) for key, part in literal.items()}
-    if kind not in _LITERALS:
-        return literal
-    if ATOMS.issuperset(map(type, literal)):  # a large literal costs one pass in C
-        return kind(literal)
-    return kind([_fresh(part, type(part)) for part in literal])
-
-
-def pick(ref: Ref, value: Any) -> Any:
-    """What a reference means, out of the value of its step's outcome."""
-    value = _own(value, ref.number)
-    if type(value) is Stateful and ref.slot != "outcome":
-        value = value.state if ref.slot == "state" else value.value
-    return _item(ref, value) if ref.path else value
-
-
-_WRAPPED: Final = frozenset({Stateful, Together})
-
-
-def _own(value: Any, number: int) -> Any:
-    """A step's own value, also where it ran together with others."""
-    return value.values[number] if type(value) is Together else value
-
-
-def _item(ref: Ref, value: Any) -> Any:
-    taken = 0
-    try:
-        for key in ref.path:
-            value = value[key]
-            taken += 1
-    except Exception as error:
-        part = ref._replace(path=ref.path[: taken + 1])
-        add_note(error, f"taking item {part} of a {type(value).__qualname__}")
-        raise
-    return value
-
-
-#: Values that cannot share anything with the instance whose method returned them.
-_UNSHARED: Final = frozenset({int, float, complex, bool, str, bytes, type(None)})
-
-
-def _instance(before: Stateful, *, sole: bool) -> Any:
-    """The instance for the next method, which may change it.
-
-    Whoever else holds the instance, or a part of it, must not see the change:
-    then the method works on a copy, unless the instance holds what cannot be copied
-    (an open file, a connection).
-    """
-    return before.state if sole and type(before.value) in _UNSHARED else copied(before.state)
-
-
-def copied(instance: Any) -> Any:
-    """A copy of an instance, or the instance where it cannot be copied."""
-    try:
-        return copy.deepcopy(instance)
-    except Exception:  # noqa: BLE001 - whatever its parts raise
-        return instance
-
-
 # ---- the call ----
 
 
@@ -416,7 +197,7 @@ def compute(step: Step, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Make the call of a step: the value of its outcome."""
     value = step.func(*args, **kwargs)
     kind = type(value)
-    if kind not in _UNSHARED:
+    if kind not in UNSHARED:
         value = _settled(value, kind)
     if step.kind is Kind.FUNCTION:
         return value
@@ -493,18 +274,3 @@ def _name_worker() -> None:
 _worker: str
 _name_worker()
 os.register_at_fork(after_in_child=_name_worker)
-
-
-# ---- errors ----
-
-
-def annotate(error: BaseException, step: Step, workflow: str) -> None:
-    """Say on an exception which node it comes from, once."""
-    note = f"in node {step.name!r} ({step.function} at {step.place}) of workflow {workflow!r}"
-    if note not in getattr(error, "__notes__", ()):
-        add_note(error, note)
-
-
-def add_note(error: BaseException, note: str) -> None:
-    """Write a note on an exception, also on one whose attributes cannot be set: a frozen dataclass."""
-    error.__dict__.setdefault("__notes__", []).append(note)

@@ -10,6 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
 
+from functionfuse.binding import pick
 from functionfuse.engine import Withdrawn
 from functionfuse.errors import DamagedResultWarning, StorageError
 from functionfuse.events import (
@@ -22,9 +23,11 @@ from functionfuse.events import (
     notify,
 )
 from functionfuse.graph import Ref, new
-from functionfuse.kernel import DAMAGED, FAILED_PART, Record, Unit, add_note, annotate, pick
+from functionfuse.kernel import DAMAGED, FAILED_PART
+from functionfuse.notes import add_note, annotate
 from functionfuse.options import for_run
 from functionfuse.plan import Action, Plan, make_plan
+from functionfuse.units import Record, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence

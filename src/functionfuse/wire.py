@@ -10,16 +10,16 @@ import struct
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from functionfuse.graph import Step, new
-from functionfuse.kernel import Unit
 from functionfuse.nodes import Kind
 from functionfuse.parcels import unpack
+from functionfuse.units import Unit
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping
 
-    from functionfuse.kernel import Record
     from functionfuse.parcels import Parcel
+    from functionfuse.units import Record
 
 __all__ = ["Channel", "Hello", "Lent", "Reply", "ReplyKind", "Work", "flat", "unit_of"]
 

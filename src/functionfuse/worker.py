@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import FrameType
 
-    from functionfuse.kernel import Unit
     from functionfuse.parcels import Parcel
+    from functionfuse.units import Unit
     from functionfuse.wire import ReplyKind
 
 __all__ = ["main"]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from functionfuse.graph import Graph, Step
-    from functionfuse.kernel import Unit
+    from functionfuse.units import Unit
 
 __all__ = ["Lending", "Lent", "unpack"]
 

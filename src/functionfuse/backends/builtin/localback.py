@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from functionfuse.engine import Engine
-    from functionfuse.kernel import Outcome, Record, Unit
     from functionfuse.runner import Job, OnError
+    from functionfuse.units import Outcome, Record, Unit
 
 __all__ = ["LocalEngine", "LocalWorkflow"]
 

@@ -23,11 +23,13 @@ from functionfuse.backends.addons.prefectback.tasks import (
     arguments_of,
     literal,
 )
+from functionfuse.binding import resolve
 from functionfuse.engine import Capabilities
 from functionfuse.errors import EngineError
 from functionfuse.graph import references
-from functionfuse.kernel import Outcome, Record, Stateful, Status, resolve, save
+from functionfuse.kernel import save
 from functionfuse.travel import described
+from functionfuse.units import Outcome, Record, Stateful, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -36,7 +38,7 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import RunInput, State
 
     from functionfuse.backends.addons.prefectback.tasks import NodeFunction
-    from functionfuse.kernel import Unit
+    from functionfuse.units import Unit
 
 __all__ = ["PrefectEngine", "overhead"]
 

@@ -20,17 +20,19 @@ from prefect.utilities.callables import get_call_parameters
 
 from functionfuse.backends.addons.prefectback.awkward import Awkward, is_awkward
 from functionfuse.backends.addons.prefectback.together import run_parts, together
+from functionfuse.binding import copied
 from functionfuse.graph import Ref
-from functionfuse.kernel import Stateful, call, copied
+from functionfuse.kernel import call
 from functionfuse.nodes import Container, Kind
 from functionfuse.signature import base_name
 from functionfuse.travel import described, make_sendable, this_process
+from functionfuse.units import Stateful
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import CodeType
 
-    from functionfuse.kernel import Outcome, Unit
+    from functionfuse.units import Outcome, Unit
 
 __all__ = ["CACHING", "Box", "NodeFunction", "TaskTemplates", "arguments_of", "literal"]
 

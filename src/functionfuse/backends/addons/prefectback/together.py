@@ -14,7 +14,7 @@ from functionfuse.kernel import FAILED_PART, execute
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from functionfuse.kernel import Outcome, Record, Unit
+    from functionfuse.units import Outcome, Record, Unit
 
 __all__ = ["run_parts", "together"]
 

@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from functionfuse.backends.builtin.daskback.connecting import Connection
     from functionfuse.backends.literals import Lent
     from functionfuse.graph import Graph
-    from functionfuse.kernel import Record, Unit
+    from functionfuse.units import Record, Unit
 
 __all__ = ["DaskEngine"]
 

@@ -15,8 +15,9 @@ from distributed import WorkerPlugin, get_worker
 from functionfuse.backends.builtin.daskback.sendable import check_sendable
 from functionfuse.backends.literals import unpack
 from functionfuse.errors import EngineError
-from functionfuse.kernel import Stateful, Together, execute
+from functionfuse.kernel import execute
 from functionfuse.travel import described, dump_error
+from functionfuse.units import Stateful, Together
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
     from distributed import Worker
 
     from functionfuse.backends.literals import Lending, Lent
-    from functionfuse.kernel import Unit
+    from functionfuse.units import Unit
 
 __all__ = ["NodeFailed", "Parcel", "give", "pack", "pack_unit", "run_unit", "taken_out"]
 

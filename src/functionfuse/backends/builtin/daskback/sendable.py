@@ -9,14 +9,14 @@ import cloudpickle
 from distributed.protocol.serialize import serialize
 
 from functionfuse.errors import EngineError
-from functionfuse.kernel import Stateful, Together
 from functionfuse.nodes import ATOMS
 from functionfuse.travel import described
+from functionfuse.units import Stateful, Together
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from functionfuse.kernel import Unit
+    from functionfuse.units import Unit
 
 __all__ = ["check_sendable"]
 

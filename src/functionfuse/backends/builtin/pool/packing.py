@@ -17,8 +17,8 @@ from functionfuse.wire import Lent, Work, flat
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
-    from functionfuse.kernel import Unit
     from functionfuse.parcels import Parcel, Space
+    from functionfuse.units import Unit
 
 __all__ = ["Packing", "own"]
 

@@ -21,8 +21,8 @@ from functionfuse.travel import described, load_raised
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
-    from functionfuse.kernel import Record, Unit
     from functionfuse.parcels import Parcel
+    from functionfuse.units import Record, Unit
     from functionfuse.wire import Reply, Work
 
 __all__ = ["ProcessEngine"]

@@ -12,7 +12,7 @@ from functionfuse.kernel import execute
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
-    from functionfuse.kernel import Record, Unit
+    from functionfuse.units import Record, Unit
 
 __all__ = ["ThreadEngine"]
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
     from functionfuse.backends.literals import Lent
     from functionfuse.graph import Graph, Step
-    from functionfuse.kernel import Record, Unit
+    from functionfuse.units import Record, Unit
 
 __all__ = ["RayEngine"]
 

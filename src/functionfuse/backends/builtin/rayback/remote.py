@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from functionfuse.backends.builtin.rayback.carried import carried, dumps, opened
 from functionfuse.backends.literals import unpack
+from functionfuse.binding import bind
 from functionfuse.errors import EngineError
-from functionfuse.kernel import Outcome, Stateful, Unit, annotate, bind, call, execute
+from functionfuse.kernel import call, execute
 from functionfuse.nodes import Kind
+from functionfuse.notes import annotate
 from functionfuse.travel import described, dump_raised
+from functionfuse.units import Outcome, Stateful, Unit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
