@@ -13,7 +13,8 @@ from functionfuse import workflow
 from functionfuse.backends.builtin.localback import LocalEngine, LocalWorkflow
 from functionfuse.fusing import expected_seconds, fuse_cheap
 from functionfuse.graph import build
-from functionfuse.runner import Job, Run
+from functionfuse.job import Job
+from functionfuse.runner import Run
 from functionfuse.storage import storage_factory
 from functionfuse.storage.base import Results
 from functionfuse.testing.programs import Program, describe

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from functionfuse.engine import Engine
     from functionfuse.graph import Step
-    from functionfuse.runner import Job
+    from functionfuse.job import Job
 
 __all__ = ["RunAtOnce", "can_run_at_once"]
 

@@ -7,14 +7,13 @@ import warnings
 from bisect import insort
 from collections import Counter, defaultdict
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Final, Generic, Literal, TypeVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from functionfuse.binding import pick
 from functionfuse.engine import Withdrawn
 from functionfuse.errors import DamagedResultWarning, StorageError
 from functionfuse.events import (
-    Observer,
     RunFinished,
     RunStarted,
     StepFailed,
@@ -25,66 +24,22 @@ from functionfuse.events import (
 from functionfuse.graph import Ref, new
 from functionfuse.kernel import DAMAGED, FAILED_PART
 from functionfuse.notes import add_note, annotate
-from functionfuse.options import for_run
-from functionfuse.plan import Action, Plan, make_plan
+from functionfuse.plan import Action, make_plan
 from functionfuse.units import Record, Unit
+from functionfuse.values import Values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Container, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 
     from functionfuse.engine import Engine
     from functionfuse.events import Event
-    from functionfuse.graph import Graph, Step
-    from functionfuse.options import Plugin
-    from functionfuse.storage.base import Results
+    from functionfuse.graph import Step
+    from functionfuse.job import Job
 
-__all__ = ["Job", "OnError", "Run"]
+__all__ = ["Run"]
 
 H = TypeVar("H")
-OnError = Literal["raise", "continue"]
 _NOTHING: Final[Mapping[str, Any]] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """Everything that a run needs to know, apart from the engine."""
-
-    graph: Graph
-    workflow: str
-    results: Results | None = None
-    logged: Collection[str] = frozenset()  # steps that always run and are never stored
-    plugins: Mapping[str, Plugin] = field(default_factory=dict)
-    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # the engine's, by step
-    observers: Sequence[Observer] = ()
-    on_error: OnError = "raise"
-    max_pending: int = 0  # units in flight at once; 0 leaves it to the engine
-    give_values: bool = True  # else the targets' values are left in the storage
-
-    def plan(self) -> Plan:
-        """What a run would do, by what is stored now."""
-        stored = self.stored()
-        wanted = None
-        if not self.give_values:
-            wanted = [ref for ref in self.graph.targets if ref.step not in stored]
-        return make_plan(self.graph, stored, self.logged, wanted)
-
-    def stored(self) -> Container[str]:
-        """The names of the results that are stored now."""
-        return self.results.names() if self.results else frozenset()
-
-    def setups(self) -> dict[str, Callable[[], object] | None]:
-        """What each worker calls first.
-
-        Plugins are asked for *every* step in graph order, so that a seed never depends on what is stored.
-        """
-        fresh = {id(plugin): for_run(plugin) for plugin in self.plugins.values()}
-        setups = {}
-        for name in self.graph.steps if self.plugins else ():
-            if name in self.plugins:
-                plugin = fresh[id(self.plugins[name])]
-                plugin.local_initialize()
-                setups[name] = plugin.remote_initialize()
-        return setups
 
 
 class Run(Generic[H]):
@@ -97,9 +52,7 @@ class Run(Generic[H]):
         # what follows is indexed by the steps' numbers: lists, since a graph may be large
         self._steps = job.graph.order
         self._actions = [Action.LEAVE_OUT] * len(self._steps)
-        self._uses = [0] * len(self._steps)  # how many still need the value
         self._records: list[Record | None] = [None] * len(self._steps)
-        self._live: list[Any] = [None] * len(self._steps)  # handles: with the engine, and in use
         self._ready: list[int] = []  # negative and sorted: the last comes first
         self._missing: dict[int, int] = {}  # parents that a waiting step still waits for
         self._children: defaultdict[int, list[int]] = defaultdict(list)  # who waits for a step
@@ -109,14 +62,15 @@ class Run(Generic[H]):
         self._groups = self._grouped()  # the steps that run together with a step
         self._together: dict[int, tuple[Step, ...]] = {}  # those in flight, by the first
         self._read_outside = self._kept_for_others()
-        self._shared: Counter[int] = Counter()  # how many values in use a group's handle has, by id
         self._damaged: set[str] = set()
         self._failures: dict[str, BaseException] = {}
         self._lost: set[int] = set()  # what failed, and what was in flight and needed it
         # what is read may turn out to be damaged: then what is in flight may be needed once more
         reads = Action.LOAD in self.plan.actions.values()
-        self._releases_early = engine.capabilities.releases_early and not reads
+        early = engine.capabilities.releases_early and not reads
         self._inline, self._schedules = engine.capabilities.inline, engine.capabilities.schedules
+        flying = self._pending if self._schedules else ()
+        self._values = Values(engine, len(self._steps), flying, early=early)
         # parents come first in graph order: an engine that is done at once needs no more
         self._in_order = self._inline and not self._groups
         self._limit = job.max_pending or len(self._steps) + 1
@@ -149,8 +103,7 @@ class Run(Generic[H]):
             self._job.results.prepare()
         self._setups = self._job.setups()
         targets = self._job.graph.targets if self._job.give_values else ()
-        for ref in targets:
-            self._uses[ref.number] += 1
+        self._values.need(ref.number for ref in targets)
         self._take_on(zip(self._steps, self.plan.actions.values(), strict=True))
         self._loop()
         if self._failures:
@@ -236,8 +189,7 @@ class Run(Generic[H]):
                 self._actions[step.number] = action
                 taken.append(step)
                 if action is Action.COMPUTE:
-                    for parent in step.parents:
-                        self._uses[parent] += 1
+                    self._values.need(step.parents)
         self._line_up(taken)
 
     def _line_up(self, steps: Sequence[Step]) -> None:
@@ -263,7 +215,7 @@ class Run(Generic[H]):
         but not before a stored result was read: it may turn out to be damaged.
         """
         flying = self._flying.get(parent)
-        if flying is not None and flying is self._live[parent]:
+        if flying is not None and flying is self._values[parent]:
             return False
         return self._is_open(self._steps[parent])
 
@@ -287,18 +239,14 @@ class Run(Generic[H]):
             return
         load = self._actions[step.number] is Action.LOAD
         parents = () if load else step.parents
-        inputs = [self._live[parent] for parent in parents]
+        inputs = [self._values[parent] for parent in parents]
         if self._failures and None in inputs:  # a parent failed after this was ready
             self._lost.add(step.number)
             return
         if self._job.observers:
             self._tell(StepSubmitted, step.name)
         self._hand_over(self._unit(step, load=load), inputs, (step,), load=load)
-        uses = self._uses
-        for parent in parents:
-            uses[parent] -= 1
-            if not uses[parent]:
-                self._release(parent)
+        self._values.taken(parents)
 
     def _submit_together(self, group: tuple[Step, ...]) -> None:
         numbers = {step.number for step in group}
@@ -306,7 +254,7 @@ class Run(Generic[H]):
         outside = {
             parent: None for step in group for parent in step.parents if parent not in numbers
         }
-        inputs = [self._live[parent] for parent in outside]
+        inputs = [self._values[parent] for parent in outside]
         if self._failures and None in inputs:
             self._lost |= numbers
             return
@@ -321,18 +269,13 @@ class Run(Generic[H]):
             keep=tuple(
                 number
                 for number in numbers
-                if self._uses[number] > within[number] or number in self._read_outside
+                if self._values.uses(number) > within[number] or number in self._read_outside
             ),
         )
-        for number, uses in within.items():
-            self._uses[number] -= uses
+        self._values.settle_within(within)
         self._together[first.number] = group
         self._hand_over(unit, inputs, group, load=False)
-        for parent, uses in Counter(parent for part in group for parent in part.parents).items():
-            if parent in outside:
-                self._uses[parent] -= uses
-                if not self._uses[parent]:
-                    self._release(parent)
+        self._values.taken(parent for part in group for parent in part.parents if parent in outside)
 
     def _unit(self, step: Step, *, load: bool) -> Unit:
         name, job = step.name, self._job
@@ -358,24 +301,10 @@ class Run(Generic[H]):
 
     def _pass_on(self, handle: H, numbers: Sequence[int]) -> None:
         """Let the children of some steps have what a handle stands for."""
-        for number in numbers:
-            if self._uses[number] and self._live[number] is not handle:
-                self._live[number] = handle
-                if len(numbers) > 1:
-                    self._shared[id(handle)] += 1
-            if self._children:
+        self._values.keep(handle, numbers)
+        if self._children:
+            for number in numbers:
                 self._unblock(self._children.pop(number, ()))
-
-    def _release(self, number: int) -> None:
-        handle, self._live[number] = self._live[number], None
-        if id(handle) in self._shared:
-            self._shared[id(handle)] -= 1
-            if self._shared[id(handle)]:
-                return
-            del self._shared[id(handle)]
-        flying = self._schedules and handle in self._pending
-        if self._releases_early or not flying:
-            self._engine.release(handle)
 
     # ---- settling what is done ----
 
@@ -393,9 +322,10 @@ class Run(Generic[H]):
             self._settle_together(handle, record)
             return
         self._records[number] = record
-        if self._damaged and self._live[number] not in (None, handle):  # computed after it was read
-            self._release(number)
-        if not self._uses[number]:
+        held = self._values[number]
+        if self._damaged and held is not None and held is not handle:  # computed after it was read
+            self._values.let_go(number)
+        if not self._values.uses(number):
             self._engine.release(handle)
         self._pass_on(handle, (number,))
         if self._job.observers:
@@ -418,14 +348,14 @@ class Run(Generic[H]):
             self._records[number] = part
             self._tell(StepFinished, part)
         self._pass_on(handle, numbers)
-        if id(handle) not in self._shared:
+        if not self._values.is_kept(handle):
             self._engine.release(handle)
 
     def _lose(self, step: Step) -> None:
         """Note that a step, with those that run together with it, has no value and will have none."""
         for other in self._together.pop(step.number, (step,)):
             self._lost.add(other.number)
-            self._live[other.number] = None
+            self._values.lose(other.number)
             self._flying.pop(other.number, None)
 
     def _unblock(self, numbers: Iterable[int]) -> None:
@@ -482,7 +412,7 @@ class Run(Generic[H]):
         warnings.warn(message, DamagedResultWarning, stacklevel=2)
         self._damaged.add(step.name)
         self._separate()
-        live = {other.name for other in self._steps if self._live[other.number] is not None}
+        live = {other.name for other in self._steps if self._values[other.number] is not None}
         available = _Available(self._job.stored(), live, self._damaged)
         plan = make_plan(self._job.graph, available, wanted=[Ref(step.name, step.number)])
         again = self._with_calls_before(
@@ -518,7 +448,7 @@ class Run(Generic[H]):
             return True  # damaged, or a method whose instance is needed and not only its result
         if action is Action.LEAVE_OUT or step.name in self._failures:
             return False
-        return self._live[step.number] is None and not self._is_open(step)
+        return self._values[step.number] is None and not self._is_open(step)
 
     def _with_calls_before(self, again: dict[int, Action]) -> list[tuple[Step, Action]]:
         """Add all calls before one that was made already: the instance is not any more as they left it."""
@@ -530,7 +460,7 @@ class Run(Generic[H]):
         return [(self._steps[number], again[number]) for number in sorted(again)]
 
     def _target(self, ref: Ref) -> Any:
-        return pick(ref, self._engine.fetch(self._live[ref.number]))
+        return pick(ref, self._engine.fetch(self._values[ref.number]))
 
     def _tell(self, event: Callable[..., Event], *fields: Any) -> None:
         if self._job.observers:

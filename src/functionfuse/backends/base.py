@@ -10,9 +10,10 @@ from functionfuse.errors import GraphError, OptionError
 from functionfuse.fusing import expected_seconds, fuse_cheap
 from functionfuse.graph import build
 from functionfuse.hints import check_names
+from functionfuse.job import Job
 from functionfuse.observers.report import Report
 from functionfuse.options import Options, Plugin, select
-from functionfuse.runner import Job, Run
+from functionfuse.runner import Run
 from functionfuse.storage.base import Results
 
 if TYPE_CHECKING:
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from functionfuse.engine import Engine
     from functionfuse.events import Observer
     from functionfuse.graph import Graph
+    from functionfuse.job import OnError
     from functionfuse.plan import Plan
-    from functionfuse.runner import OnError
 
 __all__ = ["Query", "Workflow"]
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pytest
 
+from functionfuse import workflow
 from functionfuse.errors import CorruptResult, DamagedResultWarning
 from functionfuse.events import Event, RunStarted, StepFinished
 from functionfuse.testing.engine_storage import Noted, chain, fail_unless, noted, noted_value
@@ -46,6 +48,20 @@ class Damaged:
     def file_exists(self, workflow_name: str, task_name: str) -> bool:
         """Tell whether there is something under this name."""
         return task_name == self.name or self.storage.file_exists(workflow_name, task_name)
+
+
+@workflow
+class Filled:
+    """Gives arrays."""
+
+    def __init__(self) -> None:
+        """Begin."""
+        self.count = 0
+
+    def more(self) -> np.ndarray:
+        """An array of how many there were."""
+        self.count += 1
+        return np.full(2, self.count)
 
 
 def damage(tmp_path: Path, name: str) -> None:
@@ -123,6 +139,23 @@ class DamageTests(Suite):
         assert lines == ["made", "one", "two"]
         assert first == again
         assert second.startswith("one two ")
+
+    def test_damaged_result_of_a_method_beside_arrays(
+        self, storage: Storage, tmp_path: Path
+    ) -> None:
+        """The same where the results that stay as stored cannot be compared with `==`."""
+
+        def make() -> Any:
+            instance: Any = Filled()
+            first = instance.more().set_name("first")
+            return self.stored(storage, first, instance.more().set_name("second"))
+
+        make().run()
+        damage(tmp_path, "second")
+
+        with pytest.warns(DamagedResultWarning, match="'second'"):
+            first, second = make().run()
+        assert [first.tolist(), second.tolist()] == [[1, 1], [2, 2]]
 
     def test_damage_after_the_calls_before(
         self, storage: Storage, journal: Journal, tmp_path: Path

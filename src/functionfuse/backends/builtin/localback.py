@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from functionfuse.engine import Engine
-    from functionfuse.runner import Job, OnError
+    from functionfuse.job import Job, OnError
     from functionfuse.units import Outcome, Record, Unit
 
 __all__ = ["LocalEngine", "LocalWorkflow"]

@@ -20,7 +20,7 @@ from functionfuse.backends.addons.prefectback.server import RunCancelled, run_se
 
 if TYPE_CHECKING:
     from functionfuse.backends.addons.prefectback.workflow import PrefectWorkflow
-    from functionfuse.runner import Job
+    from functionfuse.job import Job
 
 __all__ = ["FlowFunction", "RunCall", "WorkflowFlow", "current"]
 

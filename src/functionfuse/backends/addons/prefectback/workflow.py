@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from functionfuse.engine import Engine
-    from functionfuse.runner import Job, OnError
+    from functionfuse.job import Job, OnError
 
 __all__ = ["PrefectQuery", "PrefectWorkflow"]
 

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from functionfuse.runner import Job
+    from functionfuse.job import Job
 
 __all__ = ["DaskQuery", "DaskWorkflow"]
 

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
 
     from functionfuse.graph import Graph, Step
+    from functionfuse.job import Job, OnError
     from functionfuse.options import Options
-    from functionfuse.runner import Job, OnError
 
 __all__ = ["RayQuery", "RayWorkflow"]
 
