@@ -13,20 +13,35 @@ __all__ = ["Awkward", "is_awkward"]
 class Awkward(Exception):
     """Stands in a task's or flow's state for an exception that Prefect could not handle."""
 
-    def __init__(self, error: BaseException) -> None:
+    def __init__(self, error: BaseException | _Carried) -> None:
         """Take the user's exception."""
-        super().__init__(error)
-        self.error = error
+        super().__init__(error if isinstance(error, _Carried) else _Carried(error))
+
+    @property
+    def error(self) -> BaseException:
+        """The user's exception."""
+        error: BaseException = self.args[0].error
+        return error
 
     def __str__(self) -> str:
         return described(self.error)
 
+
+class _Carried:
+    """Sends an exception as what can be sent of it.
+
+    Not `Awkward` itself: some libraries have their own way to pickle whatever is an exception.
+    """
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restored, (dump_error(self.error),)
+        return _arrived, (dump_error(self.error),)
 
 
-def _restored(data: bytes) -> Awkward:
-    return Awkward(pickle.loads(data))
+def _arrived(data: bytes) -> _Carried:
+    return _Carried(pickle.loads(data))
 
 
 def is_awkward(error: Exception) -> bool:

@@ -119,16 +119,16 @@ class NodeFunction:
         try:
             return self._run(args, kwargs)
         except Exception as error:
-            if (away and not make_sendable(error)) or is_awkward(error):
-                raise Awkward(error) from None
-            raise
+            if not (is_awkward(error) or (away and not make_sendable(error))):
+                raise
+            stand_in = Awkward(error)
         except BaseException as error:
             if not away or type(error).__module__.startswith("prefect."):  # Prefect's own: a pause
                 raise
             # workers of Dask and Ray end with a node that raises it
-            return Crashed(
-                message=f"Execution was ended by {described(error)}", data=Awkward(error)
-            )
+            message = f"Execution was ended by {described(error)}"
+            return Crashed(message=message, data=Awkward(error))
+        raise stand_in  # not while the other is handled: as its context, that would come along
 
     def _run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         if not self._kept:  # a cache key function of the user's may keep the arguments
