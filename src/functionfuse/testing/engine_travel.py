@@ -187,6 +187,15 @@ def _another_function_called_f() -> Callable[[], int]:
     return f
 
 
+_NOTHING: Any = object()
+
+
+@workflow
+def was_given(first: int, second: Any = _NOTHING) -> bool:
+    """Tell whether there was a second argument."""
+    return second is not _NOTHING
+
+
 class TravelTests(Suite):
     """What goes to a node and comes back."""
 
@@ -273,6 +282,10 @@ class TravelTests(Suite):
         given = {name: number for number, name in enumerate(names.split())}
 
         assert self.compute(keywords(**given)) == given
+
+    def test_default_that_is_known_by_its_identity(self) -> None:
+        """A function gets its own default where it was given nothing."""
+        assert self.compute(was_given(1), was_given(1, None)) == [False, True]
 
     # ---- arrays, and changing what was given ----
 

@@ -15,14 +15,11 @@ from prefect.futures import PrefectConcurrentFuture, PrefectWrappedFuture
 from prefect.results import ResultRecord  # type: ignore[attr-defined]
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
-from functionfuse.backends.addons.prefectback.awkward import Awkward
+from functionfuse.backends.addons.prefectback.failed import NodeFailed
+from functionfuse.backends.addons.prefectback.function import arguments_of
+from functionfuse.backends.addons.prefectback.sealed import Box, literal
 from functionfuse.backends.addons.prefectback.server import Cancellation, Recorder
-from functionfuse.backends.addons.prefectback.tasks import (
-    Box,
-    TaskTemplates,
-    arguments_of,
-    literal,
-)
+from functionfuse.backends.addons.prefectback.tasks import TaskTemplates
 from functionfuse.binding import resolve
 from functionfuse.engine import Capabilities
 from functionfuse.errors import EngineError
@@ -37,7 +34,7 @@ if TYPE_CHECKING:
 
     from prefect.client.schemas.objects import RunInput, State
 
-    from functionfuse.backends.addons.prefectback.tasks import NodeFunction
+    from functionfuse.backends.addons.prefectback.function import NodeFunction
     from functionfuse.units import Unit
 
 __all__ = ["PrefectEngine", "overhead"]
@@ -272,7 +269,7 @@ def _result(state: State[Any]) -> Any:
 
 
 def _error(state: State[Any], result: Any) -> BaseException:
-    if isinstance(result, Awkward):
+    if isinstance(result, NodeFailed):
         return result.error
     if isinstance(result, BaseException):
         return result

@@ -15,7 +15,7 @@ from prefect.states import Cancelled, Cancelling
 from prefect.utilities.asyncutils import run_coro_as_sync
 
 from functionfuse.backends.addons.prefectback.artifact import sent_beside
-from functionfuse.backends.addons.prefectback.awkward import Awkward, is_awkward
+from functionfuse.backends.addons.prefectback.failed import NodeFailed, is_awkward
 from functionfuse.backends.addons.prefectback.server import RunCancelled, run_settings
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ class WorkflowFlow(Flow[[], Any]):
         try:
             with run_settings(), sent_beside():
                 return super().__call__(*args, **kwargs)
-        except Awkward as stand_in:
+        except NodeFailed as stand_in:
             error = stand_in.error
         raise error
 
@@ -83,7 +83,7 @@ class FlowFunction:
             return run.result if workflow._result_is_seen() else None
         except Exception as error:
             if is_awkward(error):
-                raise Awkward(error) from None
+                raise NodeFailed(error) from None
             raise
         except RunCancelled:
             _call_cancellation_hooks()

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pickle
+import sys
 from typing import Any
 
-from functionfuse.travel import described, dump_error
+from functionfuse.travel import described, dump_error, make_sendable
 
-__all__ = ["Awkward", "is_awkward"]
+__all__ = ["NodeFailed", "is_awkward", "needs_stand_in"]
 
 
-class Awkward(Exception):
+class NodeFailed(Exception):
     """Stands in a task's or flow's state for an exception that Prefect could not handle."""
 
     def __init__(self, error: BaseException | _Carried) -> None:
@@ -30,7 +31,7 @@ class Awkward(Exception):
 class _Carried:
     """Sends an exception as what can be sent of it.
 
-    Not `Awkward` itself: some libraries have their own way to pickle whatever is an exception.
+    Not `NodeFailed` itself: some libraries have their own way to pickle whatever is an exception.
     """
 
     def __init__(self, error: BaseException) -> None:
@@ -42,6 +43,27 @@ class _Carried:
 
 def _arrived(data: bytes) -> _Carried:
     return _Carried(pickle.loads(data))
+
+
+def needs_stand_in(error: Exception, *, away: bool) -> bool:
+    """Tell whether an exception cannot go through Prefect as it is.
+
+    Args:
+        error: The exception.
+        away: It has to go to another process.
+    """
+    if is_awkward(error) or not away:
+        return is_awkward(error)
+    # Ray pickles with a cloudpickle of its own, in which the class of a function or script would be another one
+    through_ray = "ray" in sys.modules
+    return not make_sendable(error) or (through_ray and not _is_importable(type(error)))
+
+
+def _is_importable(kind: type) -> bool:
+    found: Any = sys.modules.get(kind.__module__)
+    for name in kind.__qualname__.split("."):
+        found = getattr(found, name, None)
+    return found is kind
 
 
 def is_awkward(error: Exception) -> bool:
