@@ -28,9 +28,11 @@ from prefect_helpers import (
 
 from functionfuse.errors import EngineError
 from functionfuse.testing.engine_errors import ErrorTests
+from functionfuse.testing.engine_exceptions import ExceptionTests
 from functionfuse.testing.engine_options import OptionTests
 from functionfuse.testing.engine_state import StateTests
 from functionfuse.testing.engine_storage import StorageTests
+from functionfuse.testing.engine_travel import TravelTests
 from functionfuse.testing.engine_values import ValueTests
 from functionfuse.testing.suite import Suite
 
@@ -62,6 +64,10 @@ class RunnerTests(Suite):
     test_where_nodes_run = ValueTests.test_where_nodes_run
     test_nodes_in_containers = ValueTests.test_nodes_in_containers
     test_local_functions = ValueTests.test_local_functions
+    test_default_that_is_known_by_its_identity = (
+        TravelTests.test_default_that_is_known_by_its_identity
+    )
+    test_module_of_this_process = TravelTests.test_module_of_this_process
     # instances
     test_local_and_derived_classes = StateTests.test_local_and_derived_classes
     # errors
@@ -102,6 +108,14 @@ class RunnerTests(Suite):
 
 class ClusterTests(RunnerTests):
     """The same on a cluster, whose workers are there before a run and stay after it."""
+
+    test_results_can_be_changed = TravelTests.test_results_can_be_changed
+    _check_unsendable = TravelTests._check_unsendable
+    test_unsendable_function = TravelTests.test_unsendable_function
+    test_unsendable_argument = TravelTests.test_unsendable_argument
+    test_dataclasses = StateTests.test_dataclasses
+    test_no_exceptions = ExceptionTests.test_no_exceptions
+    test_unsendable_exception = ExceptionTests.test_unsendable_exception
 
     def test_caches(self) -> None:
         """Nodes of one function with the same inputs share an entry of Prefect's cache, also from run to run."""
