@@ -196,6 +196,15 @@ def was_given(first: int, second: Any = _NOTHING) -> bool:
     return second is not _NOTHING
 
 
+_MODULE = """
+class Answer:
+    number = 42
+
+def answer():
+    return Answer.number
+"""
+
+
 class TravelTests(Suite):
     """What goes to a node and comes back."""
 
@@ -350,19 +359,23 @@ class TravelTests(Suite):
 
         assert self.compute(doubled(doubled(5)), kind(5).triple()) == [20, 15]
 
-    def test_module_of_this_process(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        """A function of a module that only this process finds runs, or the error names the module."""
-        module = "module_that_only_the_caller_finds"
-        (tmp_path / f"{module}.py").write_text("def answer():\n    return 42\n")
+    @pytest.mark.parametrize("what", ["function", "argument"])
+    def test_module_of_this_process(
+        self, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What is of a module that only this process finds arrives, or the error names the module."""
+        name = "module_that_only_the_caller_finds"
+        (tmp_path / f"{name}.py").write_text(_MODULE)
         monkeypatch.syspath_prepend(tmp_path)
-        monkeypatch.delitem(sys.modules, module, raising=False)  # of another engine's test
-        node: Any = workflow(importlib.import_module(module).answer)()
+        monkeypatch.delitem(sys.modules, name, raising=False)  # of another engine's test
+        module = importlib.import_module(name)
+        node: Any = {"function": workflow(module.answer)(), "argument": number_of(module.Answer())}
 
         try:
-            value = self.compute(node)
+            value = self.compute(node[what])
         except (ImportError, EngineError) as error:
             assert self.runs_in_other_processes
-            assert module in text_of(error)  # noqa: PT017 - either is right
+            assert name in text_of(error)  # noqa: PT017 - either is right
         else:
             assert value == 42
 

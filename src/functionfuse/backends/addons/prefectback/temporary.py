@@ -17,7 +17,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 from prefect.context import refresh_global_settings_context
@@ -39,6 +39,8 @@ __all__ = ["is_running", "serve", "used"]
 _SERVE: Final = "import gc, sys; gc.disable(); from {module} import serve; serve(int(sys.argv[1]))"
 #: As for the one that Prefect starts: no UI, and no services that only a lasting server needs.
 _ENVIRONMENT: Final = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
+_EACH_SECOND: Final = 1
+_FLUSH: Final = 0.1  # seconds
 _lock: Final = threading.Lock()
 _uses: Final[list[str]] = []  # one for each run that is on
 _servers: Final[dict[int, tuple[str, subprocess.Popen[bytes]]]] = {}  # by process: a fork has none
@@ -101,6 +103,7 @@ def serve(port: int) -> None:
             gc.freeze()
             gc.enable()
 
+    _record_soon()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     config = uvicorn.Config(
         "prefect.server.api.server:create_app",
@@ -111,6 +114,23 @@ def serve(port: int) -> None:
         lifespan="on",
     )
     Server(config).run()
+
+
+def _record_soon() -> None:
+    """Write task runs sooner than each second, which is the least that Prefect's setting allows.
+
+    A run waits at its end until everything is written.
+    """
+    from prefect.server.services import task_run_recorder
+
+    consumer = task_run_recorder.consumer
+
+    def sooner(*args: Any, **options: Any) -> Any:
+        if options.get("flush_every") == _EACH_SECOND:
+            options["flush_every"] = _FLUSH
+        return consumer(*args, **options)
+
+    task_run_recorder.consumer = sooner
 
 
 def _end_with_parent() -> None:
