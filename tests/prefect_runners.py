@@ -110,6 +110,7 @@ class ClusterTests(RunnerTests):
     """The same on a cluster, whose workers are there before a run and stay after it."""
 
     test_results_can_be_changed = TravelTests.test_results_can_be_changed
+    test_large_arguments = TravelTests.test_large_arguments
     _check_unsendable = TravelTests._check_unsendable
     test_unsendable_function = TravelTests.test_unsendable_function
     test_unsendable_argument = TravelTests.test_unsendable_argument

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from concurrent.futures import BrokenExecutor, CancelledError, Future
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
@@ -30,6 +31,7 @@ from functionfuse.units import Outcome, Record, Stateful, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+    from contextlib import AbstractContextManager
     from uuid import UUID
 
     from prefect.client.schemas.objects import RunInput, State
@@ -191,12 +193,22 @@ class PrefectEngine:
     def drive(self, body: Callable[[], R]) -> R:
         """Run the loop, and see that a temporary server has recorded everything when it ends."""
         try:
-            result = body()
+            with _without_advice(self._runner):
+                result = body()
         except Exception:
             self._recorder.finish()
             raise
         self._recorder.finish()
         return result
+
+
+def _without_advice(runner: object) -> AbstractContextManager[object]:
+    """Dask warns of large arguments, and advises what its task runner for Prefect cannot do."""
+    if not type(runner).__module__.startswith("prefect_dask"):
+        return nullcontext()
+    setting = "distributed.admin.large-graph-warning-threshold"
+    quiet: AbstractContextManager[object] = sys.modules["dask"].config.set({setting: 2**62})
+    return quiet
 
 
 def _dependencies(
@@ -243,10 +255,18 @@ def _final_state(handle: _Handle) -> State[Any]:
 def _no_state(handle: _Handle, error: Exception) -> EngineError:
     message = (
         f"the task run of node {handle.unit.step.name!r} gave no state "
-        f"({type(error).__name__}: {error}): with a task runner of other processes, "
+        f"({described(_ours(error))}): with a task runner of other processes, "
         "all that goes there and comes back must be picklable, and no worker may die"
     )
     return EngineError(message)
+
+
+def _ours(error: BaseException) -> BaseException:
+    """What we have said of it ourselves, if we have, and Prefect has wrapped."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, EngineError):
+        cause = cause.__cause__
+    return cause or error
 
 
 def _take_apart(future: Any) -> None:
