@@ -272,9 +272,11 @@ def _steps(nodes: list[Node[Any]]) -> tuple[dict[str, Step], dict[Node[Any], Ref
         if name in steps:
             raise _duplicate(name, steps[name].place, place)
         parents: list[int] = []
-        state = (
-            None if node.state is None else _reference(Item(node.state, (), "state"), refs, parents)
-        )
+        state = None
+        if node.state is not None:
+            ref = refs[node.state]
+            parents.append(ref.number)
+            state = new(Ref, (ref.step, ref.number, (), "state"))
         args: list[Any] = []
         for value in node.args:  # what `_reference` does, without a call for each node
             kind = type(value)
