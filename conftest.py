@@ -9,17 +9,13 @@ import logging
 import os
 import secrets
 import signal
-import subprocess
-import sys
 import tempfile
-import time
-import urllib.request
 from doctest import ELLIPSIS
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
-from server_processes import free_port
+from server_processes import free_port, prefect_server_in, runs_go_to
 from sybil import Sybil
 from sybil.parsers.markdown import PythonCodeBlockParser
 from sybil.sybil import SybilCollection
@@ -99,65 +95,23 @@ def s3_for_a_page(moto_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("S3_SERVER", options["endpoint_url"])
 
 
-START = 120  # seconds: the first start migrates a database
-
-
 @pytest.fixture(scope="session")
 def prefect_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The API address of a real Prefect server, started for this session, with a database of its own."""
-    home, port = tmp_path_factory.mktemp("prefect"), free_port()
-    url = f"http://127.0.0.1:{port}/api"
-    command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
-    environment = os.environ | {
-        "PREFECT_HOME": str(home),
-        "PREFECT_SERVER_API_PORT": str(port),
-        "PREFECT_SERVER_UI_API_URL": url,
-        # the pages are written with the address in them: not into what is installed
-        "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui"),
-    }
-    with (home / "server.log").open("w") as log:
-        server = subprocess.Popen(  # noqa: S603
-            command, stdout=log, stderr=log, env=environment, start_new_session=True
-        )
-    try:
-        _wait_until_up(f"{url}/health", server)
+    with prefect_server_in(tmp_path_factory.mktemp("prefect"), free_port()) as url:
         yield url
         from prefect.logging.handlers import APILogWorker
 
         APILogWorker.drain_all()  # else the last logs are sent to a server that is gone
-    finally:
-        server.terminate()
-        server.wait(30)
 
 
 @pytest.fixture
-def server(prefect_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[SyncPrefectClient]:
+def server(prefect_server: str) -> Iterator[SyncPrefectClient]:
     """A client of the session's server, which runs in this test go to."""
     from prefect import get_client
-    from prefect.context import refresh_global_settings_context
-    from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    # threads and processes that Prefect starts look at the environment and the global settings alone
-    with monkeypatch.context() as environment:
-        environment.setenv("PREFECT_API_URL", prefect_server)
-        refresh_global_settings_context()
-        with (
-            temporary_settings({PREFECT_API_URL: prefect_server}),
-            get_client(sync_client=True) as client,
-        ):
-            yield client
-    refresh_global_settings_context()
-
-
-def _wait_until_up(url: str, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + START
-    while time.monotonic() < deadline and server.poll() is None:
-        try:
-            with urllib.request.urlopen(url, timeout=5):  # noqa: S310
-                return
-        except OSError:
-            time.sleep(0.2)  # nothing tells when a server has come up
-    pytest.fail(f"the Prefect server did not come up within {START} seconds")
+    with runs_go_to(prefect_server), get_client(sync_client=True) as client:
+        yield client
 
 
 @pytest.fixture(scope="session")

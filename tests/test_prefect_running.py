@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from prefect_helpers import PATIENCE, add, flow_run, make, task_runs
+from server_processes import free_port, prefect_server_in, runs_go_to
 
 from functionfuse import workflow
 from functionfuse.errors import EngineError, OptionError
@@ -709,6 +710,24 @@ class TestWhere:
         for _ in range(200):
             node = count_threads(node)
         assert make(node, workflow_name="few-threads").run() < threading.active_count() + 20
+
+
+def test_server_that_starts_again(tmp_path: Path) -> None:
+    """A process that stays runs on, and has everything recorded, when its server was stopped and started."""
+    port = free_port()
+    wanted = {"task_runs": {"state": {"type": {"any_": ["COMPLETED"]}}}}
+    with runs_go_to(f"http://127.0.0.1:{port}/api"):
+        for count in (1, 2):
+            with prefect_server_in(tmp_path, port), prefect.get_client(sync_client=True) as client:
+                assert 3 == make(add(1, 2), workflow_name="restarted").run()
+                ask = partial(client.request, "POST", "/task_runs/count", json=wanted)
+                until(partial(is_answer, ask, count))
+
+
+def is_answer(ask: Callable[[], Any], expected: int) -> bool:
+    """Tell whether the server answers with a number."""
+    answer: int = ask().json()
+    return answer == expected
 
 
 @pytest.mark.usefixtures("server")
