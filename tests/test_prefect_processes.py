@@ -57,6 +57,7 @@ class TestAllOnPrefectProcesses(EngineTests):
     """The conformance suite, when it is asked for."""
 
     __test__ = FULL
+    isolates_crashes = False  # a process that dies breaks the pool
     pickles_literals_once = False  # Prefect gives each task run its arguments
     runs_in_other_processes = True
     max_examples = 3
