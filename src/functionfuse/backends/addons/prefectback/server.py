@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import logging
-import socket
 import time
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import islice
 from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
 
 import httpx
 from prefect import settings as prefect_settings
@@ -67,7 +65,6 @@ _CHUNK: Final = 500  # task runs asked for in one request
 _LONGEST_LAG: Final = (
     1_500  # task runs that the server may be behind; its queue drops from 10,000 events
 )
-_CONNECT: Final = 1.5  # seconds until an attempt to reach the server is given up
 _PATIENCE: Final = 30.0  # seconds without any progress of the server
 
 
@@ -161,12 +158,12 @@ def check_reachable() -> None:
     Raises:
         EngineError: Nobody does.
     """
-    if _is_open(PREFECT_API_URL.value()):
+    if temporary.is_open(PREFECT_API_URL.value()):
         return
     # Prefect's client knows of proxies and certificates, and connects four times
     with (
         temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
-        get_client(httpx_settings={"timeout": _CONNECT}, sync_client=True) as client,
+        get_client(httpx_settings={"timeout": temporary.CONNECT}, sync_client=True) as client,
     ):
         error = client.api_healthcheck()
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol):
@@ -177,17 +174,6 @@ def check_reachable() -> None:
             "PREFECT_API_URL`) to run with a temporary one"
         )
         raise EngineError(message) from error
-
-
-def _is_open(url: str) -> bool:
-    """Tell in a millisecond whether a connection can be made, apart from proxies and certificates."""
-    parts = urlsplit(url)
-    try:
-        port = parts.port or (443 if parts.scheme == "https" else 80)
-        with socket.create_connection((parts.hostname or "", port), timeout=_CONNECT):
-            return True
-    except (OSError, ValueError):
-        return False
 
 
 def asks_for_persistence() -> bool:

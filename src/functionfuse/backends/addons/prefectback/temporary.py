@@ -18,6 +18,7 @@ import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
 
 import httpx
 from prefect.context import refresh_global_settings_context
@@ -33,12 +34,13 @@ from functionfuse.errors import EngineError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["is_running", "serve", "used"]
+__all__ = ["CONNECT", "is_open", "is_running", "serve", "used"]
 
 #: Collecting garbage takes a third of the time that a server needs to start, and finds nothing: modules stay.
 _SERVE: Final = "import gc, sys; gc.disable(); from {module} import serve; serve(int(sys.argv[1]))"
 #: As for the one that Prefect starts: no UI, and no services that only a lasting server needs.
 _ENVIRONMENT: Final = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
+CONNECT: Final = 1.5  # seconds until an attempt to reach a server is given up
 _EACH_SECOND: Final = 1
 _FLUSH: Final = 0.1  # seconds
 _lock: Final = threading.Lock()
@@ -135,6 +137,8 @@ def _record_soon() -> None:
 
 def _end_with_parent() -> None:
     sys.stdin.buffer.read()
+    # everything is recorded, and nobody has any use for what a server says of its own end
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     os.kill(os.getpid(), signal.SIGTERM)
 
 
@@ -176,16 +180,28 @@ def _wait_until_up(url: str, server: subprocess.Popen[bytes]) -> None:
     seconds = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and server.poll() is None:
-        with suppress(httpx.TransportError):
-            if httpx.get(url, timeout=5, trust_env=False).is_success:
-                return
-        time.sleep(0.05)  # nothing tells when a server has come up
+        if is_open(url):  # it listens when it has started
+            with suppress(httpx.TransportError):
+                if httpx.get(url, timeout=5, trust_env=False).is_success:
+                    return
+        time.sleep(0.02)  # nothing tells when a server has come up
     _stop(server)
     message = (
         f"a temporary Prefect server did not come up within {seconds} seconds: start one with "
         "`prefect server start` and set PREFECT_API_URL, or see what it says with `prefect server start`"
     )
     raise EngineError(message)
+
+
+def is_open(url: str) -> bool:
+    """Tell in a millisecond whether a connection can be made, apart from proxies and certificates."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        with socket.create_connection((parts.hostname or "", port), timeout=CONNECT):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def _free_port() -> int:
