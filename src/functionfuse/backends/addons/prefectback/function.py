@@ -74,9 +74,8 @@ class NodeFunction:
         self._arrival: _Arrival | None = None
         self._is_sealed = False
         self._unit: Unit | None = None
-        self._given: frozenset[str] | None = (
-            None  # in another process: the parameters with arguments
-        )
+        # in another process: the parameters that were given arguments
+        self._given: frozenset[str] | None = None
         self._failure: BaseException | None = None
         self._kept = kept
         self._home = this_process()
@@ -168,11 +167,10 @@ class NodeFunction:
         unit, given, name = self._unit, self._given, self.__name__
         if unit is not None:
             name = unit.step.name
-            if not (unit.parts or unit.load or self._failure):
-                given = frozenset(
-                    self.__signature__.bind(*_arguments(unit), **unit.step.kwargs).arguments
-                )
-                # which come beside it
+            if given is None and not (unit.parts or unit.load or self._failure):
+                bound = self.__signature__.bind(*_arguments(unit), **unit.step.kwargs)
+                given = frozenset(bound.arguments)
+                # the arguments come beside it
                 unit = unit._replace(step=unit.step._replace(args=(), kwargs={}))
         state = self.__dict__, unit, self._failure, self._kept, self._home, given
         return _arrived, _Arrival(sealed(state), name, tuple(self.__signature__.parameters))
