@@ -109,6 +109,43 @@ class Locked:
         return self.total
 
 
+class Counted:
+    """Counts the results that are there."""
+
+    def __init__(self) -> None:
+        """Begin."""
+        self.now = self.most = 0
+        self.lock = threading.Lock()
+
+    def count(self, more: int) -> None:
+        """Count some more."""
+        with self.lock:
+            self.now += more
+            self.most = max(self.most, self.now)
+
+
+class Result:
+    """Tells when it comes and when it goes."""
+
+    def __init__(self, counted: Counted) -> None:
+        """Come."""
+        self.counted = counted
+        counted.count(1)
+
+    def __del__(self) -> None:
+        """Go."""
+        self.counted.count(-1)
+
+
+@workflow
+def one_more(counted: Counted, _: Any = None) -> Result:
+    """Make a result, of the one before."""
+    return Result(counted)
+
+
+_A_FEW = 4
+
+
 class RunningTests(Suite):
     """What a run stands, and leaves as it was."""
 
@@ -121,6 +158,18 @@ class RunningTests(Suite):
             node = add(node, 1)
 
         assert self.compute(node) == self.many
+
+    def test_results_are_let_go(self) -> None:
+        """Of the results of a chain in one process, a few are there at a time: each goes with its last consumer."""
+        if self.runs_in_other_processes:
+            pytest.skip("other processes have the results")
+        counted = Counted()
+        node = one_more(counted)
+        for _ in range(50):
+            node = one_more(counted, node)
+
+        assert self.compute(workflow(type)(node)) is Result
+        assert counted.most <= _A_FEW
 
     def test_wide_fan(self) -> None:
         """A node may need many, and many may need one."""
