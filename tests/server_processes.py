@@ -19,9 +19,8 @@ if TYPE_CHECKING:
 
 __all__ = ["START", "free_port", "listens", "prefect_server_in", "running", "runs_go_to", "until"]
 
-START: Final = (
-    120  # seconds that a program may take to come up: the first Prefect server migrates a database
-)
+#: Seconds that a program may take to come up: the first Prefect server migrates a database.
+START: Final = 120
 
 
 def free_port() -> int:

@@ -224,7 +224,7 @@ def _dependencies(
 def _refused(unit: Unit, error: Exception) -> EngineError:
     message = (
         f"node {unit.step.name!r} cannot be sent to a worker ({described(error)}): "
-        "its function, its arguments and its plugin must be picklable"
+        "with a task runner of other processes, its function, its arguments and its plugin must be picklable"
     )
     refused = EngineError(message)
     refused.__cause__ = error

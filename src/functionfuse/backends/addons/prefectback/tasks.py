@@ -36,6 +36,9 @@ CACHING: Final = frozenset(
     }
 )
 
+#: What a task copies of its function, which is sealed when it travels: these would need the user's modules.
+_OF_THE_FUNCTION: Final = ("__annotations__", "__signature__")
+
 
 class _Hook:
     """A hook on completion: finds in the state what the user's function returned, as by hand."""
@@ -91,10 +94,7 @@ class TaskTemplates:
                 chosen["persist_result"] = False
             # a `@task` is one with the flow's log_prints
             made = Task(NodeFunction(func, kept=kept), **{"log_prints": None, **chosen})
-            for name in (
-                "__annotations__",
-                "__signature__",
-            ):  # the function's: it is sealed when it travels
+            for name in _OF_THE_FUNCTION:
                 vars(made).pop(name, None)
             self._templates[key] = made, (func, options)  # both stay, so their ids do
         return self._templates[key][0]
