@@ -252,7 +252,7 @@ class ErrorTests(Suite):
         assert journal.lines() == []
 
     def test_nothing_new_starts(self, journal: Journal, storage: Storage, tmp_path: Path) -> None:
-        """After a failure nothing new is started; what is running ends and is stored."""
+        """After a failure nothing new is started; what is running ends, is stored and reported."""
         gate = Gate(str(tmp_path / "gate"))
         failed = fail("bad")
         running = hold(gate, journal).set_name("running")
@@ -270,7 +270,10 @@ class ErrorTests(Suite):
 
         assert set(journal.lines()) <= {"held"}
         # an engine that runs one node after the other has not even started it
-        assert ("held" in journal.lines()) == storage.file_exists(WORKFLOW, "running")
+        ran = "held" in journal.lines()
+        assert ran == storage.file_exists(WORKFLOW, "running")
+        assert made.report is not None
+        assert made.report.names("computed") == ["running"] * ran
 
     def test_continue_on_error(self, journal: Journal) -> None:
         """With on_error="continue" everything that does not need the failed node runs, then the failure is raised."""

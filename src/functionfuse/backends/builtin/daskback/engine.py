@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 import pickle
 from contextlib import suppress
-from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from threading import Lock
+from threading import Event
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import uuid4
-from weakref import WeakKeyDictionary
 
 import dask
-from distributed import Client, Future, KilledWorker
+from distributed import Future
 
+from functionfuse.backends.builtin.daskback.failures import blamed_key, failure_of
+from functionfuse.backends.builtin.daskback.handles import Handle, seen_at
+from functionfuse.backends.builtin.daskback.mailbox import mailbox_of
 from functionfuse.backends.builtin.daskback.parcels import (
     NodeFailed,
     give,
@@ -25,7 +26,7 @@ from functionfuse.backends.builtin.daskback.parcels import (
 )
 from functionfuse.backends.builtin.daskback.placing import why_nowhere
 from functionfuse.backends.literals import Lending
-from functionfuse.engine import Capabilities
+from functionfuse.engine import Capabilities, Withdrawn
 from functionfuse.errors import EngineError
 from functionfuse.travel import described
 
@@ -33,7 +34,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
     from functionfuse.backends.builtin.daskback.connecting import Connection
-    from functionfuse.backends.literals import Lent
     from functionfuse.graph import Graph
     from functionfuse.units import Record, Unit
 
@@ -46,24 +46,6 @@ _logger = logging.getLogger(__name__)
 _LARGE: Final = 1_000_000  # bytes from which on a literal travels once, for all nodes that take it
 
 
-@dataclass(eq=False, slots=True)
-class _Handle:
-    """A unit that Dask has, or that it could not be given."""
-
-    name: str
-    key: str
-    future: Future[Any] | None = None
-    literals: Sequence[Lent[Future[Any]]] = ()
-    error: EngineError | None = None
-    ended: bool = False
-    awaited: int = 0  # how many of its inputs have not been told
-    awaiting: list[_Handle] = field(default_factory=list)  # those that take it
-    told: bool = False  # to the runner
-    unneeded: bool = False  # nobody will ask for the value
-    record: Record | None = None
-    value: Any = None  # once it was fetched
-
-
 class DaskEngine:
     """Runs units as tasks; their values stay on the workers."""
 
@@ -74,12 +56,10 @@ class DaskEngine:
         self._connection = connection
         self._run = uuid4().hex[:8]
         self._submitted = 0
-        self._done: SimpleQueue[_Handle] = SimpleQueue()
+        self._done: SimpleQueue[Handle] = SimpleQueue()
         self._lending = Lending(graph, self._send_literal, _LARGE)
-        self._flying: dict[
-            str, _Handle
-        ] = {}  # those that were not told, by the keys of their tasks
-        self._held: dict[_Handle, None] = {}  # those whose values are on the workers, and in use
+        self._flying: dict[str, Handle] = {}  # those that were not told, by the keys of their tasks
+        self._held: dict[Handle, None] = {}  # those whose values are on the workers, and in use
         self._refusals: dict[int, str] = {}  # why no worker can take some options, by their id
 
     def drive(self, body: Callable[[], R]) -> R:
@@ -89,7 +69,7 @@ class DaskEngine:
         """
         self._client, endings = self._connection.open()
         try:
-            self._mailbox = _mailbox_of(self._client)
+            self._mailbox = mailbox_of(self._client)
             self._mailbox.open(self._client, self._run, self._receive)
             try:
                 return body()
@@ -103,41 +83,36 @@ class DaskEngine:
                 end()
 
     def _receive(self, key: str, record: bytes) -> None:
-        """Take a worker's word for it that a unit has a value, or hear from the scheduler whether it is tried again."""
+        """Take a worker's word for it that a unit has a value; an empty one if it failed, and may be tried again."""
         handle = self._flying.get(key)
         if handle is None:
             return
         if record:
             handle.record = pickle.loads(record)
             if handle.unneeded:
-                handle.future = None
-            self._done.put(handle)
-        elif (future := handle.future) is not None:
-            future.add_done_callback(lambda _: self._done.put(handle))
+                handle.let_go()
+        self._done.put(handle)
 
     def submit(  # noqa: D102
-        self, unit: Unit, inputs: Sequence[_Handle], options: Mapping[str, Any]
-    ) -> _Handle:
+        self, unit: Unit, inputs: Sequence[Handle], options: Mapping[str, Any]
+    ) -> Handle:
         self._submitted += 1
         name = unit.step.name
-        handle = _Handle(name, f"{_printable(name)}-{self._run}-{self._submitted}")
-        for parent in inputs:
-            if not parent.told:
-                parent.awaiting.append(handle)
-                handle.awaited += 1
-        lost = [parent.error for parent in inputs if parent.error]
+        handle = Handle(name, f"{_printable(name)}-{self._run}-{self._submitted}", self._submitted)
+        handle.wait_for([parent for parent in inputs if not parent.told])
+        handle.lost = any(parent.failed for parent in inputs)
         try:
-            if lost:
-                raise lost[0]
-            self._check_place(name, options)
-            self._send(handle, unit, inputs, options)
+            if not handle.lost:
+                self._check_place(name, options)
+                self._send(handle, unit, inputs, options)
         except EngineError as error:
             handle.error = error
+        if handle.failed:
             self._done.put(handle)
         return handle
 
     def _send(
-        self, handle: _Handle, unit: Unit, inputs: Sequence[_Handle], options: Mapping[str, Any]
+        self, handle: Handle, unit: Unit, inputs: Sequence[Handle], options: Mapping[str, Any]
     ) -> None:
         try:
             parcel, handle.literals = pack_unit(_repeatable(unit), self._lending)
@@ -181,56 +156,80 @@ class DaskEngine:
             message = f"node {name!r} {self._refusals[id(options)]}"
             raise EngineError(message)
 
-    def wait(self, pending: Collection[_Handle]) -> Iterable[_Handle]:  # noqa: D102
-        done: list[_Handle] = []
+    def wait(self, pending: Collection[Handle]) -> Iterable[Handle]:  # noqa: D102
+        done: list[Handle] = []
         while not done:
             for ended in self._ended(pending):
                 done += self._in_order(ended)
             done = [handle for handle in done if handle in pending]
         return done
 
-    def _ended(self, pending: Collection[_Handle]) -> Iterator[_Handle]:
+    def _ended(self, pending: Collection[Handle]) -> Iterator[Handle]:
         try:
-            yield self._done.get(timeout=_LOOK)
+            yield from self._known(self._done.get(timeout=_LOOK))
         except (
             Empty
         ):  # no worker speaks for what was given up; to ask Dask for a call for each costs too much
             for handle in pending:
-                if handle.future is not None and handle.future.status in {"error", "cancelled"}:
-                    yield handle
+                if handle.future is not None and handle.future.status in _BAD:
+                    yield from self._known(handle)
         while not self._done.empty():
-            yield self._done.get()
+            yield from self._known(self._done.get())
 
-    def _in_order(self, ended: _Handle) -> Iterator[_Handle]:
+    def _known(self, handle: Handle) -> Iterator[Handle]:
+        """Those of which it is known what became, now that something has happened to a unit or near it."""
+        if handle.record is not None or handle.failed:
+            yield handle
+        elif (there := seen_at(handle)) is not None and there.future is not None:
+            if there.future.status in _BAD:
+                yield from self._failed(there, there.future)
+            elif there.future.status == "pending":  # it is tried again
+                there.future.add_done_callback(lambda _: self._done.put(there))
+
+    def _failed(self, handle: Handle, future: Future[Any]) -> Iterator[Handle]:
+        """Those that have no value and will have none: whose fault it is that a task has failed."""
+        failed = handle.leading_here()
+        if future.status == "error":
+            blamed = self._flying.get(blamed_key(future))
+            # one that was done is made once more when its worker dies, and may fail then
+            failed = failed[:1] if blamed is None or blamed.record else [blamed]
+        for other in failed:
+            other.error = failure_of(other.name, future)
+            yield other
+
+    def _in_order(self, ended: Handle) -> Iterator[Handle]:
         """What can be told now that a unit has ended: nothing before all its inputs are.
 
         When one of several inputs fails, what needs it is lost, while the others may still run.
         """
-        ready = [] if ended.awaited or ended.told else [ended]
-        ended.ended = True
+        ready = [] if ended.waits_for or ended.told else [ended]
         while ready:
             handle = ready.pop()
             handle.told = True
             self._flying.pop(handle.key, None)
+            if handle.failed or handle.unneeded:
+                handle.let_go()
             yield handle
-            for child in handle.awaiting:
-                child.awaited -= 1
-                child.ended |= handle.record is None
-                if child.ended and not child.awaited and not child.told:
-                    ready.append(child)
-            handle.awaiting.clear()
+            ready += handle.tell_those_that_wait()
 
-    def record(self, handle: _Handle) -> Record:  # noqa: D102
+    def record(self, handle: Handle) -> Record:
+        """What became of a unit.
+
+        Raises:
+            Withdrawn: Something that it needs has failed.
+            EngineError: Dask could not run it.
+            BaseException: What the user's function raised.
+        """
         handle.literals = ()
-        if handle.error:
+        if handle.error is not None:
             raise handle.error
-        if handle.record is not None:
-            if not handle.unneeded:
-                self._held[handle] = None
-            return handle.record
-        raise _failure_of(handle)
+        if handle.record is None:
+            raise Withdrawn
+        if not handle.unneeded:
+            self._held[handle] = None
+        return handle.record
 
-    def fetch(self, handle: _Handle) -> Any:
+    def fetch(self, handle: Handle) -> Any:
         """The value of a unit; those of all that were not let go come along, in one request."""
         if handle in self._held:
             wanted = list(self._held)
@@ -244,40 +243,64 @@ class DaskEngine:
         return handle.value
 
     @staticmethod
-    def _fetch(handle: _Handle) -> Any:
+    def _fetch(handle: Handle) -> Any:
         assert handle.future is not None
         try:
             return handle.future.result()
         except NodeFailed:  # its worker died with the value, and then it failed
-            raise _error_of(handle, handle.future) from None
+            raise failure_of(handle.name, handle.future) from None
         except Exception as error:
             message = f"the result of node {handle.name!r} cannot be fetched: {described(error)}"
             raise EngineError(message) from error
 
-    def release(self, handle: _Handle) -> None:
-        """Let the value go; if the unit is on its way, as soon as a worker says that it has one."""
+    def release(self, handle: Handle) -> None:
+        """Let the value go; if nothing that takes it is there, as soon as a worker says that it has one."""
         handle.unneeded = True
-        if handle.told or handle.record is not None:
-            handle.future = handle.value = None
+        handle.let_go()
         self._held.pop(handle, None)
 
-    def cancel(self, pending: Collection[_Handle]) -> None:
+    def cancel(self, pending: Collection[Handle]) -> None:
         """Take back what waits; what runs goes on, and nobody asks for it."""
-        futures = [handle.future for handle in pending if handle.future is not None]
-        if not futures or self._client.status != "running":
+        if not pending or self._client.status != "running":
             return
-        client, keys = self._client.id, [future.key for future in futures]
-        self._client.cancel(futures)
+        given_up = set(pending)
+        others = [
+            handle
+            for handle in self._flying.values()
+            if handle.future is None and handle.record is None and handle not in given_up
+        ]
+        for other in others:  # what becomes of these was to be seen at what is taken back
+            other.future = Future(other.key, self._client)
+        client = self._client.id
+        kept, keys = [other.key for other in others], [handle.key for handle in pending]
 
-        # that is on its way; once this is answered, none of them starts any more
-        def release(dask_scheduler: Any) -> None:
+        # not `Client.cancel`, which is on its way for a while; once this is answered, none of them starts any more
+        def take_back(dask_scheduler: Any) -> None:
+            dask_scheduler.client_desires_keys(keys=kept, client=client)
             dask_scheduler.client_releases_keys(keys=keys, client=client)
 
-        with suppress(Exception):  # a scheduler may take no functions
-            self._client.run_on_scheduler(release)
+        with suppress(Exception):  # the scheduler may be gone
+            self._let_scheduler_hear()
+            self._client.run_on_scheduler(take_back)
+        for handle in pending:
+            handle.drop()
+
+    def _let_scheduler_hear(self) -> None:
+        """Wait until the scheduler knows of all that was submitted and let go.
+
+        What clients do not wait for goes there in its own time, but in its order: a subscription comes behind.
+        """
+        heard, topic = Event(), f"{self._mailbox.topic}-{uuid4().hex}"
+        self._client.subscribe_topic(topic, lambda _: heard.set())
+        while self._client.status == "running" and not heard.is_set():
+            self._client.log_event(topic, None)
+            heard.wait(_BRIEF)
+        self._client.unsubscribe_topic(topic)
 
 
 _LOOK: Final = 0.5  # seconds between two looks at what nobody speaks for
+_BRIEF: Final = 0.005  # seconds between two questions whether the scheduler has heard
+_BAD: Final = frozenset({"error", "cancelled"})  # what tasks are that have no value
 _WARN_FROM: Final = "distributed.admin.large-graph-warning-threshold"
 
 
@@ -297,78 +320,3 @@ def _repeatable(unit: Unit) -> Unit:
         for part in unit.parts
     ]
     return unit._replace(sole=False, parts=tuple(parts)) if unit.sole or parts else unit
-
-
-def _failure_of(handle: _Handle) -> BaseException:
-    """Why a unit has no value; its future is let go, which a traceback would hold otherwise."""
-    future, handle.future = handle.future, None
-    assert future is not None
-    if future.status == "error":
-        return _error_of(handle, future)
-    return EngineError(f"Dask gave node {handle.name!r} up: its task is {future.status}")
-
-
-def _error_of(handle: _Handle, future: Future[Any]) -> BaseException:
-    """The exception that a node raised, or what else became of its task."""
-    error: BaseException = future.exception()
-    if isinstance(error, NodeFailed):
-        try:
-            own: BaseException = pickle.loads(error.error)
-        except Exception as reason:  # noqa: BLE001 - whatever the user's classes raise
-            message = (
-                f"node {handle.name!r} raised {error.summary}, "
-                f"which cannot be made again here ({described(reason)})"
-            )
-            return EngineError(message)
-        return own.with_traceback(future.traceback())
-    if isinstance(error, KilledWorker):
-        message = (
-            f"node {handle.name!r} was given up: {error.allowed_failures + 1} workers died while they "
-            f"had it, the last at {error.last_worker.address} (KilledWorker). "
-            "It may have crashed or needed too much memory: the workers' logs say more"
-        )
-    else:
-        message = f"Dask could not run node {handle.name!r}: {described(error)}"
-    failed = EngineError(message)
-    failed.__cause__ = error
-    return failed
-
-
-# ---- records ----
-
-
-class _Mailbox:
-    """What workers tell a client of the runs that are on."""
-
-    def __init__(self, client: Client) -> None:
-        self.topic = f"functionfuse-{client.id}"
-        self._runs: dict[str, Callable[[str, bytes], object]] = {}
-        self._lock = Lock()
-
-    def open(self, client: Client, run: str, receive: Callable[[str, bytes], object]) -> None:
-        """Let a run have what is for it: the keys of tasks and their records."""
-        with self._lock:
-            if not self._runs:
-                client.subscribe_topic(self.topic, self._receive)
-            self._runs[run] = receive
-
-    def close(self, client: Client, run: str) -> None:
-        """Have nothing more for a run."""
-        with self._lock:
-            del self._runs[run]
-            if not self._runs and client.status == "running":
-                client.unsubscribe_topic(self.topic)
-
-    def _receive(self, event: tuple[float, tuple[str, str, bytes]]) -> None:
-        _, (run, key, record) = event
-        receive = self._runs.get(run)
-        if receive is not None:
-            receive(key, record)
-
-
-_mailboxes: Final[WeakKeyDictionary[Client, _Mailbox]] = WeakKeyDictionary()
-
-
-def _mailbox_of(client: Client) -> _Mailbox:
-    """The one of a client: it hears of a topic in one place only."""
-    return _mailboxes.setdefault(client, _Mailbox(client))

@@ -109,7 +109,7 @@ def run_unit(topic: str, run: str, parcel: Parcel, literals: int, *inputs: Any) 
         if not worker.address.startswith("inproc:"):
             check_sendable(unit, value)
     except BaseException as error:  # noqa: BLE001 - the node's own
-        failed = NodeFailed(described(error)[:_SUMMARY], dump_error(error))
+        failed = NodeFailed(key, described(error)[:_SUMMARY], dump_error(error))
         failed.__traceback__ = error.__traceback__  # Dask carries its end
     else:
         _report(worker, key, topic, (run, key, pickle.dumps(record)))
@@ -153,8 +153,9 @@ _SUMMARY: Final = 1_000  # characters of what the dashboard shows
 class NodeFailed(Exception):
     """Carries an exception as bytes: Dask cuts long ones, and replaces those that cannot be made again."""
 
-    def __init__(self, summary: str, error: bytes) -> None:  # noqa: D107
-        super().__init__(summary, error)
+    def __init__(self, key: str, summary: str, error: bytes) -> None:  # noqa: D107
+        super().__init__(key, summary, error)
+        self.key = key  # of the task
         self.summary = summary
         self.error = error
 
