@@ -1,4 +1,4 @@
-"""Graphs on Ray and Dask beside the same graph in the engine's own words.
+"""Graphs on Ray and Dask beside the same graph in the engine's own words: cheap nodes, and large values.
 
 And how often a large literal is pickled that many nodes take.
 """
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from clusters import installed, running
 from measuring import OURS, Options, Row, Target, checked, in_turns, main, timed
+from memory import large_chain
 from shapes import calls, chain, unchanged
 
 from functionfuse import workflow
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     Shape = Callable[[Wrap, int], list[Any]]
 
 SIZE: Final = 1_000
+LARGE: Final = 50  # values ...
+LARGE_MEGABYTES: Final = 20  # ... each of this size
 CONSUMERS: Final = 20
 MEGABYTES: Final = 8
 MILLI: Final = 1e3
@@ -34,6 +37,11 @@ def chained(wrap: Wrap, size: int) -> list[Any]:
 
 
 SHAPES: Final[dict[str, Shape]] = {"chain": chained, "fan": calls}
+
+
+def chained_large(wrap: Wrap, size: int) -> list[Any]:
+    """A chain of large arrays, and the size of the last."""
+    return [large_chain(wrap, size, LARGE_MEGABYTES * 2**17)]
 
 
 def by_hand(cluster: Any, shape: Shape, size: int) -> list[Any]:
@@ -52,17 +60,24 @@ WAYS: Final = {OURS: ours, BY_HAND: by_hand}
 
 
 def times(cluster: Any, options: Options) -> Iterator[Row]:
-    """A row for each shape."""
-    size = options.size(SIZE)
+    """A row for each shape, and one for large values."""
     for name, shape in SHAPES.items():
-        expected = shape(unchanged, size)
-        contestants = {
-            label: timed(checked(partial(way, cluster, shape, size), expected), MILLI / size)
-            for label, way in WAYS.items()
-        }
-        taken = in_turns(contestants, options.repeats)
-        target = Target(1.15, BY_HAND, "ratio")
-        yield Row.of(cluster.name, f"{name} of {size:,}", "ms/node", taken, target)
+        yield beside_by_hand(cluster, options, f"{name} of", shape, SIZE)
+    name = f"chain with {LARGE_MEGABYTES} MB each of"
+    yield beside_by_hand(cluster, options, name, chained_large, LARGE)
+
+
+def beside_by_hand(cluster: Any, options: Options, name: str, shape: Shape, full: int) -> Row:
+    """The time that a node of a graph takes."""
+    size = options.size(full)
+    expected = shape(unchanged, size)
+    contestants = {
+        label: timed(checked(partial(way, cluster, shape, size), expected), MILLI / size)
+        for label, way in WAYS.items()
+    }
+    taken = in_turns(contestants, options.repeats)
+    target = Target(1.15, BY_HAND, "ratio")
+    return Row.of(cluster.name, f"{name} {size:,}", "ms/node", taken, target)
 
 
 class Literal:

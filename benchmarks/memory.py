@@ -2,8 +2,9 @@
 
 Each engine has a process of its own, which looks at its own memory and that of all processes under it:
 what is not shared, and what is in the files of shared memory.
-A run of a few small values comes first, so that workers have started and imported what they need;
-what such a run takes at its peak, as for workers that live for one run only, is no value and does not count.
+A chain of as many small values comes first, so that workers have started and imported what they need,
+and engines have the memory for what they note about each task.
+What a short one takes at its peak, as for workers that live for one run only, is no value either and does not count.
 Beside Ray and Dask is the same chain in the engine's own words.
 
 Ray frees values in batches: of 100, or those of a second. In a chain as fast as this one these fill the whole store,
@@ -179,7 +180,7 @@ def run(way: Callable[[], Any], length: int) -> float:
     """The peak of a chain, in values."""
     size = MEGABYTES * 2**17
     with way() as run_chain:
-        assert run_chain(SHORT, 1) == 1
+        assert run_chain(length, 1) == 1
         small = peak(lambda: run_chain(SHORT, 1))
         taken = peak(lambda: run_chain(length, size))
     return (taken - small) / (MEGABYTES * 2**20)

@@ -119,11 +119,11 @@ def noted(journal: Journal, line: str) -> str:
 
 
 @workflow
-def numbers(count: int) -> Any:
+def numbers(count: int, start: int = 0) -> Any:
     """An array."""
     import numpy as np
 
-    return np.arange(count)
+    return np.arange(start, start + count)
 
 
 @workflow
@@ -131,6 +131,16 @@ def changed(array: Any, *needs: Any) -> int:
     """Change an array in place; give its sum."""
     array += 1
     return int(array.sum())
+
+
+@workflow
+def keep_a_part(array: Any) -> bool:
+    """Keep a part of an array; tell whether all that was kept here is as it was."""
+    _kept.append((array[:3], array[:3].tolist()))
+    return all(part.tolist() == was for part, was in _kept)
+
+
+_kept: list[tuple[Any, list[int]]] = []
 
 
 @workflow
@@ -319,6 +329,13 @@ class TravelTests(Suite):
 
         assert self.compute(first, later)[1] == sum(range(_MANY))
         assert int(self.compute(changed(root), root)[1][0]) == 0
+
+    def test_what_a_node_keeps_stays_as_it_is(self) -> None:
+        """What a function keeps of an array, no later one is written over."""
+        pytest.importorskip("numpy")
+        arrays = [numbers(_MANY, start) for start in range(10)]
+
+        assert all(self.compute(*map(keep_a_part, arrays)))
 
     def test_objects_change_their_arrays(self) -> None:
         """An object may write into an array that it holds, whatever its way to the next method."""

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import cloudpickle
 import ray.cloudpickle
 
+from functionfuse.backends.builtin.rayback.memory import copied
 from functionfuse.errors import EngineError
 from functionfuse.nodes import ATOMS
 from functionfuse.travel import described
@@ -85,8 +86,7 @@ class Carried:
         if self._stream is None:
             return self._value
         own = [
-            buffer if was_read_only else bytearray(buffer)
-            for buffer, was_read_only in self._buffers
+            buffer if was_read_only else copied(buffer) for buffer, was_read_only in self._buffers
         ]
         try:
             return pickle.loads(self._stream, buffers=own)
