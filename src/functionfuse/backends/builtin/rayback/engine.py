@@ -128,10 +128,15 @@ class RayEngine:
             options = {key: options[key] for key in options if key == "runtime_env"}
         elif types:
             options = {**options, "retry_exceptions": [Again]}
-        task = self._task.options(**{"name": name, "max_retries": 0, **options, "num_returns": 2})
+        given = {"name": name, "max_retries": 0, **options, "num_returns": 2}
         values = [handle.value for handle in inputs]
-        value, record = task.remote(sent.code, sent.packed, *sent.literals, *values)
+        value, record = self._start(given, sent.code, sent.packed, *sent.literals, *values)
         return _Handle(name, value, record)
+
+    def _start(self, options: Mapping[str, Any], *args: Any) -> Any:
+        if "runtime_env" in options:
+            return self._task.options(**options).remote(*args)
+        return self._task._remote(args=args, **options)  # `options` makes a class for each call
 
     def _fail(self, name: str, error: BaseException) -> _Handle:
         handle = _Handle(name, error=error)
