@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from functionfuse.engine import Engine
-    from functionfuse.graph import Step
+    from functionfuse.graph import Graph
     from functionfuse.job import Job
 
 __all__ = ["RunAtOnce", "can_run_at_once"]
@@ -44,7 +44,7 @@ class RunAtOnce:
     @property
     def records(self) -> Mapping[str, Record]:
         """What is known of the steps that are done, by name."""
-        return _ByName(self._job.graph.steps, self._done, self._failed)
+        return _ByName(self._job.graph, self._done, self._failed)
 
     def execute(self) -> list[Any]:
         """Run everything; give the values of the targets.
@@ -91,15 +91,13 @@ class RunAtOnce:
 class _ByName(Mapping[str, Record]):
     """Records by the names of their steps, found by the steps' numbers."""
 
-    def __init__(
-        self, steps: Mapping[str, Step], done: Sequence[Record], failed: Record | None
-    ) -> None:
-        self._steps = steps
+    def __init__(self, graph: Graph, done: Sequence[Record], failed: Record | None) -> None:
+        self._graph = graph
         self._done = done
         self._failed = failed
 
     def __getitem__(self, name: str) -> Record:
-        number = self._steps[name].number
+        number = self._graph.steps[name].number
         if number < len(self._done):
             return self._done[number]
         if self._failed is None or self._failed.name != name:
@@ -110,4 +108,4 @@ class _ByName(Mapping[str, Record]):
         return len(self._done) + (self._failed is not None)
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in self._steps if name in self)
+        return (name for name in self._graph.steps if name in self)

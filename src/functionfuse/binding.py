@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from typing import TYPE_CHECKING, Any, Final
 
-from functionfuse.graph import Ref
+from functionfuse.graph import Number, Ref
 from functionfuse.nodes import ATOMS, Container
 from functionfuse.notes import add_note
 from functionfuse.units import Stateful, Together
@@ -48,12 +48,11 @@ def resolve(argument: Any, values: Mapping[int, Any]) -> Any:
         values: The values of the outcomes of the steps that it refers to, by their number.
     """
     kind = type(argument)
+    if kind is Number:
+        value = values[argument]
+        return pick(argument, value) if type(value) in _WRAPPED else value
     if kind is Ref:
-        _, number, path, _ = argument
-        value = values[number]
-        if type(value) in _WRAPPED:
-            return pick(argument, value)
-        return _item(argument, value) if path else value
+        return pick(argument, values[argument.number])
     if kind is Container:
         return argument.build([resolve(part, values) for part in argument.parts])
     return _fresh(argument, kind) if kind in _LITERALS else argument
@@ -74,12 +73,12 @@ def _fresh(literal: Any, kind: type) -> Any:
     return kind([_fresh(part, type(part)) for part in literal])
 
 
-def pick(ref: Ref, value: Any) -> Any:
+def pick(ref: Number | Ref, value: Any) -> Any:
     """What a reference means, out of the value of its step's outcome."""
     value = _own(value, ref.number)
     if type(value) is Stateful and ref.slot != "outcome":
         value = value.state if ref.slot == "state" else value.value
-    return _item(ref, value) if ref.path else value
+    return _item(ref, value) if type(ref) is Ref and ref.path else value
 
 
 _WRAPPED: Final = frozenset({Stateful, Together})

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from operator import attrgetter
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from functionfuse.errors import DuplicateNameError, GraphError, NotANodeError
 from functionfuse.garbage import collection_paused
@@ -27,20 +27,44 @@ from functionfuse.signature import Signature, base_name
 
 if TYPE_CHECKING:
     import re
-    from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
+    from collections.abc import (
+        Callable,
+        Collection,
+        Hashable,
+        Iterable,
+        Iterator,
+        Mapping,
+        Sequence,
+    )
 
-__all__ = ["Graph", "Ref", "Step", "build", "references"]
+__all__ = ["Graph", "Number", "Ref", "Step", "build", "references"]
 
 
 #: Makes a named tuple of all its fields in a third of the time that its own constructor takes.
 new: Final = tuple.__new__
 
 
+class Number(int):
+    """A step's position in the graph; among the arguments of another step, what stands for its result.
+
+    One object, since there is one for each step of a graph, however large.
+    """
+
+    __slots__ = ()
+    path: ClassVar[tuple[Any, ...]] = ()
+    slot: ClassVar[Slot] = "value"
+
+    @property
+    def number(self) -> int:
+        """As `Ref` calls it."""
+        return self
+
+
 class Ref(NamedTuple):
-    """The result of a step, or an item of it."""
+    """The result of a step, an item of it, or the instance that it leaves."""
 
     step: str
-    number: int  # the step's position in the graph
+    number: int
     path: tuple[Any, ...] = ()
     slot: Slot = "value"
 
@@ -54,7 +78,7 @@ class Step(NamedTuple):
     name: str
     number: int  # its position in the graph
     func: Callable[..., Any]
-    args: tuple[Any, ...]  # a Ref wherever a node stood; what holds nodes is a Container of Refs
+    args: tuple[Any, ...]  # a Number or Ref wherever a node stood, also within a Container
     kwargs: Mapping[str, Any]
     kind: Kind
     state: Ref | None  # the instance that a METHOD works on
@@ -77,12 +101,16 @@ class Step(NamedTuple):
         return base_name(self.func)
 
 
-def references(values: Iterable[Any]) -> Iterator[Ref]:
-    """The references among the arguments of a step, also inside containers."""
+_STATELESS: Final = ATOMS | {Number}
+
+
+def references(values: Iterable[Any]) -> Iterator[Number | Ref]:
+    """What stands for results among the arguments of a step, also inside containers."""
     for value in values:
-        if type(value) is Ref:
+        kind = type(value)
+        if kind is Number or kind is Ref:
             yield value
-        elif type(value) is Container:
+        elif kind is Container:
             yield from references(value.parts)
 
 
@@ -90,20 +118,20 @@ def references(values: Iterable[Any]) -> Iterator[Ref]:
 class Graph:
     """The steps that some targets need, each after all that it needs itself."""
 
-    steps: Mapping[str, Step]
+    order: tuple[Step, ...]  # by their number
     targets: tuple[Ref, ...]
     groups: tuple[tuple[str, ...], ...] = ()  # steps that an engine gets as one unit, see `fuse`
 
     def __len__(self) -> int:
-        return len(self.steps)
+        return len(self.order)
 
     def __iter__(self) -> Iterator[Step]:
-        return iter(self.steps.values())
+        return iter(self.order)
 
     @cached_property
-    def order(self) -> tuple[Step, ...]:
-        """The steps by their number."""
-        return tuple(self.steps.values())
+    def steps(self) -> Mapping[str, Step]:
+        """The steps by their name, in the same order."""
+        return MappingProxyType({step.name: step for step in self.order})
 
     @cached_property
     def stateful(self) -> bool:
@@ -115,12 +143,12 @@ class Graph:
         """How many steps and targets take the instance that a step leaves; one that takes it twice counts twice."""
         if not self.stateful:
             return {}
-        taken = [ref for ref in self.targets if ref.slot == "state"]
+        taken: list[Number | Ref] = [ref for ref in self.targets if ref.slot == "state"]
         for step in self:
             if step.state is not None:
                 taken.append(step.state)
             given = (*step.args, *step.kwargs.values()) if step.kwargs else step.args
-            if not ATOMS.issuperset(map(type, given)):
+            if not _STATELESS.issuperset(map(type, given)):
                 taken += [ref for ref in references(given) if ref.slot == "state"]
         return Counter([ref.number for ref in taken])
 
@@ -146,8 +174,9 @@ class Graph:
         step, func = self.steps[name], undecorated(func)
         instance = () if step.state is None else (step.state,)
         Signature(func).check((*instance, *step.args), dict(step.kwargs))
-        steps = {**self.steps, name: step._replace(func=func)}
-        return dataclasses.replace(self, steps=MappingProxyType(steps))
+        order = list(self.order)
+        order[step.number] = step._replace(func=func)
+        return dataclasses.replace(self, order=tuple(order))
 
     def __repr__(self) -> str:
         return f"<graph of {len(self)} node{'s' * (len(self) != 1)}>"
@@ -210,8 +239,11 @@ def build(targets: Iterable[Any]) -> Graph:
     with collection_paused():
         nodes = _needed(item.node for item in wanted)
         nodes.sort(key=attrgetter("serial"))
-        steps, refs = _steps(nodes)
-    return Graph(MappingProxyType(steps), tuple(_reference(item, refs, []) for item in wanted))
+        numbers = _Numbers(nodes)
+        steps = _steps(nodes, numbers)
+        targets = [_reference(item, numbers, [], steps) for item in wanted]
+        del nodes, numbers  # together as large as what follows
+    return Graph(tuple(steps), tuple(targets))
 
 
 def _target(target: Any) -> Item:
@@ -259,62 +291,107 @@ def _collect(values: Iterable[Any], found: list[Node[Any]]) -> None:
             _collect(value.parts, found)
 
 
-def _steps(nodes: list[Node[Any]]) -> tuple[dict[str, Step], dict[Node[Any], Ref]]:
-    """The steps of nodes in the order of writing, by name, and what stands for each where it is an argument."""
-    steps: dict[str, Step] = {}
-    refs: dict[Node[Any], Ref] = {}
-    names = _Names()
+class _Numbers:
+    """What stands for each node where it is an argument, by its serial number less the first one."""
+
+    __slots__ = ("first", "of")
+
+    def __init__(self, nodes: Sequence[Node[Any]]) -> None:
+        self.first = nodes[0].serial
+        span = nodes[-1].serial - self.first + 1
+        # a list is faster, and a fifth as large where most nodes are in the graph that were written meanwhile
+        self.of: Any = [None] * span if span <= 2 * len(nodes) else {}
+
+    def __getitem__(self, node: Node[Any]) -> Number:
+        number: Number = self.of[node.serial - self.first]
+        return number
+
+
+def _steps(nodes: Sequence[Node[Any]], numbers: _Numbers) -> list[Step]:
+    """The steps of nodes in the order of writing; notes what stands for each."""
+    steps: list[Step] = []
+    number_of, first = numbers.of, numbers.first
+    names = _Names(nodes)
     code, instruction, place = None, -1, ""
-    for number, node in enumerate(nodes):
+    before: tuple[Number, ...] = ()  # the parents of the last one
+    for position, node in enumerate(nodes):
         if node.instruction != instruction or node.code is not code:  # many nodes are of one line
             code, instruction, place = node.code, node.instruction, node.place
-        name = node.name or names.next_of(node.func)
-        if name in steps:
-            raise _duplicate(name, steps[name].place, place)
-        parents: list[int] = []
+        name = names.of(node)
+        number = number_of[node.serial - first] = Number(position)
+        parents: list[Number] = []
         state = None
         if node.state is not None:
-            ref = refs[node.state]
-            parents.append(ref.number)
-            state = new(Ref, (ref.step, ref.number, (), "state"))
+            parent = number_of[node.state.serial - first]
+            parents.append(parent)
+            state = new(Ref, (steps[parent].name, parent, (), "state"))
         args: list[Any] = []
         for value in node.args:  # what `_reference` does, without a call for each node
             kind = type(value)
             if kind is Node:
-                value = refs[value]  # noqa: PLW2901
-                parents.append(value.number)
+                value = number_of[value.serial - first]  # noqa: PLW2901
+                parents.append(value)
             elif kind is Item:
-                ref = refs[value.node]
-                parents.append(ref.number)
-                value = new(Ref, (ref.step, ref.number, value.path, value.slot))  # noqa: PLW2901
+                parent = number_of[value.node.serial - first]
+                parents.append(parent)
+                value = new(Ref, (steps[parent].name, parent, value.path, value.slot))  # noqa: PLW2901
             elif kind not in ATOMS:
-                value = _reference(value, refs, parents)  # noqa: PLW2901
+                value = _reference(value, numbers, parents, steps)  # noqa: PLW2901
             args.append(value)
         kwargs = node.kwargs
         if kwargs:
-            kwargs = {key: _reference(value, refs, parents) for key, value in kwargs.items()}
-        refs[node] = new(Ref, (name, number, (), "value"))
+            kwargs = {
+                key: _reference(value, numbers, parents, steps) for key, value in kwargs.items()
+            }
         given = tuple(args) if parents else node.args
-        numbers = tuple(parents) if len(parents) <= 1 else tuple(dict.fromkeys(parents))
-        fields = (name, number, node.func, given, kwargs, node.kind, state, place, numbers)
-        steps[name] = new(Step, fields)
-    return steps, refs
+        each = tuple(parents) if len(parents) <= 1 else _each_once(parents, given)
+        if each != before:  # one object for those of many readers
+            before = each
+        fields = (name, number, node.func, given, kwargs, node.kind, state, place, before)
+        steps.append(new(Step, fields))
+    return steps
+
+
+def _each_once(parents: list[Number], given: tuple[Any, ...]) -> tuple[Number, ...]:
+    """The parents of a step; what it is given itself, where it is given nothing else."""
+    each = tuple(dict.fromkeys(parents))
+    return (
+        given if given == each else each
+    )  # they are the same numbers then, if not the same objects
 
 
 class _Names:
-    """Counts the nodes without a name, for each name of a function."""
+    """The names of nodes: what they were given, or a count for each name of a function.
 
-    def __init__(self) -> None:
+    No two counts make the same name.
+    """
+
+    def __init__(self, nodes: Iterable[Node[Any]]) -> None:
         self._counters: dict[str, Iterator[str]] = {}
-        self._of: dict[int, Callable[[], str]] = {}  # by id: a callable need not be hashable
+        self._next: dict[int, Callable[[], str]] = {}  # by id: a callable need not be hashable
+        self._given: dict[str, Node[Any]] = {}  # the first node of each name
+        for node in nodes:
+            if node.name is not None:
+                self._given.setdefault(node.name, node)
 
-    def next_of(self, func: Callable[..., Any]) -> str:
+    def of(self, node: Node[Any]) -> str:
+        """The name of a node; each is asked for once, in order.
+
+        Raises:
+            DuplicateNameError: Another one has it.
+        """
+        name = node.name or self._count(node.func)
+        if name in self._given and self._given[name] is not node:
+            raise _duplicate(name, node, self._given[name])
+        return name
+
+    def _count(self, func: Callable[..., Any]) -> str:
         try:
-            return self._of[id(func)]()
+            return self._next[id(func)]()
         except KeyError:
             base = base_name(func)
             counter = self._counters.setdefault(base, _counted(base))
-            self._of[id(func)] = counter.__next__
+            self._next[id(func)] = counter.__next__
             return next(counter)
 
 
@@ -328,34 +405,36 @@ def _counted(base: str) -> Iterator[str]:
 _FOUR_DIGITS: Final = 1_000  # from here on, a number needs no zeros
 
 
-def _duplicate(name: str, first: str, second: str) -> DuplicateNameError:
+def _duplicate(name: str, *nodes: Node[Any]) -> DuplicateNameError:
+    first, second = sorted(nodes, key=attrgetter("serial"))
     message = (
-        f"two different nodes are called {name!r}: {first} and {second}. "
+        f"two different nodes are called {name!r}: {first.place} and {second.place}. "
         "Results are stored under these names: call set_name() on one of them"
     )
     return DuplicateNameError(message)
 
 
-def _reference(value: Any, refs: Mapping[Node[Any], Ref], parents: list[int]) -> Any:
-    """An argument of a step for an argument of a node, with references where nodes stood.
+def _reference(value: Any, numbers: _Numbers, parents: list[Number], steps: Sequence[Step]) -> Any:
+    """An argument of a step for an argument of a node, with what stands for results where nodes stood.
 
     Args:
         value: The argument.
-        refs: What stands for each node.
+        numbers: What stands for each node.
         parents: Gets the number of each step that is referred to.
+        steps: The steps, by number.
     """
     kind = type(value)
     if kind is Node:
-        ref = refs[value]
-        parents.append(ref.number)
-        return ref
+        number = numbers[value]
+        parents.append(number)
+        return number
     if kind in ATOMS:
         return value
     if kind is Item:
-        name, number, _, _ = refs[value.node]
+        number = numbers[value.node]
         parents.append(number)
-        return new(Ref, (name, number, value.path, value.slot))
+        return new(Ref, (steps[number].name, number, value.path, value.slot))
     if kind is Container:
-        parts = [_reference(part, refs, parents) for part in value.parts]
+        parts = [_reference(part, numbers, parents, steps) for part in value.parts]
         return Container(value.build, tuple(parts))
     return value

@@ -117,7 +117,7 @@ def make_plan(
         wanted: What the run shall give; the graph's targets unless told.
     """
     if stored == NOTHING and wanted is None:  # a graph holds nothing but what its targets need
-        return Plan(_Computed(graph.steps), graph, stored, logged)
+        return Plan(_Computed(graph), graph, stored, logged)
     actions = _walk(graph, stored, logged, graph.targets if wanted is None else wanted)
     return Plan(MappingProxyType(actions), graph, stored, logged)
 
@@ -125,23 +125,23 @@ def make_plan(
 class _Computed(Mapping[str, Action]):
     """The actions of steps that are all computed."""
 
-    def __init__(self, names: Collection[str]) -> None:
-        self._names = names
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
 
     def __getitem__(self, name: str) -> Action:
-        if name not in self._names:
+        if name not in self._graph.steps:
             raise KeyError(name)
         return Action.COMPUTE
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self._graph)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._names)
+        return iter(self._graph.steps)
 
     def values(self) -> ValuesView[Action]:
         """Made at once: a run takes all of them."""
-        return dict.fromkeys(self._names, Action.COMPUTE).values()
+        return dict.fromkeys(range(len(self._graph)), Action.COMPUTE).values()
 
 
 def _walk(

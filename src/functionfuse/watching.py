@@ -8,16 +8,15 @@ import inspect
 import json
 from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, is_dataclass, replace
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse.equality import Equality
-from functionfuse.graph import Ref
+from functionfuse.graph import Number, Ref
 from functionfuse.kernel import _settled
 from functionfuse.nodes import ATOMS, Container, Kind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
     from pathlib import Path
 
     from functionfuse.graph import Graph, Step
@@ -49,8 +48,9 @@ class Change:
 
 def watched(graph: Graph, file: Path) -> Graph:
     """The same graph with functions that write down which of their arguments they change."""
-    steps = {name: step._replace(func=_Watched(step, file)) for name, step in graph.steps.items()}
-    return replace(graph, steps=MappingProxyType(steps))
+    names = [step.name for step in graph]
+    order = [step._replace(func=_Watched(step, names, file)) for step in graph]
+    return replace(graph, order=tuple(order))
 
 
 def changes_in(file: Path) -> list[Change]:
@@ -62,13 +62,14 @@ def changes_in(file: Path) -> list[Change]:
 class _Watched:
     """A step's function that compares its arguments with copies of them; it travels with the step."""
 
-    def __init__(self, step: Step, file: Path) -> None:
+    def __init__(self, step: Step, names: Sequence[str], file: Path) -> None:
         functools.update_wrapper(self, step.func, updated=())
         self._func = step.func
         self._file = file
         self._node = step.name, f"{step.function} at {step.place}"
         self._is_method = step.kind is Kind.METHOD
         self._templates = step.args, dict(step.kwargs)
+        self._names = {number: names[number] for number in step.parents}
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         given = args[1:] if self._is_method else args
@@ -87,10 +88,11 @@ class _Watched:
     ) -> Iterator[tuple[str, str, Any]]:
         """What others may hold of the arguments: a label, the node whose value it is, and the value."""
         positional, named = self._templates
-        for label, template, value in zip(self._labels(len(args)), positional, args, strict=True):
-            yield from _held(template, value, label)
-        for name, value in kwargs.items():
-            yield from _held(named[name], value, name)
+        given = [*zip(self._labels(len(args)), positional, args, strict=True)]
+        given += [(name, named[name], value) for name, value in kwargs.items()]
+        for name, template, argument in given:
+            for label, number, value in _held(template, argument, name):
+                yield label, self._names.get(number, ""), value
 
     def _labels(self, count: int) -> list[str]:
         """What the parameters are called that take the positional arguments."""
@@ -129,15 +131,18 @@ def _copied(value: Any) -> Any:
         return _NOT_COPIED
 
 
-def _held(template: Any, value: Any, label: str) -> Iterator[tuple[str, str, Any]]:
-    """The parts of an argument that somebody else holds as well, and that can change."""
+def _held(template: Any, value: Any, label: str) -> Iterator[tuple[str, int, Any]]:
+    """The parts of an argument that somebody else holds as well, and that can change.
+
+    With the number of the step whose value each is; -1 if it was given by the user.
+    """
     kind = type(template)
     if kind is Container:
         pieces = zip(template.parts, _pieces(value, label), strict=False)
         for part, (name, piece) in pieces:
             yield from _held(part, piece, name)
     elif kind not in _FRESH and type(value) not in ATOMS:
-        yield label, template.step if kind is Ref else "", value
+        yield label, template.number if kind is Number or kind is Ref else -1, value
 
 
 def _pieces(value: Any, label: str) -> Iterator[tuple[str, Any]]:

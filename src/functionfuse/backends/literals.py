@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 
 import cloudpickle
 
-from functionfuse.graph import Ref
+from functionfuse.graph import Number, Ref
 from functionfuse.nodes import ATOMS, Container
 
 if TYPE_CHECKING:
@@ -31,7 +31,14 @@ T = TypeVar("T")
 _MANY: Final = 100  # parts of a container from which on none of them is looked at by itself
 _CONTAINERS: Final = frozenset({list, tuple, set, frozenset})
 _TEXTS: Final = frozenset({str, bytes})
-_SMALL: Final = (ATOMS - _TEXTS) | {Ref, type, FunctionType, BuiltinFunctionType, ModuleType}
+_SMALL: Final = (ATOMS - _TEXTS) | {
+    Number,
+    Ref,
+    type,
+    FunctionType,
+    BuiltinFunctionType,
+    ModuleType,
+}
 
 
 @dataclass(eq=False, slots=True, weakref_slot=True)

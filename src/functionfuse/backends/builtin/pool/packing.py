@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 import cloudpickle
 
 from functionfuse.errors import EngineError
-from functionfuse.graph import Ref
+from functionfuse.graph import Number, Ref
 from functionfuse.nodes import ATOMS, Container, _build_dict
 from functionfuse.parcels import THRESHOLD, OwnSegment, Segment, pack
 from functionfuse.wire import Lent, Work, flat
@@ -83,7 +83,7 @@ class Packing:
         if kind in ATOMS:
             large = (kind is str or kind is bytes) and len(value) >= THRESHOLD
             return self._lend_object(value) if large else value
-        if kind is Ref and _is_plain(value.path):
+        if kind is Number or (kind is Ref and _is_plain(value.path)):
             return value
         if kind in _LITERALS:
             return value if _is_plain(value) else kind(map(self._lend, value))

@@ -14,7 +14,6 @@ from functionfuse.backends.builtin.pool.packing import Packing, own
 from functionfuse.backends.builtin.pool.process import WorkerProcess, interruptions_later
 from functionfuse.engine import Capabilities
 from functionfuse.errors import EngineError
-from functionfuse.graph import references
 from functionfuse.parcels import Space, unpack
 from functionfuse.travel import described, load_raised
 
@@ -70,9 +69,12 @@ class ProcessEngine:
         self._busy: dict[WorkerProcess, _Task] = {}
         self._waiting: deque[_Task] = deque()
         self._done: list[_Task] = []
+        self._nodes: dict[int, str] = {}  # the names of those that were submitted, by number
 
     def submit(self, unit: Unit, inputs: Sequence[_Task], _: Mapping[str, Any]) -> _Task:
         """Give a unit to a worker that is free."""
+        for part in unit.parts or (unit,):
+            self._nodes[part.step.number] = part.step.name
         parcels = [] if unit.load else [task.parcel for task in inputs if task.parcel is not None]
         task = _Task(unit, parcels)
         self._waiting.append(task)
@@ -175,7 +177,7 @@ class ProcessEngine:
             task.record, task.parcel = reply.record, own(reply.parcel)
         else:
             worker.tools.clear()  # they may be what could not be opened
-            task.error = _error(reply, task.unit)
+            task.error = self._error(reply, task.unit.step.name)
 
     def _settle(self, worker: WorkerProcess) -> _Task:
         """Take a unit off a worker, which is free again."""
@@ -187,6 +189,28 @@ class ProcessEngine:
         task.inputs, task.work = [], None
         self._done.append(task)
         return task
+
+    def _error(self, reply: Reply, name: str) -> BaseException:
+        """Why a unit has no value."""
+        assert isinstance(reply.parcel, bytes)
+        if reply.kind == "error":
+            return load_raised(reply.parcel)
+        reason = reply.parcel.decode()
+        if reply.kind == "send":
+            return EngineError(
+                f"the result of node {name!r} cannot be sent to another process: {reason}. "
+                "Return something that can be pickled, run the nodes that need it together with it by fuse(), "
+                "or run with kind='threads' or without workers"
+            )
+        if reply.parent is not None:
+            return EngineError(
+                f"the result of node {self._nodes[reply.parent]!r}, which node {name!r} takes, "
+                f"cannot be unpickled in a worker: {reason}"
+            )
+        return EngineError(
+            f"node {name!r} cannot be unpickled in a worker: {reason}. "
+            "Its function and arguments must be made of what can be imported there, by the sys.path of this process"
+        )
 
     # ---- ends ----
 
@@ -227,32 +251,3 @@ class ProcessEngine:
             if not events:  # a signal that comes just after Ctrl-C may be slept over
                 for worker in self._busy:
                     worker.interrupt()
-
-
-def _error(reply: Reply, unit: Unit) -> BaseException:
-    assert isinstance(reply.parcel, bytes)
-    if reply.kind == "error":
-        return load_raised(reply.parcel)
-    reason, name = reply.parcel.decode(), unit.step.name
-    if reply.kind == "send":
-        return EngineError(
-            f"the result of node {name!r} cannot be sent to another process: {reason}. "
-            "Return something that can be pickled, run the nodes that need it together with it by fuse(), "
-            "or run with kind='threads' or without workers"
-        )
-    if reply.parent is not None:
-        return EngineError(
-            f"the result of node {_name_of(reply.parent, unit)!r}, which node {name!r} takes, "
-            f"cannot be unpickled in a worker: {reason}"
-        )
-    return EngineError(
-        f"node {name!r} cannot be unpickled in a worker: {reason}. "
-        "Its function and arguments must be made of what can be imported there, by the sys.path of this process"
-    )
-
-
-def _name_of(parent: int, unit: Unit) -> str:
-    steps = [part.step for part in unit.parts or (unit,)]
-    return next(
-        ref.step for step in steps for ref in references(step.takes) if ref.number == parent
-    )

@@ -13,7 +13,7 @@ from functionfuse.backends.builtin.rayback.carried import carried, dumps, opened
 from functionfuse.backends.literals import unpack
 from functionfuse.binding import bind
 from functionfuse.errors import EngineError
-from functionfuse.graph import Ref
+from functionfuse.graph import Number, Ref
 from functionfuse.kernel import call, execute
 from functionfuse.nodes import ATOMS, Kind
 from functionfuse.notes import annotate
@@ -177,8 +177,11 @@ def _is_plain(unit: Unit, retried: Sequence[type[BaseException]]) -> bool:
     if unit.storage is not None or unit.setup is not None or unit.parts or step.kwargs or retried:
         return False
     return all(
-        type(value) in ATOMS or (type(value) is Ref and not value.path) for value in step.args
+        type(value) in _PLAIN or (type(value) is Ref and not value.path) for value in step.args
     )
+
+
+_PLAIN: Final = ATOMS | {Number}
 
 
 def _unpacked(
