@@ -97,6 +97,33 @@ def test_parents_are_found_everywhere() -> None:
     assert ["n0", "n1", "n2", "n3", "target"] == names(target.set_name("target"))
 
 
+@pytest.mark.parametrize("position", range(4))
+def test_arguments_are_not_compared(position: int) -> None:
+    """What cannot be told equal, as an array, may stand anywhere beside nodes, items and lists of nodes."""
+    given: list[Any] = [add(1), [add(2), add(3)], collect([4])[0]]
+    given.insert(position, Incomparable())
+
+    found = LocalWorkflow(workflow(listed)(*given), workflow_name="graph").run()
+
+    assert type(found.pop(position)) is Incomparable
+    assert [2, [3, 4], 4] == found
+
+
+class Incomparable:
+    """Refuses to be compared."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        message = "neither true nor false"
+        raise ValueError(message)
+
+
+def listed(*values: Any) -> list[Any]:
+    """Give back what was given."""
+    return list(values)
+
+
 def test_calls_of_an_instance_need_the_calls_before() -> None:
     """A method's step depends on the constructor and on every earlier call of the instance."""
     accumulator: Any = name_it(IncrementalSum(0), "acc")

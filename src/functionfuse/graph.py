@@ -7,7 +7,7 @@ import itertools
 from collections import Counter, defaultdict
 from dataclasses import dataclass
 from functools import cached_property
-from operator import attrgetter
+from operator import attrgetter, is_
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
@@ -241,9 +241,9 @@ def build(targets: Iterable[Any]) -> Graph:
         nodes.sort(key=attrgetter("serial"))
         numbers = _Numbers(nodes)
         steps = _steps(nodes, numbers)
-        targets = [_reference(item, numbers, [], steps) for item in wanted]
-        del nodes, numbers  # together as large as what follows
-    return Graph(tuple(steps), tuple(targets))
+        refs = [_reference(item, numbers, [], steps) for item in wanted]
+        del nodes, numbers  # a tuple of the steps is as large
+    return Graph(tuple(steps), tuple(refs))
 
 
 def _target(target: Any) -> Item:
@@ -355,9 +355,8 @@ def _steps(nodes: Sequence[Node[Any]], numbers: _Numbers) -> list[Step]:
 def _each_once(parents: list[Number], given: tuple[Any, ...]) -> tuple[Number, ...]:
     """The parents of a step; what it is given itself, where it is given nothing else."""
     each = tuple(dict.fromkeys(parents))
-    return (
-        given if given == each else each
-    )  # they are the same numbers then, if not the same objects
+    same = len(each) == len(given) and all(map(is_, each, given))
+    return given if same else each
 
 
 class _Names:
@@ -380,19 +379,20 @@ class _Names:
         Raises:
             DuplicateNameError: Another one has it.
         """
-        name = node.name or self._count(node.func)
+        name = node.name
+        if name is None:
+            counted = self._next.get(id(node.func))
+            name = counted() if counted else self._first(node.func)
         if name in self._given and self._given[name] is not node:
             raise _duplicate(name, node, self._given[name])
         return name
 
-    def _count(self, func: Callable[..., Any]) -> str:
-        try:
-            return self._next[id(func)]()
-        except KeyError:
-            base = base_name(func)
-            counter = self._counters.setdefault(base, _counted(base))
-            self._next[id(func)] = counter.__next__
-            return next(counter)
+    def _first(self, func: Callable[..., Any]) -> str:
+        """Begin to count the nodes of a function, or go on where another one has its name."""
+        base = base_name(func)
+        counter = self._counters.setdefault(base, _counted(base))
+        self._next[id(func)] = counter.__next__
+        return next(counter)
 
 
 def _counted(base: str) -> Iterator[str]:
