@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import pickle
 from contextlib import suppress
 from queue import Empty, SimpleQueue
@@ -40,9 +39,6 @@ if TYPE_CHECKING:
 __all__ = ["DaskEngine"]
 
 R = TypeVar("R")
-_logger = logging.getLogger(__name__)
-
-
 _LARGE: Final = 1_000_000  # bytes from which on a literal travels once, for all nodes that take it
 
 
@@ -167,9 +163,8 @@ class DaskEngine:
     def _ended(self, pending: Collection[Handle]) -> Iterator[Handle]:
         try:
             yield from self._known(self._done.get(timeout=_LOOK))
-        except (
-            Empty
-        ):  # no worker speaks for what was given up; to ask Dask for a call for each costs too much
+        except Empty:
+            # no worker speaks for what was given up; to ask Dask for a call for each costs too much
             for handle in pending:
                 if handle.future is not None and handle.future.status in _BAD:
                     yield from self._known(handle)
