@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -84,6 +85,13 @@ def total(array: Any, number: int) -> float:
     """Change an array, and add it up."""
     array[0] += number
     return float(array.sum())
+
+
+@workflow
+def work(number: int) -> float:
+    """Take longer than the engine waits between two looks at what nobody speaks for; fail with 0."""
+    time.sleep(1.5)
+    return 1 / number
 
 
 @workflow
@@ -211,6 +219,34 @@ def test_retries_of_a_method(client: Client, tmp_path: Path) -> None:
     made.query("Counter.grow.*").set_submit_args({"retries": 1})
 
     assert made.run() == 1
+
+
+def test_only_what_failed_is_blamed(client: Client) -> None:
+    """What runs for long is not blamed for the failure of something else that its consumers need as well."""
+    lost = add(add(1, "").set_name("failed"), work(1).set_name("first"))
+    end = add(lost, work(1).set_name("second"))
+    made = DaskWorkflow(end, workflow_name="blame", client=client)
+
+    with pytest.raises(TypeError):
+        made.run(on_error="continue")
+
+    assert made.report is not None
+    assert ["failed"] == made.report.names("failed")
+    assert ["first", "second"] == sorted(made.report.names("computed"))
+
+
+@pytest.mark.parametrize("on_error", ["raise", "continue"])
+def test_what_fails_after_another_failure(client: Client, on_error: Any) -> None:
+    """A node that runs while its only consumer is lost fails with its own error."""
+    end = add(add(1, "").set_name("first"), work(0).set_name("second"))
+    made = DaskWorkflow(end, workflow_name="after", client=client)
+
+    with pytest.raises(TypeError) as caught:
+        made.run(on_error=on_error)
+
+    assert made.report is not None
+    assert ["first", "second"] == sorted(made.report.names("failed"))
+    assert any("'second'" in note for note in caught.value.__notes__)
 
 
 # ---- what travels ----

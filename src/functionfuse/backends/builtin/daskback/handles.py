@@ -1,8 +1,8 @@
 """Units that Dask has, and which of them wait for which.
 
 A unit's value stays on the workers as long as the client holds the future of its task, or another task needs it.
-So the future is let go as soon as all tasks that take the value are there.
-What becomes of the unit is then seen at the futures of those tasks, or of those that take theirs.
+So the future is let go as soon as all tasks that take the value are there, and one of them waits for nothing else.
+What becomes of the unit is then seen at the future of that task, or of one that takes its value.
 """
 
 from __future__ import annotations
@@ -53,14 +53,24 @@ class Handle:
 
     def tell_those_that_wait(self) -> list[Handle]:
         """Let others wait for this one no longer; gives those that can be told now."""
+        if self.failed:
+            self._lose_those_that_wait()
         ready = []
         for child in self.awaiting:
             child.waits_for.remove(self)
-            child.lost |= self.failed
             if not child.waits_for and (child.record is not None or child.failed):
                 ready.append(child)
         self.awaiting.clear()
         return ready
+
+    def _lose_those_that_wait(self) -> None:
+        """Note it of all at once: none of them tells anything about what else they wait for."""
+        waiting = [*self.awaiting]
+        while waiting:
+            child = waiting.pop()
+            if not child.lost:
+                child.lost = True
+                waiting += child.awaiting
 
     def leading_here(self) -> list[Handle]:
         """What this one waits for and what is not known to have ended, and itself; in the order of submission."""
@@ -75,8 +85,15 @@ class Handle:
 
     def let_go(self) -> None:
         """Let the value go, if what becomes of the unit is known or will be seen elsewhere."""
-        if self.told or self.record is not None or any(not child.failed for child in self.awaiting):
+        if self.told or self.record is not None or any(map(self._is_all_for, self.awaiting)):
             self.drop()
+
+    def _is_all_for(self, child: Handle) -> bool:
+        """Tell whether a unit waits for this one alone: then it has no value only if this one has none.
+
+        If it failed over something else, Dask would give up what nobody holds and needs any more, also while that runs.
+        """
+        return not child.failed and child.waits_for == {self}
 
     def drop(self) -> None:
         """Let the value go."""
