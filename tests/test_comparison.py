@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 import functionfuse
 from functionfuse import compare, workflow
 from functionfuse.backends.builtin.localback import LocalWorkflow
+from functionfuse.building import build
 from functionfuse.errors import DifferentResults, OptionError
-from functionfuse.graph import build
 from functionfuse.nodes import Kind
 from functionfuse.testing import assert_same_everywhere, graphs
 

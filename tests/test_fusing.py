@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from functionfuse import workflow
 from functionfuse.backends.builtin.localback import LocalEngine, LocalWorkflow
+from functionfuse.building import build
 from functionfuse.fusing import expected_seconds, fuse_cheap
-from functionfuse.graph import build
 from functionfuse.job import Job
 from functionfuse.runner import Run
 from functionfuse.storage import storage_factory

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from hypothesis import given, settings
@@ -13,8 +13,11 @@ from hypothesis import strategies as st
 
 from functionfuse import workflow
 from functionfuse.backends.builtin.localback import LocalWorkflow
+from functionfuse.building import build
 from functionfuse.errors import DuplicateNameError, GraphError, NotANodeError
-from functionfuse.graph import Graph, build
+
+if TYPE_CHECKING:
+    from functionfuse.graph import Graph
 
 
 @workflow

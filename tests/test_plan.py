@@ -10,13 +10,15 @@ from hypothesis import strategies as st
 
 from functionfuse import workflow
 from functionfuse.backends.builtin.localback import LocalWorkflow
-from functionfuse.graph import Graph, build
+from functionfuse.building import build
 from functionfuse.plan import Action, Plan, make_plan
 from functionfuse.storage import storage_factory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
+
+    from functionfuse.graph import Graph
 
 COMPUTE, LOAD, LEAVE_OUT = Action.COMPUTE, Action.LOAD, Action.LEAVE_OUT
 

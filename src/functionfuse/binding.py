@@ -6,55 +6,61 @@ import copy
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse.graph import Number, Ref
-from functionfuse.nodes import ATOMS, Container
-from functionfuse.notes import add_note
+from functionfuse.nodes import ATOMS, Container, Item, Node
+from functionfuse.notes import note_item
 from functionfuse.units import Stateful, Together
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from functionfuse.graph import Step
+
+    Take = Callable[[Any], Any]  # gives what somebody stands for
 
 __all__ = ["UNSHARED", "bind", "copied", "pick", "resolve"]
 
 
 def bind(
-    step: Step, values: Mapping[int, Any], *, sole: bool
+    step: Step | Node[Any], take: Take, *, sole: bool
 ) -> tuple[Sequence[Any], Mapping[str, Any]]:
     """The arguments of a step's call, with results where references stand.
 
     Args:
-        step: The step.
-        values: The values of the outcomes of its parents, by their number.
+        step: The step, or the node that it is made of.
+        take: Gives the value of the outcome of a parent: by its number, or of a node by the node.
+            It is asked once for each time that a reference stands there.
         sole: Nobody else takes the instance that it works on.
     """
     args: Sequence[Any] = step.args
     if not ATOMS.issuperset(map(type, args)):
-        args = [value if type(value) in ATOMS else resolve(value, values) for value in args]
+        args = [value if type(value) in ATOMS else resolve(value, take) for value in args]
     kwargs = step.kwargs
     if kwargs:
-        kwargs = {key: resolve(value, values) for key, value in kwargs.items()}
-    if step.state is not None:
-        before = _own(values[step.state.number], step.state.number)
+        kwargs = {key: resolve(value, take) for key, value in kwargs.items()}
+    state = step.state
+    if state is not None:
+        before = _own(state, take(state if type(state) is Node else state.number))
         args = (_instance(before, sole=sole), *args)
     return args, kwargs
 
 
-def resolve(argument: Any, values: Mapping[int, Any]) -> Any:
+def resolve(argument: Any, take: Take) -> Any:
     """An argument with results where references stand.
 
     Args:
         argument: One of a step's.
-        values: The values of the outcomes of the steps that it refers to, by their number.
+        take: Gives the values of the outcomes that it refers to, see `bind`.
     """
     kind = type(argument)
-    if kind is Number:
-        value = values[argument]
+    if kind is Number or kind is Node:
+        value = take(argument)
         return pick(argument, value) if type(value) in _WRAPPED else value
     if kind is Ref:
-        return pick(argument, values[argument.number])
+        return pick(argument, take(argument.number))
+    if kind is Item:
+        return pick(argument, take(argument.node))
     if kind is Container:
-        return argument.build([resolve(part, values) for part in argument.parts])
+        return argument.build([resolve(part, take) for part in argument.parts])
     return _fresh(argument, kind) if kind in _LITERALS else argument
 
 
@@ -73,31 +79,30 @@ def _fresh(literal: Any, kind: type) -> Any:
     return kind([_fresh(part, type(part)) for part in literal])
 
 
-def pick(ref: Number | Ref, value: Any) -> Any:
+def pick(ref: Number | Ref | Node[Any] | Item, value: Any) -> Any:
     """What a reference means, out of the value of its step's outcome."""
-    value = _own(value, ref.number)
+    value = _own(ref, value)
     if type(value) is Stateful and ref.slot != "outcome":
         value = value.state if ref.slot == "state" else value.value
-    return _item(ref, value) if type(ref) is Ref and ref.path else value
+    return _item(ref, value) if ref.path else value
 
 
 _WRAPPED: Final = frozenset({Stateful, Together})
 
 
-def _own(value: Any, number: int) -> Any:
+def _own(ref: Any, value: Any) -> Any:
     """A step's own value, also where it ran together with others."""
-    return value.values[number] if type(value) is Together else value
+    return value.values[ref.number] if type(value) is Together else value
 
 
-def _item(ref: Ref, value: Any) -> Any:
+def _item(ref: Any, value: Any) -> Any:
     taken = 0
     try:
         for key in ref.path:
             value = value[key]
             taken += 1
     except Exception as error:
-        part = ref._replace(path=ref.path[: taken + 1])
-        add_note(error, f"taking item {part} of a {type(value).__qualname__}")
+        note_item(error, ref, ref.path[: taken + 1], type(value))
         raise
     return value
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from functionfuse.building import build
 from functionfuse.equality import Equality, Mismatch, shortened
 from functionfuse.errors import DifferentResults, OptionError
 from functionfuse.events import StepFailed, StepFinished
-from functionfuse.graph import _needed, _target, build
 from functionfuse.nodes import Item, Kind, Node
 from functionfuse.tables import Table
 from functionfuse.watching import Change, changes_in, watched
@@ -131,7 +131,7 @@ def compare(
         message = "compare() takes at least one backend, and no negative tolerance"
         raise OptionError(message)
     graph = build(targets)
-    nodes = sorted(_needed(_target(each).node for each in targets), key=lambda node: node.serial)
+    nodes = graph.written.nodes
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "changes"
         runs = [_Run(backends[0], nodes, graph, file)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections import defaultdict
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
@@ -118,7 +117,7 @@ def fuse_cheap(
         for group in groups
         if len(group) > 1
     ]
-    return dataclasses.replace(graph, groups=(*graph.groups, *names))
+    return graph.with_groups((*graph.groups, *names))
 
 
 def _pieces(

@@ -21,10 +21,10 @@ from functionfuse.errors import CorruptResult, GraphError, ResultNotFound, Stora
 from functionfuse.graph import new
 from functionfuse.nodes import Instance, Item, Kind, Node
 from functionfuse.notes import annotate
-from functionfuse.units import Alike, Outcome, Record, Stateful, Timings, Together, Unit
+from functionfuse.units import Outcome, Record, Stateful, Timings, Together, Unit, Whole
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from functionfuse.graph import Step
     from functionfuse.storage.base import Results
@@ -48,12 +48,13 @@ def execute(unit: Unit, inputs: Sequence[Any]) -> Outcome:
         StorageError: The result cannot be stored, or is not there any more.
     """
     if unit.parts:
-        return _execute_together(unit, inputs)
+        return (_execute_whole if type(unit.parts) is Whole else _execute_together)(unit, inputs)
     step = unit.step
     if unit.load:
         return call(unit, step.args, step.kwargs)
     try:
-        args, kwargs = bind(step, dict(zip(step.parents, inputs, strict=True)), sole=unit.sole)
+        values = dict(zip(step.parents, inputs, strict=True))
+        args, kwargs = bind(step, values.__getitem__, sole=unit.sole)
     except BaseException as error:
         annotate(error, step, unit.workflow)
         raise
@@ -64,9 +65,7 @@ def _execute_together(unit: Unit, inputs: Sequence[Any]) -> Outcome:
     """Run the parts one after the other; a value that nobody needs any more is let go."""
     started, clock = time.time(), time.perf_counter()
     values = dict(zip(unit.step.parents, inputs, strict=True))
-    parts = unit.parts
-    run = _compute_parts if type(parts) is Alike else _execute_parts
-    records = run(unit, values, started)
+    records = _execute_parts(unit, values)
     kept = Together({number: values[number] for number in unit.keep})
     seconds = time.perf_counter() - clock
     return Outcome(
@@ -74,8 +73,10 @@ def _execute_together(unit: Unit, inputs: Sequence[Any]) -> Outcome:
     )
 
 
-def _execute_parts(unit: Unit, values: dict[int, Any], _: float) -> Sequence[Record]:
-    uses = _uses(unit, [part.step for part in unit.parts])
+def _execute_parts(unit: Unit, values: dict[int, Any]) -> Sequence[Record]:
+    uses = Counter(
+        chain(unit.keep, chain.from_iterable([part.step.parents for part in unit.parts]))
+    )
     records: list[Record] = []
     for part in unit.parts:
         step = part.step
@@ -89,38 +90,7 @@ def _execute_parts(unit: Unit, values: dict[int, Any], _: float) -> Sequence[Rec
     return tuple(records)
 
 
-def _compute_parts(unit: Unit, values: dict[int, Any], started: float) -> Sequence[Record]:
-    """The same, where there is nothing to do around the calls."""
-    parts = cast("Alike", unit.parts)
-    steps, soles, clock = parts.steps, parts.soles, time.perf_counter
-    uses = _uses(unit, steps)
-    ends = array("d")
-    ended, began = ends.append, clock()
-    try:
-        for step in steps:
-            args, kwargs = bind(step, values, sole=step.number in soles)
-            _keep(compute(step, args, kwargs), step, values, uses)
-            ended(clock() - began)
-    except BaseException as error:
-        records = Timings([step.name for step in steps[: len(ends)]], started, ends, _worker)
-        error.__dict__[FAILED_PART] = step.name, records
-        annotate(error, step, unit.workflow)
-        raise
-    return Timings([step.name for step in steps], started, ends, _worker)
-
-
-def _uses(unit: Unit, steps: Sequence[Step]) -> Any:
-    """How often the value of each step is needed, by its number."""
-    needed = chain(unit.keep, chain.from_iterable([step.parents for step in steps]))
-    if steps[-1].number >= len(steps):
-        return Counter(needed)
-    uses = [0] * len(steps)  # a whole graph
-    for number in needed:
-        uses[number] += 1
-    return uses
-
-
-def _keep(value: Any, step: Step, values: dict[int, Any], uses: Any) -> None:
+def _keep(value: Any, step: Step, values: dict[int, Any], uses: Counter[int]) -> None:
     """Keep the value of a step that somebody needs, and let those go that only it needed."""
     if uses[step.number]:
         values[step.number] = value
@@ -128,6 +98,47 @@ def _keep(value: Any, step: Step, values: dict[int, Any], uses: Any) -> None:
         uses[parent] -= 1
         if not uses[parent]:
             del values[parent]
+
+
+def _execute_whole(unit: Unit, _: Sequence[Any]) -> Outcome:
+    """Compute all nodes of a graph in the order of writing: there is nothing to do around the calls.
+
+    Gives the values of the targets' nodes.
+    """
+    graph = cast("Whole", unit.parts).graph
+    nodes, readers = graph.written.nodes, graph.written.readers
+    values: dict[Node[Any], Any] = {}
+    take = _taking(values, graph.written.uses)
+    started, clock, ends = time.time(), time.perf_counter, array("d")
+    records = Timings(graph, started, ends, _worker)
+    ended, began = ends.append, clock()
+    try:
+        for node in nodes:
+            sole = node.state is not None and readers[node.state] == 1
+            args, kwargs = bind(node, take, sole=sole)
+            values[node] = compute(node, args, kwargs)
+            ended(clock() - began)
+    except BaseException as error:
+        error.__dict__[FAILED_PART] = "", records  # how many there are says which node it was
+        raise
+    record = Record(unit.step.name, "computed", started, clock() - began, _worker, None, records)
+    return Outcome(values, record)
+
+
+def _taking(
+    values: dict[Node[Any], Any], uses: Mapping[Node[Any], int]
+) -> Callable[[Node[Any]], Any]:
+    """Give the values of nodes, and let each go when it is taken for the last time."""
+    left = dict(uses)
+
+    def take(node: Node[Any]) -> Any:
+        uses = left[node]
+        if uses == 1:
+            return values.pop(node)
+        left[node] = uses - 1
+        return values[node]
+
+    return take
 
 
 #: The attribute of an exception that says which part of a unit raised it, and what was done before.
@@ -193,7 +204,7 @@ def _compute(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     return compute(unit.step, args, kwargs)
 
 
-def compute(step: Step, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+def compute(step: Step | Node[Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Make the call of a step: the value of its outcome."""
     value = step.func(*args, **kwargs)
     kind = type(value)

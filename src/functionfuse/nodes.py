@@ -16,6 +16,7 @@ from types import MethodType
 from typing import (
     TYPE_CHECKING,
     Any,
+    ClassVar,
     Final,
     Generic,
     Literal,
@@ -94,6 +95,9 @@ class Node(_NotYet, Generic[T]):
 
     Nodes point to the nodes they need and to nothing else.
     """
+
+    path: ClassVar[tuple[Any, ...]] = ()  # as an argument it stands for its whole result
+    slot: ClassVar[Slot] = "value"
 
     __slots__ = (
         "__weakref__",

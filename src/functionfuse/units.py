@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
     from array import array
-    from collections.abc import Callable, Collection, Mapping
+    from collections.abc import Callable, Mapping
 
-    from functionfuse.graph import Step
+    from functionfuse.building import WrittenGraph
+    from functionfuse.graph import Graph, Step
     from functionfuse.storage.base import Results
 
-__all__ = ["Alike", "Outcome", "Record", "Stateful", "Status", "Timings", "Together", "Unit"]
+__all__ = ["Outcome", "Record", "Stateful", "Status", "Timings", "Together", "Unit", "Whole"]
 
 #: What became of a step; "cached": the engine's own cache had it.
 Status = Literal["computed", "loaded", "cached", "failed"]
@@ -68,31 +69,34 @@ class Unit(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Alike(Sequence[Unit]):
-    """Units that are only computed: nothing is stored or set up. They are made when somebody looks at them."""
+class Whole(Sequence[Unit]):
+    """All steps of a graph, which are only computed: nothing is stored or set up.
 
-    steps: Sequence[Step]
+    Their units are made when somebody looks at them.
+    """
+
+    graph: WrittenGraph
     workflow: str
     engine: str
-    soles: Collection[int] = ()  # the numbers of those that are `sole`
 
     def __len__(self) -> int:
-        return len(self.steps)
+        return len(self.graph)
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return [self._unit(step) for step in self.steps[index]]
-        return self._unit(self.steps[index])
+            return [self._unit(step) for step in self.graph.order[index]]
+        return self._unit(self.graph.order[index])
 
     def _unit(self, step: Step) -> Unit:
-        return Unit(step, self.workflow, self.engine, sole=step.number in self.soles)
+        sole = step.state is not None and self.graph.state_readers[step.state.number] == 1
+        return Unit(step, self.workflow, self.engine, sole=sole)
 
 
 @dataclass(frozen=True, slots=True)
 class Timings(Sequence[Record]):
     """The records of steps that were computed one after the other; they are made when somebody looks at them."""
 
-    names: Sequence[str]
+    graph: Graph
     started: float  # seconds since the epoch
     ends: array[float]  # seconds after that
     worker: str
@@ -107,5 +111,10 @@ class Timings(Sequence[Record]):
         before = self.ends[number - 1] if number else 0.0
         seconds = self.ends[number] - before
         return Record(
-            self.names[number], "computed", self.started + before, seconds, self.worker, None
+            self.graph.order[number].name,
+            "computed",
+            self.started + before,
+            seconds,
+            self.worker,
+            None,
         )

@@ -7,7 +7,7 @@ import functools
 import inspect
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, is_dataclass, replace
+from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse.equality import Equality
@@ -49,8 +49,7 @@ class Change:
 def watched(graph: Graph, file: Path) -> Graph:
     """The same graph with functions that write down which of their arguments they change."""
     names = [step.name for step in graph]
-    order = [step._replace(func=_Watched(step, names, file)) for step in graph]
-    return replace(graph, order=tuple(order))
+    return graph.with_steps(step._replace(func=_Watched(step, names, file)) for step in graph)
 
 
 def changes_in(file: Path) -> list[Change]:

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
 
 from functionfuse.at_once import RunAtOnce, can_run_at_once
 from functionfuse.backends.plugins import PluginCollection
+from functionfuse.building import build
 from functionfuse.errors import GraphError, OptionError
 from functionfuse.fusing import expected_seconds, fuse_cheap
-from functionfuse.graph import build
 from functionfuse.hints import check_names
 from functionfuse.job import Job
 from functionfuse.observers.report import Report
@@ -92,7 +92,7 @@ class Workflow(Generic[Q]):
             message = f"workflow_name is a string that is not empty, not {workflow_name!r}"
             raise GraphError(message)
         self.workflow_name = workflow_name
-        self._graph = build(nodes)
+        self._graph: Graph = build(nodes)
         self._options = Options()
         self._logged: dict[str, None] = {}
         self._results: Results | None = None

@@ -114,7 +114,9 @@ class PrefectEngine:
             for number, parent in zip(parents, inputs, strict=True)
         }
         try:
-            parameters = {name: resolve(value, values) for name, value in arguments.items()}
+            parameters = {
+                name: resolve(value, values.__getitem__) for name, value in arguments.items()
+            }
         except Exception as error:  # noqa: BLE001 - an item that is not there: the node's own failure
             parameters = function.fail_with(error)
         parameters = {key: literal(value, self._depth) for key, value in parameters.items()}

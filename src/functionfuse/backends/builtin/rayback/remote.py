@@ -90,7 +90,7 @@ class InstanceActor:
         step = unit.step._replace(state=None)
         try:
             values = dict(zip(step.parents, map(opened, inputs), strict=True))
-            args, kwargs = bind(step, values, sole=False)
+            args, kwargs = bind(step, values.__getitem__, sole=False)
         except BaseException as error:
             annotate(error, unit.step, unit.workflow)
             raise
