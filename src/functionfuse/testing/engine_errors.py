@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from functionfuse.testing.suite import WORKFLOW, Gate, Suite, here, notes_of
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from functionfuse.backends.base import Workflow
     from functionfuse.storage.base import Storage
     from functionfuse.testing.suite import Journal
 
@@ -93,6 +95,28 @@ def hold(gate: Gate, journal: Journal) -> str:
     journal.write("held")
     gate.wait()
     return "held"
+
+
+@workflow
+def hold_and_fail(gate: Gate, journal: Journal) -> None:
+    """Wait at a gate, and raise."""
+    journal.write("held")
+    gate.wait()
+    message = "late"
+    raise ValueError(message)
+
+
+@contextmanager
+def open_on_failure(gate: Gate, made: Workflow[Any]) -> Iterator[None]:
+    """Keep a gate closed until a node of a workflow has failed."""
+    with gate.closed() as open_gate:
+
+        def see(event: Event) -> None:
+            if isinstance(event, StepFailed):
+                open_gate()
+
+        made.add_observer(see)
+        yield
 
 
 @workflow
@@ -258,15 +282,8 @@ class ErrorTests(Suite):
         running = hold(gate, journal).set_name("running")
         made = self.stored(storage, failed, noted(journal, "new", running))
 
-        with gate.closed() as open_gate:
-
-            def open_on_failure(event: Event) -> None:
-                if isinstance(event, StepFailed):
-                    open_gate()
-
-            made.add_observer(open_on_failure)
-            with pytest.raises(ValueError, match="bad"):
-                made.run()
+        with open_on_failure(gate, made), pytest.raises(ValueError, match="bad"):
+            made.run()
 
         assert set(journal.lines()) <= {"held"}
         # an engine that runs one node after the other has not even started it
@@ -286,6 +303,37 @@ class ErrorTests(Suite):
             made.run(on_error="continue")
 
         assert journal.lines() == ["first", "second"]
+
+    def test_only_what_failed_is_blamed(self, journal: Journal, tmp_path: Path) -> None:
+        """What runs on is not blamed for the failure of something else that its consumers need as well."""
+        gate = Gate(str(tmp_path / "gate"))
+        failed, running = fail("bad").set_name("failed"), hold(gate, journal).set_name("running")
+        child = noted(journal, "child", failed, running)
+        made = self.new_workflow(noted(journal, "grandchild", child, running))
+
+        with open_on_failure(gate, made), pytest.raises(ValueError, match="bad"):
+            made.run(on_error="continue")
+
+        assert journal.lines() == ["held"]
+        assert made.report is not None
+        assert made.report.names("failed") == ["failed"]
+        assert made.report.names("computed") == ["running"]
+
+    @pytest.mark.parametrize("on_error", ["raise", "continue"])
+    def test_failure_after_failure(self, on_error: Any, journal: Journal, tmp_path: Path) -> None:
+        """What runs while its only consumer is lost may fail itself, with an error of its own."""
+        gate = Gate(str(tmp_path / "gate"))
+        first, second = fail("bad").set_name("first"), hold_and_fail(gate, journal)
+        made = self.new_workflow(noted(journal, "both", first, second.set_name("second")))
+
+        with open_on_failure(gate, made), pytest.raises(ValueError, match="bad") as caught:
+            made.run(on_error=on_error)
+
+        ran = "held" in journal.lines()
+        assert ran or on_error == "raise"
+        assert made.report is not None
+        assert made.report.names("failed") == ["first"] + ["second"] * ran
+        assert any("'second'" in note for note in notes_of(caught.value)) == ran
 
     def test_several_failures(self) -> None:
         """One of several failures is raised, and a note on it names the others."""

@@ -9,6 +9,8 @@ import threading
 from functools import lru_cache, partial
 from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
+import ray
+
 from functionfuse.backends.builtin.rayback.carried import carried, dumps, opened
 from functionfuse.backends.literals import unpack
 from functionfuse.binding import bind
@@ -115,7 +117,7 @@ def _run(
 ) -> tuple[Any, bytes]:
     """Run something with a unit, uninterrupted, and let everything that it raises arrive."""
     retried: tuple[type[BaseException], ...] = ()
-    before = _ignore_interrupts()
+    _ignore_interrupts()
     try:
         (literals,) = _COUNT.unpack_from(packed)
         unit, retried = _unpacked(code, packed[_COUNT.size :], inputs[:literals])
@@ -124,8 +126,6 @@ def _run(
     except BaseException as error:  # noqa: BLE001 - also SystemExit: Ray would end the worker
         kind = Again if isinstance(error, retried) else Raised
         raise kind(dump_raised(error)) from None
-    finally:
-        _attend_to_interrupts(before)
 
 
 def _what(unit: Unit) -> str:
@@ -136,16 +136,27 @@ def _what(unit: Unit) -> str:
     )
 
 
-def _ignore_interrupts() -> Any:
-    """`ray.cancel` sends interrupts to what runs, while it shall only take back what does not; gives what was before."""
-    if threading.current_thread() is not threading.main_thread():
-        return None
-    return signal.signal(signal.SIGINT, signal.SIG_IGN)
+def _ignore_interrupts() -> None:
+    """Go on when Ray interrupts this task: `ray.cancel` shall only take back what has not started.
+
+    Also when the function has ended and Ray has not yet taken what it gave, which would be lost.
+    """
+    global _running, _before  # noqa: PLW0603 - a worker runs one task at a time
+    _running = ray.get_runtime_context().get_task_id()
+    if (
+        signal.getsignal(signal.SIGINT) is not _interrupted
+        and threading.current_thread() is threading.main_thread()
+    ):
+        _before = signal.signal(signal.SIGINT, _interrupted)
 
 
-def _attend_to_interrupts(before: Any) -> None:
-    if before is not None:
-        signal.signal(signal.SIGINT, before)
+_running: str | None = None  # the last task of ours
+_before: Any = None  # what interrupts did to the tasks of others
+
+
+def _interrupted(number: int, frame: Any) -> None:
+    if ray.get_runtime_context().get_task_id() != _running and callable(_before):
+        _before(number, frame)
 
 
 # ---- units ----
