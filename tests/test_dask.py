@@ -235,20 +235,6 @@ def test_only_what_failed_is_blamed(client: Client) -> None:
     assert ["first", "second"] == sorted(made.report.names("computed"))
 
 
-@pytest.mark.parametrize("on_error", ["raise", "continue"])
-def test_what_fails_after_another_failure(client: Client, on_error: Any) -> None:
-    """A node that runs while its only consumer is lost fails with its own error."""
-    end = add(add(1, "").set_name("first"), work(0).set_name("second"))
-    made = DaskWorkflow(end, workflow_name="after", client=client)
-
-    with pytest.raises(TypeError) as caught:
-        made.run(on_error=on_error)
-
-    assert made.report is not None
-    assert ["first", "second"] == sorted(made.report.names("failed"))
-    assert any("'second'" in note for note in caught.value.__notes__)
-
-
 # ---- what travels ----
 
 
