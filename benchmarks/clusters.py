@@ -83,11 +83,11 @@ class OnRay:
         """What calls gave."""
         return list(self._ray.get(calls))
 
-    def ours(self, *nodes: Any) -> Any:
+    def ours(self, *nodes: Any, **options: Any) -> Any:
         """A workflow of ours."""
         from functionfuse.backends.builtin.rayback import RayWorkflow
 
-        return RayWorkflow(*nodes, workflow_name="bench")
+        return RayWorkflow(*nodes, workflow_name="bench", **options)
 
     def close(self) -> None:
         """Stop it."""

@@ -5,7 +5,7 @@ And how often a large literal is pickled that many nodes take.
 
 from __future__ import annotations
 
-from functools import partial
+from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, Final
 
 from clusters import installed, running
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from shapes import Wrap
 
     Shape = Callable[[Wrap, int], list[Any]]
+    Ways = Mapping[str, Callable[[Any, Shape, int], list[Any]]]
 
 SIZE: Final = 1_000
 LARGE: Final = 50  # values ...
@@ -50,33 +51,58 @@ def by_hand(cluster: Any, shape: Shape, size: int) -> list[Any]:
     return found
 
 
-def ours(cluster: Any, shape: Shape, size: int) -> list[Any]:
+def by_hand_copied(cluster: Any, shape: Shape, size: int) -> list[Any]:
+    """The same, where each function takes arrays of its own, to which it may write."""
+    found: list[Any] = cluster.results(shape(lambda f: cluster.wrap(copying(f)), size))
+    return found
+
+
+def ours(cluster: Any, shape: Shape, size: int, **given: Any) -> list[Any]:
     """A shape as a workflow."""
-    found = cluster.ours(*shape(workflow, size)).run()
+    found = cluster.ours(*shape(workflow, size), **given).run()
     return found if isinstance(found, list) else [found]
 
 
-WAYS: Final = {OURS: ours, BY_HAND: by_hand}
+WAYS: Final[Ways] = {OURS: ours, BY_HAND: by_hand}
+#: Ray hands out arrays that nobody can write to.
+READ_ONLY: Final[Ways] = {OURS: partial(ours, read_only=True), BY_HAND: by_hand}
+WRITEABLE: Final[Ways] = {OURS: ours, f"{BY_HAND}, copied": by_hand_copied, BY_HAND: by_hand}
+
+
+def copying(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, which copies the arrays that it takes."""
+
+    @wraps(function)
+    def call(*given: Any) -> Any:
+        return function(*[each.copy() if hasattr(each, "copy") else each for each in given])
+
+    return call
 
 
 def times(cluster: Any, options: Options) -> Iterator[Row]:
-    """A row for each shape, and one for large values."""
+    """A row for each shape, and for large values."""
     for name, shape in SHAPES.items():
-        yield beside_by_hand(cluster, options, f"{name} of", shape, SIZE)
+        yield side_by_side(cluster, options, WAYS, f"{name} of", shape, SIZE)
     name = f"chain with {LARGE_MEGABYTES} MB each of"
-    yield beside_by_hand(cluster, options, name, chained_large, LARGE)
+    if cluster.name != "ray":
+        yield side_by_side(cluster, options, WAYS, name, chained_large, LARGE)
+        return
+    yield side_by_side(cluster, options, READ_ONLY, f"read-only {name}", chained_large, LARGE)
+    yield side_by_side(cluster, options, WRITEABLE, name, chained_large, LARGE)
 
 
-def beside_by_hand(cluster: Any, options: Options, name: str, shape: Shape, full: int) -> Row:
+def side_by_side(  # noqa: PLR0913 - what a row is made of
+    cluster: Any, options: Options, ways: Ways, name: str, shape: Shape, full: int
+) -> Row:
     """The time that a node of a graph takes."""
     size = options.size(full)
     expected = shape(unchanged, size)
     contestants = {
         label: timed(checked(partial(way, cluster, shape, size), expected), MILLI / size)
-        for label, way in WAYS.items()
+        for label, way in ways.items()
     }
     taken = in_turns(contestants, options.repeats)
-    target = Target(1.15, BY_HAND, "ratio")
+    target = Target(1.15, list(ways)[1], "ratio")
     return Row.of(cluster.name, f"{name} {size:,}", "ms/node", taken, target)
 
 

@@ -111,6 +111,12 @@ def doubled(array: Any) -> Any:
 
 
 @workflow
+def looked_at(array: Any) -> tuple[bool, bool]:
+    """Tell whether an array can be written to, and whether it is in shared memory."""
+    return array.flags.writeable, in_shared_memory(array)
+
+
+@workflow
 def variable(name: str) -> str | None:
     """Look into the worker's environment."""
     return os.environ.get(name)
@@ -239,13 +245,34 @@ class TestValues:
             array.setflags(write=False)
             return array
 
-        @workflow
-        def looked_at(array: Any) -> tuple[bool, bool]:
-            return array.flags.writeable, in_shared_memory(array)
-
         assert [(False, True), (True, False)] == ray_workflow(
             looked_at(read_only()), looked_at(ones(100_000))
         ).run()
+
+    def test_arrays_as_ray_gives_them_out(self) -> None:
+        """On request no array is copied, and writing to one is an error of the node that tries."""
+        array = ones(100_000)
+        nodes = looked_at(array), looked_at(np.ones(100_000)), looked_at(ones(1))
+
+        large, literal, small = RayWorkflow(*nodes, workflow_name="x", read_only=True).run()
+
+        assert [(False, True), (False, True), (False, False)] == [large, literal, small]
+        with pytest.raises(ValueError, match="read-only") as caught:
+            RayWorkflow(doubled(array).set_name("writes"), workflow_name="x", read_only=True).run()
+        assert any("in node 'writes'" in note for note in notes_of(caught.value))
+
+    @pytest.mark.parametrize("actors", [True, False])
+    def test_instances_of_read_only_workflows(self, *, actors: bool) -> None:
+        """Methods change the arrays that their instance has made, wherever it is."""
+        weights: Any = Weights(0)
+        first = weights.add(np.ones(100_000))
+        made = RayWorkflow(
+            first, weights.add(1), weights, workflow_name="x", read_only=True, actors=actors
+        )
+
+        *sums, instance = made.run()
+
+        assert [100_000.0, 200_000.0, 200_000.0] == [*sums, instance.array.sum()]
 
     @both
     def test_state_of_arrays_can_be_changed(self, make: Any) -> None:

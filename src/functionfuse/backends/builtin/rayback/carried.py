@@ -2,7 +2,8 @@
 
 Ray hands out arrays as views of shared memory that nobody may write to.
 On every other engine a function may write to what it takes, so what is carried is copied when it is opened.
-What its maker made read-only already (an Arrow table, an array after `setflags(write=False)`) is not copied.
+What its maker made read-only already (an Arrow table, an array after `setflags(write=False)`) is not copied,
+and nothing is in a workflow whose arrays are read-only; but for instances, whose methods change them.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from functionfuse.backends.builtin.rayback.memory import copied
 from functionfuse.errors import EngineError
 from functionfuse.nodes import ATOMS
 from functionfuse.travel import described
+from functionfuse.units import Stateful, Together
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -51,9 +53,15 @@ def dumps(value: Any, keep_buffer: Callable[[PickleBuffer], object] | None = Non
         return file.getvalue()
 
 
-def carried(value: Any, what: str) -> Any:
+def carried(value: Any, what: str, *, read_only: bool) -> Any:
     """A value as it is sent, see `Carried`; one that nobody can write to goes as it is."""
-    return value if type(value) in ATOMS else Carried(value, what)
+    if type(value) in ATOMS:
+        return value
+    return Carried(value, what, read_only=read_only and not _has_instance(value))
+
+
+def _has_instance(value: Any) -> bool:
+    return type(value) is Together or (type(value) is Stateful and value.state is not None)
 
 
 def opened(value: Any) -> Any:
@@ -67,17 +75,19 @@ class Carried:
     It is pickled when Ray pickles it: so Ray sees the references to its own objects that it may hold.
     """
 
-    __slots__ = ("_buffers", "_stream", "_value", "_what")
+    __slots__ = ("_buffers", "_read_only", "_stream", "_value", "_what")
 
-    def __init__(self, value: Any, what: str) -> None:
+    def __init__(self, value: Any, what: str, *, read_only: bool = False) -> None:
         """Take a value.
 
         Args:
             value: The value.
             what: What errors call it.
+            read_only: Nobody may write to its arrays, so they are not copied.
         """
         self._value = value
         self._what = what
+        self._read_only = read_only
         self._stream: bytes | None = None
         self._buffers: list[Any] = []
 
@@ -104,7 +114,7 @@ class Carried:
         except Exception as error:
             message = f"{self._what} cannot be pickled to be sent: {described(error)}"
             raise EngineError(message) from error
-        flags = [(buffer, buffer.raw().readonly) for buffer in buffers]
+        flags = [(buffer, self._read_only or buffer.raw().readonly) for buffer in buffers]
         return _arrived, (self._what, stream, flags)
 
 

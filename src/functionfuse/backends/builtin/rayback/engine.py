@@ -86,12 +86,13 @@ class RayEngine:
 
     name = "ray"
 
-    def __init__(self, graph: Graph, *, actors: bool) -> None:
+    def __init__(self, graph: Graph, *, actors: bool, read_only: bool = False) -> None:
         """Use the cluster that this process is connected to.
 
         Args:
             graph: What is run.
             actors: Instances of decorated classes stay in actors, instead of going from task to task.
+            read_only: Arrays are given out as Ray does it, instead of a copy for each node that takes one.
         """
         self.capabilities = Capabilities(schedules=True, withdraws=True, releases_early=True)
         self._actors = actors
@@ -99,7 +100,8 @@ class RayEngine:
         self._task = ray.remote(run_unit)
         self._actor = ray.remote(InstanceActor)
         self._code: dict[int, tuple[Any, Any]] = {}  # functions as they are sent, by id
-        self._lending = Lending(graph, _put, _LARGE, dict(REDUCERS))
+        self._read_only = read_only
+        self._lending = Lending(graph, self._put, _LARGE, dict(REDUCERS))
         self._failed: list[_Handle] = []  # what never reached Ray, and nobody was told of
         self._given_up: list[_Handle] = []  # by the last call of cancel
 
@@ -113,7 +115,8 @@ class RayEngine:
         try:
             retried = options.get("retry_exceptions")
             types = retried if isinstance(retried, (list, tuple)) else ()
-            sent = _Sent(self._sent(unit.step.func), *pack_unit(unit, types, self._lending))
+            packed = pack_unit(unit, types, self._lending, read_only=self._read_only)
+            sent = _Sent(self._sent(unit.step.func), *packed)
         except Exception as error:  # noqa: BLE001 - whatever the user's objects raise
             message = (
                 f"node {name!r} cannot be sent to a worker, since its function or what it is given "
@@ -172,6 +175,10 @@ class RayEngine:
             known = function, ray.put(code) if len(code) > _LARGE else code
             self._code[id(function)] = known  # with the function, so that its id stays its own
         return known[1]
+
+    def _put(self, literal: Any) -> Any:
+        """Put a large object into Ray's store, for all nodes that take it."""
+        return ray.put(carried(literal, "a large argument", read_only=self._read_only))
 
     def wait(self, pending: Collection[_Handle]) -> Iterable[_Handle]:  # noqa: D102
         failed, self._failed = self._failed, []
@@ -252,11 +259,6 @@ def _takes(step: Step, number: int) -> bool:
     """Tell whether the arguments of a method refer to a step, apart from the instance that it works on."""
     arguments = (*step.args, *step.kwargs.values())
     return any(ref.number == number for ref in references(arguments))
-
-
-def _put(literal: Any) -> Any:
-    """Put a large object into Ray's store, for all nodes that take it."""
-    return ray.put(carried(literal, "a large argument"))
 
 
 # ---- what comes back ----

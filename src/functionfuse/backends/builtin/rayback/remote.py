@@ -31,7 +31,8 @@ __all__ = ["Again", "InstanceActor", "Raised", "pack_unit", "run_unit"]
 
 T = TypeVar("T")
 _NOT_HERE: Final = cast("Any", None)  # the function of a step, which travels by itself
-_COUNT: Final = struct.Struct("<I")  # of the large objects; Ray itself pickles all but plain bytes
+#: How many large objects there are, and whether arrays are read-only; Ray itself pickles all but plain bytes.
+_HEAD: Final = struct.Struct("<I?")
 _SMALL: Final = 100_000  # bytes of a pickled function that a worker keeps unpickled
 
 
@@ -119,10 +120,10 @@ def _run(
     retried: tuple[type[BaseException], ...] = ()
     _ignore_interrupts()
     try:
-        (literals,) = _COUNT.unpack_from(packed)
-        unit, retried = _unpacked(code, packed[_COUNT.size :], inputs[:literals])
+        literals, read_only = _HEAD.unpack_from(packed)
+        unit, retried = _unpacked(code, packed[_HEAD.size :], inputs[:literals])
         value, record = body(unit, inputs[literals:])
-        return carried(value, _what(unit)), pickle.dumps(record)
+        return carried(value, _what(unit), read_only=read_only), pickle.dumps(record)
     except BaseException as error:  # noqa: BLE001 - also SystemExit: Ray would end the worker
         kind = Again if isinstance(error, retried) else Raised
         raise kind(dump_raised(error)) from None
@@ -163,7 +164,11 @@ def _interrupted(number: int, frame: Any) -> None:
 
 
 def pack_unit(
-    unit: Unit, retried: Sequence[type[BaseException]], lending: Lending[T]
+    unit: Unit,
+    retried: Sequence[type[BaseException]],
+    lending: Lending[T],
+    *,
+    read_only: bool,
 ) -> tuple[bytes, Sequence[Lent[T]]]:
     """A unit as it is sent, without its function, and the large objects that are not in it.
 
@@ -171,12 +176,14 @@ def pack_unit(
         unit: The unit.
         retried: The exceptions after which it is tried again.
         lending: Sends the large objects.
+        read_only: Nobody may write to the arrays of its value.
     """
     sent = unit._replace(step=unit.step._replace(func=_NOT_HERE)), tuple(retried)
     if not lending.concerns(unit):
-        return _COUNT.pack(0) + (_plain if _is_plain(unit, retried) else dumps)(sent), ()
+        head = _HEAD.pack(0, read_only)
+        return head + (_plain if _is_plain(unit, retried) else dumps)(sent), ()
     stream, lent = lending.pack(sent, unit, None)
-    return _COUNT.pack(len(lent)) + stream, lent
+    return _HEAD.pack(len(lent), read_only) + stream, lent
 
 
 _plain: Final = partial(pickle.dumps, protocol=5)

@@ -62,6 +62,7 @@ class RayWorkflow(Workflow[RayQuery]):
         workflow_name: str,
         ray_init_args: Mapping[str, Any] | None = None,
         actors: bool = True,
+        read_only: bool = False,
     ) -> None:
         """Make a workflow of everything that some nodes need.
 
@@ -71,6 +72,8 @@ class RayWorkflow(Workflow[RayQuery]):
             ray_init_args: What `ray.init` is called with, if Ray is not initialised when the workflow runs.
             actors: Instances of decorated classes stay in an actor each.
                 Without, they go from task to task, which takes no process for each, but time for large ones.
+            read_only: Nodes take arrays as Ray gives them out, which saves copying them:
+                writing to one is an error. Without, a node may write to what it takes, as on every engine.
 
         Raises:
             NotANodeError: A target is something else.
@@ -81,6 +84,7 @@ class RayWorkflow(Workflow[RayQuery]):
         self._init_args = dict(ray_init_args or {})
         check_init_args(self._init_args)
         self._actors = actors
+        self._read_only = read_only
 
     def query(self, pattern: str | None = None) -> RayQuery:
         """The nodes whose names a regular expression matches in full, to be given options.
@@ -134,7 +138,7 @@ class RayWorkflow(Workflow[RayQuery]):
         self._check_methods()
         connect(self._init_args)
         self._check_requests(job)
-        engine = RayEngine(job.graph, actors=self._actors)
+        engine = RayEngine(job.graph, actors=self._actors, read_only=self._read_only)
         return engine.drive(lambda: self._execute(job, engine))
 
     def _in_actor(self, step: Step) -> bool:
