@@ -66,5 +66,4 @@ class TestAllOnPrefectDask(OnDask, EngineTests):
     """The conformance suite, when it is asked for."""
 
     __test__ = FULL
-    pickles_literals_once = False  # Prefect gives each task run its arguments
     max_examples = 3

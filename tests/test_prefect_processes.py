@@ -58,7 +58,6 @@ class TestAllOnPrefectProcesses(EngineTests):
 
     __test__ = FULL
     isolates_crashes = False  # a process that dies breaks the pool
-    pickles_literals_once = False  # Prefect gives each task run its arguments
     runs_in_other_processes = True
     max_examples = 3
     make_workflow = staticmethod(on_processes)

@@ -35,7 +35,6 @@ class TestAllOnPrefectRay(EngineTests):
     """The conformance suite, when it is asked for."""
 
     __test__ = FULL
-    pickles_literals_once = False  # Prefect gives each task run its arguments
     runs_in_other_processes = True
     max_examples = 3
     make_workflow = staticmethod(on_ray)

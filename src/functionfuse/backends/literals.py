@@ -9,9 +9,10 @@ from __future__ import annotations
 import io
 import pickle
 from collections import Counter
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 import cloudpickle
@@ -25,7 +26,9 @@ if TYPE_CHECKING:
     from functionfuse.graph import Graph, Step
     from functionfuse.units import Unit
 
-__all__ = ["Lending", "Lent", "unpack"]
+    KeepBuffer = Callable[[pickle.PickleBuffer], object]
+
+__all__ = ["Lending", "Lent", "Pack", "unpack"]
 
 T = TypeVar("T")
 _MANY: Final = 100  # parts of a container from which on none of them is looked at by itself
@@ -47,6 +50,15 @@ class Lent(Generic[T]):
 
     value: Any  # kept, so that its id stays its own
     sent: T
+
+
+class Pack(Protocol[T]):
+    """Pickles something, see `Lending.pack`."""
+
+    def __call__(
+        self, value: Any, keep_buffer: KeepBuffer | None, /
+    ) -> tuple[bytes, Sequence[Lent[T]]]:
+        """Give the bytes, and what is not in them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +106,7 @@ class Lending(Generic[T]):
         return any(True for step in _steps(unit) for _ in self._objects(step))
 
     def pack(
-        self, value: Any, unit: Unit, keep_buffer: Callable[[pickle.PickleBuffer], object] | None
+        self, value: Any, unit: Unit, keep_buffer: KeepBuffer | None
     ) -> tuple[bytes, Sequence[Lent[T]]]:
         """Pickle what travels for a unit; gives that, and what `unpack` needs beside it.
 
@@ -103,15 +115,27 @@ class Lending(Generic[T]):
             unit: The unit.
             keep_buffer: Takes the buffers that shall not be in the bytes; those for which it returns None.
         """
+        with self.packing(unit) as pack:
+            return pack(value, keep_buffer)
+
+    @contextmanager
+    def packing(self, unit: Unit) -> Iterator[Pack[T]]:
+        """Pickle several things that travel for a unit, each by a call of what this gives, as of `pack`."""
         objects = [found for step in _steps(unit) for found in self._objects(step)]
+        lent: list[Lent[T]] = []
+
+        def pack(value: Any, keep_buffer: KeepBuffer | None) -> tuple[bytes, Sequence[Lent[T]]]:
+            stream, large = self._dump(value, self._apart, keep_buffer)
+            found = [self._lend(each) for each in large]
+            lent.extend(found)
+            return stream, found
+
         if not unit.load:
             for found in objects:
                 self._look_at(found)
-        stream, large = self._dump(value, self._apart, keep_buffer)
-        lent = [self._lend(found) for found in large]
+        yield pack
         if objects:
             self._keep(objects, lent)
-        return stream, lent
 
     def end(self) -> None:
         """Keep nothing: the run is over, and some units may never have come."""
@@ -132,7 +156,7 @@ class Lending(Generic[T]):
         self,
         value: Any,
         apart: Mapping[int, _Apart | None],
-        keep_buffer: Callable[[pickle.PickleBuffer], object] | None,
+        keep_buffer: KeepBuffer | None,
     ) -> tuple[bytes, list[Any]]:
         with io.BytesIO() as file:
             pickler = _Pickler(file, keep_buffer, self._reducers, apart, self._least)
@@ -204,7 +228,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     def __init__(
         self,
         file: io.BytesIO,
-        keep_buffer: Callable[[pickle.PickleBuffer], object] | None,
+        keep_buffer: KeepBuffer | None,
         reducers: Mapping[type, Callable[..., Any]] | None,
         apart: Mapping[int, _Apart | None],
         least: int,

@@ -18,9 +18,10 @@ from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
 from functionfuse.backends.addons.prefectback.failed import NodeFailed
 from functionfuse.backends.addons.prefectback.function import arguments_of
-from functionfuse.backends.addons.prefectback.sealed import Box, literal
+from functionfuse.backends.addons.prefectback.sealed import Box, literal, sealed
 from functionfuse.backends.addons.prefectback.server import Cancellation, Recorder
 from functionfuse.backends.addons.prefectback.tasks import TaskTemplates
+from functionfuse.backends.literals import Lending
 from functionfuse.binding import resolve
 from functionfuse.engine import Capabilities
 from functionfuse.errors import EngineError
@@ -37,11 +38,15 @@ if TYPE_CHECKING:
     from prefect.client.schemas.objects import RunInput, State
 
     from functionfuse.backends.addons.prefectback.function import NodeFunction
+    from functionfuse.graph import Graph
     from functionfuse.units import Unit
 
 __all__ = ["PrefectEngine", "overhead"]
 
 R = TypeVar("R")
+_LARGE: Final = (
+    100_000  # bytes from which on an argument is pickled once for all nodes that take it
+)
 _STATUS: Final[dict[str, Status]] = {"Stored": "loaded", "Cached": "cached"}
 
 
@@ -86,16 +91,20 @@ class PrefectEngine:
     name = "prefect"
     capabilities = Capabilities()
 
-    def __init__(self, *, caching: bool) -> None:
+    def __init__(self, graph: Graph, *, caching: bool) -> None:
         """Use the flow run that this is called in.
 
         Args:
+            graph: What is run.
             caching: The flow or the settings ask Prefect to keep results.
         """
         context = FlowRunContext.get()
         assert context is not None
         self._runner = context.task_runner
         self._depth = 2 if isinstance(self._runner, ProcessPoolTaskRunner) else 1
+        self._lending: Lending[Any] | None = None
+        if not isinstance(self._runner, ThreadPoolTaskRunner):
+            self._lending = Lending(graph, sealed, _LARGE)
         self._templates = TaskTemplates(caching=caching)
         self._recorder = Recorder()
         self._cancellation = Cancellation(context.flow_run.id if context.flow_run else None)
@@ -119,11 +128,11 @@ class PrefectEngine:
             }
         except Exception as error:  # noqa: BLE001 - an item that is not there: the node's own failure
             parameters = function.fail_with(error)
-        parameters = {key: literal(value, self._depth) for key, value in parameters.items()}
-        handle = _Handle(unit, function, parameters)
+        handle = _Handle(unit, function, {})
         try:
+            handle.parameters = self._literals(unit, parameters)
             handle.future = self._runner.submit(
-                task, parameters=parameters, dependencies=_dependencies(arguments, runs)
+                task, parameters=handle.parameters, dependencies=_dependencies(arguments, runs)
             )
         except Exception as error:  # noqa: BLE001 - of pickling
             handle.error = _refused(unit, error)
@@ -133,6 +142,13 @@ class PrefectEngine:
         self._recorder.submitted(handle.task_run)
         handle.future.add_done_callback(lambda _: self._done.put(handle))
         return handle
+
+    def _literals(self, unit: Unit, values: Mapping[str, Any]) -> dict[str, Any]:
+        """Arguments as Prefect gets them; what is large and goes to other processes is pickled once for all nodes."""
+        if self._lending is not None and self._lending.concerns(unit):
+            with self._lending.packing(unit) as pack:
+                values = {name: sealed(value, pack) for name, value in values.items()}
+        return {name: literal(value, self._depth) for name, value in values.items()}
 
     def wait(self, _: Collection[_Handle]) -> Iterator[_Handle]:
         """Block until a unit is done; give all that are.
@@ -200,6 +216,9 @@ class PrefectEngine:
         except Exception:
             self._recorder.finish()
             raise
+        finally:
+            if self._lending is not None:
+                self._lending.end()
         self._recorder.finish()
         return result
 

@@ -13,12 +13,14 @@ from typing import TYPE_CHECKING, Any, Final
 import cloudpickle
 from prefect.utilities.annotations import opaque, quote
 
+from functionfuse.backends.literals import unpack
 from functionfuse.errors import EngineError
 from functionfuse.travel import described
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from functionfuse.backends.literals import Lent, Pack
     from functionfuse.units import Outcome
 
 __all__ = ["Box", "Sealed", "literal", "sealed"]
@@ -30,34 +32,50 @@ _OUT_OF_BAND: Final = 5  # the first protocol that knows of buffers
 class Sealed:
     """Something that is pickled."""
 
-    __slots__ = ("_buffers", "_stream")
+    __slots__ = ("_buffers", "_lent", "_stream")
 
-    def __init__(self, stream: bytes, buffers: Sequence[tuple[Any, bool]]) -> None:
+    def __init__(
+        self, stream: bytes, buffers: Sequence[tuple[Any, bool]], lent: Sequence[Sealed] = ()
+    ) -> None:
         """Take a pickle.
 
         Args:
             stream: The pickle without its buffers.
             buffers: Each with whether its maker made it read-only.
+            lent: Large objects that others hold as well, and that are not in the pickle, see `Lending`.
         """
         self._stream = stream
         self._buffers = buffers
+        self._lent = lent
 
     def open(self) -> Any:
         """Make what it holds, anew and in memory of its own."""
         own = [buffer if read_only else bytearray(buffer) for buffer, read_only in self._buffers]
+        if self._lent:
+            return unpack(self._stream, lambda number: self._lent[number].open(), own)
         return pickle.loads(self._stream, buffers=own)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         as_sent = pickle.PickleBuffer if protocol >= _OUT_OF_BAND else bytes
-        return Sealed, (self._stream, [(as_sent(each), flag) for each, flag in self._buffers])
+        buffers = [(as_sent(each), flag) for each, flag in self._buffers]
+        return Sealed, (self._stream, buffers, self._lent)
 
 
-def sealed(value: Any) -> Sealed:
-    """Pickle something."""
+def sealed(value: Any, pack: Pack[Sealed] | None = None) -> Sealed:
+    """Pickle something.
+
+    Args:
+        value: What is sent.
+        pack: Leaves out what others send as well.
+    """
     buffers = list[pickle.PickleBuffer]()
-    stream = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    lent: Sequence[Lent[Sealed]] = ()
+    if pack is None:
+        stream = cloudpickle.dumps(value, protocol=_OUT_OF_BAND, buffer_callback=buffers.append)
+    else:
+        stream, lent = pack(value, buffers.append)
     views = [buffer.raw() for buffer in buffers]
-    return Sealed(stream, [(view, view.readonly) for view in views])
+    return Sealed(stream, [(view, view.readonly) for view in views], [each.sent for each in lent])
 
 
 class _Literal(quote):  # type: ignore[misc]

@@ -204,7 +204,7 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
 
     def _in_flow(self, job: Job) -> Any:
         """The body of the flow."""
-        engine = PrefectEngine(caching=self._caches())
+        engine = PrefectEngine(job.graph, caching=self._caches())
         return engine.drive(lambda: self._execute(job, engine))
 
     def _caches(self) -> bool:
