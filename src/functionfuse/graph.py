@@ -9,8 +9,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from functionfuse.errors import GraphError
-from functionfuse.nodes import ATOMS, Container, Kind, Slot, undecorated
+from functionfuse.nodes import ATOMS, Container, Kind, Slot
 from functionfuse.signature import Signature, base_name
+from functionfuse.workflow import undecorated
 
 if TYPE_CHECKING:
     import re

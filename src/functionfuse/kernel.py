@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from functionfuse.binding import UNSHARED, bind
 from functionfuse.errors import CorruptResult, GraphError, ResultNotFound, StorageError
 from functionfuse.graph import new
-from functionfuse.nodes import Instance, Item, Kind, Node
+from functionfuse.nodes import Kind, Node, Placeholder
 from functionfuse.notes import annotate
 from functionfuse.units import Outcome, Record, Stateful, Timings, Together, Unit, Whole
 
@@ -222,7 +222,7 @@ def _settled(value: Any, kind: type) -> Any:
     if inspect.iscoroutine(value):
         value = _awaited(value)
         kind = type(value)
-    if kind is Node or kind is Item or issubclass(kind, Instance):
+    if issubclass(kind, Placeholder):
         message = (
             f"the function returned {value!r}, which never runs: inside a node, "
             "call the plain function of a decorated one, `function.__wrapped__(...)`"

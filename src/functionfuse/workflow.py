@@ -1,5 +1,197 @@
-"""The import path `from functionfuse.workflow import workflow`."""
+"""The frontend: a decorator whose calls make nodes."""
 
-from functionfuse.nodes import workflow
+from __future__ import annotations
 
-__all__ = ["workflow"]
+import functools
+import inspect
+import sys
+from types import MethodType
+from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
+
+from functionfuse.capture import captured
+from functionfuse.nodes import Item, Kind, Node, Placeholder
+from functionfuse.signature import Signature, base_name
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+    from types import FrameType
+
+__all__ = ["Instance", "undecorated", "workflow"]
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+class Instance(Placeholder):
+    """What a call of a decorated class gives: calls of its methods are nodes, run one after the other.
+
+    Each decorated class has a subclass, which gets the methods that are called.
+
+    Where the instance itself is an argument or a target,
+    it stands for the object as the calls written so far leave it.
+    """
+
+    __slots__ = ("_construct", "_latest", "_methods")
+
+    def __init__(self, construct: Node[Any], methods: Callable[[str], Signature]) -> None:  # noqa: D107
+        self._construct = construct
+        self._latest = construct
+        self._methods = methods
+
+    def set_name(self, name: str) -> Instance:
+        """Name the node that makes the object."""
+        self._construct.set_name(name)
+        return self
+
+    def _current(self) -> Item:
+        """The object as the calls written so far leave it."""
+        return Item(self._latest, (), "state")
+
+    def __getitem__(self, key: Any) -> Item:
+        return self._current()[key]
+
+    def __getattr__(self, name: str) -> Callable[..., Node[Any]]:
+        if name.startswith("_"):  # notebooks ask for _repr_html_, copying for __deepcopy__
+            message = f"a node is made of a public method, which {name!r} is not"
+            raise AttributeError(message)
+        method = _method(self._methods(name))
+        setattr(type(self), name, method)  # from now on, it is found without asking here
+        return MethodType(method, self)
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Node[Any]:  # noqa: D102
+        return self._call(self._methods("__call__"), args, kwargs, sys._getframe(1))
+
+    def _call(
+        self, method: Signature, args: tuple[Any, ...], kwargs: dict[str, Any], frame: FrameType
+    ) -> Node[Any]:
+        method.check(args, kwargs)
+        args, kwargs = captured(args, kwargs)
+        self._latest = node = Node(method.func, args, kwargs, frame, Kind.METHOD, self._latest)
+        return node
+
+    def __reduce__(self) -> NoReturn:
+        message = f"{self!r} stands for an object that does not exist yet and cannot be pickled"
+        raise TypeError(message)
+
+    def __repr__(self) -> str:
+        return f"<instance {self._construct!r}>"
+
+
+def _method(method: Signature) -> Callable[..., Node[Any]]:
+    """What makes the nodes of a method."""
+
+    def call(self: Instance, /, *args: Any, **kwargs: Any) -> Node[Any]:
+        return self._call(method, args, kwargs, sys._getframe(1))
+
+    return call
+
+
+class WorkflowFunction(Generic[P, T]):
+    """A decorated function: its calls are nodes. `__wrapped__` is the plain function."""
+
+    __name__: str
+    __qualname__: str
+    __wrapped__: Callable[P, T]
+
+    def __init__(self, func: Callable[P, T]) -> None:
+        functools.update_wrapper(self, func)
+        self._signature = Signature(func)
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Node[T]:
+        self._signature.check(args, kwargs)
+        args, kwargs = captured(args, kwargs)  # type: ignore[assignment]
+        return Node(self.__wrapped__, args, kwargs, sys._getframe(1))
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None else MethodType(self, instance)
+
+    def __repr__(self) -> str:
+        return f"<workflow function {base_name(self.__wrapped__)}>"
+
+
+class WorkflowClass(Generic[P, T]):
+    """A decorated class: its calls are instances whose method calls are nodes.
+
+    `__wrapped__` is the plain class; `isinstance` and subclassing work with either.
+    """
+
+    __wrapped__: type[T]
+
+    def __init__(self, cls: type[T]) -> None:
+        functools.update_wrapper(self, cls, updated=())
+        if hasattr(cls, "set_name"):
+            message = (
+                f"{cls.__qualname__}.set_name would be hidden by the method of that name "
+                "of workflow instances: rename it"
+            )
+            raise TypeError(message)
+        self._signature = Signature(cls)
+        self._methods: dict[str, Signature] = {}
+        self._instance = type(Instance.__name__, (Instance,), {"__slots__": ()})
+
+    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Node[T]:
+        self._signature.check(args, kwargs)
+        args, kwargs = captured(args, kwargs)  # type: ignore[assignment]
+        node = Node(self.__wrapped__, args, kwargs, sys._getframe(1), Kind.CONSTRUCT)
+        return cast("Node[T]", self._instance(node, self._method))
+
+    def _method(self, name: str) -> Signature:
+        if name not in self._methods:
+            attribute = inspect.getattr_static(self.__wrapped__, name, None)
+            if not inspect.isroutine(attribute) or isinstance(
+                attribute, staticmethod | classmethod
+            ):
+                message = (
+                    f"{self.__wrapped__.__qualname__} has no method {name!r} that works on an instance; "
+                    "attributes of the object exist only when a workflow runs: write a method that returns them"
+                )
+                raise AttributeError(message)
+            self._methods[name] = Signature(undecorated(getattr(self.__wrapped__, name)), skip=1)
+        return self._methods[name]
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "__wrapped__":  # not there yet while unpickling
+            raise AttributeError(name)
+        return getattr(self.__wrapped__, name)
+
+    def __instancecheck__(self, instance: object) -> bool:
+        return isinstance(instance, self.__wrapped__)
+
+    def __subclasscheck__(self, subclass: type) -> bool:
+        return issubclass(subclass, self.__wrapped__)
+
+    def __mro_entries__(self, _: tuple[Any, ...]) -> tuple[type]:
+        return (self.__wrapped__,)
+
+    def __repr__(self) -> str:
+        return f"<workflow class {base_name(self.__wrapped__)}>"
+
+
+@overload
+def workflow(target: Callable[P, Coroutine[Any, Any, T]], /) -> WorkflowFunction[P, T]: ...
+@overload
+def workflow(target: Callable[P, T], /) -> WorkflowFunction[P, T]: ...
+def workflow(target: Any, /) -> Any:
+    """Make calls of a function or class build a graph instead of running.
+
+    The decorated object keeps name, docstring, signature and types;
+    `__wrapped__` is the plain function or class.
+
+    Raises:
+        TypeError: The target cannot be called.
+    """
+    if isinstance(target, WorkflowFunction | WorkflowClass):
+        return target
+    if isinstance(target, type):
+        return WorkflowClass(target)
+    if not callable(target):
+        message = f"@workflow takes a function or a class, not {target!r}"
+        raise TypeError(message)
+    return WorkflowFunction(target)
+
+
+def undecorated(target: Callable[..., Any]) -> Callable[..., Any]:
+    """The plain function or class behind a decorated one; anything else as it is."""
+    if isinstance(target, WorkflowFunction | WorkflowClass):
+        return target.__wrapped__
+    return target

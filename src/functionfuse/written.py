@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from functionfuse.errors import DuplicateNameError, NotANodeError
 from functionfuse.garbage import collection_paused
-from functionfuse.nodes import ATOMS, Container, Instance, Item, Node
+from functionfuse.nodes import ATOMS, Container, Item, Node
+from functionfuse.workflow import Instance
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

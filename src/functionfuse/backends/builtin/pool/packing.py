@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import cloudpickle
 
+from functionfuse.capture import build_dict
 from functionfuse.errors import EngineError
 from functionfuse.graph import Number, Ref
-from functionfuse.nodes import ATOMS, Container, _build_dict
+from functionfuse.nodes import ATOMS, Container
 from functionfuse.parcels import THRESHOLD, OwnSegment, Segment, pack
 from functionfuse.wire import Lent, Work, flat
 
@@ -25,7 +26,7 @@ __all__ = ["Packing", "own"]
 _KEPT: Final = 64  # arguments; their parcels take at most as much memory as they do themselves
 _MANY_TOOLS: Final = 1_000  # then both sides forget them all: a graph of a million lambdas fits
 _LITERALS: Final = frozenset({list, tuple, set, frozenset})
-_PLAIN_BUILDS: Final = (*_LITERALS, _build_dict)
+_PLAIN_BUILDS: Final = (*_LITERALS, build_dict)
 
 
 class Packing:
