@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from measuring import OURS, Options, Row, Target, available, in_child, in_turns, main
-from prefect_server import client, environment_of, running_server, settled
+from prefect_server import child, client, environment_of, running_server, settled
 from shapes import add, chain, fan, grid, last
 
 from functionfuse import workflow
@@ -127,10 +127,13 @@ MAKERS: Final[dict[str, Callable[[str, int], Callable[[], object]]]] = {
 
 
 def flows(
-    ways: Sequence[str], shape: str, size: int, repeats: int, server: int
+    ways: Sequence[str], shape: str, size: int, repeats: int, server: int | None = None
 ) -> dict[str, list[tuple[float, float]]]:
-    """Let ways take turns in this process: seconds, and those of the server's processor."""
-    MAKERS[OURS]("three", size)()  # the first flow of a process loads modules
+    """Let ways take turns in this process: seconds, and those of the server's processor; without one, of this process's."""
+    MAKERS[OURS if server else ways[0]](
+        "three", size
+    )()  # the first flow of a process loads modules
+    server = server or child()
 
     def seconds_of(body: Callable[[], object]) -> tuple[float, float]:
         before, start = settled(server), time.perf_counter()
@@ -187,6 +190,19 @@ def cheap(server: Server, options: Options) -> Row:
     return Row.of("prefect", f"{size:,} of 1 ms, fused", "s", taken, Target(30), FUSED)
 
 
+def temporary_processor(shape: str, options: Options) -> Row:
+    """What the server that each way starts itself uses for a task run."""
+    size = options.size(SIZE)
+    taken = {}
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:
+        for way in (OURS, BY_HAND):
+            given = "processor", way, shape, size, options.repeats
+            _, found = in_child(__file__, *given, environment=client(home))
+            taken[way] = [used * MILLI / size for _, used in found[way]]
+    name = f"{what(shape, size)}, no server, its processor"
+    return Row.of("prefect", name, "ms/node", taken, Target(0.5, BY_HAND, "ratio"))
+
+
 def without_server(shape: str, options: Options) -> Row:
     """Whole processes, each with the server that it starts itself."""
     size = options.size(SIZE)
@@ -208,6 +224,8 @@ def measure(options: Options) -> Iterator[Row]:
         for shape in QUICK + LONG * options.long:
             yield from compared(server, shape, options)
         yield cheap(server, options)
+    for shape in SIZED[:2]:
+        yield temporary_processor(shape, options)
     for shape in TEMPORARY * options.long:
         yield without_server(shape, options)
 
@@ -217,6 +235,8 @@ if __name__ == "__main__":
         case ["server", ways, shape, size, repeats, server]:
             found = flows(ways.split(","), shape, int(size), int(repeats), int(server))
             print(json.dumps(found))
+        case ["processor", way, shape, size, repeats]:
+            print(json.dumps(flows([way], shape, int(size), int(repeats))))
         case ["temporary", way, shape, size]:
             MAKERS[way](shape, int(size))()
         case _:

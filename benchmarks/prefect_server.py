@@ -10,6 +10,7 @@ import time
 import urllib.request
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from storage_server import free_port
@@ -82,6 +83,13 @@ def settled(process: int) -> float:
         time.sleep(0.5)
         used = cpu_seconds(process)
     return used
+
+
+def child() -> int:
+    """The server that this process has started."""
+    listed = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+    (started,) = [int(each) for file in listed for each in file.read_text().split()]
+    return started
 
 
 def cpu_seconds(process: int) -> float:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import dataclasses
+import pickle
 import re
 import sys
 from typing import TYPE_CHECKING, Any
 
+import cloudpickle
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -295,6 +297,19 @@ def test_a_graph_cannot_be_changed() -> None:
         step.name = "other"
     with pytest.raises(dataclasses.FrozenInstanceError):
         graph.targets = ()
+
+
+def test_a_deep_graph_can_be_pickled() -> None:
+    """What is sent away, as a flow that Prefect serves, may be of any depth."""
+    node: Any = 0
+    for _ in range(5 * sys.getrecursionlimit()):
+        node = add(node)
+    graph = build([node])
+
+    copy = pickle.loads(cloudpickle.dumps(graph))
+
+    assert list(graph.steps) == list(copy.steps)
+    assert [step.parents for step in graph] == [step.parents for step in copy]
 
 
 def test_making_and_running_a_workflow_leaves_nodes_as_they_are() -> None:

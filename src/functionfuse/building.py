@@ -63,6 +63,10 @@ class WrittenGraph(Graph):
             for item in self.written.targets
         )
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Be pickled as steps, with their names: copies of nodes would be other nodes."""
+        return Graph, (self.order, self.targets)
+
     def step(self, node: Node[Any]) -> Step:
         """The step of one of the nodes."""
         number = bisect_left(self.written.nodes, node.serial, key=attrgetter("serial"))
