@@ -25,13 +25,16 @@ from engine_helpers import QUIET
 from functionfuse import workflow
 from functionfuse.backends.builtin.daskback import DaskWorkflow
 from functionfuse.errors import EngineError, OptionError
+from functionfuse.events import StepFinished
 from functionfuse.testing import EngineTests
-from functionfuse.testing.suite import Journal
+from functionfuse.testing.suite import Gate, Journal
 from functionfuse.units import Stateful, Together
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
+
+    from functionfuse.events import Event
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +95,25 @@ def work(number: int) -> float:
     """Take longer than the engine waits between two looks at what nobody speaks for; fail with 0."""
     time.sleep(1.5)
     return 1 / number
+
+
+@workflow
+def once(journal: Journal, gate: Gate) -> int:
+    """Tell in which process this runs; fail when it is not the first time, and open a gate."""
+    journal.write(f"{os.getpid()}")
+    if len(journal.lines()) > 1:
+        gate.open()
+        message = "not again"
+        raise ValueError(message)
+    return os.getpid()
+
+
+@workflow
+def late(gate: Gate) -> str:
+    """Take longer than what waits at the same gate, and what fails when it opens."""
+    gate.wait()
+    time.sleep(1.5)
+    return "late"
 
 
 @workflow
@@ -233,6 +255,26 @@ def test_only_what_failed_is_blamed(client: Client) -> None:
     assert made.report is not None
     assert ["failed"] == made.report.names("failed")
     assert ["first", "second"] == sorted(made.report.names("computed"))
+
+
+def test_a_value_that_cannot_be_made_again(client: Client, tmp_path: Path) -> None:
+    """What was lost with its worker, and then fails, is the failure of who needs it, not of what runs meanwhile."""
+    journal, gate = Journal(str(tmp_path / "journal")), Gate(str(tmp_path / "gate"))
+    running = late(gate).set_name("running")
+    end = add(running, once(journal, gate).set_name("once")).set_name("end")
+    made = DaskWorkflow(end, workflow_name="again", client=client)
+
+    def end_its_worker(event: Event) -> None:
+        if isinstance(event, StepFinished) and event.record.name == "once":
+            os.kill(int(journal.lines()[0]), signal.SIGKILL)
+
+    made.add_observer(end_its_worker)
+    with gate.closed(), pytest.raises(ValueError, match="not again"):
+        made.run(on_error="continue")
+
+    assert made.report is not None
+    assert ["end"] == made.report.names("failed")
+    assert ["running", "once"] == made.report.names("computed")
 
 
 # ---- what travels ----

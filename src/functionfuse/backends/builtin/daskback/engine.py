@@ -186,8 +186,12 @@ class DaskEngine:
         failed = handle.leading_here()
         if future.status == "error":
             blamed = self._flying.get(blamed_key(future))
-            # one that was done is made once more when its worker dies, and may fail then
-            failed = failed[:1] if blamed is None or blamed.record else [blamed]
+            if blamed is None or blamed.record:
+                # one that was done is made once more when its worker dies, and fails then: who needs it has failed,
+                # and not what is seen elsewhere and may still run
+                failed = [other for other in failed if seen_at(other) is handle][:1]
+            else:
+                failed = [blamed]
         for other in failed:
             other.error = failure_of(other.name, future)
             yield other
