@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse.garbage import collection_paused
 from functionfuse.graph import Graph, Number, Ref, Step, new
-from functionfuse.nodes import ATOMS, Container, Item, Node
+from functionfuse.nodes import ATOMS, Container, Item, Node, Slot
 from functionfuse.signature import base_name
 from functionfuse.written import duplicate, write
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from types import CodeType
 
     from functionfuse.written import Written
 
@@ -53,15 +54,13 @@ class WrittenGraph(Graph):
     def order(self) -> tuple[Step, ...]:
         """The steps, by their number."""
         with collection_paused():
-            return tuple(_steps(self.written.nodes, self.written.names))
+            return _Steps(self.written).make()
 
     @cached_property
     def targets(self) -> tuple[Ref, ...]:
         """What was asked for."""
-        return tuple(
-            Ref(self.step(item.node).name, self.step(item.node).number, item.path, item.slot)
-            for item in self.written.targets
-        )
+        wanted = [(item, self.step(item.node)) for item in self.written.targets]
+        return tuple([Ref(step.name, step.number, item.path, item.slot) for item, step in wanted])
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Be pickled as steps, with their names: copies of nodes would be other nodes."""
@@ -73,71 +72,87 @@ class WrittenGraph(Graph):
         return self.order[number]
 
 
-class _Numbers:
-    """What stands for each node where it is an argument, by its serial number less the first one."""
+class _Steps:
+    """Makes the steps of nodes, in the order of writing."""
 
-    __slots__ = ("first", "of")
+    def __init__(self, written: Written) -> None:
+        self._nodes = written.nodes
+        self._name_of = _Names(written.names).of
+        self._first = self._nodes[0].serial
+        span = self._nodes[-1].serial - self._first + 1
+        # what stands for each node, by its serial number less the first one: a list is faster,
+        # and a fifth as large where most nodes are in the graph that were written meanwhile
+        self._numbers: Any = [None] * span if span <= 2 * len(self._nodes) else {}
+        self._made: list[Step] = []
+        self._parents: tuple[Number, ...] = ()  # of the last one
+        self._written_at: tuple[CodeType | str, int, str] = "", 0, ""  # the last one
 
-    def __init__(self, nodes: Sequence[Node[Any]]) -> None:
-        self.first = nodes[0].serial
-        span = nodes[-1].serial - self.first + 1
-        # a list is faster, and a fifth as large where most nodes are in the graph that were written meanwhile
-        self.of: Any = [None] * span if span <= 2 * len(nodes) else {}
+    def make(self) -> tuple[Step, ...]:
+        """All of them.
 
-    def __getitem__(self, node: Node[Any]) -> Number:
-        number: Number = self.of[node.serial - self.first]
-        return number
+        Raises:
+            DuplicateNameError: A name that was given is one that is counted.
+        """
+        for node in self._nodes:
+            self._made.append(self._step(node))
+        return tuple(self._made)
 
-
-def _steps(nodes: Sequence[Node[Any]], names: Mapping[Node[Any], str]) -> list[Step]:
-    """The steps of nodes in the order of writing."""
-    steps: list[Step] = []
-    numbers, name_of = _Numbers(nodes), _Names(names).of
-    number_of, first = numbers.of, numbers.first
-    code, instruction, place = None, -1, ""
-    before: tuple[Number, ...] = ()  # the parents of the last one
-    for position, node in enumerate(nodes):
-        if node.instruction != instruction or node.code is not code:  # many nodes are of one line
-            code, instruction, place = node.code, node.instruction, node.place
-        number = number_of[node.serial - first] = Number(position)
+    def _step(self, node: Node[Any]) -> Step:
+        name, number = self._name_of(node), Number(len(self._made))
+        self._numbers[node.serial - self._first] = number
         parents: list[Number] = []
-        state = None
+        state, args, kwargs = None, node.args, node.kwargs
         if node.state is not None:
-            parent = number_of[node.state.serial - first]
-            parents.append(parent)
-            state = new(Ref, (steps[parent].name, parent, (), "state"))
-        args: list[Any] = []
-        for value in node.args:  # what `_reference` does, without a call for each node
-            kind = type(value)
-            if kind is Node:
-                value = number_of[value.serial - first]  # noqa: PLW2901
-                parents.append(value)
-            elif kind is Item:
-                parent = number_of[value.node.serial - first]
-                parents.append(parent)
-                value = new(Ref, (steps[parent].name, parent, value.path, value.slot))  # noqa: PLW2901
-            elif kind not in ATOMS:
-                value = _reference(value, numbers, parents, steps)  # noqa: PLW2901
-            args.append(value)
-        kwargs = node.kwargs
+            state = self._refer(node.state, parents, slot="state")
+        if not ATOMS.issuperset(map(type, args)):
+            args = tuple([self._reference(value, parents) for value in args])
         if kwargs:
-            kwargs = {
-                key: _reference(value, numbers, parents, steps) for key, value in kwargs.items()
-            }
-        given = tuple(args) if parents else node.args
-        each = tuple(parents) if len(parents) <= 1 else _each_once(parents, given)
-        if each != before:  # one object for those of many readers
-            before = each
-        fields = (name_of(node), number, node.func, given, kwargs, node.kind, state, place, before)
-        steps.append(new(Step, fields))
-    return steps
+            kwargs = {key: self._reference(value, parents) for key, value in kwargs.items()}
+        each = self._each_once(parents, args)
+        place = self._place(node)
+        return new(Step, (name, number, node.func, args, kwargs, node.kind, state, place, each))
 
+    def _reference(self, value: Any, parents: list[Number]) -> Any:
+        """An argument of a step for an argument of a node, with what stands for results where nodes stood."""
+        kind = type(value)
+        if kind is Node:
+            number = self._numbers[value.serial - self._first]
+            parents.append(number)
+            return number
+        if kind is Item:
+            return self._refer(value.node, parents, value.path, value.slot)
+        if kind is Container:
+            parts = [self._reference(part, parents) for part in value.parts]
+            return Container(value.build, tuple(parts))
+        return value
 
-def _each_once(parents: list[Number], given: tuple[Any, ...]) -> tuple[Number, ...]:
-    """The parents of a step; what it is given itself, where it is given nothing else."""
-    each = tuple(dict.fromkeys(parents))
-    same = len(each) == len(given) and all(map(is_, each, given))
-    return given if same else each
+    def _refer(
+        self,
+        node: Node[Any],
+        parents: list[Number],
+        path: tuple[Any, ...] = (),
+        slot: Slot = "value",
+    ) -> Ref:
+        number = self._numbers[node.serial - self._first]
+        parents.append(number)
+        return new(Ref, (self._made[number].name, number, path, slot))
+
+    def _each_once(self, parents: list[Number], args: tuple[Any, ...]) -> tuple[Number, ...]:
+        """The parents of a step: what it is given itself, where it is given nothing else; one object for many readers."""
+        each = tuple(dict.fromkeys(parents) if len(parents) > 1 else parents)
+        if len(each) == len(args) and all(map(is_, each, args)):
+            return args
+        if each != self._parents:
+            self._parents = each
+        return self._parents
+
+    def _place(self, node: Node[Any]) -> str:
+        """Where a node was written: many are of one line."""
+        code, instruction, place = self._written_at
+        if node.instruction != instruction or node.code is not code:
+            place = node.place
+            self._written_at = node.code, node.instruction, place
+        return place
 
 
 class _Names:
@@ -182,29 +197,3 @@ def _counted(base: str) -> Iterator[str]:
 
 
 _FOUR_DIGITS: Final = 1_000  # from here on, a number needs no zeros
-
-
-def _reference(value: Any, numbers: _Numbers, parents: list[Number], steps: Sequence[Step]) -> Any:
-    """An argument of a step for an argument of a node, with what stands for results where nodes stood.
-
-    Args:
-        value: The argument.
-        numbers: What stands for each node.
-        parents: Gets the number of each step that is referred to.
-        steps: The steps, by number.
-    """
-    kind = type(value)
-    if kind is Node:
-        number = numbers[value]
-        parents.append(number)
-        return number
-    if kind in ATOMS:
-        return value
-    if kind is Item:
-        number = numbers[value.node]
-        parents.append(number)
-        return new(Ref, (steps[number].name, number, value.path, value.slot))
-    if kind is Container:
-        parts = [_reference(part, numbers, parents, steps) for part in value.parts]
-        return Container(value.build, tuple(parts))
-    return value
