@@ -44,9 +44,8 @@ if TYPE_CHECKING:
 __all__ = ["PrefectEngine", "overhead"]
 
 R = TypeVar("R")
-_LARGE: Final = (
-    100_000  # bytes from which on an argument is pickled once for all nodes that take it
-)
+#: The bytes from which on an argument is pickled once for all nodes that take it.
+_LARGE: Final = 100_000
 _STATUS: Final[dict[str, Status]] = {"Stored": "loaded", "Cached": "cached"}
 
 
