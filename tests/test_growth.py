@@ -135,6 +135,17 @@ def test_running_takes_few_calls(shape: Callable[[int], Any]) -> None:
     assert per_node(run) <= 8.1
 
 
+def test_running_with_another_function_takes_few_calls() -> None:
+    """A run is no other one because a node has another function."""
+
+    def run(size: int) -> int:
+        made = LocalWorkflow(chain(size), workflow_name="w")
+        made.replace_func("add_0000", lambda first, second: first + second)
+        return python_calls(made.run)
+
+    assert per_node(run) <= 6.1
+
+
 @pytest.mark.parametrize("shape", SHAPES)
 def test_planning_is_linear(shape: Callable[[int], Any]) -> None:
     """A plan takes few calls for each node."""

@@ -24,7 +24,7 @@ __all__ = ["RunAtOnce", "can_run_at_once"]
 
 
 def can_run_at_once(job: Job, engine: Engine[Any]) -> bool:
-    """Tell whether there is nothing to do around the calls of the nodes, which are as they were written."""
+    """Tell whether there is nothing to do around the calls of the nodes."""
     return (
         engine.capabilities.inline
         and type(job.graph) is WrittenGraph

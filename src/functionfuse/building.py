@@ -43,9 +43,10 @@ class WrittenGraph(Graph):
     """A graph whose steps are made when somebody asks for one: who only wants the values does not."""
 
     written: Written
+    replaced: Mapping[Node[Any], Step]  # steps that have another function than their node
 
     def __init__(self, written: Written) -> None:  # noqa: D107
-        self.__dict__["written"] = written
+        self.__dict__ |= {"written": written, "replaced": {}}
 
     def __len__(self) -> int:
         return len(self.written.nodes)
@@ -61,6 +62,14 @@ class WrittenGraph(Graph):
         """What was asked for."""
         wanted = [(item, self.step(item.node)) for item in self.written.targets]
         return tuple([Ref(step.name, step.number, item.path, item.slot) for item, step in wanted])
+
+    def with_steps(self, order: Iterable[Step]) -> Graph:
+        """The same graph with other functions in its steps."""
+        graph, steps = WrittenGraph(self.written), tuple(order)
+        pairs = zip(self.written.nodes, steps, strict=True)
+        replaced = {node: step for node, step in pairs if step.func is not node.func}
+        graph.__dict__ |= {"order": steps, "replaced": replaced}
+        return graph
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Be pickled as steps, with their names: copies of nodes would be other nodes."""

@@ -162,7 +162,7 @@ class Graph:
         return f"<graph of {len(self)} node{'s' * (len(self) != 1)}>"
 
     def with_steps(self, order: Iterable[Step]) -> Graph:
-        """The same graph with other steps in the place of its own, by their number."""
+        """The same graph with other functions in its steps."""
         return Graph(tuple(order), self.targets, self.groups)
 
     def with_groups(self, groups: tuple[tuple[str, ...], ...]) -> Graph:

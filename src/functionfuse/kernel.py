@@ -106,7 +106,7 @@ def _execute_whole(unit: Unit, _: Sequence[Any]) -> Outcome:
     Gives the values of the targets' nodes.
     """
     graph = cast("Whole", unit.parts).graph
-    nodes, readers = graph.written.nodes, graph.written.readers
+    nodes, readers, replaced = graph.written.nodes, graph.written.readers, graph.replaced
     values: dict[Node[Any], Any] = {}
     take = _taking(values, graph.written.uses)
     started, clock, ends = time.time(), time.perf_counter, array("d")
@@ -116,7 +116,7 @@ def _execute_whole(unit: Unit, _: Sequence[Any]) -> Outcome:
         for node in nodes:
             sole = node.state is not None and readers[node.state] == 1
             args, kwargs = bind(node, take, sole=sole)
-            values[node] = compute(node, args, kwargs)
+            values[node] = compute(replaced.get(node, node), args, kwargs)
             ended(clock() - began)
     except BaseException as error:
         error.__dict__[FAILED_PART] = "", records  # how many there are says which node it was
