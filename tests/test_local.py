@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from functionfuse import workflow
-from functionfuse.backends.builtin.localback import LocalWorkflow
+from functionfuse.backends.builtin.localback import LocalEngine, LocalWorkflow
 from functionfuse.events import Event, StepFinished, StepSubmitted
 from functionfuse.storage import storage_factory
 from functionfuse.testing import EngineTests
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from functionfuse.units import Unit
 
 
 class TestLocalEngine(EngineTests):
@@ -52,6 +54,26 @@ def test_runs_in_written_order() -> None:
     run(nodes[3], *nodes[::2], nodes[1])
 
     assert done == [0, 1, 2, 3, 4]
+
+
+def test_an_engine_may_look_at_what_runs_at_once() -> None:
+    """A whole graph is one unit, whose parts are there for an engine that looks at them."""
+    parts: list[Unit] = []
+
+    class Looking(LocalEngine):
+        def submit(self, unit: Unit, *given: Any) -> Any:
+            parts.extend(unit.parts)
+            return super().submit(unit, *given)
+
+    class LookingWorkflow(LocalWorkflow):
+        def _engine(self) -> Any:
+            return Looking()
+
+    made = LookingWorkflow(same(same([1, 2])[1]), workflow_name="looking")
+
+    assert 2 == made.run()
+    assert ["same_0000", "same_0001"] == [part.step.name for part in parts]
+    assert ("looking", "local") == (parts[1].workflow, parts[1].engine)
 
 
 def test_runs_in_this_thread() -> None:

@@ -10,7 +10,7 @@ import sys
 import tempfile
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -108,6 +108,12 @@ def doubled(array: Any) -> Any:
     """Change what was taken."""
     array *= 2
     return array
+
+
+@workflow
+def process(_: int) -> int:
+    """Tell in which process this runs."""
+    return os.getpid()
 
 
 @workflow
@@ -753,6 +759,32 @@ def _command_line(path: Path) -> str:
         return path.read_text()
     except OSError:  # it has ended
         return ""
+
+
+def test_tasks_of_others_can_be_cancelled(tmp_path: Path) -> None:
+    """What was cancelled and is not ours ends, also in a worker that has run nodes before."""
+
+    def for_ever(gate: Gate) -> None:
+        Path(f"{gate.path}.pid").write_text(str(os.getpid()))
+        gate.open()
+        while True:
+            time.sleep(0.01)
+
+    gates = [Gate(str(tmp_path / f"{n}")) for n in range(int(ray.cluster_resources()["CPU"]))]
+    workers = set(ray_workflow(*[process(number) for number in range(20)]).run())
+    with ExitStack() as stack:
+        for gate in gates:
+            stack.enter_context(gate.closed())
+        running = [ray.remote(for_ever).remote(gate) for gate in gates]
+        for gate in gates:
+            gate.wait()
+        for task in running:
+            ray.cancel(task)
+
+        for task in running:
+            with pytest.raises(ray.exceptions.TaskCancelledError):
+                ray.get(task, timeout=30)
+    assert workers & {int(Path(f"{gate.path}.pid").read_text()) for gate in gates}
 
 
 class TestOwnRay:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from bisect import bisect_left
 from functools import cached_property
 from operator import attrgetter, is_
@@ -34,8 +35,8 @@ def build(targets: Iterable[Any]) -> WrittenGraph:
         DuplicateNameError: Two different nodes have one name.
     """
     graph = WrittenGraph(write(targets))
-    if any(name[-1:].isdigit() for name in graph.written.names.values()):
-        graph.order  # noqa: B018 - a name that was given may be one that is counted
+    if any(map(_LIKE_COUNTED.fullmatch, graph.written.names.values())):
+        graph.order  # noqa: B018 - a name that was given may be that of another node
     return graph
 
 
@@ -206,3 +207,4 @@ def _counted(base: str) -> Iterator[str]:
 
 
 _FOUR_DIGITS: Final = 1_000  # from here on, a number needs no zeros
+_LIKE_COUNTED: Final = re.compile(r".*_\d{4,}", re.DOTALL)

@@ -189,7 +189,7 @@ class DaskEngine:
             if blamed is None or blamed.record:
                 # one that was done is made once more when its worker dies, and fails then: who needs it has failed,
                 # and not what is seen elsewhere and may still run
-                failed = [other for other in failed if seen_at(other) is handle][:1]
+                failed = ([other for other in failed if seen_at(other) is handle] or failed)[:1]
             else:
                 failed = [blamed]
         for other in failed:
