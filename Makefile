@@ -23,10 +23,10 @@ bench: .venv/bench-installed
 
 # exact versions and hashes, without any address
 lock:
-	uv pip compile --all-extras --group dev --python-version 3.11 --upgrade --quiet \
+	uv pip compile --all-extras --group dev --universal --python-version 3.11 --upgrade --quiet \
 		--generate-hashes --no-emit-index-url --no-header --no-emit-package functionfuse \
 		--output-file requirements.lock pyproject.toml
-	uv pip compile --group bench --constraint requirements.lock --python-version 3.11 --upgrade --quiet \
+	uv pip compile --group bench --constraint requirements.lock --universal --python-version 3.11 --upgrade --quiet \
 		--generate-hashes --no-emit-index-url --no-header \
 		--output-file requirements-bench.lock
 
