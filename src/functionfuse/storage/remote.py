@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from functionfuse.storage.objects import OBJECTS, StoredObjects
+from functionfuse.storage.objects import OBJECTS, StoredObjects, is_link
 from functionfuse.storage.place import Content
 
 if TYPE_CHECKING:
@@ -120,13 +120,16 @@ class RemoteFolder:
         self.call("pipe_file", self.at(subfolder, name), data)
 
     def _listed(self, kind: str, *subfolder: str) -> list[str]:
+        folder = self.at(*subfolder)
         try:
-            found = self.call("ls", self.at(*subfolder), detail=True)
+            found = self.call("ls", folder, detail=True)
         except FileNotFoundError:
             return []
         names = [
             posixpath.basename(entry["name"].rstrip("/"))
             for entry in found
-            if entry["type"] == kind
+            if entry["type"] == kind and not is_link(entry)
+            if entry["name"].strip("/")
+            != folder.strip("/")  # some file systems list a file as a folder
         ]
         return [name for name in names if name and name[0] != "."]
