@@ -93,15 +93,31 @@ def make_directories(root: str, *parts: str, mode: int | None = None) -> None:
     Raises:
         NotADirectoryError: A symbolic link or a file is on the way.
     """
-    for depth in range(1, len(parts) + 1):
-        with directory(root, *parts[: depth - 1]) as parent, contextlib.suppress(FileExistsError):
-            os.mkdir(parts[depth - 1], 0o777 if mode is None else mode, dir_fd=parent)
-            if mode is not None:
-                descriptor = open_directory(parts[depth - 1], dir_fd=parent)
-                try:
-                    os.fchmod(descriptor, mode)  # mkdir obeys the umask
-                finally:
-                    os.close(descriptor)
+    descriptor = os.open(root, _ROOT)
+    try:
+        for part in parts:
+            inner = _made_directory(part, descriptor, mode)
+            os.close(descriptor)
+            descriptor = inner
+    finally:
+        os.close(descriptor)
+
+
+def _made_directory(name: str, parent: int, mode: int | None) -> int:
+    """Open a folder, which is created if it is not there."""
+    try:
+        return open_directory(name, dir_fd=parent)
+    except FileNotFoundError:
+        pass
+    try:
+        os.mkdir(name, 0o777 if mode is None else mode, dir_fd=parent)
+        created = True
+    except FileExistsError:  # by another process
+        created = False
+    descriptor = open_directory(name, dir_fd=parent)
+    if mode is not None and created:
+        os.fchmod(descriptor, mode)  # mkdir obeys the umask
+    return descriptor
 
 
 def open_file(folder: str, name: str) -> io.FileIO:

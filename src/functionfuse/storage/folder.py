@@ -171,9 +171,14 @@ class LocalFolder:
 
     def exists(self, subfolder: str, name: str) -> bool:
         """Tell whether there is such a file."""
-        with _nothing_if_missing, directory(self.path, subfolder) as folder:
+        try:
+            folder = open_directory(os.path.join(self.path, subfolder))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        try:
             return is_regular(name, folder)
-        return False
+        finally:
+            os.close(folder)
 
     def names(self, subfolder: str) -> list[str]:
         """The files of a subfolder, without temporary ones; none if there is no subfolder."""

@@ -60,7 +60,7 @@ def node_name(file: str) -> str | None:
 
 def is_cut(file: str) -> bool:
     """Whether `file` has the form of a shortened name: the whole name is in the file's header."""
-    return _CUT_NAME.fullmatch(file) is not None
+    return _CUT in file and _CUT_NAME.fullmatch(file) is not None
 
 
 def stored_name(file: str, *, fold_case: bool = False, globs: bool = False) -> str | None:
