@@ -19,6 +19,8 @@ from functionfuse import workflow
 from functionfuse.backends.builtin.localback import LocalWorkflow
 from functionfuse.errors import CorruptResult, StorageError
 from functionfuse.testing.children import Child, in_process, say
+from functionfuse.testing.storage_foreign_files import ForeignFileTests
+from functionfuse.testing.storage_links import LinkTests
 from functionfuse.testing.storage_suite import number_of, value_of
 
 if TYPE_CHECKING:
@@ -134,7 +136,7 @@ def save_limited(storage: Any) -> str:
     return "it was saved"
 
 
-class FolderTests:
+class FolderTests(LinkTests, ForeignFileTests):
     """To be added to `StorageTests` by a storage that keeps files in a folder: `folder/workflow/node`."""
 
     #: Called as `make_in(folder, **options)`.
