@@ -157,8 +157,9 @@ class ForeignFileTests:
             assert storage.file_exists("w", LONG)
             with pytest.raises(StorageError, match=rf"w/nnnn.*{message}"):
                 storage.read_task("w", LONG)
-        for about in ({"workflow": "w"}, {"node": 3}, {"node": None}, {"node": "other"}):
-            file.write_bytes(b"".join(frame(1, about)))
+        foreign: list[dict[str, Any]] = [{"workflow": "w"}, {"node": 3}, {"node": "other"}]
+        for fields in foreign:
+            file.write_bytes(b"".join(frame(1, fields)))
             assert (["good"], ["w"]) == (storage.list_tasks("w"), storage.list_workflows())
         file.write_bytes(intact)
         assert ["good", LONG] == storage.list_tasks("w")

@@ -128,9 +128,10 @@ class LinkTests:
         assert ([], []) == (storage.list_workflows(), storage.list_tasks("w"))
         with pytest.raises(ResultNotFound, match="a symbolic link"):
             storage.read_task("w", "node")
-        for call in (lambda: storage.new_workflow("w"), lambda: storage.save("w", "node", 2)):
-            with pytest.raises(StorageError, match="symbolic link"):
-                call()
+        with pytest.raises(StorageError, match="symbolic link"):
+            storage.new_workflow("w")
+        with pytest.raises(StorageError, match="symbolic link"):
+            storage.save("w", "node", 2)
         storage.remove_workflow("w")
         assert 1 == elsewhere.read_task("w", "node")
 
