@@ -130,28 +130,28 @@ class Beside:
                     candidates.drop(marker)
                 raise
 
-    def collect(self, subfolder: str, file: str, own: str | None) -> bool:
+    def collect(self, subfolder: str, file: str, save: OneSave) -> bool:
         """After the write of a result: find sidecar folders of others, and delete what is due.
 
         Args:
             subfolder: The result's.
             file: The result's.
-            own: The sidecar folder that the result has.
+            save: The save of the result.
 
         Returns:
             Whether the result has all that it names: somebody may have removed the workflow meanwhile.
         """
         if not self._place.has_objects(subfolder):
-            return own is None
+            return not save.requires
         tokens = self._tokens(subfolder, file)
-        others = tokens - {own}
+        others = tokens - {save.token}
         if others:
             candidates = self._candidates(subfolder)
             known = [candidate for candidate in candidates.all() if candidate.file == file]
             for token in others - {candidate.token for candidate in known}:
                 candidates.add(token, file)  # of a killed or of a simultaneous save
             self._collect(subfolder, known)
-        return own is None or own in tokens
+        return not save.requires or save.token in tokens
 
     def stored(self, subfolder: str, file: str) -> _Sidecar | None:
         """What a result names that is to be removed; None if there is nothing, or it is not believed.
@@ -159,8 +159,8 @@ class Beside:
         Raises:
             FileNotFoundError: There is no such result.
         """
-        if not self._place.has_objects(subfolder):
-            return None
+        if not self.serializers and not self._place.has_objects(subfolder):
+            return None  # a serializer that is registered may have written elsewhere
         try:
             start = start_at(self._place, subfolder, file)
             header = header_of(start)
@@ -174,12 +174,11 @@ class Beside:
 
     def remove(self, subfolder: str, file: str, sidecar: _Sidecar | None) -> None:
         """Remove what a removed result had, and what results that it replaced had."""
-        if not self._place.has_objects(subfolder):
-            return
         if sidecar is not None:
             self._remove(subfolder, file, sidecar)
-        candidates = self._candidates(subfolder).all()
-        for candidate in candidates:
+        if not self._place.has_objects(subfolder):
+            return
+        for candidate in self._candidates(subfolder).all():
             if candidate.file == file and candidate.replaced:
                 self._delete(subfolder, candidate)
 
@@ -322,6 +321,12 @@ class OneSave:
         """What the header says of the objects; None if there are none."""
         written = self._saving.written
         return {"folder": self.token, "serializers": written} if written else None
+
+    @property
+    def requires(self) -> str:
+        """The path of the sidecar folder in the workflow's; empty if a serializer wrote elsewhere or nothing."""
+        is_needed = self._saving.written and self._folder.is_written
+        return "/".join(self._folder.parts[-3:]) if is_needed else ""
 
     def undo(self) -> None:
         """Remove what was written: the save has failed."""

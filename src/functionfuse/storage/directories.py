@@ -39,7 +39,7 @@ _NO_LINKS: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
 #: What systems answer for a symbolic link, a socket, and a file in place of a folder.
 _REFUSED: Final = frozenset({errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.ENXIO})
-#: How often to create a file in a folder that other processes keep removing.
+#: How often to create a file in a folder that others keep removing, or to remove one that they fill.
 ATTEMPTS: Final = 1000
 
 
@@ -227,12 +227,27 @@ def _remove(name: str, parent: int) -> None:
             os.unlink(name, dir_fd=parent)
         return
     try:
-        for entry in os.listdir(descriptor):
-            _remove(entry, descriptor)
+        for _ in range(ATTEMPTS):
+            for entry in os.listdir(descriptor):
+                _remove(entry, descriptor)
+            if _is_removed(name, parent):
+                return
     finally:
         os.close(descriptor)
-    with contextlib.suppress(FileNotFoundError):
+    raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), name)
+
+
+def _is_removed(name: str, parent: int) -> bool:
+    """Delete a folder; tells whether it was empty, since others may have put something into it."""
+    try:
         os.rmdir(name, dir_fd=parent)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno not in {errno.ENOTEMPTY, errno.EEXIST}:
+            raise
+        return False
+    return True
 
 
 def not_a_file(name: str) -> NotAFileError:

@@ -18,6 +18,7 @@ from functionfuse.storage.candidates import DAY, check_grace
 from functionfuse.storage.directories import NotAFileError
 from functionfuse.storage.framing import frame, header_of, unframe
 from functionfuse.storage.naming import file_name, is_cut, stored_name
+from functionfuse.storage.place import WorkflowRemovedError
 from functionfuse.storage.processes import this_process
 from functionfuse.storage.safe import Allowed
 from functionfuse.storage.signing import SigningKey
@@ -145,7 +146,7 @@ class FilesystemStorage(Storage):
             size = self._try_to_save(where, obj, fields)
             if size is not None:
                 return size
-        message = "others removed the workflow again and again while it was saved"
+        message = "others removed its workflow again and again while it was saved"
         raise StorageError(message)
 
     def _try_to_save(
@@ -159,12 +160,14 @@ class FilesystemStorage(Storage):
                     obj, save.header(fields), key=self._tools()[0], persistent_id=save.persistent_id
                 )
             with beside.replacing(*where):
-                size = self._place.write(*where, framed)
+                size = self._place.write(*where, framed, requires=save.requires)
+        except WorkflowRemovedError:
+            save.undo()
+            return None
         except BaseException:
             save.undo()
             raise
-        is_whole = beside.collect(*where, save.token if save.objects else None)
-        return size if is_whole else None
+        return size if beside.collect(*where, save) else None
 
     def read_task(self, workflow_name: str, task_name: str) -> Any:  # noqa: D102
         for _ in range(_ATTEMPTS):

@@ -33,7 +33,7 @@ from functionfuse.storage.directories import (
 from functionfuse.storage.local_sidecars import LocalObjects
 from functionfuse.storage.objects import OBJECTS, PUBLISHED
 from functionfuse.storage.permissions import file_mode, folder_mode
-from functionfuse.storage.place import Content
+from functionfuse.storage.place import Content, WorkflowRemovedError
 
 if TYPE_CHECKING:
     import io
@@ -122,21 +122,24 @@ class LocalFolder:
         self.create()
         make_directories(self.path, subfolder, mode=folder_mode(self._mode))
 
-    def write(self, subfolder: str, name: str, frame: Frame) -> int:
-        """Put a file in place in one step; an earlier one stays whole until then. Returns its size."""
+    def write(self, subfolder: str, name: str, frame: Frame, *, requires: str = "") -> int:
+        """Put a file in place in one step; an earlier one stays whole until then. Returns its size.
+
+        A workflow that is removed meanwhile takes the file along: all happens in one opened folder.
+        """
         for _ in range(ATTEMPTS):
             try:
-                return self._write(subfolder, name, frame)
-            except (
-                FileNotFoundError
-            ):  # the first result of a workflow, or just removed by another process
+                return self._write(subfolder, name, frame, requires)
+            except FileNotFoundError:  # the first result of a workflow, or it was just removed
                 self.make(subfolder)
-        return self._write(subfolder, name, frame)
+        return self._write(subfolder, name, frame, requires)
 
-    def _write(self, subfolder: str, name: str, frame: Frame) -> int:
+    def _write(self, subfolder: str, name: str, frame: Frame, requires: str) -> int:
         temporary = f"{_TEMPORARY}{os.getpid()}-{next(_counter)}-{secrets.token_hex(4)}"
         folder = open_directory(os.path.join(self.path, subfolder))
         try:
+            if requires:
+                _check_there(requires, folder)
             with create_file(temporary, folder, self._mode) as file:
                 size = _write_frame(file, frame)
                 if self._fsync:
@@ -229,7 +232,7 @@ class LocalFolder:
 
     def sweep(self, subfolder: str) -> None:
         """Remove temporary files of processes that were killed long ago, and what killed removals left."""
-        with directory(self.path, subfolder) as folder:
+        with _nothing_if_missing, directory(self.path, subfolder) as folder:
             _sweep_temporary(folder)
         with directory(self.path) as root:
             for name in filter(_OF_A_REMOVAL.fullmatch, os.listdir(root)):
@@ -246,6 +249,14 @@ class LocalFolder:
 
 def _folder(path: str, fsync: bool, mode: int | None) -> LocalFolder:  # noqa: FBT001 - of a recipe
     return LocalFolder(path, fsync=fsync, mode=mode)
+
+
+def _check_there(path: str, folder: int) -> None:
+    try:
+        os.stat(path, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        message = "its workflow was removed meanwhile; save it again"
+        raise WorkflowRemovedError(message) from None
 
 
 def _sweep_temporary(folder: int) -> None:

@@ -66,6 +66,7 @@ class LocalObjects(StoredObjects):
         *folders, file = inside(name).split("/")
         if "r" in mode:
             return self._open(folders, file, mode)
+        self.is_written = True
         for _ in range(ATTEMPTS):
             try:
                 return self._open(folders, file, mode)

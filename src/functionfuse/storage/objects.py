@@ -36,6 +36,7 @@ class StoredObjects:
         """
         self._connection = connection
         self.parts = parts
+        self.is_written = False  # by this process and object, as far as it has seen
 
     def __reduce__(self) -> tuple[type[StoredObjects], tuple[Connection, tuple[str, ...]]]:
         return type(self), (self._connection, self.parts)
@@ -87,6 +88,7 @@ class StoredObjects:
     def open(self, name: str, mode: str) -> Any:
         """Open a file; the folder is made with the first one."""
         path = f"{self.path}/{inside(name)}"
+        self.is_written |= "r" not in mode
         try:
             return self.filesystem.open(path, mode)
         except FileNotFoundError:
@@ -103,6 +105,7 @@ class StoredObjects:
     def write_bytes(self, name: str, data: bytes | memoryview) -> None:
         """Write a file by one put; the folder is made with the first one."""
         path, data = f"{self.path}/{inside(name)}", bytes(data)
+        self.is_written = True
         try:
             self._connection.call("pipe_file", path, data)
         except FileNotFoundError:

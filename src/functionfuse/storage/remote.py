@@ -51,7 +51,7 @@ class RemoteFolder:
     def make(self, subfolder: str) -> None:
         """Nothing: the first file makes its folder, where there is such a thing."""
 
-    def write(self, subfolder: str, name: str, frame: Frame) -> int:
+    def write(self, subfolder: str, name: str, frame: Frame, *, requires: str = "") -> int:  # noqa: ARG002
         """Put a file in place by one put."""
         data = b"".join(frame)
         try:

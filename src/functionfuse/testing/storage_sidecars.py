@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import pytest
 
@@ -88,6 +88,29 @@ class Acting(NumberedSerializer):
             raise CorruptResult(message) from None
 
 
+class ElsewhereSerializer(NumberedSerializer):
+    """Keep numbers in this process."""
+
+    numbers: ClassVar[dict[str, int]] = {}
+
+    @classmethod
+    def pickle(cls, obj: Numbered, protocols: Any) -> tuple[str, Any]:
+        """Keep a number."""
+        name = generate_name()
+        cls.numbers[name] = obj.number
+        return cls.name, name
+
+    @classmethod
+    def unpickle(cls, pid: str, protocols: Any) -> Any:
+        """Look a number up."""
+        return Numbered(cls.numbers[pid])
+
+    @classmethod
+    def remove(cls, pid: str, protocols: Any) -> None:
+        """Forget a number."""
+        del cls.numbers[pid]
+
+
 def _act() -> None:
     if ACTIONS:
         ACTIONS.pop()()
@@ -168,6 +191,22 @@ class SidecarTests(StorageSuite):
         ACTIONS.append(lambda: storage.remove_task("w", "node"))
         with pytest.raises(ResultNotFound):
             storage.read_task("w", "node")
+
+    def test_a_serializer_that_writes_elsewhere(self, make: Make, door: Door) -> None:
+        """It need not use the sidecar folder, and is asked to remove what it wrote."""
+        storage = make()
+        storage.register_persistent_serializers(ElsewhereSerializer)
+        ElsewhereSerializer.numbers.clear()
+        for number in range(3):
+            storage.save("w", "node", Numbered(number))
+        assert 2 == storage.read_task("w", "node").number
+        assert [0, 1, 2] == [*ElsewhereSerializer.numbers.values()], "a reader may hold the others"
+        sweeper = make(grace=0)
+        sweeper.register_persistent_serializers(ElsewhereSerializer)
+        sweeper.new_workflow("w")
+        assert [2] == [*ElsewhereSerializer.numbers.values()]
+        storage.remove_task("w", "node")
+        assert ({}, {}) == (ElsewhereSerializer.numbers, door.files())
 
     def test_a_missing_sidecar_file_is_damage(self, storage: Any, door: Door) -> None:
         """A result that nobody replaced and whose file is gone is damaged."""
