@@ -68,6 +68,19 @@ def test_errors_keep_their_type(storage: Any, tmp_path: Path) -> None:
         storage.save("w", "generator", (number for number in range(3)))
 
 
+def test_links_are_not_followed(storage: Any, tmp_path: Path) -> None:
+    """The folder on that node is as safe as any other: a linked workflow is none."""
+    (tmp_path / "precious").mkdir()
+    (tmp_path / "precious" / "node").touch()
+    (tmp_path / "w").symlink_to(tmp_path / "precious")
+    with pytest.raises(StorageError, match="symbolic link"):
+        storage.new_workflow("w")
+    storage.remove_workflow("w")
+    with pytest.raises(ResultNotFound):
+        storage.remove_task("w", "node")
+    assert (tmp_path / "precious" / "node").exists()
+
+
 def test_arrays(storage: Any) -> None:
     """A large array comes back equal."""
     array = np.arange(1_000_000.0)

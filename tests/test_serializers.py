@@ -241,8 +241,8 @@ def test_nothing_is_left_of_a_removed_result(kept: Kept) -> None:
 
 
 def test_a_replaced_result_leaves_nothing(kept: Kept) -> None:
-    """The objects of the earlier result go, also if the later one has none."""
-    storage = kept.storage(FolderSerializer)
+    """Without a grace period the objects of the earlier result go, also if the later one has none."""
+    storage = kept.storage(FolderSerializer, grace=0)
     storage.save("w", "node", Text("first"))
     (first,) = kept.objects()
     storage.save("w", "node", Text("second"))

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import fsspec
@@ -30,7 +31,6 @@ from functionfuse.serializers.zarrs import Target  # noqa: E402 - after its libr
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 __all__ = ["kept", "local"]
 
@@ -325,3 +325,12 @@ class Folder(Files):
     def path(self) -> str:
         """Where it is."""
         return self.folder
+
+    def read_bytes(self, name: str) -> bytes:
+        """The contents of a file."""
+        return Path(self.folder, name).read_bytes()
+
+    def write_bytes(self, name: str, data: bytes | memoryview) -> None:
+        """Write a file."""
+        Path(self.folder, name).parent.mkdir(parents=True, exist_ok=True)
+        Path(self.folder, name).write_bytes(data)

@@ -266,24 +266,26 @@ def test_an_unusable_folder_is_refused(tmp_path: Path) -> None:
 
 
 OPERATIONS = {
-    "save": lambda storage: storage.save("w", "node", 1),
-    "read": lambda storage: storage.read_task("w", "node"),
-    "list": lambda storage: storage.list_tasks("w"),
-    "remove": lambda storage: storage.remove_task("w", "node"),
-    "remove workflow": lambda storage: storage.remove_workflow("w"),
-    "new workflow": lambda storage: storage.new_workflow("w"),
+    "save": (lambda storage: storage.save("w", "node", 1), r"cannot save w/node"),
+    "new workflow": (lambda storage: storage.new_workflow("w"), r"cannot .* w/"),
+    "read": (lambda storage: storage.read_task("w", "node"), "no result w/node .*a symbolic link"),
+    "info": (lambda storage: storage.info("w", "node"), "no result w/node .*a symbolic link"),
+    "remove": (lambda storage: storage.remove_task("w", "node"), "no result w/node .*a symbolic"),
 }
 
 
-@pytest.mark.parametrize("operation", OPERATIONS.values(), ids=OPERATIONS)
-def test_a_folder_that_is_a_file_is_a_storage_error(
-    storage: FileStorage, tmp_path: Path, operation: Any
+@pytest.mark.parametrize(("operation", "message"), OPERATIONS.values(), ids=OPERATIONS)
+def test_a_file_in_place_of_a_workflow_is_a_storage_error(
+    storage: FileStorage, tmp_path: Path, operation: Any, message: str
 ) -> None:
-    """Whatever the operating system has to say is said as a StorageError with the names."""
+    """What cannot be saved says so with the names; nothing is stored there, and the file stays."""
     (tmp_path / "storage" / "w").write_text("not a folder")
-    with pytest.raises(StorageError, match=r"cannot .* w/"):
+    with pytest.raises(StorageError, match=message):
         operation(storage)
     assert not storage.file_exists("w", "node")
+    assert ([], []) == (storage.list_tasks("w"), storage.list_workflows())
+    storage.remove_workflow("w")
+    assert "not a folder" == (tmp_path / "storage" / "w").read_text()
 
 
 def test_a_folder_where_a_result_should_be_cannot_be_saved_to(

@@ -64,6 +64,43 @@ def refused(path: object, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]
     return code, capsys.readouterr().err
 
 
+@pytest.mark.parametrize("kind", ["pipe", "device", "link to itself"])
+def test_what_is_no_file_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
+) -> None:
+    """Nothing waits for a pipe that nobody writes to."""
+    path = tmp_path / "node"
+    if kind == "pipe":
+        os.mkfifo(path)
+    else:
+        path.symlink_to("/dev/zero" if kind == "device" else path)
+    code, message = refused(path, capsys)
+    assert 2 == code
+    assert ("symbolic links" if kind == "link to itself" else "not a regular file") in message
+
+
+def test_a_linked_result_is_printed(result: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever names a file may name it by a link."""
+    link = result.with_name("link")
+    link.symlink_to(result)
+    assert 0 == main(["info", str(link)])
+    assert "svm-model" == told(capsys)["node"]
+
+
+def test_a_terminal_obeys_nothing_of_a_header(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Every text of a header is printed as plain text."""
+    path = tmp_path / "node"
+    data = b"".join(frame(1, {"workflow": "w", "node": "n\x1b[2J"}))
+    length = struct.unpack_from("<I", data, 12)[0]
+    header = data[80 : 80 + length].replace(b'"pickle5"', b'"\\u001b["')
+    start = data[:16] + hashlib.sha256(data[:16] + data[48:80] + header).digest() + data[48:80]
+    path.write_bytes(start + header + data[80 + length :])
+    assert 0 == main(["info", str(path)])
+    assert "\x1b" not in capsys.readouterr().out
+
+
 def test_the_header_is_printed(result: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What it is, where it comes from and how large it is, in the same order for all files."""
     assert 0 == main(["info", str(result)])

@@ -89,6 +89,12 @@ class ResultFolder(Protocol):
     def open(self, name: str, mode: str) -> Any:
         """Open a file of the folder, which is made with the first one."""
 
+    def read_bytes(self, name: str) -> bytes:
+        """The contents of a file, by one request."""
+
+    def write_bytes(self, name: str, data: bytes | memoryview) -> None:
+        """Write a file, by one request."""
+
     def remove(self, name: str) -> None:
         """Remove a file or a folder with all that is in it, "": all; gone already is no error."""
 
@@ -175,13 +181,14 @@ class Serializers:
         """Let serializers remove what they wrote; who is not registered wrote in the folder only.
 
         Args:
-            written: `Saving.written` of the save.
+            written: `Saving.written` of the save. A reference that no save wrote is left out:
+                without a signing key it can be anybody's.
             protocols: Those of the save.
         """
         for name, pids in written.items():
             if serializer := self._by_name.get(name):
-                for pid in pids:
-                    serializer.remove(ast.literal_eval(pid), dict(protocols))
+                for pid in _literals(pids):
+                    serializer.remove(pid, dict(protocols))
 
 
 class Saving:
@@ -315,6 +322,15 @@ def _resolved(kind: type | str) -> Any:
         return kind
     module, _, name = kind.rpartition(".")
     return getattr(sys.modules.get(module), name, None)
+
+
+def _literals(texts: Any) -> Iterator[Any]:
+    """The values of those texts that are literals, each with the one text that `repr` gives it."""
+    for text in texts if isinstance(texts, list) else ():
+        with contextlib.suppress(ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
+            value = ast.literal_eval(text)
+            if is_literal(value) and repr(value) == text:
+                yield value
 
 
 def is_literal(value: Any) -> bool:

@@ -17,8 +17,7 @@ __all__ = ["read_file", "write_file"]
 def write_file(folder: ResultFolder, ending: str, data: bytes | memoryview) -> tuple[str, str]:
     """Write a file; returns its name and its digest, which belong into the result file."""
     name = f"{generate_name()}.{ending}"
-    with folder.open(name, "wb") as file:
-        file.write(data)
+    folder.write_bytes(name, data)
     return name, hashlib.sha256(data).hexdigest()
 
 
@@ -29,8 +28,7 @@ def read_file(folder: ResultFolder, name: str, digest: str) -> bytes:
         CorruptResult: They are not those that were written, or the file is gone.
     """
     try:
-        with folder.open(name, "rb") as file:
-            data: bytes = file.read()
+        data = folder.read_bytes(name)
     except FileNotFoundError:
         message = f"{folder.path}/{name} is missing"
         raise CorruptResult(message) from None

@@ -237,12 +237,7 @@ class _Writing(_ResultStore):
 
     def write(self, key: str, data: bytes) -> None:
         """Write a file, and the folder with the first one."""
-        filesystem, path = self.folder.filesystem, self._path(key)
-        try:
-            filesystem.pipe_file(path, data)
-        except FileNotFoundError:
-            filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
-            filesystem.pipe_file(path, data)
+        self.folder.write_bytes(f"{self.name}/{key}", data)
 
 
 class _Reading(_ResultStore):
@@ -262,7 +257,7 @@ class _Reading(_ResultStore):
 
     def _checked(self, key: str, digest: str) -> bytes:
         try:
-            data: bytes = self.folder.filesystem.cat_file(self._path(key))
+            data = self.folder.read_bytes(f"{self.name}/{key}")
         except FileNotFoundError:
             self._refuse(key, "is missing")
         if hashlib.sha256(data).hexdigest() != digest:

@@ -7,6 +7,7 @@ import contextlib
 import errno
 import json
 import os
+import stat
 import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
@@ -61,11 +62,21 @@ def _parser() -> argparse.ArgumentParser:
 
 def _opened(path: str) -> BinaryIO:
     if "://" not in path:
-        return open(os.path.expanduser(path), "rb")
+        return open(os.path.expanduser(path), "rb", opener=_opener)
     import fsspec
 
     opened: BinaryIO = fsspec.open(path, "rb").open()
     return opened
+
+
+def _opener(path: str, flags: int) -> int:
+    """Open a regular file, also behind a link; a FIFO is not waited for."""
+    descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+    mode = os.fstat(descriptor).st_mode
+    if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # open() refuses a folder
+        return descriptor
+    os.close(descriptor)
+    raise OSError(errno.EINVAL, "it is not a regular file", path)
 
 
 def _start(file: BinaryIO) -> bytes:
@@ -80,7 +91,7 @@ def _described(start: bytes) -> dict[str, str] | None:
         return None
     size = file_size(start)
     parts = [length for length, *_ in header.pop("parts")]
-    codec = header.pop("codec", "?")
+    codec = _text("codec", header.pop("codec", "?"))
     usual = {name: header.pop(name) for name in _USUAL if name in header}
     return {
         **{_text("", name): _text(name, value) for name, value in (usual | header).items()},

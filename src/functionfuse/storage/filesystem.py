@@ -10,12 +10,15 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, get_args
 
 from functionfuse import __version__
-from functionfuse.errors import CorruptResult, OptionError, ResultNotFound, StorageError
+from functionfuse.errors import OptionError, ResultNotFound, StorageError
 from functionfuse.serializers.base import storing
 from functionfuse.storage.base import Storage
-from functionfuse.storage.beside import Beside, header_at
-from functionfuse.storage.framing import frame, unframe
-from functionfuse.storage.naming import file_name, node_name
+from functionfuse.storage.beside import Beside, ReplacedError, header_at, start_at
+from functionfuse.storage.candidates import DAY, check_grace
+from functionfuse.storage.directories import NotAFileError
+from functionfuse.storage.framing import frame, header_of, unframe
+from functionfuse.storage.naming import file_name, is_cut, stored_name
+from functionfuse.storage.place import WorkflowRemovedError
 from functionfuse.storage.processes import this_process
 from functionfuse.storage.safe import Allowed
 from functionfuse.storage.signing import SigningKey
@@ -28,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Common", "FilesystemStorage", "Verify"]
 
 Verify = Literal["lazy", "always", "never"]
+#: How often a result is read or saved that others keep replacing or removing at the same time.
+_ATTEMPTS: Final = 100
 _ORIGIN: Final = {
     "host": platform.node(),
     "python": platform.python_version(),
@@ -42,6 +47,7 @@ class Common(TypedDict, total=False):
     signing_key: str | None  # "env:NAME" or "file:PATH"
     allowed_types: Sequence[type | str] | None  # what results are made of, besides plain data
     always_read: bool  # children of a node get what was read back
+    grace: float  # seconds for which serializers' files of a replaced result are kept
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +57,10 @@ class _Recipe:
     verify: Verify = "lazy"
     signing_key: str | None = None
     allowed_types: Sequence[type | str] | None = None
+    grace: float = DAY
 
     def __post_init__(self) -> None:
+        check_grace(self.grace)
         if self.verify not in get_args(Verify):
             valid = ", ".join(map(repr, get_args(Verify)))
             message = f"verify is one of {valid}, not {self.verify!r}"
@@ -76,6 +84,8 @@ class FilesystemStorage(Storage):
                 `signing_key`: sign results, and read only what was signed with this key.
                 `allowed_types`: read nothing that is made of other things than plain data, arrays,
                 and these types; None is anything.
+                `grace`: seconds for which serializers' files of a replaced result are kept for
+                those who still read it.
 
         Raises:
             OptionError: An option is not understood.
@@ -92,7 +102,7 @@ class FilesystemStorage(Storage):
         self._place = place
         self._recipe = recipe
         self._home = home
-        self._beside = Beside(place)
+        self._beside = Beside(place, recipe.grace, lambda: self._tools()[0])
         self._loaded: tuple[SigningKey | None, Allowed | None] | None = None
         self._registered: tuple[Any, ...] = ()
 
@@ -132,29 +142,40 @@ class FilesystemStorage(Storage):
     def _save_with_objects(
         self, where: tuple[str, str], obj: Any, fields: Mapping[str, Any]
     ) -> int:
+        for _ in range(_ATTEMPTS):
+            size = self._try_to_save(where, obj, fields)
+            if size is not None:
+                return size
+        message = "others removed its workflow again and again while it was saved"
+        raise StorageError(message)
+
+    def _try_to_save(
+        self, where: tuple[str, str], obj: Any, fields: Mapping[str, Any]
+    ) -> int | None:
+        """Save a result and its sidecar folder; None if somebody removed the workflow meanwhile."""
         beside, save = self._beside, self._beside.saving(*where)
         try:
             with storing():
                 framed = frame(
                     obj, save.header(fields), key=self._tools()[0], persistent_id=save.persistent_id
                 )
-            earlier = self._objects_of(where)
-            size = self._place.write(*where, framed)
+            with beside.replacing(*where):
+                size = self._place.write(*where, framed, requires=save.requires)
+        except WorkflowRemovedError:
+            save.undo()
+            return None
         except BaseException:
             save.undo()
             raise
-        beside.remove(*where, earlier)
-        if save.objects or earlier:
-            beside.sweep_one(*where, keep={save.token})
-        return size
-
-    def _objects_of(self, where: tuple[str, str]) -> Mapping[str, Any]:
-        try:
-            return self._beside.of(*where)
-        except FileNotFoundError:
-            return {}
+        return size if beside.collect(*where, save) else None
 
     def read_task(self, workflow_name: str, task_name: str) -> Any:  # noqa: D102
+        for _ in range(_ATTEMPTS):
+            with suppress(ReplacedError):
+                return self._read(workflow_name, task_name)
+        return self._read(workflow_name, task_name)
+
+    def _read(self, workflow_name: str, task_name: str) -> Any:
         with self._explained("read", workflow_name, task_name):
             where = self._where(workflow_name, task_name)
             key, allowed = self._tools()
@@ -193,9 +214,7 @@ class FilesystemStorage(Storage):
         subfolder = self._quoted(workflow_name)
         with self._explained("list", workflow_name, pattern):
             files = self._place.names(subfolder)
-            names = [
-                node_name(file) or self._header_name(subfolder, file, "node") for file in files
-            ]
+            names = [self._name_of(file, "node", subfolder, file) for file in files]
         return sorted(
             name for name in names if name is not None and fnmatch.fnmatchcase(name, pattern)
         )
@@ -221,9 +240,9 @@ class FilesystemStorage(Storage):
     def _remove(self, workflow_name: str, task_name: str) -> None:
         with self._explained("remove", workflow_name, task_name):
             where = self._where(workflow_name, task_name)
-            objects = self._beside.of(*where)
+            sidecar = self._beside.stored(*where)
             self._place.remove(*where)
-            self._beside.remove(*where, objects)
+            self._beside.remove(*where, sidecar)
 
     def remove_workflow(self, workflow_name: str) -> None:  # noqa: D102
         with self._explained("remove", workflow_name, "*"):
@@ -266,21 +285,41 @@ class FilesystemStorage(Storage):
         return self._quoted(workflow_name), self._quoted(task_name)
 
     def _workflow_in(self, subfolder: str) -> str | None:
-        """The workflow of a subfolder; None if it has no results."""
-        files = self._place.names(subfolder)
-        name = node_name(subfolder)
-        if not files or name is not None:
-            return name if files else None
-        names = (self._header_name(subfolder, file, "workflow") for file in files)
+        """The workflow of a subfolder; None if it has no results, or cannot be looked into."""
+        try:
+            files = self._place.names(subfolder)
+        except OSError:
+            return None
+        names = (self._name_of(subfolder, "workflow", subfolder, file) for file in files)
         return next((name for name in names if name is not None), None)
 
+    def _name_of(self, quoted: str, field: str, subfolder: str, file: str) -> str | None:
+        """The name that a file name stands for; None if another program made it.
+
+        Args:
+            quoted: The file name.
+            field: The field of headers that has the whole name, where the file name is shortened.
+            subfolder: Where there is a header.
+            file: Where there is a header.
+        """
+        if is_cut(quoted):
+            name = self._header_name(subfolder, file, field)
+            return name if name is not None and self._quoted(name) == quoted else None
+        return stored_name(quoted, fold_case=self._place.fold_case, globs=self._place.globs)
+
     def _header_name(self, subfolder: str, file: str, field: str) -> str | None:
-        """A name that was cut for the file system; None if it cannot be known."""
+        """A field of a header; None if it cannot be known."""
         try:
-            header = header_at(self._place, subfolder, file)
-        except (FileNotFoundError, CorruptResult):  # removed meanwhile, or damaged: not a result
+            start = start_at(self._place, subfolder, file)
+        except OSError:  # removed meanwhile, or not for us to read
             return None
-        return header[field] if header else None
+        try:
+            name = (header_of(start) or {}).get(field)
+        except (
+            StorageError
+        ):  # damaged, or of another version: told when it is asked for by its name
+            return None
+        return name if isinstance(name, str) else None
 
     @contextmanager
     def _explained(self, verb: str, workflow_name: str, task_name: str) -> Iterator[None]:
@@ -294,7 +333,8 @@ class FilesystemStorage(Storage):
         except OSError as error:
             result = f"{workflow_name}/{task_name} in {self!r}"
             if verb != "save" and isinstance(error, FileNotFoundError | IsADirectoryError):
-                message = f"there is no result {result}"
+                reason = f": {error.strerror}" if isinstance(error, NotAFileError) else ""
+                message = f"there is no result {result}{reason}"
                 raise ResultNotFound(message) from None
             message = f"cannot {verb} {result}: {error.strerror or error}"
             raise StorageError(message) from error

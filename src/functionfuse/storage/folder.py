@@ -7,9 +7,9 @@ import functools
 import itertools
 import mmap
 import os
+import re
 import resource
 import secrets
-import shutil
 import sys
 import time
 import weakref
@@ -19,8 +19,21 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from functionfuse.errors import OptionError
 from functionfuse.storage import checks
 from functionfuse.storage.connection import Connection
-from functionfuse.storage.objects import OBJECTS, PUBLISHED, LocalObjects
-from functionfuse.storage.place import Content
+from functionfuse.storage.directories import (
+    ATTEMPTS,
+    create_file,
+    directory,
+    is_regular,
+    make_directories,
+    not_a_file,
+    open_directory,
+    open_file,
+    remove_entry,
+)
+from functionfuse.storage.local_sidecars import LocalObjects
+from functionfuse.storage.objects import OBJECTS, PUBLISHED
+from functionfuse.storage.permissions import file_mode, folder_mode
+from functionfuse.storage.place import Content, WorkflowRemovedError
 
 if TYPE_CHECKING:
     import io
@@ -31,10 +44,15 @@ if TYPE_CHECKING:
 __all__ = ["LocalFolder"]
 
 _TEMPORARY: Final = ".tmp-"
+_OF_A_SAVE: Final = re.compile(r"\.tmp-\d+-\d+-[0-9a-f]{8}")
+_REMOVED: Final = ".removed-"  # a workflow whose removal began
+_OF_A_REMOVAL: Final = re.compile(r"\.removed-[0-9a-f]{16}")
 _AT_ONCE: Final = 2**16  # bytes; a copy costs less than a second write
 _MAPPED: Final = 2**20  # bytes; reading less is faster than mapping it
 _DAY: Final = 24 * 60 * 60.0  # seconds; a temporary file that is younger may be another run's
 _counter: Final = itertools.count()
+#: A link or a file in place of a folder is not ours: it has no results.
+_nothing_if_missing: Final = contextlib.suppress(FileNotFoundError, NotADirectoryError)
 _maps: Final = weakref.WeakSet[mmap.mmap]()
 
 
@@ -43,24 +61,29 @@ class LocalFolder:
 
     globs: ClassVar[bool] = False
 
-    def __init__(self, path: str | os.PathLike[str], *, fsync: bool = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, fsync: bool = False, mode: int | str | None = None
+    ) -> None:
         """Take the path of a folder; nothing is made yet.
 
         Args:
             path: The folder.
             fsync: A file is on the disk when it has been written, and not only with the system.
+            mode: Permissions of new files, see `file_mode`; None leaves them to the umask.
 
         Raises:
-            OptionError: The path is empty: more likely a variable that is not set than this folder.
+            OptionError: The path is empty: more likely a variable that is not set than this folder;
+                or the mode is not understood.
         """
         if not os.fspath(path):
             message = "the path of a storage folder is empty; the current folder is '.'"
             raise OptionError(message)
         self.path = os.path.abspath(os.path.expanduser(path))  # a worker may stand elsewhere
         self._fsync = fsync
+        self._mode = file_mode(mode)
 
-    def __reduce__(self) -> tuple[object, tuple[str, bool]]:
-        return _folder, (self.path, self._fsync)
+    def __reduce__(self) -> tuple[object, tuple[str, bool, int | None]]:
+        return _folder, (self.path, self._fsync, self._mode)
 
     def __repr__(self) -> str:
         return repr(self.path)
@@ -74,7 +97,7 @@ class LocalFolder:
     def objects(self, subfolder: str) -> LocalObjects:
         """The folder of what serializers write for results of a subfolder."""
         everything = Connection("file:///", {"auto_mkdir": True})
-        return LocalObjects(everything, (self.path.strip("/"), subfolder, OBJECTS))
+        return LocalObjects(everything, (self.path.strip("/"), subfolder, OBJECTS), self._mode)
 
     def has_objects(self, subfolder: str) -> bool:
         """Tell whether serializers have written something there."""
@@ -83,35 +106,59 @@ class LocalFolder:
 
     def create(self) -> None:
         """Make the folder if it is not there."""
-        os.makedirs(self.path, exist_ok=True)
+        if self._mode is None or os.path.isdir(self.path):
+            os.makedirs(self.path, exist_ok=True)
+            return
+        above, name = os.path.split(self.path)
+        os.makedirs(above, exist_ok=True)
+        make_directories(above, name, mode=folder_mode(self._mode))
 
     def make(self, subfolder: str) -> None:
-        """Make a subfolder if it is not there."""
-        os.makedirs(os.path.join(self.path, subfolder), exist_ok=True)
+        """Make a subfolder if it is not there.
 
-    def write(self, subfolder: str, name: str, frame: Frame) -> int:
-        """Put a file in place in one step; an earlier one stays whole until then. Returns its size."""
-        folder = os.path.join(self.path, subfolder)
-        unique = f"{_TEMPORARY}{os.getpid()}-{next(_counter)}-{secrets.token_hex(4)}"
-        temporary = os.path.join(folder, unique)  # beside its target: a rename is atomic
+        Raises:
+            NotADirectoryError: A link or a file has its name.
+        """
+        self.create()
+        make_directories(self.path, subfolder, mode=folder_mode(self._mode))
+
+    def write(self, subfolder: str, name: str, frame: Frame, *, requires: str = "") -> int:
+        """Put a file in place in one step; an earlier one stays whole until then. Returns its size.
+
+        A workflow that is removed meanwhile takes the file along: all happens in one opened folder.
+        """
+        for _ in range(ATTEMPTS):
+            try:
+                return self._write(subfolder, name, frame, requires)
+            except FileNotFoundError:  # the first result of a workflow, or it was just removed
+                self.make(subfolder)
+        return self._write(subfolder, name, frame, requires)
+
+    def _write(self, subfolder: str, name: str, frame: Frame, requires: str) -> int:
+        temporary = f"{_TEMPORARY}{os.getpid()}-{next(_counter)}-{secrets.token_hex(4)}"
+        folder = open_directory(os.path.join(self.path, subfolder))
         try:
-            with _new_file(temporary) as file:
+            if requires:
+                _check_there(requires, folder)
+            with create_file(temporary, folder, self._mode) as file:
                 size = _write_frame(file, frame)
                 if self._fsync:
                     os.fsync(file.fileno())
-            os.replace(temporary, os.path.join(folder, name))
+            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
             if self._fsync:
-                _sync_folder(folder)
+                os.fsync(folder)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(temporary)
+                os.unlink(temporary, dir_fd=folder)
             raise
+        finally:
+            os.close(folder)
         return size
 
     def read(self, subfolder: str, name: str, *, late: bool = False) -> Content:
         """A file: a large one is mapped, with what is changed in memory kept from the file."""
         path = os.path.join(self.path, subfolder, name)
-        with open(path, "rb", buffering=0) as file:
+        with open_file(os.path.join(self.path, subfolder), name) as file:
             status = os.fstat(file.fileno())
             checks.check_remembered(status)
             if status.st_size < _MAPPED or len(_maps) >= _most_maps():
@@ -122,47 +169,75 @@ class LocalFolder:
 
     def start(self, subfolder: str, name: str, size: int) -> bytes:
         """The first bytes of a file."""
-        with open(os.path.join(self.path, subfolder, name), "rb", buffering=0) as file:
+        with open_file(os.path.join(self.path, subfolder), name) as file:
             return bytes(_read_all(file, size))
 
     def exists(self, subfolder: str, name: str) -> bool:
         """Tell whether there is such a file."""
-        return os.path.isfile(os.path.join(self.path, subfolder, name))
+        try:
+            folder = open_directory(os.path.join(self.path, subfolder))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        try:
+            return is_regular(name, folder)
+        finally:
+            os.close(folder)
 
     def names(self, subfolder: str) -> list[str]:
         """The files of a subfolder, without temporary ones; none if there is no subfolder."""
-        try:
-            with os.scandir(os.path.join(self.path, subfolder)) as entries:
-                return [entry.name for entry in entries if entry.name[0] != "." and entry.is_file()]
-        except FileNotFoundError:
-            return []
+        with (
+            _nothing_if_missing,
+            directory(self.path, subfolder) as folder,
+            os.scandir(folder) as entries,
+        ):
+            return [
+                entry.name
+                for entry in entries
+                if entry.name[0] != "." and entry.is_file(follow_symlinks=False)
+            ]
+        return []
 
     def subfolders(self) -> list[str]:
         """The subfolders, without hidden ones."""
-        try:
-            with os.scandir(self.path) as entries:
-                return [entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()]
-        except FileNotFoundError:
-            return []
+        with contextlib.suppress(FileNotFoundError), os.scandir(self.path) as entries:
+            return [
+                entry.name
+                for entry in entries
+                if entry.name[0] != "." and entry.is_dir(follow_symlinks=False)
+            ]
+        return []
 
     def remove(self, subfolder: str, name: str) -> None:
-        """Remove a file."""
-        os.unlink(os.path.join(self.path, subfolder, name))
+        """Remove a file.
+
+        Raises:
+            NotAFileError: Something else has its name.
+        """
+        try:
+            with directory(self.path, subfolder) as folder:
+                if is_regular(name, folder):
+                    os.unlink(name, dir_fd=folder)
+                    return
+        except NotADirectoryError:
+            pass
+        raise not_a_file(name)
 
     def remove_all(self, subfolder: str) -> None:
-        """Remove a subfolder with all that is in it."""
-        with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(os.path.join(self.path, subfolder))
+        """Remove a subfolder with all that is in it, from one moment to the next for everybody else."""
+        away = f"{_REMOVED}{secrets.token_hex(8)}"
+        with _nothing_if_missing, directory(self.path) as root:
+            os.close(open_directory(subfolder, dir_fd=root))  # else a link would be renamed
+            os.rename(subfolder, away, src_dir_fd=root, dst_dir_fd=root)
+            remove_entry(away, root)
 
     def sweep(self, subfolder: str) -> None:
-        """Remove temporary files of processes that were killed long ago."""
-        oldest = time.time() - _DAY
-        with os.scandir(os.path.join(self.path, subfolder)) as entries:
-            for entry in entries:
-                if entry.name.startswith(_TEMPORARY):
-                    with contextlib.suppress(OSError):  # gone meanwhile, or not ours to remove
-                        if entry.stat().st_mtime < oldest:
-                            os.unlink(entry)
+        """Remove temporary files of processes that were killed long ago, and what killed removals left."""
+        with _nothing_if_missing, directory(self.path, subfolder) as folder:
+            _sweep_temporary(folder)
+        with directory(self.path) as root:
+            for name in filter(_OF_A_REMOVAL.fullmatch, os.listdir(root)):
+                with contextlib.suppress(OSError):  # being removed meanwhile, or not ours to remove
+                    remove_entry(name, root)
 
     def scrub(self, error: StorageError) -> None:
         """Nothing is secret here."""
@@ -172,8 +247,24 @@ class LocalFolder:
         checks.settle(self.path, forget=forget)
 
 
-def _folder(path: str, fsync: bool) -> LocalFolder:  # noqa: FBT001 - of a recipe
-    return LocalFolder(path, fsync=fsync)
+def _folder(path: str, fsync: bool, mode: int | None) -> LocalFolder:  # noqa: FBT001 - of a recipe
+    return LocalFolder(path, fsync=fsync, mode=mode)
+
+
+def _check_there(path: str, folder: int) -> None:
+    try:
+        os.stat(path, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        message = "its workflow was removed meanwhile; save it again"
+        raise WorkflowRemovedError(message) from None
+
+
+def _sweep_temporary(folder: int) -> None:
+    oldest = time.time() - _DAY
+    for name in filter(_OF_A_SAVE.fullmatch, os.listdir(folder)):
+        with contextlib.suppress(OSError):  # gone meanwhile, or not ours to remove
+            if os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime < oldest:
+                os.unlink(name, dir_fd=folder)
 
 
 @functools.cache
@@ -181,17 +272,6 @@ def _most_maps() -> int:
     """How many files are mapped at once: each takes a descriptor, and a run has other uses for those."""
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return limit // 4 if limit != resource.RLIM_INFINITY else sys.maxsize
-
-
-def _new_file(path: str) -> io.FileIO:
-    def create() -> io.FileIO:
-        return open(path, "xb", buffering=0)
-
-    try:
-        return create()
-    except FileNotFoundError:  # the first result of a workflow
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        return create()
 
 
 def _write_frame(file: io.FileIO, frame: Frame) -> int:
@@ -228,15 +308,6 @@ def _read_all(file: io.FileIO, size: int) -> bytearray:
         view.release()
         del data[done:]
     return data
-
-
-def _sync_folder(path: str) -> None:
-    """Let a name in a folder be on the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _ignores_case(path: Path) -> bool:

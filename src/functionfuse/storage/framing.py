@@ -29,6 +29,7 @@ __all__ = [
     "DEFERRED",
     "PREFIX_SIZE",
     "Frame",
+    "check_signature",
     "file_size",
     "frame",
     "header_of",
@@ -191,6 +192,23 @@ def header_of(start: bytes) -> dict[str, Any] | None:
         StorageError: It is of another version of the format.
     """
     return _fields(_intact_head(memoryview(start))[0]) if start.startswith(MAGIC) else None
+
+
+def check_signature(start: bytes, workflow: str, node: str, key: SigningKey) -> None:
+    """Accept only a header that was signed for this workflow and node.
+
+    Args:
+        start: As for `header_of`, of a file that is not of the old format.
+        workflow: The workflow whose result is asked for.
+        node: The node whose result is asked for.
+        key: The key that has to have signed it.
+
+    Raises:
+        CorruptResult: The header is not the one that was written.
+        UntrustedResult: It is not signed with the key for these names.
+    """
+    header, signature = _intact_head(memoryview(start))
+    key.check(signature, VERSION, workflow, node, header)
 
 
 def header_size(start: bytes) -> int:

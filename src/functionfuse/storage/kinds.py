@@ -23,19 +23,27 @@ class FileStorage(FilesystemStorage):
     """Results in a folder of this computer: `path/workflow/node`."""
 
     def __init__(
-        self, path: str | os.PathLike[str], *, fsync: bool = False, **common: Unpack[Common]
+        self,
+        path: str | os.PathLike[str],
+        *,
+        fsync: bool = False,
+        mode: int | str | None = None,
+        **common: Unpack[Common],
     ) -> None:
         """Use a folder, which is made if it is not there.
 
         Args:
             path: The folder.
             fsync: A result that was saved survives a loss of power, which makes saving slower.
+            mode: Permissions of new files, like `0o600` or `"0600"`, whatever the umask; new folders
+                get the permission to enter for those who may read. None leaves both to the umask.
             **common: See `FilesystemStorage`.
 
         Raises:
+            OptionError: An option is not understood.
             StorageError: The folder cannot be made.
         """
-        folder = LocalFolder(path, fsync=fsync)
+        folder = LocalFolder(path, fsync=fsync, mode=mode)
         super().__init__(folder, **common)
         try:
             folder.create()

@@ -17,7 +17,7 @@ import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-__all__ = ["file_name", "node_name"]
+__all__ = ["file_name", "is_cut", "node_name", "stored_name"]
 
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f/\\%\ud800-\udfff]|^\.")
 _FOLDED: Final = re.compile(r"[^\x00-\x7f]|[A-Z]")
@@ -25,6 +25,10 @@ _GLOBS: Final = re.compile(r"[*?\[\]{}#\ufffe\uffff]")
 _LONGEST: Final = 200  # bytes; file systems take 255, temporary and derived names need room
 _KEPT: Final = 100  # bytes of a longer name that stay readable
 _CUT: Final = "%~"  # never the result of percent-encoding
+_CUT_NAME: Final = re.compile(r".{1,100}%~[0-9a-f]{32}|%~[0-9a-f]{32}", re.DOTALL)
+_ORDINARY: Final = re.compile(
+    r"[a-z0-9_ ()+=,@~-][a-z0-9_ ()+=,@~.-]{0,199}"
+)  # on every file system
 
 
 def file_name(name: str, *, fold_case: bool = False, globs: bool = False) -> str:
@@ -52,6 +56,33 @@ def node_name(file: str) -> str | None:
     if _CUT in file:
         return None
     return unquote_to_bytes(file).decode(errors="surrogatepass")
+
+
+def is_cut(file: str) -> bool:
+    """Whether `file` has the form of a shortened name: the whole name is in the file's header."""
+    return _CUT in file and _CUT_NAME.fullmatch(file) is not None
+
+
+def stored_name(file: str, *, fold_case: bool = False, globs: bool = False) -> str | None:
+    """Decode a file name that a listing returned, and check that encoding gives it again.
+
+    Args:
+        file: Any file name, also one that another program made.
+        fold_case: As for `file_name`.
+        globs: As for `file_name`.
+
+    Returns:
+        The node's or workflow's name; None for a shortened name and for a file of another program.
+    """
+    if _ORDINARY.fullmatch(file):
+        return file
+    try:
+        name = node_name(file)
+    except UnicodeError:  # bytes or escapes that are not UTF-8
+        return None
+    if name is None or file_name(name, fold_case=fold_case, globs=globs) != file:
+        return None
+    return name
 
 
 def _encode(match: re.Match[str]) -> str:

@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final
 
-from functionfuse.errors import CorruptResult
-from functionfuse.serializers.base import FILE_PROTOCOL, FOLDER_PROTOCOL, S3_PROTOCOL
+from functionfuse.errors import CorruptResult, StorageError
+from functionfuse.serializers.base import FOLDER_PROTOCOL, S3_PROTOCOL
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from functionfuse.storage.connection import Connection
 
-__all__ = ["OBJECTS", "PUBLISHED", "LocalObjects", "S3Objects", "StoredObjects", "inside"]
+__all__ = ["OBJECTS", "PUBLISHED", "S3Objects", "StoredObjects", "inside", "is_link"]
 
 _TIMES: Final = ("mtime", "LastModified", "last_modified", "created")  # as file systems call it
 
@@ -39,6 +36,7 @@ class StoredObjects:
         """
         self._connection = connection
         self.parts = parts
+        self.is_written = False  # by this process and object, as far as it has seen
 
     def __reduce__(self) -> tuple[type[StoredObjects], tuple[Connection, tuple[str, ...]]]:
         return type(self), (self._connection, self.parts)
@@ -62,19 +60,21 @@ class StoredObjects:
         Raises:
             CorruptResult: A part leads somewhere else.
         """
-        return type(self)(self._connection, (*self.parts, *map(inside, parts)))
+        return self._with((*self.parts, *map(inside, parts)))
 
     def protocols(self) -> dict[str, Any]:
         """What serializers find here."""
         return {FOLDER_PROTOCOL: self}
 
     def names(self) -> list[str]:
-        """What is in the folder; nothing if it is not there."""
+        """What is in the folder, without links; nothing if it is not there."""
+        path = self.path
         try:
-            found = self._connection.call("ls", self.path, detail=False)
+            found = self._connection.call("ls", path, detail=True)
         except FileNotFoundError:
             return []
-        return [path.rstrip("/").rpartition("/")[2] for path in found]
+        paths = [entry["name"].rstrip("/") for entry in found if not is_link(entry)]
+        return [inner.rpartition("/")[2] for inner in paths if inner != path.rstrip("/")]
 
     def changed(self) -> float:
         """When something in the folder was last written; now if the file system does not tell."""
@@ -83,43 +83,62 @@ class StoredObjects:
 
     def published(self) -> StoredObjects:
         """The folder beside this one in which the published system keeps objects of all results."""
-        return type(self)(self._connection, (*self.parts[:-1], PUBLISHED))
+        return self._with((*self.parts[:-1], PUBLISHED))
 
     def open(self, name: str, mode: str) -> Any:
         """Open a file; the folder is made with the first one."""
-        return self.filesystem.open(f"{self.path}/{inside(name)}", mode)
+        path = f"{self.path}/{inside(name)}"
+        self.is_written |= "r" not in mode
+        try:
+            return self.filesystem.open(path, mode)
+        except FileNotFoundError:
+            if "r" in mode:
+                raise
+            self._create_parent(path)
+            return self.filesystem.open(path, mode)
+
+    def read_bytes(self, name: str) -> bytes:
+        """The contents of a file."""
+        data: bytes = self._connection.call("cat_file", f"{self.path}/{inside(name)}")
+        return data
+
+    def write_bytes(self, name: str, data: bytes | memoryview) -> None:
+        """Write a file by one put; the folder is made with the first one."""
+        path, data = f"{self.path}/{inside(name)}", bytes(data)
+        self.is_written = True
+        try:
+            self._connection.call("pipe_file", path, data)
+        except FileNotFoundError:
+            self._create_parent(path)
+            self._connection.call("pipe_file", path, data)
 
     def remove(self, name: str = "") -> None:
-        """Remove a file or folder of this folder, or all of it, if it is there."""
+        """Remove a file or folder of this folder, or all of it, if it is there.
+
+        Raises:
+            StorageError: A symbolic link is on the way.
+        """
+        self._check_links()
         self._connection.remove_all(f"{self.path}/{inside(name)}" if name else self.path)
 
+    def _with(self, parts: tuple[str, ...]) -> StoredObjects:
+        """Another folder on the same file system."""
+        return type(self)(self._connection, parts)
 
-class LocalObjects(StoredObjects):
-    """A folder of the local file system, with ordinary files."""
+    def _create_parent(self, path: str) -> None:
+        self._connection.call("makedirs", path.rpartition("/")[0], exist_ok=True)
 
-    def protocols(self) -> dict[str, Any]:
-        """What serializers find here."""
-        return {FILE_PROTOCOL: self, FOLDER_PROTOCOL: self}
-
-    def open(self, name: str, mode: str) -> Any:
-        """Open a file; the folder is made with the first one."""
-        path = os.path.join(self.path, inside(name))
-        if "r" not in mode:
-            os.makedirs(os.path.dirname(path), exist_ok=True)
-        return open(path, mode)
-
-    def remove(self, name: str = "") -> None:
-        """Remove a file or folder of this folder, or all of it, and what is empty then."""
-        folder = path = os.path.join(self.path, inside(name)) if name else self.path
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.isdir(path):
-                shutil.rmtree(path)
-            else:
-                os.unlink(path)
-        with contextlib.suppress(OSError):  # until there is something else in it
-            while os.path.basename(folder) not in {OBJECTS, PUBLISHED}:
-                folder = os.path.dirname(folder)
-                os.rmdir(folder)
+    def _check_links(self) -> None:
+        """Refuse a path with a link below the storage, where a file system has links and tells them."""
+        for depth in range(1, len(self.parts) + 1):
+            path = "/".join((self._connection.root, *self.parts[:depth]))
+            try:
+                entry = self._connection.call("info", path)
+            except FileNotFoundError:
+                return
+            if is_link(entry):
+                message = f"{path!r} is a symbolic link, which a storage does not follow"
+                raise StorageError(message)
 
 
 class S3Objects(StoredObjects):
@@ -129,6 +148,9 @@ class S3Objects(StoredObjects):
         """What serializers find here."""
         place = {"client": self.filesystem, "folder": self.path}
         return {S3_PROTOCOL: place, FOLDER_PROTOCOL: self}
+
+    def _check_links(self) -> None:
+        """There are none."""
 
 
 def inside(name: str) -> str:
@@ -141,6 +163,11 @@ def inside(name: str) -> str:
         message = f"{name!r} is no name in the folder of a result's objects"
         raise CorruptResult(message)
     return name
+
+
+def is_link(entry: Mapping[str, Any]) -> bool:
+    """Whether an entry of a listing is a symbolic link."""
+    return bool(entry.get("islink")) or entry["type"] == "link"
 
 
 def _changed(entry: Mapping[str, Any]) -> float:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
+from functionfuse.errors import StorageError
+
 if TYPE_CHECKING:
     from mmap import mmap
 
-    from functionfuse.errors import StorageError
     from functionfuse.storage.checks import LateCheck
     from functionfuse.storage.framing import Frame
     from functionfuse.storage.objects import StoredObjects
 
-__all__ = ["Content", "Place"]
+__all__ = ["Content", "Place", "WorkflowRemovedError"]
+
+
+class WorkflowRemovedError(StorageError):
+    """A workflow was removed while one of its results was saved."""
 
 
 class Content(NamedTuple):
@@ -45,8 +50,19 @@ class Place(Protocol):
     def make(self, subfolder: str) -> None:
         """Make a subfolder if it is not there, where there is such a thing."""
 
-    def write(self, subfolder: str, name: str, frame: Frame) -> int:
-        """Put a file in place in one step; an earlier one stays whole until then. Returns its size."""
+    def write(self, subfolder: str, name: str, frame: Frame, *, requires: str = "") -> int:
+        """Put a file in place in one step; an earlier one stays whole until then. Returns its size.
+
+        Args:
+            subfolder: Where.
+            name: Of the file.
+            frame: Its contents.
+            requires: Path in the subfolder of a folder that has to be there, where that can be checked in
+                the same step.
+
+        Raises:
+            WorkflowRemovedError: That folder is not there.
+        """
 
     def read(self, subfolder: str, name: str, *, late: bool = False) -> Content:
         """A file; with `late`, parts of a large one may be checked after they were given out."""

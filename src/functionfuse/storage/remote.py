@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from functionfuse.storage.objects import OBJECTS, StoredObjects
+from functionfuse.storage.objects import OBJECTS, StoredObjects, is_link
 from functionfuse.storage.place import Content
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class RemoteFolder:
     def make(self, subfolder: str) -> None:
         """Nothing: the first file makes its folder, where there is such a thing."""
 
-    def write(self, subfolder: str, name: str, frame: Frame) -> int:
+    def write(self, subfolder: str, name: str, frame: Frame, *, requires: str = "") -> int:  # noqa: ARG002
         """Put a file in place by one put."""
         data = b"".join(frame)
         try:
@@ -120,13 +120,16 @@ class RemoteFolder:
         self.call("pipe_file", self.at(subfolder, name), data)
 
     def _listed(self, kind: str, *subfolder: str) -> list[str]:
+        folder = self.at(*subfolder)
         try:
-            found = self.call("ls", self.at(*subfolder), detail=True)
+            found = self.call("ls", folder, detail=True)
         except FileNotFoundError:
             return []
         names = [
             posixpath.basename(entry["name"].rstrip("/"))
             for entry in found
-            if entry["type"] == kind
+            if entry["type"] == kind and not is_link(entry)
+            if entry["name"].strip("/")
+            != folder.strip("/")  # some file systems list a file as a folder
         ]
         return [name for name in names if name and name[0] != "."]

@@ -35,10 +35,13 @@ _WITH_ASSERTS = (
     "functionfuse.testing.storage_dict",
     "functionfuse.testing.storage_failures",
     "functionfuse.testing.storage_folder",
+    "functionfuse.testing.storage_foreign_files",
+    "functionfuse.testing.storage_links",
     "functionfuse.testing.storage_processes",
     "functionfuse.testing.storage_remote",
     "functionfuse.testing.storage_runs",
     "functionfuse.testing.storage_secrets",
+    "functionfuse.testing.storage_sidecars",
     "functionfuse.testing.storage_suite",
     "functionfuse.testing.storage_values",
 )

@@ -8,7 +8,8 @@ import resource
 import subprocess
 import tempfile
 import time
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -17,8 +18,11 @@ import pytest
 
 from functionfuse import workflow
 from functionfuse.backends.builtin.localback import LocalWorkflow
-from functionfuse.errors import CorruptResult, StorageError
+from functionfuse.errors import CorruptResult, ResultNotFound, StorageError
 from functionfuse.testing.children import Child, in_process, say
+from functionfuse.testing.storage_foreign_files import ForeignFileTests
+from functionfuse.testing.storage_links import LinkTests
+from functionfuse.testing.storage_sidecars import Numbered, NumberedSerializer
 from functionfuse.testing.storage_suite import number_of, value_of
 
 if TYPE_CHECKING:
@@ -134,7 +138,7 @@ def save_limited(storage: Any) -> str:
     return "it was saved"
 
 
-class FolderTests:
+class FolderTests(LinkTests, ForeignFileTests):
     """To be added to `StorageTests` by a storage that keeps files in a folder: `folder/workflow/node`."""
 
     #: Called as `make_in(folder, **options)`.
@@ -210,6 +214,34 @@ class FolderTests:
             fill(storages[-1], place)
         with read_only(folder / "storage"):
             return in_process(as_nobody, function, *storages)
+
+    def test_a_workflow_is_removed_while_others_save_and_read(self, folder: Path) -> None:
+        """Each read gives a whole result or says that there is none, and no save and no removal fails."""
+        storage = self.make_in(folder)
+        storage.register_persistent_serializers(NumberedSerializer)
+
+        def save(number: int) -> None:
+            for _ in range(40):
+                storage.save("w", "node", [Numbered(number), Numbered(number)])
+
+        def read() -> None:
+            for _ in range(200):
+                with suppress(ResultNotFound):
+                    first, second = storage.read_task("w", "node")
+                    assert first.number == second.number
+
+        def remove() -> None:
+            for _ in range(100):
+                storage.remove_workflow("w")
+                storage.new_workflow("w")
+
+        with ThreadPoolExecutor(4) as pool:
+            calls = [pool.submit(save, 1), pool.submit(save, 2), pool.submit(read)]
+            calls.append(pool.submit(remove))
+            for call in calls:
+                call.result()
+        storage.remove_workflow("w")
+        assert [] == os.listdir(folder)
 
     def test_litter_is_swept(self, folder: Path) -> None:
         """What killed processes left goes when it is a day old, and not before; results stay."""

@@ -9,6 +9,7 @@ from functionfuse.testing.storage_processes import ProcessTests, ThreadTests
 from functionfuse.testing.storage_remote import ConnectionTests, RequestTests
 from functionfuse.testing.storage_runs import RunTests
 from functionfuse.testing.storage_secrets import SecretTests
+from functionfuse.testing.storage_sidecars import SidecarTests
 from functionfuse.testing.storage_values import ArrayTests, ValueTests
 
 __all__ = ["MinimalStorageTests", "RemoteTests", "StorageTests"]
@@ -35,6 +36,7 @@ class StorageTests(
     FailureTests,
     ThreadTests,
     ProcessTests,
+    SidecarTests,
 ):
     """All tests for a storage that has every method of `functionfuse.storage.base.Storage`.
 
