@@ -34,7 +34,7 @@ import uuid
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from functionfuse.errors import FunctionFuseError, OptionError, StorageError
+from functionfuse.errors import CorruptResult, FunctionFuseError, OptionError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping, Sequence
@@ -175,13 +175,18 @@ class Serializers:
         """Let serializers remove what they wrote; who is not registered wrote in the folder only.
 
         Args:
-            written: `Saving.written` of the save.
+            written: `Saving.written` of the save, as a result file says.
             protocols: Those of the save.
+
+        Raises:
+            CorruptResult: No save says so.
+            FileNotFoundError: It is gone already.
+            StorageError: A serializer cannot remove what it wrote.
         """
         for name, pids in written.items():
             if serializer := self._by_name.get(name):
-                for pid in pids:
-                    serializer.remove(ast.literal_eval(pid), dict(protocols))
+                for pid in _literals(pids):
+                    _remove(serializer, pid, dict(protocols))
 
 
 class Saving:
@@ -315,6 +320,28 @@ def _resolved(kind: type | str) -> Any:
         return kind
     module, _, name = kind.rpartition(".")
     return getattr(sys.modules.get(module), name, None)
+
+
+def _remove(serializer: Serializer, pid: Any, protocols: dict[str, Any]) -> None:
+    try:
+        serializer.remove(pid, protocols)
+    except (FunctionFuseError, OSError):
+        raise
+    except Exception as error:
+        message = (
+            f"the serializer {serializer.name!r} cannot remove what it wrote "
+            f"({type(error).__name__}: {error})"
+        )
+        raise StorageError(message) from error
+
+
+def _literals(texts: Any) -> list[Any]:
+    """What literals stand for that are read from a result file, which may be forged."""
+    try:
+        return [ast.literal_eval(text) for text in texts]
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+        message = f"the header names objects as no save does: {error}"
+        raise CorruptResult(message) from error
 
 
 def is_literal(value: Any) -> bool:

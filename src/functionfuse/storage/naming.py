@@ -13,11 +13,13 @@ So is the empty one, lest it stand for the folder itself.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import sys
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-__all__ = ["file_name", "node_name"]
+__all__ = ["file_name", "native_name", "node_name", "portable_names"]
 
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f/\\%\ud800-\udfff]|^\.")
 _FOLDED: Final = re.compile(r"[^\x00-\x7f]|[A-Z]")
@@ -25,6 +27,8 @@ _GLOBS: Final = re.compile(r"[*?\[\]{}#\ufffe\uffff]")
 _LONGEST: Final = 200  # bytes; file systems take 255, temporary and derived names need room
 _KEPT: Final = 100  # bytes of a longer name that stay readable
 _CUT: Final = "%~"  # never the result of percent-encoding
+#: Not so with LC_ALL=C and PYTHONUTF8=0; file names are in UTF-8 all the same.
+_IS_UTF8: Final = sys.getfilesystemencoding() == "utf-8"
 
 
 def file_name(name: str, *, fold_case: bool = False, globs: bool = False) -> str:
@@ -52,6 +56,18 @@ def node_name(file: str) -> str | None:
     if _CUT in file:
         return None
     return unquote_to_bytes(file).decode(errors="surrogatepass")
+
+
+def native_name(name: str) -> str:
+    """The name of a local file that the system's functions take for the UTF-8 of a name, in any locale."""
+    return name if _IS_UTF8 else os.fsdecode(name.encode(errors="surrogateescape"))
+
+
+def portable_names(names: list[str]) -> list[str]:
+    """The names whose native names these are, as `os.listdir` returns them."""
+    if _IS_UTF8:
+        return names
+    return [os.fsencode(name).decode(errors="surrogateescape") for name in names]
 
 
 def _encode(match: re.Match[str]) -> str:

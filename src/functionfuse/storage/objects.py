@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse.errors import CorruptResult
 from functionfuse.serializers.base import FILE_PROTOCOL, FOLDER_PROTOCOL, S3_PROTOCOL
+from functionfuse.storage.naming import native_name, portable_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -101,16 +102,28 @@ class LocalObjects(StoredObjects):
         """What serializers find here."""
         return {FILE_PROTOCOL: self, FOLDER_PROTOCOL: self}
 
+    def inner(self, *parts: str) -> StoredObjects:
+        """A folder of this one.
+
+        Raises:
+            CorruptResult: A part leads somewhere else.
+        """
+        return super().inner(*map(native_name, parts))
+
+    def names(self) -> list[str]:
+        """What is in the folder; nothing if it is not there."""
+        return portable_names(super().names())
+
     def open(self, name: str, mode: str) -> Any:
         """Open a file; the folder is made with the first one."""
-        path = os.path.join(self.path, inside(name))
+        path = os.path.join(self.path, native_name(inside(name)))
         if "r" not in mode:
             os.makedirs(os.path.dirname(path), exist_ok=True)
         return open(path, mode)
 
     def remove(self, name: str = "") -> None:
         """Remove a file or folder of this folder, or all of it, and what is empty then."""
-        folder = path = os.path.join(self.path, inside(name)) if name else self.path
+        folder = path = os.path.join(self.path, native_name(inside(name))) if name else self.path
         with contextlib.suppress(FileNotFoundError):
             if os.path.isdir(path):
                 shutil.rmtree(path)
