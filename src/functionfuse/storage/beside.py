@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
@@ -10,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Final
 from functionfuse.errors import CorruptResult, StorageError
 from functionfuse.serializers.base import Serializers, generate_name
 from functionfuse.storage.framing import header_of, header_size
-from functionfuse.storage.objects import inside
 from functionfuse.storage.oldformat import old_references
 
 if TYPE_CHECKING:
@@ -20,25 +20,29 @@ if TYPE_CHECKING:
     from functionfuse.storage.objects import StoredObjects
     from functionfuse.storage.place import Place
 
-__all__ = ["Beside", "OneSave", "header_at"]
+__all__ = ["Beside", "OneSave", "header_at", "start_at"]
 
 _GUESS: Final = 4096  # bytes; a header is longer if it tells of many parts
 _FIELD: Final = "objects"  # of the header
+_is_token: Final = re.compile("[0-9A-Za-z_-]{1,200}").fullmatch  # `generate_name` makes such names
 _DAY: Final = 24 * 60 * 60.0  # seconds; what is younger may be of a save that still runs
 
 
 def header_at(place: Place, subfolder: str, file: str) -> dict[str, Any] | None:
-    """What a result says of itself: one look at the file, two if the header is long.
+    """What a result says of itself; None for the old format.
 
     Raises:
         FileNotFoundError: There is no such file.
         CorruptResult: The header is not the one that was written.
     """
+    return header_of(start_at(place, subfolder, file))
+
+
+def start_at(place: Place, subfolder: str, file: str) -> bytes:
+    """The beginning of a result file, with its header: one look at the file, two if that is long."""
     start = place.start(subfolder, file, _GUESS)
     size = header_size(start)
-    if size > len(start) == _GUESS:
-        start = place.start(subfolder, file, size)
-    return header_of(start)
+    return place.start(subfolder, file, size) if size > len(start) == _GUESS else start
 
 
 class Beside:
@@ -54,19 +58,21 @@ class Beside:
         folder = self._folder(subfolder, file, token)
         return OneSave(self.serializers.saving(folder.protocols()), folder, token)
 
-    def loader(self, subfolder: str, file: str, data: Any) -> Callable[[Any], Any]:
+    def loader(
+        self, subfolder: str, file: str, header: Mapping[str, Any] | None
+    ) -> Callable[[Any], Any]:
         """Gives what stands beside a result; nothing is done before it is asked for.
 
         Args:
             subfolder: The result's.
             file: The result's.
-            data: The bytes of the result.
+            header: The result's, verified; None for the old format.
         """
         readings: list[Reading] = []  # one, when there is something to read
 
         def load(pid: Any) -> Any:
             if not readings:
-                token = _named(_header_in(data)).get("folder")
+                token = _named(header).get("folder")
                 folder = self._folder(subfolder, file, token) if token else self._of_all(subfolder)
                 readings.append(self.serializers.reading(folder.protocols()))
             return readings[0].persistent_load(pid)
@@ -103,7 +109,7 @@ class Beside:
         """What a result of the old format names; there is no header to say so, and no folder of its own."""
         if not self._of_all(subfolder).names():
             return {}
-        data, _ = self._place.read(subfolder, file)
+        data, _ = self._place.read(subfolder, file, mapped=False)
         written = old_references(memoryview(data))
         return {"folder": "", "serializers": written} if written else {}
 
@@ -178,12 +184,6 @@ class _Fields(Mapping[str, Any]):
         return len(self._all())
 
 
-def _header_in(data: Any) -> dict[str, Any] | None:
-    """The header of a whole result file."""
-    with memoryview(data) as view:
-        return header_of(bytes(view[: header_size(bytes(view[:_GUESS]))]))
-
-
 def _named(header: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """What a header says of the objects, if anything.
 
@@ -194,7 +194,7 @@ def _named(header: Mapping[str, Any] | None) -> Mapping[str, Any]:
     match objects:
         case None:
             return {}
-        case {"folder": str(token), "serializers": dict()} if "/" not in inside(token):
+        case {"folder": str(token), "serializers": dict()} if _is_token(token):
             return dict(objects)
-    message = f"the header names objects as no save does: {objects!r}"
+    message = "the header names objects as no save does"
     raise CorruptResult(message)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, ClassVar, Final
 from functionfuse.errors import OptionError
 from functionfuse.storage import checks
 from functionfuse.storage.connection import Connection
+from functionfuse.storage.naming import native_name, portable_names
 from functionfuse.storage.objects import OBJECTS, PUBLISHED, LocalObjects
 from functionfuse.storage.place import Content
 
@@ -43,12 +44,15 @@ class LocalFolder:
 
     globs: ClassVar[bool] = False
 
-    def __init__(self, path: str | os.PathLike[str], *, fsync: bool = False) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], *, fsync: bool = False, map_files: bool = True
+    ) -> None:
         """Take the path of a folder; nothing is made yet.
 
         Args:
             path: The folder.
             fsync: A file is on the disk when it has been written, and not only with the system.
+            map_files: Map large files instead of reading them.
 
         Raises:
             OptionError: The path is empty: more likely a variable that is not set than this folder.
@@ -58,9 +62,10 @@ class LocalFolder:
             raise OptionError(message)
         self.path = os.path.abspath(os.path.expanduser(path))  # a worker may stand elsewhere
         self._fsync = fsync
+        self._map_files = map_files
 
-    def __reduce__(self) -> tuple[object, tuple[str, bool]]:
-        return _folder, (self.path, self._fsync)
+    def __reduce__(self) -> tuple[object, tuple[str, bool, bool]]:
+        return _folder, (self.path, self._fsync, self._map_files)
 
     def __repr__(self) -> str:
         return repr(self.path)
@@ -69,29 +74,29 @@ class LocalFolder:
     def fold_case(self) -> bool:
         """Tell whether the file system takes upper and lower case for the same."""
         self.create()
-        return _ignores_case(Path(self.path))
+        return _ignores_case(Path(self._at()))
 
     def objects(self, subfolder: str) -> LocalObjects:
         """The folder of what serializers write for results of a subfolder."""
         everything = Connection("file:///", {"auto_mkdir": True})
-        return LocalObjects(everything, (self.path.strip("/"), subfolder, OBJECTS))
+        return LocalObjects(everything, (self._at(subfolder).strip("/"), OBJECTS))
 
     def has_objects(self, subfolder: str) -> bool:
         """Tell whether serializers have written something there."""
-        folder = os.path.join(self.path, subfolder)
+        folder = self._at(subfolder)
         return any(os.path.isdir(os.path.join(folder, name)) for name in (OBJECTS, PUBLISHED))
 
     def create(self) -> None:
         """Make the folder if it is not there."""
-        os.makedirs(self.path, exist_ok=True)
+        os.makedirs(self._at(), exist_ok=True)
 
     def make(self, subfolder: str) -> None:
         """Make a subfolder if it is not there."""
-        os.makedirs(os.path.join(self.path, subfolder), exist_ok=True)
+        os.makedirs(self._at(subfolder), exist_ok=True)
 
     def write(self, subfolder: str, name: str, frame: Frame) -> int:
         """Put a file in place in one step; an earlier one stays whole until then. Returns its size."""
-        folder = os.path.join(self.path, subfolder)
+        folder = self._at(subfolder)
         unique = f"{_TEMPORARY}{os.getpid()}-{next(_counter)}-{secrets.token_hex(4)}"
         temporary = os.path.join(folder, unique)  # beside its target: a rename is atomic
         try:
@@ -99,7 +104,7 @@ class LocalFolder:
                 size = _write_frame(file, frame)
                 if self._fsync:
                     os.fsync(file.fileno())
-            os.replace(temporary, os.path.join(folder, name))
+            os.replace(temporary, self._at(subfolder, name))
             if self._fsync:
                 _sync_folder(folder)
         except BaseException:
@@ -108,56 +113,65 @@ class LocalFolder:
             raise
         return size
 
-    def read(self, subfolder: str, name: str, *, late: bool = False) -> Content:
+    def read(
+        self, subfolder: str, name: str, *, mapped: bool = True, late: bool = False
+    ) -> Content:
         """A file: a large one is mapped, with what is changed in memory kept from the file."""
-        path = os.path.join(self.path, subfolder, name)
+        path = self._at(subfolder, name)
         with open(path, "rb", buffering=0) as file:
             status = os.fstat(file.fileno())
             checks.check_remembered(status)
-            if status.st_size < _MAPPED or len(_maps) >= _most_maps():
+            mapped = mapped and self._map_files and status.st_size >= _MAPPED
+            if not mapped or len(_maps) >= _most_maps():
                 return Content(_read_all(file, status.st_size))
             data = mmap.mmap(file.fileno(), status.st_size, access=mmap.ACCESS_COPY)
             _maps.add(data)
-            return Content(data, checks.LateCheck(self.path, path, file.fileno()) if late else None)
+            return Content(data, checks.LateCheck(path, file.fileno()) if late else None)
 
     def start(self, subfolder: str, name: str, size: int) -> bytes:
         """The first bytes of a file."""
-        with open(os.path.join(self.path, subfolder, name), "rb", buffering=0) as file:
+        with open(self._at(subfolder, name), "rb", buffering=0) as file:
+            if size > _AT_ONCE:  # as a header says that may be forged
+                size = min(size, os.fstat(file.fileno()).st_size)
             return bytes(_read_all(file, size))
 
     def exists(self, subfolder: str, name: str) -> bool:
         """Tell whether there is such a file."""
-        return os.path.isfile(os.path.join(self.path, subfolder, name))
+        return os.path.isfile(self._at(subfolder, name))
 
     def names(self, subfolder: str) -> list[str]:
         """The files of a subfolder, without temporary ones; none if there is no subfolder."""
         try:
-            with os.scandir(os.path.join(self.path, subfolder)) as entries:
-                return [entry.name for entry in entries if entry.name[0] != "." and entry.is_file()]
+            with os.scandir(self._at(subfolder)) as entries:
+                names = [
+                    entry.name for entry in entries if entry.name[0] != "." and entry.is_file()
+                ]
+            return portable_names(names)
         except FileNotFoundError:
             return []
 
     def subfolders(self) -> list[str]:
         """The subfolders, without hidden ones."""
         try:
-            with os.scandir(self.path) as entries:
-                return [entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()]
+            with os.scandir(self._at()) as entries:
+                names = [entry.name for entry in entries if entry.name[0] != "." and entry.is_dir()]
+            return portable_names(names)
         except FileNotFoundError:
             return []
 
     def remove(self, subfolder: str, name: str) -> None:
         """Remove a file."""
-        os.unlink(os.path.join(self.path, subfolder, name))
+        os.unlink(self._at(subfolder, name))
 
     def remove_all(self, subfolder: str) -> None:
         """Remove a subfolder with all that is in it."""
         with contextlib.suppress(FileNotFoundError):
-            shutil.rmtree(os.path.join(self.path, subfolder))
+            shutil.rmtree(self._at(subfolder))
 
     def sweep(self, subfolder: str) -> None:
         """Remove temporary files of processes that were killed long ago."""
         oldest = time.time() - _DAY
-        with os.scandir(os.path.join(self.path, subfolder)) as entries:
+        with os.scandir(self._at(subfolder)) as entries:
             for entry in entries:
                 if entry.name.startswith(_TEMPORARY):
                     with contextlib.suppress(OSError):  # gone meanwhile, or not ours to remove
@@ -167,13 +181,13 @@ class LocalFolder:
     def scrub(self, error: StorageError) -> None:
         """Nothing is secret here."""
 
-    def settle(self, *, forget: bool) -> None:
-        """Wait for the late checks of this folder in this process."""
-        checks.settle(self.path, forget=forget)
+    def _at(self, *names: str) -> str:
+        """The path of a subfolder or file."""
+        return native_name(os.path.join(self.path, *names))
 
 
-def _folder(path: str, fsync: bool) -> LocalFolder:  # noqa: FBT001 - of a recipe
-    return LocalFolder(path, fsync=fsync)
+def _folder(path: str, fsync: bool, map_files: bool) -> LocalFolder:  # noqa: FBT001 - of a recipe
+    return LocalFolder(path, fsync=fsync, map_files=map_files)
 
 
 @functools.cache

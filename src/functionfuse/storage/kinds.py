@@ -23,19 +23,26 @@ class FileStorage(FilesystemStorage):
     """Results in a folder of this computer: `path/workflow/node`."""
 
     def __init__(
-        self, path: str | os.PathLike[str], *, fsync: bool = False, **common: Unpack[Common]
+        self,
+        path: str | os.PathLike[str],
+        *,
+        fsync: bool = False,
+        map: bool = True,
+        **common: Unpack[Common],
     ) -> None:
         """Use a folder, which is made if it is not there.
 
         Args:
             path: The folder.
             fsync: A result that was saved survives a loss of power, which makes saving slower.
+            map: Map files of 1 MiB and more instead of reading them. Turn it off where other
+                programs write into result files in place, and on network file systems.
             **common: See `FilesystemStorage`.
 
         Raises:
             StorageError: The folder cannot be made.
         """
-        folder = LocalFolder(path, fsync=fsync)
+        folder = LocalFolder(path, fsync=fsync, map_files=map)
         super().__init__(folder, **common)
         try:
             folder.create()
