@@ -298,7 +298,30 @@ HEADERS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
 def test_a_header_that_makes_no_sense_is_damage(header: dict[str, Any]) -> None:
     """Whoever made it: an intact header is not trusted to be sensible."""
-    corrupt(resigned(framed(1), header))
+    with pytest.raises(CorruptResult, match=r"not tell the parts|header tells of|not match"):
+        read(resigned(framed(1), {**ABOUT, **header}))
+
+
+NAMES: dict[str, dict[str, Any]] = {
+    "none": {},
+    "no node": {"workflow": "w"},
+    "no workflow": {"node": "node"},
+    "null": {"workflow": "w", "node": None},
+    "a list": {"workflow": ["w"], "node": "node"},
+    "deep": {"workflow": json.loads("[" * 900 + "]" * 900), "node": "node"},
+    "another node": {"workflow": "w", "node": "other"},
+    "another workflow": {"workflow": "v", "node": "node"},
+    "a character for two halves": {"workflow": "w", "node": "\U0001f600"},
+}
+
+
+@pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
+def test_a_header_that_names_another_node_is_damage(names: dict[str, Any]) -> None:
+    """A file that was renamed or copied, or that names no node, is not what was asked for."""
+    header = header_of(bytes(framed(1))) or {}
+    forged = resigned(framed(1), {"parts": header["parts"], **names})
+    with pytest.raises(CorruptResult, match=r"renamed or copied|does not name"):
+        unframe(forged, "w", "\ud83d\ude00" if names.get("node") == "\U0001f600" else "node")
 
 
 @pytest.mark.parametrize("text", [b"3", b'"text"', b"{", b"[" * 100_000, b"\xff", b"[[1]]"])
@@ -321,10 +344,16 @@ def test_a_later_version_is_not_damage() -> None:
     assert not isinstance(caught.value, CorruptResult)
 
 
-def test_without_verification_the_header_alone_is_checked() -> None:
-    """`verify=False` looks at the header, and takes what follows as it is."""
+def test_without_verification_header_and_stream_are_checked() -> None:
+    """`verify=False` takes arrays as they are; a damaged stream would raise anything."""
     data = framed(np.zeros(1_000))
     data[-1] ^= 1
+    assert (1_000,) == read(data, verify=False).shape
+    start = header_size(bytes(data))
+    for position in range(start, len(data) - 8_000):  # the stream, and the zeros behind it
+        data[position] ^= 1
+        corrupt(data, verify=False)
+        data[position] ^= 1
     assert (1_000,) == read(data, verify=False).shape
     data[PREFIX_SIZE] ^= 1
     corrupt(data, verify=False)
@@ -443,7 +472,7 @@ def test_objects_are_kept_elsewhere_wherever_they_are(extra: object) -> None:
         return None
 
     data = framed([one, {"x": (two, [one])}, extra], persistent_id=keep)
-    first, rest, _ = read(data, persistent_load=lambda pid: f"{pid[0]} {pid[1]}")
+    first, rest, _ = read(data, loader=lambda _: lambda pid: f"{pid[0]} {pid[1]}")
     assert ("kept 1", {"x": ("kept 2", ["kept 1"])}) == (first, rest)
     assert [1, 2] == sorted(asked)
 
@@ -478,7 +507,7 @@ def test_buffers_and_kept_objects_go_together() -> None:
         persistent_id=lambda obj: 7 if isinstance(obj, Kept) else None,
     )
     assert any(np.shares_memory(array, np.frombuffer(c, np.uint8)) for c in chunks if len(c))
-    kept, result = read(bytearray(b"".join(chunks)), persistent_load=lambda pid: pid)
+    kept, result = read(bytearray(b"".join(chunks)), loader=lambda _: lambda pid: pid)
     assert 7 == kept
     np.testing.assert_array_equal(array, result)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
@@ -86,6 +87,38 @@ def test_arrays(storage: Any) -> None:
     array = np.arange(1_000_000.0)
     storage.save("w", "array", array)
     assert np.array_equal(array, storage.read_task("w", "array"))
+
+
+def damage(path: Path) -> None:
+    """Change the last byte of a file."""
+    with path.open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"\1")
+
+
+def test_damage_of_a_large_result_is_told_to_who_reads_it(storage: Any, tmp_path: Path) -> None:
+    """The actor gives nothing away that it checks later: another process would build on it."""
+    storage.save("w", "large", np.zeros(3_000_000))
+    damage(tmp_path / "w" / "large")
+    with pytest.raises(CorruptResult, match="w/large"):
+        storage.read_task("w", "large")
+    storage.save("w", "other", 1)
+    storage.settle()
+
+
+def test_nothing_is_stored_of_what_was_read_elsewhere_and_is_damaged(
+    storage: Any, tmp_path: Path
+) -> None:
+    """The checks of the process that saves count, not those of the actor."""
+    local = storage_factory(tmp_path / "local")
+    local.save("w", "large", np.zeros(3_000_000))
+    damage(tmp_path / "local" / "w" / "large")
+    value = local.read_task("w", "large")
+    with pytest.raises(CorruptResult, match="local/w/large"):
+        storage.save("w", "sum", value.sum())
+    with pytest.raises(CorruptResult, match="local/w/large"):
+        storage.settle()
+    assert [] == storage.list_tasks("w")
 
 
 def test_workflow_resumes(storage: Any, tmp_path: Path) -> None:

@@ -73,15 +73,100 @@ def test_nothing_is_saved_until_damage_is_known(storage: FileStorage, tmp_path: 
     assert ["sum"] == storage.list_tasks("w")
 
 
-def test_another_storage_is_not_concerned(storage: FileStorage, tmp_path: Path) -> None:
-    """Each storage answers for what was read from it."""
+class Shelf:
+    """Somebody else's storage: it knows nothing of checks."""
+
+    always_read = False
+
+    def __init__(self) -> None:
+        """Keep results in memory."""
+        self.results: dict[str, Any] = {}
+
+    def save(self, workflow_name: str, task_name: str, obj: Any) -> None:
+        """Keep a result."""
+        self.results[f"{workflow_name}/{task_name}"] = obj
+
+    def read_task(self, workflow_name: str, task_name: str) -> Any:
+        """Return a result, or raise KeyError."""
+        return self.results[f"{workflow_name}/{task_name}"]
+
+
+def elsewhere(tmp_path: Path) -> list[Any]:
+    """Storages in other places than the damaged result."""
+    memory = {"kind": "memory", "options": {"name": str(tmp_path)}}
+    return [FileStorage(tmp_path / "other"), storage_factory(memory)]
+
+
+def test_nothing_is_saved_in_another_storage_either(storage: FileStorage, tmp_path: Path) -> None:
+    """What was read from one storage is saved in no other until its check is done."""
+    for other in elsewhere(tmp_path):
+        storage.save("w", "large", LARGE)
+        damage(tmp_path)
+        value = storage.read_task("w", "large")
+        with pytest.raises(CorruptResult, match="storage/w/large' is damaged"):
+            other.save("w", "sum", value.sum())
+        assert [] == other.list_tasks("w")
+        with pytest.raises(CorruptResult, match="storage/w/large' is damaged"):
+            other.settle()
+        storage.settle()  # it has been reported
+        other.save("w", "sum", 3)
+        assert ["sum"] == other.list_tasks("w")
+
+
+def test_a_run_stores_nothing_of_a_damaged_result_that_was_read_before(
+    storage: FileStorage, tmp_path: Path
+) -> None:
+    """In no storage, also in one that is not ours; the run fails, and the next one does not."""
+    shelf = Shelf()
+    for other in (*elsewhere(tmp_path), shelf):
+        storage.save("w", "large", LARGE)
+        damage(tmp_path)
+        value = storage.read_task("w", "large")
+        flow = LocalWorkflow(total(value).set_name("total"), workflow_name="w")
+        flow.set_storage(other)
+        with pytest.raises(CorruptResult, match="storage/w/large' is damaged"):
+            flow.run()
+        flow = LocalWorkflow(total(LARGE).set_name("total"), workflow_name="w")
+        flow.set_storage(other)
+        assert LARGE.sum() == flow.run()
+    assert {"w/total": LARGE.sum()} == shelf.results
+
+
+def test_a_run_does_not_end_before_what_was_read_is_checked(
+    storage: FileStorage, tmp_path: Path
+) -> None:
+    """Also a run that saves nothing, in another storage than the damaged result is in."""
+    other = FileStorage(tmp_path / "other")
+    other.save("w", "total", 3)
     damage(tmp_path)
     storage.read_task("w", "large")
-    other = FileStorage(tmp_path / "other")
-    other.save("w", "node", 1)
-    other.settle()
-    with pytest.raises(CorruptResult):
-        storage.settle()
+    flow = LocalWorkflow(total(0).set_name("total"), workflow_name="w")
+    flow.set_storage(other)
+    with pytest.raises(CorruptResult, match="storage/w/large' is damaged"):
+        flow.run()
+    assert 3 == flow.run()
+
+
+@workflow
+def total_while_another_run_fails(storage: FileStorage, folder: Path) -> Any:
+    """Read a damaged result; then another run is told of the damage."""
+    value = storage.read_task("w", "large")
+    flow = LocalWorkflow(total(value).set_name("total"), workflow_name="other")
+    flow.set_storage(storage_factory(folder))
+    with pytest.raises(CorruptResult, match="storage/w/large' is damaged"):
+        flow.run()
+    return value.sum()
+
+
+def test_runs_that_run_together_are_all_told(storage: FileStorage, tmp_path: Path) -> None:
+    """A run that was told of damage does not take it from another one, which has used the data as well."""
+    damage(tmp_path)
+    node = total_while_another_run_fails(storage, tmp_path / "other").set_name("total")
+    flow = LocalWorkflow(node, workflow_name="w")
+    flow.set_storage(storage_factory(tmp_path / "third"))
+    with pytest.raises(CorruptResult, match="storage/w/large' is damaged"):
+        flow.run()
+    assert [] == FileStorage(tmp_path / "third").list_tasks("w")
 
 
 def test_a_result_that_was_replaced_is_left_alone(storage: FileStorage, tmp_path: Path) -> None:

@@ -245,3 +245,13 @@ def test_it_is_a_command(result: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True)  # noqa: PLW1510, S603
     assert 2 == done.returncode
     assert "usage: python -m functionfuse.storage" in done.stderr
+
+
+def test_names_that_the_terminal_cannot_show(tmp_path: Path) -> None:
+    """With LC_ALL=C they are shown as JSON, which is ASCII."""
+    path = tmp_path / "node"
+    path.write_bytes(b"".join(frame(1, {"workflow": "w", "node": "été"})))
+    environment = {**os.environ, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+    command = [sys.executable, "-m", "functionfuse.storage", "info", str(path)]
+    done = subprocess.run(command, check=True, capture_output=True, env=environment)  # noqa: S603
+    assert b'node      "\\u00e9t\\u00e9"\n' in done.stdout

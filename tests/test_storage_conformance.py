@@ -96,6 +96,7 @@ class TestSignedFileStorage(StorageTests):
     def make(self, tmp_path: Path) -> Make:
         """Storages in one folder, with one key."""
         key = tmp_path / "key"
+        key.touch(mode=0o600)
         key.write_bytes(os.urandom(32))
         options = {"path": tmp_path / "storage", "signing_key": f"file:{key}"}
         return lambda **more: of_kind("file", **options, **more)
@@ -105,7 +106,7 @@ class TestSignedFileStorage(StorageTests):
         """The folder itself."""
         return local_door(tmp_path / "storage")
 
-    def test_never_checks_the_header_alone(self, make: Make, door: Door) -> None:
+    def test_never_checks_no_arrays(self, make: Make, door: Door) -> None:
         """What is signed is always checked."""
         storage = make(verify="never")
         self.spoil(storage, door)

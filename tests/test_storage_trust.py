@@ -190,7 +190,9 @@ def test_a_key_is_taken_from_the_environment_or_a_file(
 ) -> None:
     """The same secret is the same key wherever it is kept; a line break at its end is not in it."""
     monkeypatch.setenv("KEY_OF_TESTS", "0123456789abcdef")
-    (tmp_path / "key").write_text("0123456789abcdef\n", encoding="ascii")
+    key = tmp_path / "key"
+    key.touch(mode=0o600)
+    key.write_text("0123456789abcdef\n", encoding="ascii")
     monkeypatch.chdir(tmp_path)
     keys = [
         SigningKey.load(source)
@@ -227,6 +229,7 @@ def test_a_key_itself_is_refused_without_showing_it(source: Any) -> None:
 
 def test_a_short_key_is_refused(tmp_path: Path) -> None:
     """It could be guessed; the error says how to make one, and not what it was."""
+    (tmp_path / "key").touch(mode=0o600)
     (tmp_path / "key").write_text("fifteen bytes..\n", encoding="ascii")
     with pytest.raises(OptionError, match=r"has 15 bytes and needs at least 16: make") as caught:
         SigningKey.load(f"file:{tmp_path}/key")
@@ -578,7 +581,7 @@ def test_an_array_is_filled_once(trace: Path) -> None:
 def test_what_a_serializer_kept_needs_one(trace: Path) -> None:
     """Objects that are kept elsewhere come from the reader's own serializers."""
     data = framed([Calls], persistent_id=lambda obj: "pid" if obj is Calls else None)
-    loaded = unframe(data, "w", "node", allowed=SAFE, persistent_load=lambda pid: [pid])
+    loaded = unframe(data, "w", "node", allowed=SAFE, loader=lambda _: lambda pid: [pid])
     assert [["pid"]] == loaded
     untrusted(data, trace, "needs a serializer", allowed=SAFE)
 

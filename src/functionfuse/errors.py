@@ -17,7 +17,8 @@ Every message says what happened, where in the user's file, and what to do::
 
     FunctionFuseWarning (UserWarning)
     ├── NoMatchWarning                 a pattern that matches no node
-    └── DamagedResultWarning           a stored result that is computed anew
+    ├── DamagedResultWarning           a stored result that is computed anew
+    └── ExposedKeyWarning              a key file that other users can read or write
 
 An exception that a user's function raises is none of these: it reaches the caller with its own type.
 """
@@ -28,6 +29,7 @@ __all__ = [
     "DifferentResults",
     "DuplicateNameError",
     "EngineError",
+    "ExposedKeyWarning",
     "FunctionFuseError",
     "FunctionFuseWarning",
     "GraphError",
@@ -99,3 +101,7 @@ class NoMatchWarning(FunctionFuseWarning):
 
 class DamagedResultWarning(FunctionFuseWarning):
     """A stored result cannot be read and is computed anew."""
+
+
+class ExposedKeyWarning(FunctionFuseWarning):
+    """Other users can read or write the file of a signing key."""

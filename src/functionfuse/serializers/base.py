@@ -184,11 +184,16 @@ class Serializers:
             written: `Saving.written` of the save. A reference that no save wrote is left out:
                 without a signing key it can be anybody's.
             protocols: Those of the save.
+
+        Raises:
+            CorruptResult: No save says so.
+            FileNotFoundError: It is gone already.
+            StorageError: A serializer cannot remove what it wrote.
         """
         for name, pids in written.items():
             if serializer := self._by_name.get(name):
                 for pid in _literals(pids):
-                    serializer.remove(pid, dict(protocols))
+                    _remove(serializer, pid, dict(protocols))
 
 
 class Saving:
@@ -322,6 +327,19 @@ def _resolved(kind: type | str) -> Any:
         return kind
     module, _, name = kind.rpartition(".")
     return getattr(sys.modules.get(module), name, None)
+
+
+def _remove(serializer: Serializer, pid: Any, protocols: dict[str, Any]) -> None:
+    try:
+        serializer.remove(pid, protocols)
+    except (FunctionFuseError, OSError):
+        raise
+    except Exception as error:
+        message = (
+            f"the serializer {serializer.name!r} cannot remove what it wrote "
+            f"({type(error).__name__}: {error})"
+        )
+        raise StorageError(message) from error
 
 
 def _literals(texts: Any) -> Iterator[Any]:

@@ -128,9 +128,18 @@ def _text(name: str, value: Any) -> str:
     if name == "created":
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M:%S} UTC"
-    if isinstance(value, str) and value.isprintable() and value:
+    if isinstance(value, str) and value and _can_be_shown(value):
         return value
     return json.dumps(value)
+
+
+def _can_be_shown(text: str) -> bool:
+    """Tell whether the terminal prints a text as it is; with LC_ALL=C it may know ASCII only."""
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError:
+        return False
+    return text.isprintable()
 
 
 def _reason(error: Exception) -> str:

@@ -7,6 +7,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from functionfuse.errors import DamagedResultWarning, StorageError
+from functionfuse.storage import checks
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
@@ -106,21 +107,23 @@ class Storage(ABC):
 
     @abstractmethod
     def settle(self) -> None:
-        """Wait until all results that this process has read here are checked.
+        """Wait until all results that this process has read are checked, in whatever storage.
 
         Raises:
-            CorruptResult: One is damaged: what was read, and what was made of it, cannot be relied on.
+            CorruptResult: One is damaged: results read from it, and anything computed from them, are
+                invalid. It is reported this once; until then every save is refused.
         """
 
 
 class Results:
     """One workflow's results in a storage: the library's own, or any object with its methods."""
 
-    __slots__ = ("_storage", "_workflow")
+    __slots__ = ("_since", "_storage", "_workflow")
 
     def __init__(self, storage: Any, workflow: str) -> None:  # noqa: D107
         self._storage = storage
         self._workflow = workflow
+        self._since = checks.reported()
 
     def __reduce__(self) -> tuple[type[Results], tuple[Any, str]]:
         return Results, (self._storage, self._workflow)
@@ -135,7 +138,8 @@ class Results:
         return bool(getattr(self._storage, "always_read", False))
 
     def prepare(self) -> None:
-        """Make room for results."""
+        """Make room for the results of a run that begins."""
+        self._since = checks.begin_run()
         if hasattr(self._storage, "new_workflow"):
             self._storage.new_workflow(self._workflow)
 
@@ -160,20 +164,30 @@ class Results:
         if not isinstance(self._storage, Storage):
             return None
         try:
-            seconds: float | None = self._storage.info(self._workflow, name).get("seconds")
+            seconds = self._storage.info(self._workflow, name).get("seconds")
         except StorageError:  # removed meanwhile, or damaged
             return None
-        return seconds
+        return seconds if isinstance(seconds, int | float) else None
 
     def save(self, name: str, value: Any, about: Mapping[str, Any]) -> int | None:
-        """Store the result of a node; returns its size where it is known."""
+        """Store the result of a node; returns its size where it is known.
+
+        Raises:
+            CorruptResult: Something that this process has read since the run began is damaged.
+        """
+        checks.settle(forget=False, since=self._since)
         if isinstance(self._storage, Storage):
             return self._storage.save(self._workflow, name, value, about=about)
         self._storage.save(self._workflow, name, value)
         return None
 
     def settle(self) -> None:
-        """Wait until everything that was read is checked, where the storage checks later."""
+        """Wait until everything that was read is checked, where a storage checks later.
+
+        Raises:
+            CorruptResult: Something that this process has read since the run began is damaged.
+        """
+        checks.settle(forget=True, since=self._since)
         if isinstance(self._storage, Storage):
             self._storage.settle()
 

@@ -40,25 +40,20 @@ class _Sidecar(NamedTuple):
     start: bytes  # prefix and header of the result file
 
 
-def start_at(place: Place, subfolder: str, file: str) -> bytes:
-    """The beginning of a result file with its header: one look at the file, two if the header is long.
+def header_at(place: Place, subfolder: str, file: str) -> dict[str, Any] | None:
+    """What a result says of itself; None for the old format.
 
     Raises:
         FileNotFoundError: There is no such file.
     """
+    return header_of(start_at(place, subfolder, file))
+
+
+def start_at(place: Place, subfolder: str, file: str) -> bytes:
+    """The beginning of a result file, with its header: one look at the file, two if that is long."""
     start = place.start(subfolder, file, _GUESS)
     size = header_size(start)
     return place.start(subfolder, file, size) if size > len(start) == _GUESS else start
-
-
-def header_at(place: Place, subfolder: str, file: str) -> dict[str, Any] | None:
-    """What a result says of itself.
-
-    Raises:
-        FileNotFoundError: There is no such file.
-        CorruptResult: The header is not the one that was written.
-    """
-    return header_of(start_at(place, subfolder, file))
 
 
 class Beside:
@@ -85,19 +80,21 @@ class Beside:
         folder = self._folder(subfolder, file, token)
         return OneSave(self.serializers.saving(folder.protocols()), folder, token)
 
-    def loader(self, subfolder: str, file: str, data: Any) -> Callable[[Any], Any]:
+    def loader(
+        self, subfolder: str, file: str, header: Mapping[str, Any] | None
+    ) -> Callable[[Any], Any]:
         """Gives what stands beside a result; nothing is done before it is asked for.
 
         Args:
             subfolder: The result's.
             file: The result's.
-            data: The bytes of the result.
+            header: The result's, verified; None for the old format.
         """
         opened: list[tuple[Reading, str]] = []  # one, when there is something to read
 
         def load(pid: Any) -> Any:
             if not opened:
-                token = _named(_header_in(data)).get("folder", "")
+                token = _named(header).get("folder", "")
                 protocols = self._of(subfolder, file, token).protocols()
                 opened.append((self.serializers.reading(protocols), token))
             reading, token = opened[0]
@@ -232,7 +229,7 @@ class Beside:
         """What a result of the old format names; there is no header to say so, and no folder of its own."""
         if self._key() or not self._of_all(subfolder).names():  # it has no signature
             return None
-        data, _ = self._place.read(subfolder, file)
+        data, _ = self._place.read(subfolder, file, mapped=False)
         written = old_references(memoryview(data))
         return _Sidecar("", written, b"") if written else None
 
@@ -358,12 +355,6 @@ class _Fields(Mapping[str, Any]):
         return len(self._all())
 
 
-def _header_in(data: Any) -> dict[str, Any] | None:
-    """The header of a whole result file."""
-    with memoryview(data) as view:
-        return header_of(bytes(view[: header_size(bytes(view[:_GUESS]))]))
-
-
 def _named(header: Mapping[str, Any] | None) -> Mapping[str, Any]:
     """What a header says of the objects, if anything.
 
@@ -376,5 +367,5 @@ def _named(header: Mapping[str, Any] | None) -> Mapping[str, Any]:
             return {}
         case {"folder": str(token), "serializers": dict()} if TOKEN.fullmatch(token):
             return dict(objects)
-    message = f"the header names objects as no save does: {objects!r}"
+    message = "the header names objects as no save does"
     raise CorruptResult(message)

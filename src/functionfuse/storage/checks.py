@@ -1,5 +1,6 @@
 """Checks in the background: a large result is given out at once, and nothing is built on it unseen.
 
+One register serves the whole process: what was read from one storage may be saved in another.
 What was given out belongs to the reader, who may change it: the file is looked at, not the memory.
 A file that turns out to be damaged is moved aside, so that the next run computes its result anew;
 where that cannot be done, this process remembers it.
@@ -12,12 +13,11 @@ import os
 import queue
 import secrets
 import threading
-from collections import defaultdict
 from typing import Final
 
 from functionfuse.errors import CorruptResult
 
-__all__ = ["DAMAGED", "LateCheck", "check_remembered", "settle"]
+__all__ = ["DAMAGED", "LateCheck", "begin_run", "check_remembered", "reported", "settle"]
 
 #: How the names of files begin that were moved aside.
 DAMAGED: Final = ".damaged-"
@@ -28,9 +28,8 @@ _MOST: Final = 64  # files that wait at once, with a descriptor each; more are c
 class LateCheck:
     """The check of one file: its buffers are noted, then it begins."""
 
-    def __init__(self, folder: str, path: str, descriptor: int) -> None:
+    def __init__(self, path: str, descriptor: int) -> None:
         """Take a file that was opened; the descriptor stays the caller's."""
-        self.folder = folder
         self._path = path
         self._descriptor = os.dup(descriptor)  # the file that was read, whatever takes its name
         self._buffers: list[tuple[int, int, bytes]] = []
@@ -90,7 +89,9 @@ class _Checks:
 
     def __init__(self) -> None:
         self.remembered: set[tuple[int, int]] = set()
-        self.damage: defaultdict[str, list[str]] = defaultdict(list)  # by folder
+        self.damage: list[str] = []  # in the order in which it was found
+        self.raised = 0  # how many were raised, by `settle` or by a save that was refused
+        self.reported = 0  # how many make no save fail any more, except in runs that had begun
         self._waiting: list[LateCheck] = []
         self._left: list[LateCheck] = []  # by the process that this one was forked from
         self._begin()
@@ -121,14 +122,13 @@ class _Checks:
         else:
             self._line.put(check)
 
-    def settle(self, folder: str) -> list[str]:
-        """Wait for the checks of a folder; gives what was found."""
+    def wait(self) -> None:
+        """Wait for all checks that have begun."""
         if self._left:
             self._take_over()
         if self._waiting:
-            for check in [check for check in self._waiting if check.folder == folder]:
+            for check in [*self._waiting]:
                 check.done.wait()
-        return self.damage.get(folder, [])
 
     def _take_over(self) -> None:
         with self._lock:
@@ -149,26 +149,48 @@ class _Checks:
     def _note(self, check: LateCheck) -> None:
         if damage := check.run():
             with self._lock:
-                self.damage[check.folder].append(damage)
+                self.damage.append(damage)
 
 
-def settle(folder: str, *, forget: bool) -> None:
-    """Wait for the checks of files in a folder.
+def settle(*, forget: bool, since: int | None = None) -> None:
+    """Wait for the checks of all files that this process has read, in any storage.
 
     Args:
-        folder: The folder.
-        forget: What is told now is not told again.
+        forget: Do not report the damage again.
+        since: A mark by `reported` or `begin_run`. Damage found after it is reported again if another
+            run was the first that it was reported to.
 
     Raises:
         CorruptResult: A file is damaged whose result was given out.
     """
-    found = _checks.settle(folder)
-    if not found:
+    _checks.wait()
+    if not _checks.damage:
         return
-    message = f"what was read from a storage cannot be relied on, nor what was made of it: {'; '.join(found)}"
+    start = _checks.reported if since is None else min(since, _checks.reported)
+    end = len(_checks.damage)  # more may be found meanwhile
+    found = _checks.damage[start:end]
+    _checks.raised = end
     if forget:
-        _checks.damage.pop(folder, None)
-    raise CorruptResult(message)
+        _checks.reported = end
+    if found:
+        message = (
+            "background verification failed: results read from these files, and anything computed "
+            f"from them, are invalid: {'; '.join(found)}"
+        )
+        if not forget:
+            message += ". Nothing is saved until `settle()` of a storage is called, or a run begins"
+        raise CorruptResult(message)
+
+
+def reported() -> int:
+    """How much damage has been reported so far: a mark for `settle`."""
+    return _checks.reported
+
+
+def begin_run() -> int:
+    """Forget damage that a save has raised, so that a new run does not fail of it; returns a mark."""
+    _checks.reported = max(_checks.reported, _checks.raised)
+    return _checks.reported
 
 
 def check_remembered(status: os.stat_result) -> None:

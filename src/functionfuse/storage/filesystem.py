@@ -7,16 +7,24 @@ import platform
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, get_args
 
 from functionfuse import __version__
 from functionfuse.errors import OptionError, ResultNotFound, StorageError
 from functionfuse.serializers.base import storing
+from functionfuse.storage import checks
 from functionfuse.storage.base import Storage
-from functionfuse.storage.beside import Beside, ReplacedError, header_at, start_at
+from functionfuse.storage.beside import Beside, ReplacedError, start_at
 from functionfuse.storage.candidates import DAY, check_grace
 from functionfuse.storage.directories import NotAFileError
-from functionfuse.storage.framing import frame, header_of, unframe
+from functionfuse.storage.framing import (
+    check_names,
+    check_signature,
+    frame,
+    header_of,
+    unframe,
+)
 from functionfuse.storage.naming import file_name, is_cut, stored_name
 from functionfuse.storage.place import WorkflowRemovedError
 from functionfuse.storage.processes import this_process
@@ -80,7 +88,7 @@ class FilesystemStorage(Storage):
             always_read: Children of a node get what was read back instead of the value that was saved.
             **recipe: `verify`: "lazy" gives large local results out at once and checks them in the
                 background, see `settle`; "always" checks before anything is given out; "never"
-                checks headers alone.
+                checks no arrays.
                 `signing_key`: sign results, and read only what was signed with this key.
                 `allowed_types`: read nothing that is made of other things than plain data, arrays,
                 and these types; None is anything.
@@ -124,14 +132,14 @@ class FilesystemStorage(Storage):
         about: Mapping[str, Any] | None = None,
     ) -> int:
         fields = {
-            "workflow": workflow_name,
-            "node": task_name,
             "created": time.time(),
             **_ORIGIN,
             **(about or {}),
+            "workflow": workflow_name,
+            "node": task_name,
         }
         with self._explained("save", workflow_name, task_name):
-            self._place.settle(forget=False)  # else it might be made of what is damaged
+            checks.settle(forget=False)  # else it might be made of what is damaged
             where = self._where(workflow_name, task_name)
             if self._beside.serializers:
                 return self._save_with_objects(where, obj, fields)
@@ -179,7 +187,8 @@ class FilesystemStorage(Storage):
         with self._explained("read", workflow_name, task_name):
             where = self._where(workflow_name, task_name)
             key, allowed = self._tools()
-            data, check = self._place.read(*where, late=self._checks_later())
+            # what a key vouches for is in private memory: a mapped file may change after its check
+            data, check = self._place.read(*where, mapped=not key, late=self._checks_later())
             try:
                 value = unframe(
                     data,
@@ -187,7 +196,7 @@ class FilesystemStorage(Storage):
                     task_name,
                     key=key,
                     allowed=allowed,
-                    persistent_load=self._beside.loader(*where, data),
+                    loader=partial(self._beside.loader, *where),
                     defer=check.defer if check else None,
                     verify=self._recipe.verify != "never",
                 )
@@ -205,8 +214,14 @@ class FilesystemStorage(Storage):
 
     def info(self, workflow_name: str, task_name: str) -> dict[str, Any]:  # noqa: D102
         with self._explained("read", workflow_name, task_name):
-            header = header_at(self._place, *self._where(workflow_name, task_name))
-        return header or {"format": "old", "workflow": workflow_name, "node": task_name}
+            start = start_at(self._place, *self._where(workflow_name, task_name))
+            if key := self._tools()[0]:
+                check_signature(start, workflow_name, task_name, key)
+            header = header_of(start)
+            if header is None:
+                return {"format": "old", "workflow": workflow_name, "node": task_name}
+            check_names(header, workflow_name, task_name)
+        return header
 
     # ---- many results ----
 
@@ -263,7 +278,11 @@ class FilesystemStorage(Storage):
         self._registered += serializers
 
     def settle(self) -> None:  # noqa: D102
-        self._place.settle(forget=True)
+        checks.settle(forget=True)
+
+    def check_before_reading(self) -> None:
+        """Check everything before it is returned: it leaves this process, which checks in the background."""
+        self._home = ""
 
     def _tools(self) -> tuple[SigningKey | None, Allowed | None]:
         """What is made of the recipe in each process."""

@@ -31,6 +31,7 @@ from functionfuse.storage.directories import (
     remove_entry,
 )
 from functionfuse.storage.local_sidecars import LocalObjects
+from functionfuse.storage.naming import native_name, portable_names
 from functionfuse.storage.objects import OBJECTS, PUBLISHED
 from functionfuse.storage.permissions import file_mode, folder_mode
 from functionfuse.storage.place import Content, WorkflowRemovedError
@@ -62,13 +63,19 @@ class LocalFolder:
     globs: ClassVar[bool] = False
 
     def __init__(
-        self, path: str | os.PathLike[str], *, fsync: bool = False, mode: int | str | None = None
+        self,
+        path: str | os.PathLike[str],
+        *,
+        fsync: bool = False,
+        map_files: bool = True,
+        mode: int | str | None = None,
     ) -> None:
         """Take the path of a folder; nothing is made yet.
 
         Args:
             path: The folder.
             fsync: A file is on the disk when it has been written, and not only with the system.
+            map_files: Map large files instead of reading them.
             mode: Permissions of new files, see `file_mode`; None leaves them to the umask.
 
         Raises:
@@ -80,10 +87,11 @@ class LocalFolder:
             raise OptionError(message)
         self.path = os.path.abspath(os.path.expanduser(path))  # a worker may stand elsewhere
         self._fsync = fsync
+        self._map_files = map_files
         self._mode = file_mode(mode)
 
-    def __reduce__(self) -> tuple[object, tuple[str, bool, int | None]]:
-        return _folder, (self.path, self._fsync, self._mode)
+    def __reduce__(self) -> tuple[object, tuple[str, bool, bool, int | None]]:
+        return _folder, (self.path, self._fsync, self._map_files, self._mode)
 
     def __repr__(self) -> str:
         return repr(self.path)
@@ -92,24 +100,26 @@ class LocalFolder:
     def fold_case(self) -> bool:
         """Tell whether the file system takes upper and lower case for the same."""
         self.create()
-        return _ignores_case(Path(self.path))
+        return _ignores_case(Path(self._at()))
 
     def objects(self, subfolder: str) -> LocalObjects:
         """The folder of what serializers write for results of a subfolder."""
         everything = Connection("file:///", {"auto_mkdir": True})
-        return LocalObjects(everything, (self.path.strip("/"), subfolder, OBJECTS), self._mode)
+        parts = (self._at().strip("/"), native_name(subfolder), OBJECTS)
+        return LocalObjects(everything, parts, self._mode)
 
     def has_objects(self, subfolder: str) -> bool:
         """Tell whether serializers have written something there."""
-        folder = os.path.join(self.path, subfolder)
+        folder = self._at(subfolder)
         return any(os.path.isdir(os.path.join(folder, name)) for name in (OBJECTS, PUBLISHED))
 
     def create(self) -> None:
         """Make the folder if it is not there."""
-        if self._mode is None or os.path.isdir(self.path):
-            os.makedirs(self.path, exist_ok=True)
+        path = self._at()
+        if self._mode is None or os.path.isdir(path):
+            os.makedirs(path, exist_ok=True)
             return
-        above, name = os.path.split(self.path)
+        above, name = os.path.split(path)
         os.makedirs(above, exist_ok=True)
         make_directories(above, name, mode=folder_mode(self._mode))
 
@@ -120,7 +130,7 @@ class LocalFolder:
             NotADirectoryError: A link or a file has its name.
         """
         self.create()
-        make_directories(self.path, subfolder, mode=folder_mode(self._mode))
+        make_directories(self._at(), native_name(subfolder), mode=folder_mode(self._mode))
 
     def write(self, subfolder: str, name: str, frame: Frame, *, requires: str = "") -> int:
         """Put a file in place in one step; an earlier one stays whole until then. Returns its size.
@@ -136,7 +146,7 @@ class LocalFolder:
 
     def _write(self, subfolder: str, name: str, frame: Frame, requires: str) -> int:
         temporary = f"{_TEMPORARY}{os.getpid()}-{next(_counter)}-{secrets.token_hex(4)}"
-        folder = open_directory(os.path.join(self.path, subfolder))
+        folder = open_directory(self._at(subfolder))
         try:
             if requires:
                 _check_there(requires, folder)
@@ -144,7 +154,7 @@ class LocalFolder:
                 size = _write_frame(file, frame)
                 if self._fsync:
                     os.fsync(file.fileno())
-            os.replace(temporary, name, src_dir_fd=folder, dst_dir_fd=folder)
+            os.replace(temporary, native_name(name), src_dir_fd=folder, dst_dir_fd=folder)
             if self._fsync:
                 os.fsync(folder)
         except BaseException:
@@ -155,31 +165,36 @@ class LocalFolder:
             os.close(folder)
         return size
 
-    def read(self, subfolder: str, name: str, *, late: bool = False) -> Content:
+    def read(
+        self, subfolder: str, name: str, *, mapped: bool = True, late: bool = False
+    ) -> Content:
         """A file: a large one is mapped, with what is changed in memory kept from the file."""
-        path = os.path.join(self.path, subfolder, name)
-        with open_file(os.path.join(self.path, subfolder), name) as file:
+        path = self._at(subfolder, name)
+        with open_file(self._at(subfolder), native_name(name)) as file:
             status = os.fstat(file.fileno())
             checks.check_remembered(status)
-            if status.st_size < _MAPPED or len(_maps) >= _most_maps():
+            mapped = mapped and self._map_files and status.st_size >= _MAPPED
+            if not mapped or len(_maps) >= _most_maps():
                 return Content(_read_all(file, status.st_size))
             data = mmap.mmap(file.fileno(), status.st_size, access=mmap.ACCESS_COPY)
             _maps.add(data)
-            return Content(data, checks.LateCheck(self.path, path, file.fileno()) if late else None)
+            return Content(data, checks.LateCheck(path, file.fileno()) if late else None)
 
     def start(self, subfolder: str, name: str, size: int) -> bytes:
         """The first bytes of a file."""
-        with open_file(os.path.join(self.path, subfolder), name) as file:
+        with open_file(self._at(subfolder), native_name(name)) as file:
+            if size > _AT_ONCE:  # as a header says that may be forged
+                size = min(size, os.fstat(file.fileno()).st_size)
             return bytes(_read_all(file, size))
 
     def exists(self, subfolder: str, name: str) -> bool:
         """Tell whether there is such a file."""
         try:
-            folder = open_directory(os.path.join(self.path, subfolder))
+            folder = open_directory(self._at(subfolder))
         except (FileNotFoundError, NotADirectoryError):
             return False
         try:
-            return is_regular(name, folder)
+            return is_regular(native_name(name), folder)
         finally:
             os.close(folder)
 
@@ -187,24 +202,26 @@ class LocalFolder:
         """The files of a subfolder, without temporary ones; none if there is no subfolder."""
         with (
             _nothing_if_missing,
-            directory(self.path, subfolder) as folder,
+            directory(self._at(), native_name(subfolder)) as folder,
             os.scandir(folder) as entries,
         ):
-            return [
+            names = [
                 entry.name
                 for entry in entries
                 if entry.name[0] != "." and entry.is_file(follow_symlinks=False)
             ]
+            return portable_names(names)
         return []
 
     def subfolders(self) -> list[str]:
         """The subfolders, without hidden ones."""
-        with contextlib.suppress(FileNotFoundError), os.scandir(self.path) as entries:
-            return [
+        with contextlib.suppress(FileNotFoundError), os.scandir(self._at()) as entries:
+            names = [
                 entry.name
                 for entry in entries
                 if entry.name[0] != "." and entry.is_dir(follow_symlinks=False)
             ]
+            return portable_names(names)
         return []
 
     def remove(self, subfolder: str, name: str) -> None:
@@ -213,10 +230,11 @@ class LocalFolder:
         Raises:
             NotAFileError: Something else has its name.
         """
+        native = native_name(name)
         try:
-            with directory(self.path, subfolder) as folder:
-                if is_regular(name, folder):
-                    os.unlink(name, dir_fd=folder)
+            with directory(self._at(), native_name(subfolder)) as folder:
+                if is_regular(native, folder):
+                    os.unlink(native, dir_fd=folder)
                     return
         except NotADirectoryError:
             pass
@@ -224,17 +242,17 @@ class LocalFolder:
 
     def remove_all(self, subfolder: str) -> None:
         """Remove a subfolder with all that is in it, from one moment to the next for everybody else."""
-        away = f"{_REMOVED}{secrets.token_hex(8)}"
-        with _nothing_if_missing, directory(self.path) as root:
-            os.close(open_directory(subfolder, dir_fd=root))  # else a link would be renamed
-            os.rename(subfolder, away, src_dir_fd=root, dst_dir_fd=root)
+        native, away = native_name(subfolder), f"{_REMOVED}{secrets.token_hex(8)}"
+        with _nothing_if_missing, directory(self._at()) as root:
+            os.close(open_directory(native, dir_fd=root))  # else a link would be renamed
+            os.rename(native, away, src_dir_fd=root, dst_dir_fd=root)
             remove_entry(away, root)
 
     def sweep(self, subfolder: str) -> None:
         """Remove temporary files of processes that were killed long ago, and what killed removals left."""
-        with _nothing_if_missing, directory(self.path, subfolder) as folder:
+        with _nothing_if_missing, directory(self._at(), native_name(subfolder)) as folder:
             _sweep_temporary(folder)
-        with directory(self.path) as root:
+        with directory(self._at()) as root:
             for name in filter(_OF_A_REMOVAL.fullmatch, os.listdir(root)):
                 with contextlib.suppress(OSError):  # being removed meanwhile, or not ours to remove
                     remove_entry(name, root)
@@ -242,13 +260,13 @@ class LocalFolder:
     def scrub(self, error: StorageError) -> None:
         """Nothing is secret here."""
 
-    def settle(self, *, forget: bool) -> None:
-        """Wait for the late checks of this folder in this process."""
-        checks.settle(self.path, forget=forget)
+    def _at(self, *names: str) -> str:
+        """The path of a subfolder or file."""
+        return native_name(os.path.join(self.path, *names))
 
 
-def _folder(path: str, fsync: bool, mode: int | None) -> LocalFolder:  # noqa: FBT001 - of a recipe
-    return LocalFolder(path, fsync=fsync, mode=mode)
+def _folder(path: str, fsync: bool, map_files: bool, mode: int | None) -> LocalFolder:  # noqa: FBT001 - of a recipe
+    return LocalFolder(path, fsync=fsync, map_files=map_files, mode=mode)
 
 
 def _check_there(path: str, folder: int) -> None:

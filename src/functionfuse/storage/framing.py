@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import mmap
 import operator
 import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -20,7 +21,6 @@ from functionfuse.storage.pickling import pickled, unpickled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
-    from mmap import mmap
 
     from functionfuse.storage.safe import Allowed
     from functionfuse.storage.signing import SigningKey
@@ -29,6 +29,7 @@ __all__ = [
     "DEFERRED",
     "PREFIX_SIZE",
     "Frame",
+    "check_names",
     "check_signature",
     "file_size",
     "frame",
@@ -48,7 +49,14 @@ _START: Final = struct.Struct("<8sII")  # what stands before the digest
 _UNSIGNED: Final = bytes(32)
 _ALIGNMENT: Final = 64
 _PADDING: Final = bytes(_ALIGNMENT)
-_to_json: Final = json.JSONEncoder(separators=(",", ":"), default=str).encode
+_OLD_UNSIGNED: Final = (
+    "it is of the old format, which has no signature: "
+    "remove it, or read it without a signing_key if you know where it comes from"
+)
+#: Not as ASCII: two halves of a surrogate pair in a name must not come back as one character.
+_to_json: Final = json.JSONEncoder(separators=(",", ":"), default=str, ensure_ascii=False).encode
+#: Encodes halves of surrogate pairs, which may be in names, like all other characters.
+_SURROGATES: Final = "surrogatepass"
 
 
 class _Part(NamedTuple):
@@ -104,7 +112,7 @@ class Frame:
             [length, *(next(found).hex() for _ in range(_blocks_of(length)))]
             for length in self._lengths
         ]
-        header = _to_json({**self._about, "parts": table}).encode()
+        header = _to_json({**self._about, "parts": table}).encode(errors=_SURROGATES)
         return header + b" " * (-(PREFIX_SIZE + len(header)) % _ALIGNMENT)
 
 
@@ -133,13 +141,13 @@ def frame(
 
 
 def unframe(  # noqa: PLR0913 - what a reader asks for, each by its name
-    data: bytearray | mmap | memoryview,
+    data: bytearray | mmap.mmap | memoryview,
     workflow: str,
     node: str,
     *,
     key: SigningKey | None = None,
     allowed: Allowed | None = None,
-    persistent_load: Callable[[Any], Any] | None = None,
+    loader: Callable[[Mapping[str, Any] | None], Callable[[Any], Any]] | None = None,
     defer: Callable[[memoryview, bytes, int], None] | None = None,
     verify: bool = True,
 ) -> Any:
@@ -151,34 +159,60 @@ def unframe(  # noqa: PLR0913 - what a reader asks for, each by its name
         node: The node whose result is asked for.
         key: Believe nothing that was not signed with it under these names.
         allowed: Make nothing but objects of these types.
-        persistent_load: As in `pickle`: the object that something stands for.
+        loader: Takes the verified header (None for the old format) and returns `persistent_load`
+            as in `pickle`: the object for a persistent id.
         defer: Takes what is not checked here: a block of a buffer of at least `DEFERRED` bytes,
             its SHA-256, and where it begins in the file.
             Who checks it later looks at the file, not at the block: that one belongs to the reader,
             who may have changed it. With a key nothing is deferred.
-        verify: Check more than the header. With a key everything is checked.
+        verify: Check buffers as well; header and pickle stream are always checked.
+            With a key everything is checked.
 
     Raises:
-        CorruptResult: The bytes are not those that were written.
+        CorruptResult: The bytes are not those that were written, or are another node's result.
         UntrustedResult: They are not signed with the key, or need something that is not allowed.
         StorageError: They are, but cannot be read here.
     """
     view = memoryview(data)
     if bytes(view[: len(MAGIC)]) != MAGIC:
-        return _unframe_old(view, key, allowed, persistent_load)
-    header, signature = _intact_head(view)
+        return _unframe_old(view, key, allowed, loader)
+    head, signature = _intact_head(view)
     if key:
-        key.check(signature, VERSION, workflow, node, header)
+        key.check(signature, VERSION, workflow, node, head)
         defer, verify = None, True
-    stream, *buffers = _parts(view, header)
-    if verify:
-        now, later = [stream], list[_Part]()
-        for buffer in buffers:
-            (later if defer and len(buffer.data) >= DEFERRED else now).append(buffer)
-        _check(now, later)
-        if defer:
-            _defer(later, defer)
-    return unpickled(stream.data, [buffer.data for buffer in buffers], allowed, persistent_load)
+    header = _fields(head)
+    check_names(header, workflow, node)
+    stream, *buffers = _parts(view, header, PREFIX_SIZE + len(head))
+    stream = _private(stream)
+    now, later = [stream], list[_Part]()
+    for buffer in buffers:
+        is_late = not verify or (defer is not None and len(buffer.data) >= DEFERRED)
+        (later if is_late else now).append(buffer)
+    _check(now, later)
+    if defer and verify:
+        _defer(later, defer)
+    load = loader(header) if loader else None
+    return unpickled(stream.data, [buffer.data for buffer in buffers], allowed, load)
+
+
+def check_names(header: Mapping[str, Any], workflow: str, node: str) -> None:
+    """Refuse the result of another node, which was renamed or copied to this one's name.
+
+    Raises:
+        CorruptResult: The header names another workflow or node, or none.
+    """
+    found = header.get("workflow"), header.get("node")
+    if found == (workflow, node):
+        return
+    if not all(isinstance(name, str) for name in found):
+        message = "the header is intact but does not name a workflow and a node"
+        raise CorruptResult(message)
+    message = (
+        f"the file holds the result of node {found[1]!r} of workflow {found[0]!r}: it was renamed "
+        "or copied. Rename it back or remove it; to rename a result, read it and save it under "
+        "its new name"
+    )
+    raise CorruptResult(message)
 
 
 def header_of(start: bytes) -> dict[str, Any] | None:
@@ -195,20 +229,22 @@ def header_of(start: bytes) -> dict[str, Any] | None:
 
 
 def check_signature(start: bytes, workflow: str, node: str, key: SigningKey) -> None:
-    """Accept only a header that was signed for this workflow and node.
+    """Verify the signature of a header.
 
     Args:
-        start: As for `header_of`, of a file that is not of the old format.
+        start: As for `header_of`.
         workflow: The workflow whose result is asked for.
         node: The node whose result is asked for.
-        key: The key that has to have signed it.
+        key: The key that it must be signed with.
 
     Raises:
         CorruptResult: The header is not the one that was written.
-        UntrustedResult: It is not signed with the key for these names.
+        UntrustedResult: It is not signed with the key for this workflow and node.
     """
-    header, signature = _intact_head(memoryview(start))
-    key.check(signature, VERSION, workflow, node, header)
+    if not start.startswith(MAGIC):
+        raise UntrustedResult(_OLD_UNSIGNED)
+    head, signature = _intact_head(memoryview(start))
+    key.check(signature, VERSION, workflow, node, head)
 
 
 def header_size(start: bytes) -> int:
@@ -238,7 +274,7 @@ def file_size(start: bytes) -> int:
     Args:
         start: As for `header_of`, of a file that is not of the old format.
     """
-    lengths = [length for length, _ in _table(_intact_head(memoryview(start))[0])]
+    lengths = [length for length, _ in _table(_fields(_intact_head(memoryview(start))[0]))]
     return header_size(start) + sum(length + -length % _ALIGNMENT for length in lengths)
 
 
@@ -247,9 +283,10 @@ def _intact_head(view: memoryview) -> tuple[bytes, bytes]:
     if len(view) < PREFIX_SIZE:
         message = "the file is cut short"
         raise CorruptResult(message)
-    _, version, length, digest, signature = _PREFIX.unpack_from(view)
+    prefix = bytes(view[:PREFIX_SIZE])  # read once: a mapped file may change meanwhile
+    _, version, length, digest, signature = _PREFIX.unpack(prefix)
     header = bytes(view[PREFIX_SIZE : PREFIX_SIZE + length])
-    if _head_digest(bytes(view[: _START.size]), signature, header) != digest:
+    if _head_digest(prefix[: _START.size], signature, header) != digest:
         message = "the header does not match its digest"
         raise CorruptResult(message)
     if version != VERSION:
@@ -267,16 +304,19 @@ def _head_digest(start: bytes, signature: bytes, header: bytes) -> bytes:
 
 def _fields(header: bytes) -> dict[str, Any]:
     try:
-        return dict(json.loads(header.decode()))
-    except (ValueError, TypeError, RecursionError) as error:
+        fields = json.loads(header.decode(errors=_SURROGATES))
+    except (ValueError, RecursionError) as error:
         message = f"the header is intact but not one of ours: {error}"
         raise CorruptResult(message) from error
+    if not isinstance(fields, dict):
+        message = "the header is intact but not one of ours: it is no JSON object"
+        raise CorruptResult(message)
+    return fields
 
 
-def _parts(view: memoryview, header: bytes) -> list[_Part]:
+def _parts(view: memoryview, header: Mapping[str, Any], end: int) -> list[_Part]:
     """The pickle stream and its buffers, where the header says that they are."""
     parts: list[_Part] = []
-    end = PREFIX_SIZE + len(header)
     for length, written in _table(header):
         start, stop = end, end + length
         end = stop + -length % _ALIGNMENT
@@ -287,9 +327,16 @@ def _parts(view: memoryview, header: bytes) -> list[_Part]:
     return parts
 
 
-def _table(header: bytes) -> list[tuple[int, list[bytes]]]:
+def _private(part: _Part) -> _Part:
+    """Copy a part of a mapped file: what is checked must be what is unpickled."""
+    if isinstance(part.data.obj, mmap.mmap):
+        return part._replace(data=memoryview(bytes(part.data)))
+    return part
+
+
+def _table(header: Mapping[str, Any]) -> list[tuple[int, list[bytes]]]:
     """Length and digests of each part."""
-    table = _fields(header).get("parts")
+    table = header.get("parts")
     try:
         parts = [
             (operator.index(length), [bytes.fromhex(digest) for digest in written])
@@ -329,13 +376,9 @@ def _unframe_old(
     view: memoryview,
     key: SigningKey | None,
     allowed: Allowed | None,
-    persistent_load: Callable[[Any], Any] | None,
+    loader: Callable[[None], Callable[[Any], Any]] | None,
 ) -> Any:
     stream = old_stream(view)
     if key:
-        message = (
-            "it is of the old format, which has no signature: "
-            "remove it, or read it without a signing_key if you know where it comes from"
-        )
-        raise UntrustedResult(message)
-    return unpickled(stream, (), allowed, persistent_load)
+        raise UntrustedResult(_OLD_UNSIGNED)
+    return unpickled(stream, (), allowed, loader(None) if loader else None)

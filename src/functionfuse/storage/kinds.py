@@ -27,6 +27,7 @@ class FileStorage(FilesystemStorage):
         path: str | os.PathLike[str],
         *,
         fsync: bool = False,
+        map: bool = True,
         mode: int | str | None = None,
         **common: Unpack[Common],
     ) -> None:
@@ -35,6 +36,8 @@ class FileStorage(FilesystemStorage):
         Args:
             path: The folder.
             fsync: A result that was saved survives a loss of power, which makes saving slower.
+            map: Map files of 1 MiB and more instead of reading them. Turn it off where other
+                programs write into result files in place, and on network file systems.
             mode: Permissions of new files, like `0o600` or `"0600"`, whatever the umask; new folders
                 get the permission to enter for those who may read. None leaves both to the umask.
             **common: See `FilesystemStorage`.
@@ -43,7 +46,7 @@ class FileStorage(FilesystemStorage):
             OptionError: An option is not understood.
             StorageError: The folder cannot be made.
         """
-        folder = LocalFolder(path, fsync=fsync, mode=mode)
+        folder = LocalFolder(path, fsync=fsync, map_files=map, mode=mode)
         super().__init__(folder, **common)
         try:
             folder.create()

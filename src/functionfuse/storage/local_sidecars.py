@@ -16,6 +16,7 @@ from functionfuse.storage.directories import (
     remove_empty,
     remove_entry,
 )
+from functionfuse.storage.naming import native_name, portable_names
 from functionfuse.storage.objects import StoredObjects, inside
 from functionfuse.storage.permissions import folder_mode
 
@@ -52,7 +53,7 @@ class LocalObjects(StoredObjects):
         """What is in the folder, without links; nothing if it is not there."""
         missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
         with missing, self._directory() as folder, os.scandir(folder) as entries:
-            return [entry.name for entry in entries if not entry.is_symlink()]
+            return portable_names([entry.name for entry in entries if not entry.is_symlink()])
         return []
 
     def changed(self) -> float:
@@ -63,7 +64,7 @@ class LocalObjects(StoredObjects):
 
     def open(self, name: str, mode: str) -> Any:
         """Open a file; the folder is made with the first one."""
-        *folders, file = inside(name).split("/")
+        *folders, file = native_name(inside(name)).split("/")
         if "r" in mode:
             return self._open(folders, file, mode)
         self.is_written = True
@@ -89,7 +90,7 @@ class LocalObjects(StoredObjects):
 
     def remove(self, name: str = "") -> None:
         """Remove a file or folder of this folder, or all of it, and folders that are empty then."""
-        inner = inside(name).split("/") if name else []
+        inner = native_name(inside(name)).split("/") if name else []
         *folders, last = [*self.parts[1:], *inner]
         nothing_of_ours = contextlib.suppress(FileNotFoundError, NotADirectoryError)
         with nothing_of_ours, directory(self._root, *folders) as parent:
@@ -106,7 +107,7 @@ class LocalObjects(StoredObjects):
                 gone = remove_empty(last, parent)
 
     def _with(self, parts: tuple[str, ...]) -> LocalObjects:
-        return type(self)(self._connection, parts, self._mode)
+        return type(self)(self._connection, tuple(map(native_name, parts)), self._mode)
 
     @property
     def _root(self) -> str:

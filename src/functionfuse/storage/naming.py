@@ -13,11 +13,20 @@ So is the empty one, lest it stand for the folder itself.
 from __future__ import annotations
 
 import hashlib
+import os
 import re
+import sys
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-__all__ = ["file_name", "is_cut", "node_name", "stored_name"]
+__all__ = [
+    "file_name",
+    "is_cut",
+    "native_name",
+    "node_name",
+    "portable_names",
+    "stored_name",
+]
 
 _UNSAFE: Final = re.compile(r"[\x00-\x1f\x7f/\\%\ud800-\udfff]|^\.")
 _FOLDED: Final = re.compile(r"[^\x00-\x7f]|[A-Z]")
@@ -29,6 +38,8 @@ _CUT_NAME: Final = re.compile(r".{1,100}%~[0-9a-f]{32}|%~[0-9a-f]{32}", re.DOTAL
 _ORDINARY: Final = re.compile(
     r"[a-z0-9_ ()+=,@~-][a-z0-9_ ()+=,@~.-]{0,199}"
 )  # on every file system
+#: Not so with LC_ALL=C and PYTHONUTF8=0; file names are in UTF-8 all the same.
+_IS_UTF8: Final = sys.getfilesystemencoding() == "utf-8"
 
 
 def file_name(name: str, *, fold_case: bool = False, globs: bool = False) -> str:
@@ -83,6 +94,18 @@ def stored_name(file: str, *, fold_case: bool = False, globs: bool = False) -> s
     if name is None or file_name(name, fold_case=fold_case, globs=globs) != file:
         return None
     return name
+
+
+def native_name(name: str) -> str:
+    """The name of a local file that the system's functions take for the UTF-8 of a name, in any locale."""
+    return name if _IS_UTF8 else os.fsdecode(name.encode(errors="surrogateescape"))
+
+
+def portable_names(names: list[str]) -> list[str]:
+    """The names whose native names these are, as `os.listdir` returns them."""
+    if _IS_UTF8:
+        return names
+    return [os.fsencode(name).decode(errors="surrogateescape") for name in names]
 
 
 def _encode(match: re.Match[str]) -> str:

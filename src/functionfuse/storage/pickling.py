@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["pickled", "unpickled"]
 
+#: What the main module is called in a process that `multiprocessing` spawned; elsewhere there is no such module.
+_SPAWNED_MAIN: Final = "__mp_main__"
 #: Smaller buffers stay in the stream: a copy costs less than a part of a file with its digest.
 _SMALL: Final = 4096
 
@@ -58,7 +60,7 @@ def unpickled(
         if allowed is not None:
             return allowed.load(stream, buffers, persistent_load)
         if persistent_load is None:
-            return pickle.loads(stream, buffers=buffers)
+            return _loaded(stream, buffers)
         return _Finding(stream, buffers, persistent_load).load()
     except StorageError:
         raise
@@ -70,20 +72,37 @@ def unpickled(
         raise StorageError(message) from error
 
 
+def _loaded(stream: bytes | memoryview, buffers: Sequence[memoryview]) -> Any:
+    try:
+        return pickle.loads(stream, buffers=buffers)
+    except ModuleNotFoundError as error:
+        if error.name != _SPAWNED_MAIN:
+            raise
+    return _Finding(stream, buffers, None).load()
+
+
 class _Finding(pickle.Unpickler):
-    """An unpickler that asks for objects that are stored elsewhere."""
+    """An unpickler that asks for objects that are stored elsewhere, and knows all names of the script."""
 
     def __init__(
         self,
         stream: bytes | memoryview,
         buffers: Sequence[memoryview],
-        persistent_load: Callable[[Any], Any],
+        persistent_load: Callable[[Any], Any] | None,
     ) -> None:
         super().__init__(io.BytesIO(stream), buffers=buffers)
         self._find = persistent_load
 
     def persistent_load(self, pid: Any) -> Any:
+        if self._find is None:
+            message = "a persistent id, but no serializers are in use"
+            raise pickle.UnpicklingError(message)
         return self._find(pid)
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        return super().find_class(
+            "__main__" if module_name == _SPAWNED_MAIN else module_name, global_name
+        )
 
 
 def _pickled_by(library: Any, value: Any, find: Callable[[Any], Any] | None) -> list[memoryview]:

@@ -64,8 +64,17 @@ class Place(Protocol):
             WorkflowRemovedError: That folder is not there.
         """
 
-    def read(self, subfolder: str, name: str, *, late: bool = False) -> Content:
-        """A file; with `late`, parts of a large one may be checked after they were given out."""
+    def read(
+        self, subfolder: str, name: str, *, mapped: bool = True, late: bool = False
+    ) -> Content:
+        """Read a file.
+
+        Args:
+            subfolder: The folder of the file.
+            name: The name of the file.
+            mapped: The file may be mapped; otherwise it is read once into private memory.
+            late: Parts of a mapped file may be checked after they were returned.
+        """
 
     def start(self, subfolder: str, name: str, size: int) -> bytes:
         """The first bytes of a file, fewer if it has no more."""
@@ -96,13 +105,3 @@ class Place(Protocol):
 
     def scrub(self, error: StorageError) -> None:
         """Take out of an error, and of what led to it, what nobody may see."""
-
-    def settle(self, *, forget: bool) -> None:
-        """Wait for the late checks of this place in this process.
-
-        Args:
-            forget: Damage that was found is told this once, and not again.
-
-        Raises:
-            CorruptResult: Something that was given out is not what was written.
-        """

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse.errors import MissingExtraError, OptionError
+from functionfuse.storage import checks
 from functionfuse.storage.base import Storage
 
 if TYPE_CHECKING:
@@ -72,6 +73,7 @@ class RayStorage(Storage):
         *,
         about: Mapping[str, Any] | None = None,
     ) -> int | None:
+        checks.settle(forget=False)
         size: int | None = self._ask("save", workflow_name, task_name, obj, about=about)
         return size
 
@@ -105,6 +107,7 @@ class RayStorage(Storage):
         self._ask("register_persistent_serializers", *serializers)
 
     def settle(self) -> None:  # noqa: D102
+        checks.settle(forget=True)
         self._ask("settle")
 
     def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
@@ -133,9 +136,12 @@ class _Placed:
     """The actor: the storage itself, made on the node where it is used."""
 
     def __init__(self, inner: Any) -> None:
+        from functionfuse.storage.filesystem import FilesystemStorage
         from functionfuse.storage.storage_factory import storage_factory
 
         self._storage = inner if isinstance(inner, Storage) else storage_factory(inner)
+        if isinstance(self._storage, FilesystemStorage):
+            self._storage.check_before_reading()
 
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:
         """Call a method of the storage."""

@@ -61,7 +61,14 @@ class RemoteFolder:
             self._put(subfolder, name, data)
         return len(data)
 
-    def read(self, subfolder: str, name: str, *, late: bool = False) -> Content:  # noqa: ARG002
+    def read(
+        self,
+        subfolder: str,
+        name: str,
+        *,
+        mapped: bool = True,  # noqa: ARG002 - it never is
+        late: bool = False,  # noqa: ARG002
+    ) -> Content:
         """A file, by one get."""
         return Content(bytearray(self.call("cat_file", self.at(subfolder, name))))
 
@@ -104,9 +111,6 @@ class RemoteFolder:
 
     def sweep(self, subfolder: str) -> None:
         """Nothing is left unfinished by a put."""
-
-    def settle(self, *, forget: bool) -> None:
-        """Everything is checked when it is read."""
 
     def scrub(self, error: StorageError) -> None:
         """Take secrets out of an error."""

@@ -27,7 +27,14 @@ class S3Folder(RemoteFolder):
         """See that the bucket is there, before anything is computed for it."""
         self._check_bucket()
 
-    def read(self, subfolder: str, name: str, *, late: bool = False) -> Content:  # noqa: ARG002
+    def read(
+        self,
+        subfolder: str,
+        name: str,
+        *,
+        mapped: bool = True,  # noqa: ARG002 - it never is
+        late: bool = False,  # noqa: ARG002
+    ) -> Content:
         """A file, by one get: several at a time would need its size first."""
         data = self.call("cat_file", self.at(subfolder, name), max_concurrency=1)
         return Content(bytearray(data))

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hmac
 import os
+import shlex
+import stat
 import struct
-from pathlib import Path
+import warnings
 from typing import Final
 
-from functionfuse.errors import OptionError, UntrustedResult
+from functionfuse.errors import ExposedKeyWarning, OptionError, UntrustedResult
 
 __all__ = ["SigningKey"]
 
@@ -17,6 +19,8 @@ _CONTEXT: Final = b"functionfuse result\0"
 _LENGTH: Final = struct.Struct("<I")
 _SHORTEST: Final = 16  # bytes
 _UNSIGNED: Final = bytes(32)
+_OTHERS: Final = stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
+_warned: Final = set[str]()  # key files that this process has warned of
 
 
 class SigningKey:
@@ -108,7 +112,23 @@ def _of_variable(name: str) -> bytes:
 
 def _of_file(path: str) -> bytes:
     try:
-        return Path(path).read_bytes().rstrip(b"\r\n")
+        with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            secret = file.read().rstrip(b"\r\n")
     except OSError as error:
         message = f"the signing key cannot be read from {path!r}: {error.strerror}"
         raise OptionError(message) from error
+    if mode & _OTHERS:
+        _warn_of_others(path, mode)
+    return secret
+
+
+def _warn_of_others(path: str, mode: int) -> None:
+    """Warn once of a key file that is not its owner's alone."""
+    if path not in _warned:
+        _warned.add(path)
+        message = (
+            f"other users can read or write the signing key in {path!r} "
+            f"(mode {stat.S_IMODE(mode):04o}): run `chmod 600 {shlex.quote(path)}`"
+        )
+        warnings.warn(message, ExposedKeyWarning, stacklevel=2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -11,10 +12,12 @@ import pytest
 from functionfuse import workflow
 from functionfuse.backends.builtin.localback import LocalWorkflow
 from functionfuse.errors import CorruptResult, DamagedResultWarning, ResultNotFound, StorageError
+from functionfuse.storage.kinds import FileStorage
 from functionfuse.testing.storage_suite import StorageSuite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from functionfuse.storage.base import Storage
     from functionfuse.testing.storage_suite import Door, Make
@@ -216,8 +219,8 @@ class DamageTests(StorageSuite):
         with pytest.raises(CorruptResult, match="w/large"):
             storage.read_task("w", "large")
 
-    def test_never_checks_the_header_alone(self, make: Make, door: Door) -> None:
-        """With verify="never" the user answers for the numbers, but not for the shape of the file."""
+    def test_never_checks_no_arrays(self, make: Make, door: Door) -> None:
+        """With verify="never" the user answers for the numbers, but not for the pickle stream and the header."""
         storage = make(verify="never")
         whole = self.spoil(storage, door)
         assert LARGE == len(storage.read_task("w", "large"))
@@ -226,6 +229,26 @@ class DamageTests(StorageSuite):
             door.write("w", "large", DAMAGE[damage](whole))
             with pytest.raises(CorruptResult, match="w/large"):
                 storage.read_task("w", "large")
+        stream = whole.index(b"numpy") - 20
+        for position in self.chosen(range(stream, stream + 100)):
+            door.write("w", "large", flipped(whole, position))
+            with pytest.raises(CorruptResult, match="w/large"):
+                storage.read_task("w", "large")
+
+    def test_nothing_is_stored_from_damaged_data_of_another_storage(
+        self, storage: Storage, tmp_path: Path
+    ) -> None:
+        """What was read from a damaged file is not saved, wherever the file is and whoever saves it."""
+        other = FileStorage(tmp_path / "other")
+        other.save("w", "large", np.ones(LARGE))
+        with (tmp_path / "other" / "w" / "large").open("r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            file.write(b"\0")
+        value = other.read_task("w", "large")
+        with pytest.raises(CorruptResult, match="other/w/large"):
+            storage.save("w", "sum", value.sum())
+        assert [] == storage.list_tasks("w")
+        assert LARGE == run(storage, total(np.ones(LARGE)).set_name("total"))  # it has been told
 
     def test_nothing_is_stored_from_damaged_data(self, storage: Storage, door: Door) -> None:
         """A save after the reading of a damaged result stores nothing and says why."""
@@ -235,6 +258,8 @@ class DamageTests(StorageSuite):
         with pytest.raises(CorruptResult, match="w/large"):
             storage.save("w", "sum", storage.read_task("w", "large").sum())
         assert "earlier" == storage.read_task("w", "sum")
+        with contextlib.suppress(CorruptResult):
+            storage.settle()
 
     def test_a_workflow_never_gives_what_was_made_of_damaged_data(
         self, storage: Storage, door: Door

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functionfuse.testing.storage_damage import DamageTests
 from functionfuse.testing.storage_dict import DictTests
 from functionfuse.testing.storage_failures import FailureTests
+from functionfuse.testing.storage_headers import HeaderTests
 from functionfuse.testing.storage_processes import ProcessTests, ThreadTests
 from functionfuse.testing.storage_remote import ConnectionTests, RequestTests
 from functionfuse.testing.storage_runs import RunTests
@@ -33,6 +34,7 @@ class StorageTests(
     ArrayTests,
     DictTests,
     DamageTests,
+    HeaderTests,
     FailureTests,
     ThreadTests,
     ProcessTests,
