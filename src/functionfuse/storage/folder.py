@@ -129,8 +129,13 @@ class LocalFolder:
         Raises:
             NotADirectoryError: A link or a file has its name.
         """
-        self.create()
-        make_directories(self._at(), native_name(subfolder), mode=folder_mode(self._mode))
+        for _ in range(ATTEMPTS):
+            self.create()
+            with contextlib.suppress(FileNotFoundError):  # removed again before it was opened
+                make_directories(
+                    self._at(), native_name(subfolder), mode=folder_mode(self._mode)
+                )
+                return
 
     def write(self, subfolder: str, name: str, frame: Frame, *, requires: str = "") -> int:
         """Put a file in place in one step; an earlier one stays whole until then. Returns its size.

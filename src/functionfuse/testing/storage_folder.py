@@ -22,7 +22,7 @@ from functionfuse.errors import CorruptResult, ResultNotFound, StorageError
 from functionfuse.testing.children import Child, in_process, say
 from functionfuse.testing.storage_foreign_files import ForeignFileTests
 from functionfuse.testing.storage_links import LinkTests
-from functionfuse.testing.storage_sidecars import Numbered, NumberedSerializer
+from functionfuse.testing.storage_sidecars import ACTIONS, Acting, Numbered, NumberedSerializer
 from functionfuse.testing.storage_suite import number_of, value_of
 
 if TYPE_CHECKING:
@@ -214,6 +214,17 @@ class FolderTests(LinkTests, ForeignFileTests):
             fill(storages[-1], place)
         with read_only(folder / "storage"):
             return in_process(as_nobody, function, *storages)
+
+    def test_no_reader_sees_a_result_whose_sidecar_files_were_removed(self, folder: Path) -> None:
+        """A workflow is removed while a result is saved: the result is not there before it is whole."""
+        storage = self.make_in(folder)
+        storage.register_persistent_serializers(Acting)
+        seen = list[bool]()
+        ACTIONS.append(lambda: seen.append(storage.file_exists("w", "node")))  # at the second try
+        ACTIONS.append(lambda: storage.remove_workflow("w"))  # at the first
+        storage.save("w", "node", Numbered(1))
+        assert [False] == seen
+        assert 1 == storage.read_task("w", "node").number
 
     def test_a_workflow_is_removed_while_others_save_and_read(self, folder: Path) -> None:
         """Each read gives a whole result or says that there is none, and no save and no removal fails."""

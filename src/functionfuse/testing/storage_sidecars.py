@@ -208,6 +208,30 @@ class SidecarTests(StorageSuite):
         storage.remove_task("w", "node")
         assert ({}, {}) == (ElsewhereSerializer.numbers, door.files())
 
+    def test_a_copied_result_removes_nothing_elsewhere(self, make: Make, door: Door) -> None:
+        """What a serializer wrote elsewhere belongs to the result that the header names."""
+        storage = make()
+        storage.register_persistent_serializers(ElsewhereSerializer)
+        ElsewhereSerializer.numbers.clear()
+        storage.save("w", "node", Numbered(1))
+        door.write("w", "copy", door.read("w", "node"))
+        storage.remove_task("w", "copy")
+        assert 1 == storage.read_task("w", "node").number
+
+    def test_what_a_result_names_is_not_collected(self, make: Make, door: Door) -> None:
+        """A marker of a sidecar folder that is in use goes alone, whoever wrote it."""
+        storage = make(grace=0)
+        storage.register_persistent_serializers(NumberedSerializer)
+        storage.save("w", "node", Numbered(1))
+        folder = storage.info("w", "node")["objects"]["folder"]
+        markers = f"{door.root}/w/.objects/.candidates"
+        door.filesystem.makedirs(markers, exist_ok=True)
+        for kind in "ru":
+            door.filesystem.pipe_file(f"{markers}/{kind}{0:012x}-{folder}-node", b"")
+        storage.new_workflow("w")
+        assert 1 == storage.read_task("w", "node").number
+        assert not [path for path in door.files() if "/.candidates/" in path]
+
     def test_a_missing_sidecar_file_is_damage(self, storage: Any, door: Door) -> None:
         """A result that nobody replaced and whose file is gone is damaged."""
         storage.register_persistent_serializers(Acting)
