@@ -17,7 +17,7 @@ from functionfuse.storage.beside import Beside, header_at
 from functionfuse.storage.framing import frame, unframe
 from functionfuse.storage.naming import file_name, node_name
 from functionfuse.storage.processes import this_process
-from functionfuse.storage.safe import Allowed
+from functionfuse.storage.restricted_unpickler import PickleAllowlist
 from functionfuse.storage.signing import SigningKey
 
 if TYPE_CHECKING:
@@ -93,7 +93,7 @@ class FilesystemStorage(Storage):
         self._recipe = recipe
         self._home = home
         self._beside = Beside(place)
-        self._loaded: tuple[SigningKey | None, Allowed | None] | None = None
+        self._loaded: tuple[SigningKey | None, PickleAllowlist | None] | None = None
         self._registered: tuple[Any, ...] = ()
 
     def __reduce__(self) -> tuple[object, tuple[Any, ...]]:
@@ -246,13 +246,13 @@ class FilesystemStorage(Storage):
     def settle(self) -> None:  # noqa: D102
         self._place.settle(forget=True)
 
-    def _tools(self) -> tuple[SigningKey | None, Allowed | None]:
+    def _tools(self) -> tuple[SigningKey | None, PickleAllowlist | None]:
         """What is made of the recipe in each process."""
         if self._loaded is None:
             recipe = self._recipe
             key = SigningKey.load(recipe.signing_key) if recipe.signing_key is not None else None
             types = recipe.allowed_types
-            self._loaded = key, Allowed(types) if types is not None else None
+            self._loaded = key, PickleAllowlist(types) if types is not None else None
         return self._loaded
 
     def _checks_later(self) -> bool:

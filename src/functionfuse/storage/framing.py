@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from mmap import mmap
 
-    from functionfuse.storage.safe import Allowed
+    from functionfuse.storage.restricted_unpickler import PickleAllowlist
     from functionfuse.storage.signing import SigningKey
 
 __all__ = [
@@ -137,7 +137,7 @@ def unframe(  # noqa: PLR0913 - what a reader asks for, each by its name
     node: str,
     *,
     key: SigningKey | None = None,
-    allowed: Allowed | None = None,
+    allowed: PickleAllowlist | None = None,
     persistent_load: Callable[[Any], Any] | None = None,
     defer: Callable[[memoryview, bytes, int], None] | None = None,
     verify: bool = True,
@@ -310,7 +310,7 @@ def _defer(parts: Sequence[_Part], defer: Callable[[memoryview, bytes, int], Non
 def _unframe_old(
     view: memoryview,
     key: SigningKey | None,
-    allowed: Allowed | None,
+    allowed: PickleAllowlist | None,
     persistent_load: Callable[[Any], Any] | None,
 ) -> Any:
     stream = old_stream(view)
