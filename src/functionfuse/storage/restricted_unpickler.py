@@ -198,6 +198,7 @@ class _RestrictedUnpickler(PickleInterpreter):
         if self._persistent_load is None:
             message = "it needs a serializer, and there is none"
             raise UntrustedResult(message)
+        self.budget.spend_on_tree([pid], (tuple, list))
         return self._persistent_load(pid)
 
     def recall(self, symbol: Symbol) -> Any:
