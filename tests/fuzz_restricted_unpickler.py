@@ -32,7 +32,7 @@ import time
 import uuid
 import zoneinfo
 from collections import Counter, OrderedDict, defaultdict, deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
 import numpy as np
 
@@ -62,7 +62,7 @@ def canary(*arguments: object) -> None:
 class Canary:
     """No stream may make one."""
 
-    def __new__(cls, *_: object) -> Canary:
+    def __new__(cls, *_: object) -> Self:
         """Sing."""
         alarms.append("a canary was made")
         return super().__new__(cls)
@@ -114,17 +114,19 @@ class Slotted:
     """An object without a dict."""
 
     __slots__ = ("left", "right")
+    left: Any
+    right: Any
 
 
-class Names(dict):  # type: ignore[type-arg]
+class Names(dict[str, Any]):
     """A dict of another class."""
 
 
-class Rows(list):  # type: ignore[type-arg]
+class Rows(list[Any]):
     """A list of another class."""
 
 
-class Table(np.ndarray):  # type: ignore[type-arg]
+class Table(np.ndarray[Any, Any]):
     """An array of another class."""
 
 
@@ -142,7 +144,9 @@ ALLOWED: Final = frozenset(
         *(np.ndarray, *np.sctypeDict.values(), *USERS),
     }
 )
-CLASSES: Final = frozenset({*ALLOWED, pathlib.PurePath, pathlib.Path, pathlib.WindowsPath, np.dtype})
+CLASSES: Final = frozenset(
+    {*ALLOWED, pathlib.PurePath, pathlib.Path, pathlib.WindowsPath, np.dtype}
+)
 
 
 def slotted() -> Slotted:
@@ -169,14 +173,25 @@ def circular() -> list[Any]:
 RECORD: Final = np.dtype([("a", ">f4"), ("b", "O"), ("c", [("d", "M8[25ns]"), ("e", "U3", (2,))])])
 VALUES: Final[list[Any]] = [
     *(None, True, 7, -(1 << 70), 1.5, 1j, "é\ud800", b"\0\xff", bytearray(b"abc")),
-    *([1, (2, [3])], {"a": {"b": (None,)}}, {1, 2}, frozenset("ab"), range(2, 9, 3), slice(1, None)),
+    *(
+        [1, (2, [3])],
+        {"a": {"b": (None,)}},
+        {1, 2},
+        frozenset("ab"),
+        range(2, 9, 3),
+        slice(1, None),
+    ),
     *(circular(), attributed(), object(), ..., [int, np.float64]),
     *(OrderedDict(a=1), defaultdict(list, a=[1]), Counter("aab"), deque([1, 2], 5)),
     *(dt.date(2026, 1, 2), dt.time(1, 2, 3, 4, fold=1), dt.timedelta(1, 2, 3)),
     *(dt.datetime(2026, 1, 2, tzinfo=dt.UTC), dt.datetime(2026, 1, 2, fold=1)),  # noqa: DTZ001
     dt.datetime(2026, 1, 2, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")),
-    *(decimal.Decimal("1.50"), fractions.Fraction(1, 3), uuid.UUID(int=7, is_safe=uuid.SafeUUID.safe)),
-    *(pathlib.PurePosixPath("a/b"), pathlib.Path("/tmp"), uuid.SafeUUID.unsafe),
+    *(
+        decimal.Decimal("1.50"),
+        fractions.Fraction(1, 3),
+        uuid.UUID(int=7, is_safe=uuid.SafeUUID.safe),
+    ),
+    *(pathlib.PurePosixPath("a/b"), pathlib.Path("/a/b"), uuid.SafeUUID.unsafe),
     *(np.float32(1.5), np.str_("x"), np.datetime64("2026-01-01"), np.bool_(1), np.void(b"ab")),
     *(np.arange(5), np.zeros((2, 3), ">i4", order="F"), np.zeros((2, 3, 4)).transpose(1, 2, 0)),
     *(np.array(3.0), np.zeros((0, 3)), np.array(["a", "bc"]), np.array(["NaT"], "M8[D]")),
@@ -336,25 +351,24 @@ class Generator:
         return b"".join([*ops, b"."])
 
     def opcode(self) -> bytes:
-        """An opcode with its argument: of a valid stream, a name, or with a number of any size."""
-        match self.random.randrange(8):
-            case 0:
-                module, name = self.random.choice(NAMES).split()
-                return b"c" + module.encode() + b"\n" + name.encode() + b"\n"
-            case 1:
-                return b"h" + bytes([self.random.randrange(12)])
-            case 2:
-                return self.random.choice([b"R", b"\x81", b"b", b"\x92", b"s", b"a", b"e", b"u"])
-            case 3:
-                size = self.random.choice([0, 1, 2**31 - 1, 2**32 - 1])
-                opcode = self.random.choice([b"B", b"X", b"\x8b", b"r", b"j"])
-                return opcode + struct.pack("<I", size)
-            case 4:
-                return self.random.choice([b"(", b")", b"]", b"}", b"\x8f", b"N", b"\x94", b"2"])
-            case 5:
-                return self.number()
-            case _:
-                return self.random.choice(self.parts)
+        """An opcode with its argument: a name, a number of any size, or one of a valid stream."""
+        return self.random.choice([self.name, self.announced, self.number, self.any, self.any])()
+
+    def any(self) -> bytes:
+        """An opcode of a valid stream, or one that does much."""
+        usual = [b"(", b")", b"]", b"}", b"\x8f", b"N", b"\x94", b"2"]
+        acting = [b"R", b"\x81", b"b", b"\x92", b"s", b"a", b"e", b"u", b"h\x00", b"h\x03"]
+        return self.random.choice([*usual, *acting, *self.random.choices(self.parts, k=18)])
+
+    def name(self) -> bytes:
+        """A name that may mean something, or must not."""
+        module, name = self.random.choice(NAMES).split()
+        return b"c" + module.encode() + b"\n" + name.encode() + b"\n"
+
+    def announced(self) -> bytes:
+        """A length or a place in the memo, of any size."""
+        size = self.random.choice([0, 1, 2**31 - 1, 2**32 - 1])
+        return self.random.choice([b"B", b"X", b"\x8b", b"r", b"j"]) + struct.pack("<I", size)
 
     def number(self) -> bytes:
         """A number at a limit of something."""
@@ -387,31 +401,29 @@ def check_types(value: Any) -> None:
 
 def parts_of(value: Any) -> list[Any]:
     """What a value refers to."""
-    if isinstance(value, np.ndarray):
-        assert value.base is None or not value.dtype.hasobject
-        if value.size > _SMALL or value.dtype.itemsize > _SMALL:
-            return []
-        value.tobytes()
-        try:
-            items = value.tolist()
-        except SystemError:  # numpy: code points that there are not
-            assert not value.dtype.hasobject
-            return []
-        return [items] if value.dtype.hasobject else []
-    if isinstance(value, np.void):
-        return list(value) if value.dtype.names else [bytes(value)]
-    if isinstance(value, dict):
-        return [*value.keys(), *value.values(), *vars_of(value)]
-    if isinstance(value, list | tuple | set | frozenset | deque):
-        return [*value, *vars_of(value)]
+    if isinstance(value, np.ndarray | np.void):
+        return numpy_parts(value)
     if isinstance(value, slice):
         return [value.start, value.stop, value.step]
     if isinstance(value, Slotted):
         return [getattr(value, name) for name in Slotted.__slots__ if hasattr(value, name)]
-    if isinstance(value, Box):
-        return vars_of(value)
-    hash(value) if type(value) not in {bytearray, memoryview} else None
-    return []
+    items = value if isinstance(value, list | tuple | set | frozenset | deque | dict) else ()
+    values = value.values() if isinstance(value, dict) else ()
+    if not isinstance(value, list | dict | set | deque | tuple | bytearray | memoryview | Box):
+        hash(value)
+    return [*items, *values, *vars_of(value)]
+
+
+def numpy_parts(value: Any) -> list[Any]:
+    """What an array or a record refers to; reads all of its memory."""
+    if value.size > _SMALL or value.dtype.itemsize > _SMALL:
+        return []
+    value.tobytes()
+    try:
+        items = value.tolist()
+    except SystemError:  # numpy: code points that there are not
+        items = []
+    return [items] if value.dtype.hasobject else []
 
 
 def vars_of(value: Any) -> list[Any]:
@@ -444,7 +456,8 @@ class Fuzzer:
             AssertionError: A stream did what it must not do.
         """
         before, end = state_outside(), time.monotonic() + seconds
-        for number, self.stream in enumerate(self.generator.streams()):
+        for number, stream in enumerate(self.generator.streams()):
+            self.stream = stream
             if number == iterations or time.monotonic() > end:
                 return
             if number % 64 == 0:
@@ -461,7 +474,7 @@ class Fuzzer:
         try:
             value = unpickled(self.stream, buffers, allowlist, lambda pid: [pid])
         except StorageError as error:
-            assert not isinstance(error, CorruptResult)
+            assert not isinstance(error, CorruptResult)  # noqa: PT017 - the outcome is the point
             kind = "refused" if isinstance(error, UntrustedResult) else "malformed"
         else:
             _armed = False
@@ -504,19 +517,21 @@ def main() -> None:
             zoneinfo.ZoneInfo(zone)
     with io.StringIO() as nowhere:
         print(VALUES, file=nowhere)
-    address_space = int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    address_space = (
+        int(pathlib.Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    )
     resource.setrlimit(resource.RLIMIT_AS, (address_space + _MAX_MEMORY,) * 2)
     sys.addaudithook(watch)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         fuzzer.run(options.iterations, options.minutes * 60)
     except BaseException:
-        print(f"seed {options.seed}, after {fuzzer.counts}: {fuzzer.stream!r}", file=sys.stderr)
+        print(f"seed {options.seed}, after {fuzzer.counts}: {fuzzer.stream!r}", file=sys.stderr)  # noqa: T201
         raise
     grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - memory
     assert grown < _MAX_GROWTH, f"{grown} kB of memory"
     counts = ", ".join(f"{count} {kind}" for kind, count in sorted(fuzzer.counts.items()))
-    print(f"{fuzzer.counts.total()} streams: {counts}; {grown >> 10} MB more memory")
+    print(f"{fuzzer.counts.total()} streams: {counts}; {grown >> 10} MB more memory")  # noqa: T201
 
 
 if __name__ == "__main__":

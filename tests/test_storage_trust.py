@@ -479,7 +479,12 @@ def test_extensions_of_pickle_are_refused(trace: Path) -> None:
     copyreg.add_extension("os", "system", 77)
     try:
         pickle.loads(b"\x80\x02\x82\x4d.")  # from now on it is known
-        untrusted(streamed(b"\x80\x02\x82\x4d."), trace, "the opcode '.*which results of Python 3 do not have", allowed=SAFE)
+        untrusted(
+            streamed(b"\x80\x02\x82\x4d."),
+            trace,
+            "the opcode '.*which results of Python 3 do not have",
+            allowed=SAFE,
+        )
     finally:
         copyreg.remove_extension("os", "system", 77)
         copyreg.clear_extension_cache()

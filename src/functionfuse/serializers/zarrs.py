@@ -43,8 +43,11 @@ _METADATA: Final = "zarr.json"
 _COMPRESSOR: Final = BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle")
 #: Codecs, types, grids and keys of all arrays that were written here.
 _METADATA_NAMES: Final = frozenset(
-    "bytes blosc regular default bool int8 int16 int32 int64 uint8 uint16 uint32 uint64 "
-    "float16 float32 float64 complex64 complex128".split()
+    {
+        *("bytes", "blosc", "regular", "default", "bool"),
+        *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
+        *("float16", "float32", "float64", "complex64", "complex128"),
+    }
 )
 _LARGEST: Final = 2**31 - 2**16  # bytes that it takes at once
 _PLAIN: Final = (

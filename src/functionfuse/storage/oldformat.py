@@ -51,16 +51,16 @@ class _ReferenceCollector(PickleInterpreter):
         self.found: dict[str, list[str]] = {}
         self._inert = Symbol()
 
-    def find(self, module: str, name: str) -> Any:
+    def find(self, module: str, name: str) -> Any:  # noqa: ARG002 - inert
         return self._inert
 
-    def call(self, function: Any, arguments: tuple[Any, ...]) -> Any:
+    def call(self, function: Any, arguments: tuple[Any, ...]) -> Any:  # noqa: ARG002 - inert
         return self._inert
 
-    def make(self, kind: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+    def make(self, kind: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:  # noqa: ARG002 - inert
         return self._inert
 
-    def build(self, made: Any, state: Any) -> Any:
+    def build(self, made: Any, state: Any) -> Any:  # noqa: ARG002 - inert
         return made
 
     def extend(self, made: Any, items: list[Any]) -> None:

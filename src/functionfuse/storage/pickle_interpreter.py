@@ -113,7 +113,9 @@ class PickleInterpreter(ABC):
                     break
                 handlers[opcode](self)
         except (IndexError, struct.error) as error:
-            message = f"the stream ends too early, or takes what is not there: byte {self._position}"
+            message = (
+                f"the stream ends too early, or takes what is not there: byte {self._position}"
+            )
             raise pickle.UnpicklingError(message) from error
         if self._outer_stacks or len(self._stack) != 1:
             message = "the stream does not make one value"
@@ -433,7 +435,7 @@ class PickleInterpreter(ABC):
         self._stack.append(value)
 
 
-_OPCODES: Final[dict[bytes, Callable[[PickleInterpreter], None]]] = {
+_OPCODES: Final[dict[bytes, Callable[[PickleInterpreter], object]]] = {
     pickle.PROTO: PickleInterpreter._protocol,
     pickle.FRAME: PickleInterpreter._frame,
     pickle.NONE: PickleInterpreter._none,

@@ -24,7 +24,7 @@ from functionfuse.storage.restricted_constructors import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from functionfuse.storage.restricted_constructors import Construction
 
@@ -38,13 +38,15 @@ _MAX_DEPTH: Final = 32
 _KIND: Final = re.compile(r"[biufcmMOSUV][0-9]{0,10}")
 _FLAGS: Final = frozenset({bool, int})
 _ORDERS: Final = frozenset("<>|=")
-_UNITS: Final = frozenset("generic Y M W D h m s ms us ns ps fs as".split())
+_UNITS: Final = frozenset(
+    ("generic", "Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as")
+)
 #: What numpy makes of the items of a record in order to pickle them.
 _ITEMS: Final = frozenset(
     {bool, int, float, complex, str, bytes, type(None), dt.date, dt.datetime, dt.timedelta}
 )
 #: numpy's own, which is at home in a private module.
-_numpy_scalar: Final = np.float64(0).__reduce__()[0]
+_numpy_scalar: Final[Any] = np.float64(0).__reduce__()[0]
 
 
 # ---- dtypes ----
@@ -94,7 +96,7 @@ def _described(  # noqa: PLR0913 - the state of a dtype, as numpy pickles it
         made = plain if made.isnative else made
     if metadata:
         require(type(metadata) is dict and {*map(type, metadata)} == {str})
-        made = np.dtype(made, metadata=metadata)  # type: ignore[call-overload]
+        made = np.dtype(made, metadata=metadata)
     return made
 
 
@@ -128,7 +130,8 @@ def _record(
         "titles": [column[2] for column in columns],
         "itemsize": size,
     }
-    return np.dtype(spec, align=bool(flags & _ALIGNED))
+    made: np.dtype[Any] = np.dtype(spec, align=bool(flags & _ALIGNED))
+    return made
 
 
 def _column(dtype: Any, offset: Any, title: Any = None) -> tuple[np.dtype[Any], int, str | None]:
@@ -165,7 +168,7 @@ def _inner(dtypes: list[Any]) -> Iterator[np.dtype[Any]]:
 def _scalar(construction: Construction, dtype: Any, content: Any) -> Any:
     require(isinstance(dtype, np.dtype) and not dtype.subdtype)
     if dtype.hasobject:  # only records of objects are scalars of numpy
-        require(dtype.type is np.void and type(content) is np.ndarray)
+        require(issubclass(dtype.type, np.void) and type(content) is np.ndarray)
         require(content.dtype == dtype and content.shape == ())
         made = _numpy_scalar(dtype, content)
         construction.nesting.put(made, [content])
@@ -198,7 +201,7 @@ def _from_buffer(  # noqa: PLR0913 - the arguments of numpy's function
     require(type(order) is str)
     if order != "K":
         require(order in {"C", "F"} and axes is None)
-        return np.ndarray(shape, dtype, buffer, order=order)  # type: ignore[call-overload]
+        return np.ndarray(shape, dtype, buffer, order=order)
     require(type(axes) is tuple and {*map(type, axes)} <= {int})
     require(sorted(axes) == [*range(len(shape))])
     return np.ndarray(shape, dtype, buffer).transpose(axes)
@@ -294,7 +297,7 @@ def require_no_arrays(function: Any) -> None:
 
 # ---- the table ----
 
-_FUNCTIONS: Final = {
+_FUNCTIONS: Final[dict[tuple[str, str], Callable[..., Any]]] = {
     ("multiarray", "_reconstruct"): _reconstruct,
     ("multiarray", "scalar"): _scalar,
     ("numeric", "_frombuffer"): _from_buffer,

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from functionfuse.storage.restricted_limits import Budget
 
 __all__ = [
-    "Constructor",
     "Construction",
+    "Constructor",
     "Function",
     "Unbuilt",
     "UnusualArguments",
@@ -198,7 +198,7 @@ def _deque(construction: Construction, items: Any = (), length: Any = None) -> A
     require(type(items) in {tuple, list} and not items)
     require(length is None or type(length) is int)
     construction.nesting.limit(collections.deque)
-    return collections.deque((), length)
+    return collections.deque(maxlen=length)
 
 
 # ---- time ----
@@ -223,7 +223,9 @@ def _datetime(_: Construction, packed: Any, zone: Any = None) -> dt.datetime:
     high, low, month, day, hour, minute, second, *fraction = packed
     date = high << 8 | low, month & 0x7F, day
     microsecond = _microsecond(fraction)
-    return dt.datetime(*date, hour, minute, second, microsecond, zone, fold=month >> 7)
+    return dt.datetime(  # noqa: DTZ001 - as it was written
+        *date, hour, minute, second, microsecond, zone, fold=month >> 7
+    )
 
 
 def _microsecond(fraction: list[int]) -> int:
@@ -248,7 +250,8 @@ def _getattr(_: Construction, owner: Any, name: Any) -> Any:
     is_enum = isinstance(owner, type) and issubclass(owner, Enum)
     if is_enum and type(name) is str and name in owner.__members__:
         return owner.__members__[name]
-    raise not_allowed("builtins.getattr")
+    refused = "builtins.getattr"
+    raise not_allowed(refused)
 
 
 def _zone(_: Construction, key: Any, from_cache: Any) -> zoneinfo.ZoneInfo:
@@ -307,7 +310,9 @@ def _path(kind: type[pathlib.PurePath]) -> Callable[..., pathlib.PurePath]:
 # ---- the table ----
 
 
-def _names(module: str, *constructors: Constructor) -> Iterable[tuple[tuple[str, str], Constructor]]:
+def _names(
+    module: str, *constructors: Constructor
+) -> Iterable[tuple[tuple[str, str], Constructor]]:
     return (((module, each.value.__name__), each) for each in constructors)
 
 
@@ -358,9 +363,7 @@ _CONSTRUCTORS: Final[dict[tuple[str, str], Constructor]] = {
     **dict(_names("decimal", Constructor(decimal.Decimal, _decimal))),
     **dict(_names("fractions", Constructor(fractions.Fraction, _fraction))),
     **dict(
-        _names(
-            "uuid", Constructor(uuid.UUID, make=_uuid), Constructor(uuid.SafeUUID, _safe_uuid)
-        )
+        _names("uuid", Constructor(uuid.UUID, make=_uuid), Constructor(uuid.SafeUUID, _safe_uuid))
     ),
     **dict(_names("pathlib", *_PATHS)),
     **dict(_names("pathlib._local", *_PATHS)),  # Python 3.13

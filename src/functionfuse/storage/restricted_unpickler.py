@@ -97,12 +97,13 @@ class PickleAllowlist:
         """
         if (module, name) in self._types:
             return self._types[module, name]
-        if f"{module}.{name}" not in self._names:
-            raise not_allowed(f"{module}.{name}")
+        full = f"{module}.{name}"
+        if full not in self._names:
+            raise not_allowed(full)
         found: Any = importlib.import_module(module)
         for number, part in enumerate(name.split(".")):
             if number and not isinstance(found, type):
-                raise not_allowed(f"{module}.{name}")
+                raise not_allowed(full)
             found = getattr(found, part)
         return found
 
@@ -292,9 +293,9 @@ def _is_numpy_object(made: Any) -> bool:
 def _check(allowed: Any) -> None:
     if isinstance(allowed, type):
         return
-    if isinstance(allowed, str) and "." in allowed:
-        if all(part.isidentifier() for part in allowed.split(".")):
-            return
+    parts = allowed.split(".") if isinstance(allowed, str) else []
+    if len(parts) > 1 and all(part.isidentifier() for part in parts):
+        return
     message = (
         f"{allowed!r} is no type to allow: give a type, or its name like 'package.module.Name'"
     )
