@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from functionfuse.storage.restricted_constructors import Construction
 
-__all__ = ["CONSTRUCTORS", "fill", "is_numpy_object", "require_no_arrays"]
+__all__ = ["CONSTRUCTORS", "fill", "require_no_arrays"]
 
 _ALIGNED: Final = 0x80  # a flag of a dtype, NPY_ALIGNED_STRUCT
 _MAX_BYTES: Final = 2**63 - 1
@@ -229,7 +229,7 @@ def fill(construction: Construction, array: Any, state: Any) -> None:
         require(type(contents) is bytes)
         _require_size(construction, shape, dtype, len(contents))
         construction.budget.spend(len(contents))
-        contents = bytes(memoryview(contents))  # numpy would write to what others may use
+        contents = bytes(memoryview(contents))  # a copy: numpy would write to what others may use
     if type(array).__setstate__ is np.ndarray.__setstate__:
         require(not rest)
     array.__setstate__((version, shape, dtype, is_fortran, contents, *rest))
@@ -242,15 +242,16 @@ def _is_of_objects(dtype: Any) -> bool:
 
 def _require_size(construction: Construction, shape: Any, dtype: Any, nbytes: int) -> None:
     _require_shape(shape)
-    require(math.prod(shape) * dtype.itemsize == nbytes)
-    require(math.prod(filter(None, shape)) * max(dtype.itemsize, 1) <= _MAX_BYTES)
-    if not dtype.itemsize:
-        construction.budget.spend(math.prod(shape))  # items that take no memory take time
+    items, size = math.prod(shape), dtype.itemsize
+    require(items * size == nbytes)
+    if not nbytes:  # nothing else bounds the shape then
+        require(math.prod(filter(None, shape)) * max(size, 1) <= _MAX_BYTES)
+        construction.budget.spend(items)  # items that take no memory take time
 
 
 def _require_shape(shape: Any) -> None:
     require(type(shape) is tuple and len(shape) <= _MAX_DIMENSIONS)
-    require(all(type(side) is int and side >= 0 for side in shape))
+    require({*map(type, shape)} <= {int} and min(shape, default=0) >= 0)
 
 
 def _objects(dtype: np.dtype[Any], items: list[Any]) -> list[Any]:
@@ -278,11 +279,6 @@ def _objects_of_field(dtype: np.dtype[Any], value: Any) -> Iterator[Any]:
         yield value
     else:
         require(type(value) in _ITEMS or isinstance(value, np.generic))
-
-
-def is_numpy_object(made: Any) -> bool:
-    """Tell whether an object is an array, a scalar or a dtype of numpy, of whatever class."""
-    return isinstance(made, np.ndarray | np.generic | np.dtype)
 
 
 def require_no_arrays(function: Any) -> None:

@@ -181,9 +181,8 @@ def _ordered_dict(_: Construction) -> collections.OrderedDict[Any, Any]:
     return collections.OrderedDict()
 
 
-def _default_dict(construction: Construction, factory: Any = None) -> dict[Any, Any]:
+def _default_dict(_: Construction, factory: Any = None) -> dict[Any, Any]:
     require(factory is None or callable(factory))
-    construction.nesting.limit(collections.defaultdict)
     return collections.defaultdict(factory)
 
 
@@ -194,10 +193,9 @@ def _counter(construction: Construction, counts: Any) -> collections.Counter[Any
     return collections.Counter(counts)
 
 
-def _deque(construction: Construction, items: Any = (), length: Any = None) -> Any:
+def _deque(_: Construction, items: Any = (), length: Any = None) -> Any:
     require(type(items) in {tuple, list} and not items)
     require(length is None or type(length) is int)
-    construction.nesting.limit(collections.deque)
     return collections.deque(maxlen=length)
 
 

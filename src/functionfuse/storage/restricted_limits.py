@@ -6,6 +6,7 @@ has 2**60 leaves after 60 steps, and hashing it would never end.
 
 from __future__ import annotations
 
+import collections
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse.errors import UntrustedResult
@@ -65,7 +66,7 @@ class Budget:
             if not level:
                 return
             self.spend(sum(key.bit_length() for key in level if type(key) is int) >> _WORD)
-            nested: list[Sequence[Any]] = [item for item in level if type(item) in containers]
+            nested: list[Sequence[Any]] = [item for item in level if isinstance(item, containers)]
             self.spend(len(level) + sum(map(len, nested)))
             level = [item for inner in nested for item in inner]
         raise _nested()
@@ -78,12 +79,12 @@ class NestingLimit:
     """
 
     def __init__(self) -> None:  # noqa: D107
-        self._kinds: set[type] = set()
+        self._kinds: set[type] = {collections.deque, collections.defaultdict}
         self._depths: dict[int, int] = {}  # by identity; who has no entry contains no others
         self._contained: set[int] = set()
 
     def limit(self, kind: type) -> None:
-        """Count the containers of a type."""
+        """Count the containers of another type."""
         self._kinds.add(kind)
 
     def put(self, container: Any, items: Iterable[Any]) -> None:

@@ -160,9 +160,7 @@ class _RestrictedUnpickler(PickleInterpreter):
             self._checked(_name(type(made)), set_attributes, made, state)
         elif id(made) not in self._construction.made:
             raise _refused_change(made)
-        elif _is_numpy_object(made):
-            from functionfuse.storage import restricted_arrays as arrays
-
+        elif arrays := _module_for(made):
             self._checked(_name(type(made)), arrays.fill, self._construction, made, state)
         else:
             _set_state(made, state)
@@ -252,7 +250,7 @@ class _RestrictedUnpickler(PickleInterpreter):
         return made
 
     def _require_made(self, made: Any) -> None:
-        if id(made) not in self._construction.made or _is_numpy_object(made):
+        if id(made) not in self._construction.made or _module_for(made):
             raise _refused_change(made)
 
 
@@ -282,12 +280,14 @@ def _require_names(made: Any, attributes: Any) -> None:
         raise _unusual(_name(type(made)))
 
 
-def _is_numpy_object(made: Any) -> bool:
-    if "numpy" not in sys.modules:
-        return False
-    from functionfuse.storage import restricted_arrays as arrays
+def _module_for(made: Any) -> Any:
+    """Return the module that knows the arrays, scalars and dtypes of numpy; None for other objects."""
+    numpy = sys.modules.get("numpy")
+    if numpy is None or not isinstance(made, numpy.ndarray | numpy.generic | numpy.dtype):
+        return None
+    from functionfuse.storage import restricted_arrays
 
-    return arrays.is_numpy_object(made)
+    return restricted_arrays
 
 
 def _check(allowed: Any) -> None:
