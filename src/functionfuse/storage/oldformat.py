@@ -8,7 +8,8 @@ from typing import Any, Final
 
 from functionfuse.errors import CorruptResult
 from functionfuse.serializers.base import is_literal
-from functionfuse.storage.pickle_interpreter import PickleInterpreter, Symbol
+from functionfuse.storage.pickle_interpreter import PickleInterpreter
+from functionfuse.storage.pickle_opcodes import Symbol
 
 __all__ = ["old_references", "old_stream"]
 

@@ -251,7 +251,8 @@ def _require_size(construction: Construction, shape: Any, dtype: Any, nbytes: in
 
 def _require_shape(shape: Any) -> None:
     require(type(shape) is tuple and len(shape) <= _MAX_DIMENSIONS)
-    require({*map(type, shape)} <= {int} and min(shape, default=0) >= 0)
+    for side in shape:
+        require(type(side) is int and side >= 0)
 
 
 def _objects(dtype: np.dtype[Any], items: list[Any]) -> list[Any]:

@@ -19,7 +19,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from functionfuse.errors import UntrustedResult
-from functionfuse.storage.pickle_interpreter import Symbol
+from functionfuse.storage.pickle_opcodes import Symbol
 from functionfuse.storage.restricted_limits import NestingLimit
 
 if TYPE_CHECKING:

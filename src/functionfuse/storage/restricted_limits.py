@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from functionfuse.errors import UntrustedResult
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Sequence
+    from collections.abc import Collection, Iterable
 
 __all__ = ["Budget", "NestingLimit"]
 
@@ -66,7 +66,7 @@ class Budget:
             if not level:
                 return
             self.spend(sum(key.bit_length() for key in level if type(key) is int) >> _WORD)
-            nested: list[Sequence[Any]] = [item for item in level if isinstance(item, containers)]
+            nested: list[Any] = [item for item in level if isinstance(item, containers)]
             self.spend(len(level) + sum(map(len, nested)))
             level = [item for inner in nested for item in inner]
         raise _nested()

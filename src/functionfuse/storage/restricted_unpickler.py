@@ -14,7 +14,8 @@ from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, Metho
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse.errors import OptionError, UntrustedResult
-from functionfuse.storage.pickle_interpreter import PickleInterpreter, Symbol
+from functionfuse.storage.pickle_interpreter import PickleInterpreter
+from functionfuse.storage.pickle_opcodes import Symbol
 from functionfuse.storage.restricted_constructors import (
     Construction,
     Constructor,
