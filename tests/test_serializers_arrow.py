@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import hashlib
 import zoneinfo
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from serializer_helpers import Kept, kept, local
 
-from functionfuse.errors import CorruptResult
+from functionfuse.errors import CorruptResult, UntrustedResult
+from functionfuse.serializers import FOLDER_PROTOCOL
 from functionfuse.serializers.arrow import ArrowSerializer
 
 pd = pytest.importorskip("pandas")
@@ -23,6 +25,7 @@ pa = pytest.importorskip("pyarrow")
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 __all__ = ["kept", "local"]
 
@@ -332,3 +335,55 @@ def test_a_damaged_table_is_not_read(kept: Kept) -> None:
     kept.filesystem.rm(file)
     with pytest.raises(CorruptResult, match="is missing"):
         storage.read_task("w", "node")
+
+
+def _parquet(folder: Path, table: Any) -> Any:
+    """A parquet file that somebody else wrote; returns what stands for it in a result."""
+    import pyarrow.parquet as pq
+
+    pq.write_table(table, folder / "table.parquet")
+    digest = hashlib.sha256((folder / "table.parquet").read_bytes()).hexdigest()
+    return "1", "pyarrow", "table.parquet", digest
+
+
+class Marked(pa.ExtensionType):  # type: ignore[name-defined]
+    """A type of the reader's that pickles what a file says of it."""
+
+    def __init__(self) -> None:
+        """Be stored as numbers."""
+        super().__init__(pa.int64(), "functionfuse.tests.marked")
+
+    def __arrow_ext_serialize__(self) -> bytes:
+        """Keep nothing."""
+        return b""
+
+    @classmethod
+    def __arrow_ext_deserialize__(cls, storage: Any, serialized: bytes) -> Marked:
+        """Make it again."""
+        return cls()
+
+
+def test_a_table_with_columns_of_other_kinds_is_refused(tmp_path: Path) -> None:
+    """Nested columns and extension types, whose classes read what the file says, were never written."""
+    marked = pa.ExtensionArray.from_storage(Marked(), pa.array([1, 2]))
+    pa.register_extension_type(Marked())
+    try:
+        for column in (marked, pa.array([[1], [2]]), pa.array(["a", "b"]).dictionary_encode()):
+            pid = _parquet(tmp_path, pa.table({"x": column}))
+            with pytest.raises(UntrustedResult, match="which no serializer writes"):
+                ArrowSerializer.unpickle(pid, {FOLDER_PROTOCOL: InFolder(tmp_path)})
+    finally:
+        pa.unregister_extension_type("functionfuse.tests.marked")
+
+
+class InFolder:
+    """What serializers open files with."""
+
+    def __init__(self, folder: Path) -> None:
+        """Take a folder."""
+        self.path = str(folder)
+        self._folder = folder
+
+    def open(self, name: str, mode: str) -> Any:
+        """Open a file."""
+        return (self._folder / name).open(mode)

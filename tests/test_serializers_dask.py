@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
 import os
@@ -18,16 +19,19 @@ from hypothesis.extra import numpy as hnp
 from serializer_helpers import Kept, in_another_process, in_memory, kept, local, on_s3
 
 from functionfuse.backends.builtin.localback import LocalWorkflow
-from functionfuse.errors import CorruptResult, StorageError
-from functionfuse.serializers import FILE_PROTOCOL
+from functionfuse.errors import CorruptResult, StorageError, UntrustedResult
+from functionfuse.serializers import FILE_PROTOCOL, FOLDER_PROTOCOL
 from functionfuse.storage import storage_factory
 from functionfuse.workflow import workflow
 
 da = pytest.importorskip("dask.array")
 pytest.importorskip("zarr")
 
-from functionfuse.serializers.daskarray import DaskArraySerializer  # noqa: E402 - after its library
-from functionfuse.serializers.zarrs import Target  # noqa: E402 - after its library
+from functionfuse.serializers.daskarray import (  # noqa: E402 - after its library
+    DaskArraySerializer,
+    write_array,
+)
+from functionfuse.serializers.zarrs import StoredArray, Target  # noqa: E402 - after its library
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -283,6 +287,102 @@ def test_files_of_the_published_system_can_be_read(local: Kept) -> None:
     assert values.sum() == in_another_process(_total, found)
     DaskArraySerializer.remove(("0.0.0", "name"), {FILE_PROTOCOL: files})
     assert [] == local.files()
+
+
+def _hdf(path: Path, kind: str, outside: Path) -> None:
+    """An HDF5 file of the published system whose values are somewhere else."""
+    h5py = pytest.importorskip("h5py")
+    with h5py.File(path.with_suffix(".own"), "w") as hdf:
+        hdf.create_dataset("dask_arrays", data=np.arange(5))
+    with h5py.File(path, "w") as hdf:
+        match kind:
+            case "external storage":
+                place = [(str(outside), 0, 24)]
+                hdf.create_dataset("dask_arrays", shape=(24,), dtype="u1", external=place)
+            case "external link":
+                hdf["dask_arrays"] = h5py.ExternalLink(f"{path.stem}.own", "dask_arrays")
+            case "soft link":
+                hdf.create_dataset("other", data=np.arange(5))
+                hdf["dask_arrays"] = h5py.SoftLink("/other")
+            case "virtual dataset":
+                layout = h5py.VirtualLayout(shape=(5,), dtype="i8")
+                layout[:] = h5py.VirtualSource(f"{path.stem}.own", "dask_arrays", shape=(5,))
+                hdf.create_virtual_dataset("dask_arrays", layout)
+            case "a group":
+                hdf.create_group("dask_arrays")
+
+
+@pytest.mark.parametrize(
+    "kind", ["external storage", "external link", "soft link", "virtual dataset", "a group"]
+)
+@pytest.mark.parametrize("options", [{}, {"allowed_types": []}], ids=["trusting", "safe mode"])
+def test_values_of_other_files_are_not_read(
+    local: Kept, tmp_path: Path, kind: str, options: dict[str, Any]
+) -> None:
+    """HDF5 would read any file of the reader that the file names; whoever reads, and in whatever mode."""
+    outside = tmp_path / "secret"
+    outside.write_bytes(b"outside of the storage..")
+    folder = Path(local.root) / "w" / "bigdata"
+    folder.mkdir(parents=True)
+    _hdf(folder / "x", kind, outside)
+    name = b"DaskArraySerializer"
+    stream = b"\x80\x04\x8c%c%s\x8c\x050.0.0\x8c\x01x\x86\x86Q." % (len(name), name)
+    (folder.parent / "node").write_bytes(stream + hashlib.sha1(stream).digest())  # noqa: S324
+    storage = local.storage(DaskArraySerializer, **options)
+    with pytest.raises(UntrustedResult, match="'x' takes its values from elsewhere"):
+        storage.read_task("w", "node")
+
+
+def test_a_file_that_is_exchanged_later_is_refused_as_well(local: Kept, tmp_path: Path) -> None:
+    """A lazy array opens its file whenever it is computed."""
+    folder = tmp_path / "files"
+    folder.mkdir()
+    _hdf(folder / "x", "external link", tmp_path)
+    (folder / "x").rename(folder / "exchanged")
+    (folder / "x.own").rename(folder / "x")
+    found = DaskArraySerializer.unpickle(("0.0.0", "x"), {FILE_PROTOCOL: Files(str(folder))})
+    assert 10 == found.sum().compute()
+    (folder / "exchanged").rename(folder / "x")
+    with pytest.raises(UntrustedResult, match="from elsewhere"):
+        found.sum().compute()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"codecs": [{"name": "numcodecs.shuffle", "configuration": {"elementsize": 4}}]},
+        {"codecs": [{"name": "a plugin"}]},
+        {"data_type": "a plugin"},
+        {"storage_transformers": ["a plugin"]},
+        {"chunk_key_encoding": {"name": "v2", "configuration": {"separator": "/"}}},
+        {"chunk_grid": {"name": "a plugin"}},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("options", [{}, {"allowed_types": []}], ids=["trusting", "safe mode"])
+def test_an_array_that_needs_plugins_is_refused(
+    local: Kept, change: dict[str, Any], options: dict[str, Any]
+) -> None:
+    """Zarr loads codecs and types by name; nothing that was written here has others than its own."""
+    target = Folder(f"{local.root}/forged")
+    name, _ = write_array(da.arange(4, chunks=2), target)
+    place = Path(target.folder) / name
+    metadata = json.loads((place / "zarr.json").read_text()) | change
+    digests = json.loads((place / "digests.json").read_text())
+    (place / "zarr.json").write_text(json.dumps(metadata))
+    digests["zarr.json"] = hashlib.sha256((place / "zarr.json").read_bytes()).hexdigest()
+    (place / "digests.json").write_text(json.dumps(digests))
+    digest = hashlib.sha256((place / "digests.json").read_bytes()).hexdigest()
+    with pytest.raises(UntrustedResult, match="which no serializer writes"):
+        StoredArray(target, name, digest)
+
+
+@pytest.mark.parametrize("name", ["../other", "/etc", "a/b", "..", "", "a\\b"])
+def test_an_array_outside_of_its_folder_is_refused(local: Kept, name: str) -> None:
+    """A result file may be somebody else's; the names in it stay in its folder."""
+    pid = ("1", name, "digest")
+    with pytest.raises(UntrustedResult, match="not in the result's folder"):
+        DaskArraySerializer.unpickle(pid, {FOLDER_PROTOCOL: Folder(local.root)})
 
 
 class Files:

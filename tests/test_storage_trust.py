@@ -32,7 +32,7 @@ from hypothesis.extra import numpy as arrays_of
 
 from functionfuse.errors import CorruptResult, OptionError, StorageError, UntrustedResult
 from functionfuse.storage.framing import frame, header_size, unframe
-from functionfuse.storage.safe import Allowed
+from functionfuse.storage.restricted_unpickler import PickleAllowlist
 from functionfuse.storage.signing import SigningKey
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 KEY = SigningKey("a test", b"0123456789abcdef")
 ANOTHER = SigningKey("another test", b"fedcba9876543210")
-SAFE = Allowed()
+SAFE = PickleAllowlist()
 #: Where numpy keeps what its pickles call.
 MULTIARRAY: Any = importlib.import_module("numpy._core.multiarray")
 NUMERIC: Any = importlib.import_module("numpy._core.numeric")
@@ -473,7 +473,7 @@ def test_what_is_refused_is_not_even_imported(trace: Path) -> None:
 )
 def test_classes_and_functions_cannot_be_changed(trace: Path, made: object, state: object) -> None:
     """What a result is made of is made, and what is there already stays as it is."""
-    untrusted(built(made, state), trace, "not only make objects", allowed=SAFE)
+    untrusted(built(made, state), trace, "that it did not make", allowed=SAFE)
     assert isinstance(uuid.UUID.hex, property)
 
 
@@ -482,7 +482,12 @@ def test_extensions_of_pickle_are_refused(trace: Path) -> None:
     copyreg.add_extension("os", "system", 77)
     try:
         pickle.loads(b"\x80\x02\x82\x4d.")  # from now on it is known
-        untrusted(streamed(b"\x80\x02\x82\x4d."), trace, "extension 77 of copyreg", allowed=SAFE)
+        untrusted(
+            streamed(b"\x80\x02\x82\x4d."),
+            trace,
+            "the opcode .*which no result has",
+            allowed=SAFE,
+        )
     finally:
         copyreg.remove_extension("os", "system", 77)
         copyreg.clear_extension_cache()
@@ -520,7 +525,7 @@ def test_an_array_does_not_believe_what_a_pickle_says_about_pointers() -> None:
 def test_a_dtype_that_there_cannot_be_is_refused(trace: Path, state: object) -> None:
     """Fields outside their record, or over each other, are no mistakes."""
     data = built(Calls(np.dtype, "V8", *COPY), state)
-    untrusted(data, trace, "a dtype that there cannot be", allowed=SAFE)
+    untrusted(data, trace, "'numpy.dtype' in another way", allowed=SAFE)
 
 
 OBJECTS = np.array([None, None], dtype=object)
@@ -550,7 +555,7 @@ UNUSUAL: dict[str, Any] = {
 @pytest.mark.parametrize("payload", UNUSUAL.values(), ids=UNUSUAL)
 def test_numpy_is_called_as_its_own_pickles_call_it(trace: Path, payload: object) -> None:
     """Any other way could make pointers of numbers, and so run whatever the file holds."""
-    untrusted(old_format(payload), trace, "in another way than numpy's own", allowed=SAFE)
+    untrusted(old_format(payload), trace, "in another way than its own", allowed=SAFE)
 
 
 NDARRAY = b"\x80\x02cnumpy\nndarray\nK\x02\x85"  # the class, and a shape
@@ -562,8 +567,8 @@ NDARRAY = b"\x80\x02cnumpy\nndarray\nK\x02\x85"  # the class, and a shape
         (NDARRAY + b"R.", "'numpy.ndarray' in another way"),
         (NDARRAY + b"\x81.", "'numpy.ndarray' in another way"),
         (NDARRAY + b"}\x92.", "'numpy.ndarray' in another way"),
-        (b"(I2\nidatetime\ndate\n.", "objects of Python 2"),
-        (b"\x80\x02(cdatetime\ndate\nK\x01o.", "objects of Python 2"),
+        (b"(I2\nidatetime\ndate\n.", "the opcode"),
+        (b"\x80\x02(cdatetime\ndate\nK\x01o.", "the opcode"),
     ],
     ids=["by a call", "by its class", "with keywords", "by name", "by an old class"],
 )
@@ -575,7 +580,7 @@ def test_no_way_to_make_an_object_is_unguarded(trace: Path, stream: bytes, messa
 def test_an_array_is_filled_once(trace: Path) -> None:
     """Filling it again would free memory that another array may share."""
     data = built(np.arange(3), np.arange(4).__reduce__()[2])
-    untrusted(data, trace, "fill an array twice", allowed=SAFE)
+    untrusted(data, trace, "did not make, or that is finished", allowed=SAFE)
 
 
 def test_what_a_serializer_kept_needs_one(trace: Path) -> None:
@@ -642,7 +647,7 @@ def test_a_type_can_be_allowed(types: Any) -> None:
     data = framed([Model(np.arange(3))])
     with pytest.raises(UntrustedResult, match=r"'test_storage_trust\.Model'"):
         unframe(data, "w", "node", allowed=SAFE)
-    (result,) = unframe(data, "w", "node", allowed=Allowed(types))
+    (result,) = unframe(data, "w", "node", allowed=PickleAllowlist(types))
     assert [0, 1, 2] == list(result.weights)
 
 
@@ -651,32 +656,32 @@ def test_the_error_says_what_to_allow() -> None:
     data, names = framed([Model.Part(), Model(1)]), list[str]()
     for _ in range(2):
         with pytest.raises(UntrustedResult) as caught:
-            unframe(data, "w", "node", allowed=Allowed(names))
+            unframe(data, "w", "node", allowed=PickleAllowlist(names))
         names.append(str(caught.value).partition("allowed_types=['")[2].partition("']")[0])
     assert ["test_storage_trust.Model.Part", "test_storage_trust.Model"] == names
-    unframe(data, "w", "node", allowed=Allowed(names))
+    unframe(data, "w", "node", allowed=PickleAllowlist(names))
 
 
 def test_allowing_a_type_allows_nothing_else(trace: Path) -> None:
     """Neither what it holds nor its module."""
     data = framed(Model(Calls(os.mkdir, str(trace))))
-    untrusted(data, trace, r"it needs 'posix\.mkdir'", allowed=Allowed([Model]))
+    untrusted(data, trace, r"it needs 'posix\.mkdir'", allowed=PickleAllowlist([Model]))
     data = framed(Model.Part())
-    untrusted(data, trace, "Model.Part'", allowed=Allowed([Model]))
+    untrusted(data, trace, "Model.Part'", allowed=PickleAllowlist([Model]))
 
 
 def test_what_is_allowed_travels() -> None:
     """As the types and names that it was made of."""
-    allowed = pickle.loads(pickle.dumps(Allowed([Model, "a.B"])))
+    allowed = pickle.loads(pickle.dumps(PickleAllowlist([Model, "a.B"])))
     assert (Model, "a.B") == allowed.types
-    assert "Allowed([<class 'test_storage_trust.Model'>, 'a.B'])" == repr(allowed)
+    assert "PickleAllowlist([<class 'test_storage_trust.Model'>, 'a.B'])" == repr(allowed)
 
 
 @pytest.mark.parametrize("wrong", ["Name", "a b.c", "a..b", "", ".a", 7, None, Model(1)])
 def test_what_is_no_type_cannot_be_allowed(wrong: Any) -> None:
     """The error says what is expected."""
     with pytest.raises(OptionError, match="is no type to allow: give a type, or its name"):
-        Allowed([wrong])
+        PickleAllowlist([wrong])
 
 
 def test_numbers_that_are_decimals_or_fractions_stay_exact() -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from functionfuse.errors import MissingExtraError
+from functionfuse.errors import MissingExtraError, UntrustedResult
 from functionfuse.serializers.base import FOLDER_PROTOCOL
 from functionfuse.serializers.files import read_file, write_file
 
@@ -111,7 +111,15 @@ class _ArrowTables:
         import pyarrow.parquet as pq
 
         pa = _pyarrow()
-        return pq.ParquetFile(pa.BufferReader(data)).read()
+        file = pq.ParquetFile(pa.BufferReader(data))
+        for field in file.schema_arrow:
+            if not _is_simple_arrow(field.type):
+                message = (
+                    f"a table has a column of type {field.type}, which no serializer writes: "
+                    "remove the result"
+                )
+                raise UntrustedResult(message)
+        return file.read()
 
 
 class _PandasTables:

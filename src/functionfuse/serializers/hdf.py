@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from functionfuse.errors import MissingExtraError
+from functionfuse.errors import MissingExtraError, UntrustedResult
 
 try:
     import dask.array as da
@@ -42,7 +42,7 @@ class _Dataset:
         self._files = files
         self._name = name
         with files.open(name, "rb") as file, h5py.File(file, "r") as hdf:
-            dataset = hdf[_DATASET]
+            dataset = _own_dataset(hdf, name)
             self.shape: tuple[int, ...] = dataset.shape
             self.dtype: np.dtype[Any] = dataset.dtype
             self.ndim = len(self.shape)
@@ -50,4 +50,23 @@ class _Dataset:
 
     def __getitem__(self, index: Any) -> Any:
         with self._files.open(self._name, "rb") as file, h5py.File(file, "r") as hdf:
-            return hdf[_DATASET][index]
+            return _own_dataset(hdf, self._name)[index]
+
+
+def _own_dataset(hdf: h5py.File, name: str) -> Any:
+    """Return the dataset of a file, if its values are in that file.
+
+    HDF5 reads whatever other files a dataset names, with the rights of the reader.
+
+    Raises:
+        UntrustedResult: They are not; nothing else has been opened then.
+    """
+    link = hdf.get(_DATASET, getlink=True)
+    dataset = hdf[_DATASET] if type(link) is h5py.HardLink else None
+    if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
+        message = (
+            f"the HDF5 file {name!r} takes its values from elsewhere (by a link, external storage "
+            "or a virtual dataset), which no serializer writes: remove the result"
+        )
+        raise UntrustedResult(message)
+    return dataset

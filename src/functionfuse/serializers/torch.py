@@ -13,7 +13,7 @@ import io
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, Final
 
-from functionfuse.errors import MissingExtraError
+from functionfuse.errors import MissingExtraError, StorageError
 from functionfuse.serializers.base import FOLDER_PROTOCOL
 from functionfuse.serializers.files import read_file, write_file
 
@@ -33,6 +33,7 @@ __all__ = ["TorchSerializer"]
 
 _VERSION: Final = "1"
 _SAFE, _TORCH = "safetensors", "pt"
+_SAFE_VERSION: Final = (2, 6)  # of PyTorch: before, weights_only=True could be escaped
 _ALONE: Final = "tensor"  # the name of a tensor that has no other
 _RESERVED: Final = "__metadata__"  # by safetensors
 _DTYPES: Final = frozenset(
@@ -153,6 +154,12 @@ def _as_dict(
 
 def _read(data: bytes, name: str, *of_dict: Any) -> Any:
     if name.endswith(_TORCH):
+        if torch.__version__ < _SAFE_VERSION:
+            message = (
+                f"PyTorch {torch.__version__} may run code that a stored tensor brings along: "
+                "pip install --upgrade torch"
+            )
+            raise StorageError(message)
         return torch.load(io.BytesIO(data), weights_only=True, map_location=_here)
     tensors = safetensors.load(data)
     return _as_dict(tensors, *of_dict) if of_dict else tensors[_ALONE]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 import numpy as np
 
-from functionfuse.errors import CorruptResult, MissingExtraError, StorageError
+from functionfuse.errors import CorruptResult, MissingExtraError, StorageError, UntrustedResult
 
 try:
     import zarr
@@ -38,8 +38,17 @@ if TYPE_CHECKING:
 __all__ = ["StoredArray", "Target"]
 
 _DIGESTS: Final = "digests.json"
+_METADATA: Final = "zarr.json"
 #: Faster, and smaller for most numbers, than what zarr takes if nothing is said.
 _COMPRESSOR: Final = BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle")
+#: Codecs, types, grids and keys of all arrays that were written here.
+_METADATA_NAMES: Final = frozenset(
+    {
+        *("bytes", "blosc", "regular", "default", "bool"),
+        *(f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)),
+        *("float16", "float32", "float64", "complex64", "complex128"),
+    }
+)
 _LARGEST: Final = 2**31 - 2**16  # bytes that it takes at once
 _PLAIN: Final = (
     "b1",
@@ -124,7 +133,11 @@ class StoredArray:
 
         Raises:
             CorruptResult: It is not what was written, or not there.
+            UntrustedResult: It is not what this module writes.
         """
+        if {*"/\\"} & {*name} or name in {"", ".", ".."}:
+            message = f"a stored array is not in the result's folder, but at {name!r}"
+            raise UntrustedResult(message)
         self._source = folder, name, digest
         self._opened: zarr.Array[Any] | None = None
         attributes: Any = self._array.attrs
@@ -250,7 +263,10 @@ class _Reading(_ResultStore):
     def read(self, key: str) -> bytes | None:
         """A file with the bytes that were written."""
         if digest := self._digests.get(key):
-            return self._checked(key, digest)
+            data = self._checked(key, digest)
+            if key == _METADATA:
+                _require_own_metadata(data, self._path(key))
+            return data
         if key.startswith("c.") or key == "c":
             self._refuse(key, "was never written")
         return None  # zarr looks around for metadata of other kinds
@@ -270,6 +286,26 @@ class _Reading(_ResultStore):
             "remove the result that it belongs to, and it is computed anew"
         )
         raise CorruptResult(message)
+
+
+def _require_own_metadata(data: bytes, path: str) -> None:
+    """Refuse what other programs may say in the metadata of an array: plugins are loaded by name.
+
+    Raises:
+        UntrustedResult: This module does not write such metadata.
+    """
+    metadata = json.loads(data)
+    names = {
+        *(codec["name"] for codec in metadata["codecs"]),
+        *(metadata["data_type"], metadata["chunk_grid"]["name"]),
+        *(metadata["chunk_key_encoding"]["name"], *metadata.get("storage_transformers", ())),
+    }
+    if foreign := names - _METADATA_NAMES:
+        message = (
+            f"a stored array needs {foreign}, which no serializer writes: {path}; "
+            "remove the result that it belongs to"
+        )
+        raise UntrustedResult(message)
 
 
 def _is_plain(dtype: np.dtype[Any]) -> bool:

@@ -28,7 +28,7 @@ from functionfuse.storage.framing import (
 from functionfuse.storage.naming import file_name, is_cut, stored_name
 from functionfuse.storage.place import WorkflowRemovedError
 from functionfuse.storage.processes import this_process
-from functionfuse.storage.safe import Allowed
+from functionfuse.storage.restricted_unpickler import PickleAllowlist
 from functionfuse.storage.signing import SigningKey
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class FilesystemStorage(Storage):
         self._recipe = recipe
         self._home = home
         self._beside = Beside(place, recipe.grace, lambda: self._tools()[0])
-        self._loaded: tuple[SigningKey | None, Allowed | None] | None = None
+        self._loaded: tuple[SigningKey | None, PickleAllowlist | None] | None = None
         self._registered: tuple[Any, ...] = ()
 
     def __reduce__(self) -> tuple[object, tuple[Any, ...]]:
@@ -284,13 +284,13 @@ class FilesystemStorage(Storage):
         """Check everything before it is returned: it leaves this process, which checks in the background."""
         self._home = ""
 
-    def _tools(self) -> tuple[SigningKey | None, Allowed | None]:
+    def _tools(self) -> tuple[SigningKey | None, PickleAllowlist | None]:
         """What is made of the recipe in each process."""
         if self._loaded is None:
             recipe = self._recipe
             key = SigningKey.load(recipe.signing_key) if recipe.signing_key is not None else None
             types = recipe.allowed_types
-            self._loaded = key, Allowed(types) if types is not None else None
+            self._loaded = key, PickleAllowlist(types) if types is not None else None
         return self._loaded
 
     def _checks_later(self) -> bool:

@@ -132,9 +132,7 @@ class LocalFolder:
         for _ in range(ATTEMPTS):
             self.create()
             with contextlib.suppress(FileNotFoundError):  # removed again before it was opened
-                make_directories(
-                    self._at(), native_name(subfolder), mode=folder_mode(self._mode)
-                )
+                make_directories(self._at(), native_name(subfolder), mode=folder_mode(self._mode))
                 return
 
     def write(self, subfolder: str, name: str, frame: Frame, *, requires: str = "") -> int:

@@ -22,7 +22,7 @@ from functionfuse.storage.pickling import pickled, unpickled
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-    from functionfuse.storage.safe import Allowed
+    from functionfuse.storage.restricted_unpickler import PickleAllowlist
     from functionfuse.storage.signing import SigningKey
 
 __all__ = [
@@ -146,7 +146,7 @@ def unframe(  # noqa: PLR0913 - what a reader asks for, each by its name
     node: str,
     *,
     key: SigningKey | None = None,
-    allowed: Allowed | None = None,
+    allowed: PickleAllowlist | None = None,
     loader: Callable[[Mapping[str, Any] | None], Callable[[Any], Any]] | None = None,
     defer: Callable[[memoryview, bytes, int], None] | None = None,
     verify: bool = True,
@@ -375,7 +375,7 @@ def _defer(parts: Sequence[_Part], defer: Callable[[memoryview, bytes, int], Non
 def _unframe_old(
     view: memoryview,
     key: SigningKey | None,
-    allowed: Allowed | None,
+    allowed: PickleAllowlist | None,
     loader: Callable[[None], Callable[[Any], Any]] | None,
 ) -> Any:
     stream = old_stream(view)

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
-import pickle
 from typing import Any, Final
 
 from functionfuse.errors import CorruptResult
 from functionfuse.serializers.base import is_literal
+from functionfuse.storage.pickle_interpreter import PickleInterpreter
+from functionfuse.storage.pickle_opcodes import Symbol
 
 __all__ = ["old_references", "old_stream"]
 
@@ -38,36 +38,44 @@ def old_references(data: bytearray | memoryview) -> dict[str, list[str]]:
     Raises:
         CorruptResult: It is not of the old format, or not what was written.
     """
-    looking = _Looking(io.BytesIO(old_stream(data)))
+    collector = _ReferenceCollector(old_stream(data))
     with contextlib.suppress(Exception):  # it needed what it asked for: what it named before stays
-        looking.load()
-    return looking.found
+        collector.load()
+    return collector.found
 
 
-class _Nothing:
-    """Stands for whatever a file asks for, and does nothing that it is told."""
+class _ReferenceCollector(PickleInterpreter):
+    """Notes what a stream stores elsewhere; whatever it names, calls or makes is one inert symbol."""
 
-    def __init__(self, *_: Any, **__: Any) -> None:
+    def __init__(self, stream: bytes) -> None:
+        super().__init__(stream)
+        self.found: dict[str, list[str]] = {}
+        self._inert = Symbol()
+
+    def find(self, module: str, name: str) -> Any:  # noqa: ARG002 - inert
+        return self._inert
+
+    def call(self, function: Any, arguments: tuple[Any, ...]) -> Any:  # noqa: ARG002 - inert
+        return self._inert
+
+    def make(self, kind: Any, arguments: tuple[Any, ...], keywords: dict[str, Any]) -> Any:  # noqa: ARG002 - inert
+        return self._inert
+
+    def build(self, made: Any, state: Any) -> Any:  # noqa: ARG002 - inert
+        return made
+
+    def extend(self, made: Any, items: list[Any]) -> None:
         pass
 
-    __setstate__ = __setitem__ = append = extend = add = __init__
+    def update(self, made: Any, keys: list[Any], values: list[Any]) -> None:
+        pass
 
-    def __call__(self, *_: Any, **__: Any) -> _Nothing:
-        return self
-
-
-class _Looking(pickle.Unpickler):
-    """Follows a pickle for the sake of the references in it."""
-
-    def __init__(self, file: io.BytesIO) -> None:
-        super().__init__(file)
-        self.found: dict[str, list[str]] = {}
-
-    def find_class(self, *_: str) -> Any:
-        return _Nothing
+    def add(self, made: Any, items: list[Any]) -> None:
+        pass
 
     def persistent_load(self, pid: Any) -> Any:
+        self.budget.spend_on_tree([pid], (tuple, list))
         match pid:
             case (str(name), reference) if is_literal(reference):
                 self.found.setdefault(name, []).append(repr(reference))
-        return _Nothing()
+        return self._inert

@@ -12,7 +12,7 @@ from functionfuse.errors import StorageError
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from functionfuse.storage.safe import Allowed
+    from functionfuse.storage.restricted_unpickler import PickleAllowlist
 
 __all__ = ["pickled", "unpickled"]
 
@@ -47,7 +47,7 @@ def pickled(value: Any, persistent_id: Callable[[Any], Any] | None) -> list[memo
 def unpickled(
     stream: bytes | memoryview,
     buffers: Sequence[memoryview],
-    allowed: Allowed | None,
+    allowed: PickleAllowlist | None,
     persistent_load: Callable[[Any], Any] | None,
 ) -> Any:
     """The value of a pickle stream.
