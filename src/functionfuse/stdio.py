@@ -9,9 +9,15 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from typing import Final
+from typing import Final, TypedDict
 
 __all__ = ["inherited_output", "open_closed_streams"]
+
+
+class _Output(TypedDict):
+    stdout: int | None
+    stderr: int | None
+
 
 _LAST: Final = 2  # the descriptor of the standard error
 
@@ -23,7 +29,7 @@ def open_closed_streams() -> None:
     os.close(descriptor)
 
 
-def inherited_output() -> dict[str, int | None]:
+def inherited_output() -> _Output:
     """Arguments of `subprocess.Popen`: the null device in place of a stream that Python found closed at its start.
 
     By now its number may be that of a file of the user's.
