@@ -51,9 +51,7 @@ def has_ended(process: int) -> bool:
 
 
 @contextmanager
-def coordinator(
-    script: str, folder: Path, **environment: str
-) -> Iterator[subprocess.Popen[str]]:
+def coordinator(script: str, folder: Path, **environment: str) -> Iterator[subprocess.Popen[str]]:
     """A process that runs a script in a folder; it is killed afterwards if it has not ended."""
     path = folder / "script.py"
     path.write_text(script)

@@ -46,7 +46,7 @@ if __name__ == "__main__":
 def run_script(script: str, folder: Path, closed: str) -> subprocess.CompletedProcess[str]:
     """Run a script without some streams; the others are read."""
     (folder / "script.py").write_text(script)
-    return subprocess.run(
+    return subprocess.run(  # noqa: S603
         ["/bin/sh", "-c", f'exec "$0" script.py {closed}', sys.executable],
         cwd=folder,
         capture_output=True,

@@ -137,16 +137,20 @@ def test_without_the_reaper(tmp_path: Path, temporary: Path) -> None:
 
 def test_a_fork_of_the_coordinator_keeps_nothing(tmp_path: Path, temporary: Path) -> None:
     """A process that the coordinator has forked, and that lives on, does not keep the workers alive."""
-    script = SCRIPT.replace("BODY", IN_PYTHON).replace(
-        "LocalWorkflow(wait",
-        """
+    script = (
+        SCRIPT.replace("BODY", IN_PYTHON)
+        .replace(
+            "LocalWorkflow(wait",
+            """
 def fork(event):
     if type(event).__name__ == "StepFinished" and os.fork() == 0:
         os.write(1, b"forked %d\\n" % os.getpid())
         time.sleep(1000)
 
 made = LocalWorkflow(wait""",
-    ).replace(".run()", "\nmade.add_observer(fork)\nmade.run()")
+        )
+        .replace(".run()", "\nmade.add_observer(fork)\nmade.run()")
+    )
     with coordinator(script, tmp_path, TMPDIR=str(temporary)) as process:
         assert process.stdout is not None
         lines = sorted(process.stdout.readline() for _ in range(3))

@@ -311,7 +311,6 @@ class TestTemporaryServer:
             assert "4\n" == process.communicate(timeout=LIMIT)[0]
         assert ["add", "gate", "gate", "last"] == pipeline.ran
 
-
     def test_killed_without_standard_streams(self, home: Path, pipeline: Pipeline) -> None:
         """A process that was started without standard streams runs, and leaves no server behind when it is killed."""
         pipeline.close_gate()

@@ -57,5 +57,7 @@ class Reaper:
 
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
-        with suppress(OSError):  # killed: workers then end with their node, the next pool removes the folders
+        with suppress(
+            OSError
+        ):  # killed: workers then end with their node, the next pool removes the folders
             self._process.stdin.write(line.encode())
