@@ -69,6 +69,8 @@ def prefect_server_in(home: Path, port: int) -> Iterator[str]:
         "PREFECT_SERVER_UI_API_URL": url,
         # the pages are written with the address in them: not into what is installed
         "PREFECT_SERVER_UI_STATIC_DIRECTORY": str(home / "ui"),
+        # schedules are looked at each minute otherwise
+        "PREFECT_SERVER_SERVICES_SCHEDULER_LOOP_SECONDS": "1",
     }
     command = [sys.executable, "-m", "prefect", "server", "start", "--port", str(port)]
     with (home / "server.log").open("a") as log:

@@ -27,6 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "travel": {"errors"},
     "parcels": set(),
     "wire": {"units", "graph", "nodes", "parcels"},
+    "stdio": set(),
     "worker": {"kernel", "units", "parcels", "wire", "travel", "worker"},
     "nodes": {"signature", "errors"},
     "capture": {"nodes", "errors"},

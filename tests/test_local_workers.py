@@ -542,43 +542,6 @@ except KeyboardInterrupt:
     assert (set(), []) == (folders_of(process.pid), list(filter(is_worker, workers)))
 
 
-def test_killed_without_warning(tmp_path: Path) -> None:
-    """If the process that runs the workflow is killed, its workers end and remove what is left."""
-    (tmp_path / "helper.py").touch()
-    done = run_script(
-        """
-import numpy
-parent = os.getpid()
-print(parent, flush=True)
-@workflow
-def kill(array):
-    os.kill(parent, signal.SIGKILL)
-LocalWorkflow(kill(workflow(numpy.ones)(1_000_000)), workflow_name="w", workers=2).run()
-""",
-        tmp_path,
-    )
-
-    # communicate() has waited for the worker, which holds the other end of the pipes
-    assert (-signal.SIGKILL, "") == (done.returncode, done.stderr)
-    assert set() == folders_of(int(done.stdout))
-
-
-def test_folders_of_the_dead_are_removed() -> None:
-    """What a pool left that was killed with all its workers goes when the next one starts."""
-    from functionfuse.backends.builtin.pool.folders import Folders
-
-    with_lock = Folders()
-    left = Path("/dev/shm/functionfuse-left")  # noqa: S108 - the pools' place
-    left.mkdir()
-    (left / "value").touch()
-
-    Folders().remove()
-
-    assert not left.exists()
-    assert all(Path(path).exists() for path in with_lock.paths)
-    with_lock.remove()
-
-
 def test_forks_of_nodes_are_ordinary(tmp_path: Path) -> None:
     """A process that a node forks, and that outlives the worker, does not keep the run from ending."""
     gate = Gate(str(tmp_path / "gate"))

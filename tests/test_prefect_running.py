@@ -104,6 +104,8 @@ other = PrefectWorkflow(add(1, 2), workflow_name="another").generate_flow()
 if __name__ == "__main__":
     if sys.argv[1] == "serve":
         wf.serve("main", print_starting_message=False)
+    elif sys.argv[1] == "schedule":
+        wf.serve("scheduled", interval=5, limit=1, print_starting_message=False)
     else:
         print(wf.run())
 '''
@@ -309,6 +311,19 @@ class TestTemporaryServer:
             assert "4\n" == process.communicate(timeout=LIMIT)[0]
         assert ["add", "gate", "gate", "last"] == pipeline.ran
 
+    def test_killed_without_standard_streams(self, home: Path, pipeline: Pipeline) -> None:
+        """A process that was started without standard streams runs, and leaves no server behind when it is killed."""
+        pipeline.close_gate()
+        command = [sys.executable, str(pipeline.script), "run"]
+        start = f"import os; os.closerange(0, 3); os.execv({sys.executable!r}, {command!r})"
+        with started(["-c", start], PREFECT_HOME=str(home)) as process:
+            pipeline.wait_at_gate()
+            server = server_of(process.pid)
+            process.kill()
+            process.wait(LIMIT)
+        until(lambda: is_gone(server))
+        assert ["sum"] == pipeline.stored
+
 
 class TestDeployments:
     """Runs that Prefect starts."""
@@ -342,6 +357,21 @@ class TestDeployments:
             ("sum", "Completed"),
             ("sum", "Stored"),
         ] == states
+
+    def test_scheduled(
+        self, server: SyncPrefectClient, prefect_server: str, pipeline: Pipeline
+    ) -> None:
+        """The schedule of a served deployment starts runs: the first computes all, the next reads its results."""
+        with started(
+            [str(pipeline.script), "schedule"],
+            PREFECT_API_URL=prefect_server,
+            PREFECT_RUNNER_POLL_FREQUENCY="1",
+        ):
+            identity = deployment(server, f"{pipeline.name}/scheduled")
+            first, second = until(lambda: completed_by_schedule(server, identity, 2))
+        assert ["add", "gate", "last"] == pipeline.ran
+        assert 3 == len(recorded_states(server, first, 3))
+        assert [("last", "Stored")] == recorded_states(server, second, 1)
 
     def test_deployed(
         self,
@@ -490,6 +520,28 @@ def deployment(server: SyncPrefectClient, name: str) -> UUID:
 
     found: UUID = until(look)
     return found
+
+
+def completed_by_schedule(server: SyncPrefectClient, identity: UUID, count: int) -> list[UUID]:
+    """The first runs of a deployment that its schedule has started, once so many are completed; else none."""
+    from prefect.client.schemas.filters import (
+        DeploymentFilter,
+        DeploymentFilterId,
+        FlowRunFilter,
+        FlowRunFilterState,
+        FlowRunFilterStateName,
+    )
+    from prefect.client.schemas.sorting import FlowRunSort
+
+    found = server.read_flow_runs(
+        deployment_filter=DeploymentFilter(id=DeploymentFilterId(any_=[identity])),
+        flow_run_filter=FlowRunFilter(
+            state=FlowRunFilterState(name=FlowRunFilterStateName(any_=["Completed"]))
+        ),
+        sort=FlowRunSort.EXPECTED_START_TIME_ASC,
+    )
+    runs = [run.id for run in found if run.auto_scheduled]
+    return runs[:count] if len(runs) >= count else []
 
 
 def recorded_states(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import faulthandler
 import os
 import pickle
-import shutil
 import signal
 import socket
 import sys
@@ -161,7 +160,7 @@ def _settle_in(hello: Hello) -> None:
             os.environ[name] = value
     with suppress(AttributeError):  # none, or not a file: whole lines, as they come
         sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]
-    with suppress(AttributeError, OSError, ValueError):
+    with suppress(AttributeError, OSError, RuntimeError, ValueError):  # none, or not a file
         faulthandler.enable()
 
 
@@ -203,8 +202,6 @@ def main() -> None:
     except KeyboardInterrupt:
         _flush()
         interruption.end()
-    for folder in hello.folders:  # should the other side have had no time for it
-        shutil.rmtree(folder, ignore_errors=True)
     connected.detach()  # open until the process is gone: that is how the other side sees it
 
 

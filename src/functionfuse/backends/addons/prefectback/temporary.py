@@ -30,6 +30,7 @@ from prefect.settings import (
 )
 
 from functionfuse.errors import EngineError
+from functionfuse.stdio import inherited_output, open_closed_streams
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -152,6 +153,7 @@ def _start() -> tuple[str, subprocess.Popen[bytes]]:
     get_logger("functionfuse").info(
         "Starting a temporary Prefect server. Its history stays: see it with `prefect server start`."
     )
+    open_closed_streams()  # before their numbers are those of pipes
     variables = get_current_settings().to_environment_variables(exclude_unset=True)
     with _one_at_a_time():
         server = subprocess.Popen(  # noqa: S603
@@ -159,6 +161,7 @@ def _start() -> tuple[str, subprocess.Popen[bytes]]:
             env={**os.environ, **_ENVIRONMENT, **variables},
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
+            stderr=inherited_output()["stderr"],
             start_new_session=True,
         )
         atexit.register(_stop, server)

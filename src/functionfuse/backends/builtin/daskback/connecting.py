@@ -11,6 +11,7 @@ import dask
 from distributed import Client, LocalCluster
 
 from functionfuse.errors import EngineError, OptionError
+from functionfuse.stdio import open_closed_streams
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -111,6 +112,7 @@ def _started(options: Mapping[str, Any]) -> LocalCluster:
     if chosen["dashboard_address"] is None:  # the scheduler's page of metrics takes any port
         quiet = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
         chosen["scheduler_kwargs"] = {**quiet, **chosen.get("scheduler_kwargs", {})}
+    open_closed_streams()  # before their numbers are those of sockets
     try:
         return LocalCluster(**chosen)
     except Exception as error:

@@ -1,26 +1,34 @@
-"""The folders in which a pool's values wait: made for a run, removed after it, also after one that was killed."""
+"""Folders for the values of a pool: made for a run, and removed after it, also after a run that was killed."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-import shutil
+import re
+import stat
 import tempfile
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
+
+from functionfuse.backends.builtin.pool.reaper_main import (
+    MARKER,
+    open_folder,
+    remove_folder,
+    remove_open_folder,
+)
 
 __all__ = ["Folders"]
 
 _MEMORY: Final = "/dev/shm"  # noqa: S108 - a folder of our own in it, which nobody else can open
-_PREFIX: Final = "functionfuse-"
+_NAME: Final = re.compile(r"functionfuse-[0-9]+-[0-9a-f]{16}")
+_PRIVATE: Final = 0o700
 
 
 class Folders:
     """One folder in memory, where the system has that, and one where temporary files are, should the first be full.
 
-    Each is locked as long as this process lives and uses it.
-    One that is not was left behind by a process that was killed together with its workers.
+    Each holds a marker file that is locked as long as this process lives and uses the folder.
+    A folder whose marker is not locked was left behind by a process that was killed together with its reaper.
     """
 
     def __init__(self) -> None:  # noqa: D107
@@ -29,32 +37,59 @@ class Folders:
         self.paths: tuple[str, ...] = ()
         for place in places:
             _remove_abandoned(place)
-            self.paths += (self._made(place),)
+            self._make_in(place)
 
     def remove(self) -> None:
-        """Remove all; values that were taken out stay what they are."""
+        """Remove all; values that were mapped stay readable."""
         for path in self.paths:
-            shutil.rmtree(path, ignore_errors=True)
+            with suppress(OSError):  # gone already
+                remove_folder(path)
         for lock in self._locks:
             os.close(lock)
         self._locks.clear()
 
-    def _made(self, place: str) -> str:
-        # under another name until it is locked: nobody takes it for abandoned
-        made = tempfile.mkdtemp(prefix=f".{_PREFIX}{os.getpid()}-", dir=place)
-        self._locks.append(os.open(made, os.O_RDONLY))
+    def _make_in(self, place: str) -> None:
+        path = os.path.join(place, f"functionfuse-{os.getpid()}-{os.urandom(8).hex()}")
+        os.mkdir(path, _PRIVATE)
+        self.paths += (path,)
+        # under another name until it is locked: no other pool takes the folder for abandoned
+        unlocked, marker = os.path.join(path, f".{MARKER}"), os.path.join(path, MARKER)
+        self._locks.append(os.open(unlocked, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         fcntl.flock(self._locks[-1], fcntl.LOCK_EX)
-        path = os.path.join(place, os.path.basename(made).removeprefix("."))
-        os.rename(made, path)
-        return path
+        os.write(self._locks[-1], _signature())
+        os.rename(unlocked, marker)
+
+
+def _signature() -> bytes:
+    """What a marker says: locks of other machines on a shared file system may not be seen here."""
+    return f"folder of a functionfuse pool on {os.uname().nodename}\n".encode()
 
 
 def _remove_abandoned(place: str) -> None:
-    for path in Path(place).glob(f"{_PREFIX}*"):
-        with suppress(OSError):  # somebody else's, or gone
-            descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
-            try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                shutil.rmtree(path, ignore_errors=True)
-            finally:
-                os.close(descriptor)
+    with suppress(OSError):  # it may be written to, and not read
+        for name in filter(_NAME.fullmatch, os.listdir(place)):
+            with suppress(OSError):  # another user's, in use, or gone
+                _remove_if_abandoned(os.path.join(place, name))
+
+
+def _remove_if_abandoned(path: str) -> None:
+    """Remove a folder that a pool of this user has made and that no process uses.
+
+    Raises:
+        OSError: It is none.
+    """
+    folder = open_folder(path)
+    try:
+        status = os.fstat(folder)
+        if status.st_uid != os.geteuid() or stat.S_IMODE(status.st_mode) != _PRIVATE:
+            return
+        marker = os.open(MARKER, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+        try:
+            fcntl.flock(marker, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            signature = _signature()
+            if os.pread(marker, len(signature) + 1, 0) == signature:
+                remove_open_folder(path, folder)
+        finally:
+            os.close(marker)
+    finally:
+        os.close(folder)

@@ -14,10 +14,13 @@ from typing import TYPE_CHECKING, Final
 
 import functionfuse
 from functionfuse.errors import EngineError
+from functionfuse.stdio import inherited_output
 from functionfuse.wire import Channel, Hello
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+
+    from functionfuse.backends.builtin.pool.reaper import Reaper
 
 __all__ = ["WorkerProcess", "interruptions_later"]
 
@@ -29,7 +32,7 @@ _AT_ONCE: Final = 64 * 1024
 class WorkerProcess:
     """A process that runs one unit at a time, and the tools that it has."""
 
-    def __init__(self, name: str, folders: Sequence[str]) -> None:
+    def __init__(self, name: str, folders: Sequence[str], reaper: Reaper) -> None:
         """Start it; what it is sent waits until it is up.
 
         Raises:
@@ -46,6 +49,8 @@ class WorkerProcess:
                 ours.close()
                 message = f"a worker process cannot be started: {error}"
                 raise EngineError(message) from error
+        self._reaper = reaper
+        reaper.watch(self._process.pid)
         before = {_PATH: os.environ.get(_PATH)}
         hello = Hello(list(sys.path), list(sys.argv), before, tuple(folders), name)
         self.channel.send(pickle.dumps(hello))
@@ -56,6 +61,7 @@ class WorkerProcess:
 
     def how_it_ended(self, patience: float) -> str:
         """Wait for the end of a process that does not answer any more; say how it came."""
+        self._reaper.forget(self._process.pid)
         try:
             code = self._process.wait(patience)
         except subprocess.TimeoutExpired:
@@ -84,6 +90,7 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End it, if it has not ended."""
+        self._reaper.forget(self._process.pid)
         self._process.kill()
         self._process.wait()
         self.channel.socket.close()
@@ -94,7 +101,11 @@ def _started(descriptor: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, *flags, "-P", "-m", "functionfuse.worker", str(descriptor)]
     path = os.pathsep.join(filter(None, (_ROOT, os.environ.get(_PATH))))
     return subprocess.Popen(  # noqa: S603 - this interpreter
-        command, stdin=subprocess.DEVNULL, pass_fds=[descriptor], env={**os.environ, _PATH: path}
+        command,
+        stdin=subprocess.DEVNULL,
+        **inherited_output(),
+        pass_fds=[descriptor],
+        env={**os.environ, _PATH: path},
     )
 
 

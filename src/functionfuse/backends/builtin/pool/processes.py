@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from functionfuse.backends.builtin.pool.folders import Folders
 from functionfuse.backends.builtin.pool.packing import Packing, own
 from functionfuse.backends.builtin.pool.process import WorkerProcess, interruptions_later
+from functionfuse.backends.builtin.pool.reaper import Reaper
 from functionfuse.engine import Capabilities
 from functionfuse.errors import EngineError
 from functionfuse.parcels import Space, unpack
+from functionfuse.stdio import open_closed_streams
 from functionfuse.travel import described, load_raised
 
 if TYPE_CHECKING:
@@ -61,7 +63,9 @@ class ProcessEngine:
 
     def __init__(self, workers: int) -> None:  # noqa: D107
         self._most = workers
+        open_closed_streams()  # before their numbers are those of sockets
         self._folders = Folders()
+        self._reaper: Reaper | None = None  # until there is a worker
         self._packing = Packing(Space(self._folders.paths, "run"))
         self._selector = selectors.DefaultSelector()
         self._names = (f"worker{number}" for number in count())
@@ -139,7 +143,9 @@ class ProcessEngine:
 
     def _new_worker(self) -> WorkerProcess:
         with interruptions_later():
-            worker = WorkerProcess(next(self._names), self._folders.paths)
+            if self._reaper is None:
+                self._reaper = Reaper(self._folders.paths)
+            worker = WorkerProcess(next(self._names), self._folders.paths, self._reaper)
             self._selector.register(worker, selectors.EVENT_READ, worker)
         return worker
 
@@ -239,6 +245,8 @@ class ProcessEngine:
                 worker.kill()
             self._selector.close()
             self._folders.remove()
+            if self._reaper is not None:
+                self._reaper.stop()
 
     def _wait_for_ends(self, left: int) -> None:
         deadline = time.monotonic() + _PATIENCE

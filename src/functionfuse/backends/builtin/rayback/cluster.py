@@ -15,6 +15,7 @@ from ray.exceptions import AuthenticationError
 from functionfuse.backends.builtin.rayback.addresses import check_ray_listens, same_place
 from functionfuse.errors import EngineError, FunctionFuseWarning, OptionError
 from functionfuse.hints import check_names
+from functionfuse.stdio import open_closed_streams
 
 if TYPE_CHECKING:
     from collections.abc import Collection
@@ -53,6 +54,7 @@ def connect(options: Mapping[str, Any]) -> None:
             return
         address = options.get("address") or os.environ.get("RAY_ADDRESS") or ""
         check_ray_listens(address, encrypted=_uses_tls(options))
+        open_closed_streams()  # before their numbers are those of sockets
         try:
             ray.init(**options)
         except (AuthenticationError, RuntimeError, OSError, ValueError) as error:

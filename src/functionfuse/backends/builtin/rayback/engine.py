@@ -52,6 +52,9 @@ _PAUSE: Final = (
     0.02  # ... for so many seconds at most: to wait for each by itself costs as much as to run it
 )
 _GRACE: Final = 1.0  # seconds that nodes have to end by themselves when a run is interrupted
+#: Made once: Ray keeps each remote function and class as long as the process lives.
+_task: Final[Any] = ray.remote(run_unit)
+_actor: Final[Any] = ray.remote(InstanceActor)
 _DEATHS: Final = (WorkerCrashedError, ActorDiedError, NodeDiedError, OutOfMemoryError)
 
 
@@ -97,8 +100,6 @@ class RayEngine:
         self.capabilities = Capabilities(schedules=True, withdraws=True, releases_early=True)
         self._actors = actors
         self._left = _instances_taken(graph) if actors else frozenset()
-        self._task = ray.remote(run_unit)
-        self._actor = ray.remote(InstanceActor)
         self._code: dict[int, tuple[Any, Any]] = {}  # functions as they are sent, by id
         self._read_only = read_only
         self._lending = Lending(graph, self._put, _LARGE, dict(REDUCERS))
@@ -138,8 +139,8 @@ class RayEngine:
 
     def _start(self, options: Mapping[str, Any], *args: Any) -> Any:
         if "runtime_env" in options:
-            return self._task.options(**options).remote(*args)
-        return self._task._remote(args=args, **options)  # `options` makes a class for each call
+            return _task.options(**options).remote(*args)
+        return _task._remote(args=args, **options)  # `options` makes a class for each call
 
     def _fail(self, name: str, error: BaseException) -> _Handle:
         handle = _Handle(name, error=error)
@@ -154,7 +155,7 @@ class RayEngine:
         actor: Any
         values = [handle.value for handle in inputs]
         if step.state is None:
-            actor = self._actor.options(**options).remote()
+            actor = _actor.options(**options).remote()
         else:
             position = step.parents.index(step.state.number)
             actor, before = inputs[position].actor, inputs[position].record

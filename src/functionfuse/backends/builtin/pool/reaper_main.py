@@ -1,0 +1,118 @@
+"""Reaper program: ends the worker processes of a coordinator process that has died, and removes its folders.
+
+Usage: `python -I -S reaper_main.py COORDINATOR FOLDER...`.
+It reads lines from standard input: `+PID` for a worker that has started, `-PID` for one that has ended.
+It imports nothing of the library, so that it starts in a few milliseconds.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import sys
+import time
+from contextlib import suppress
+from typing import Final
+
+__all__ = ["MARKER", "main", "open_folder", "remove_folder", "remove_open_folder"]
+
+#: The file that makes a folder one of a pool; the pool's process holds a lock on it.
+MARKER: Final = "functionfuse-pool"
+_LOOK: Final = 0.25  # seconds between two looks whether the coordinator lives
+_AGAIN: Final = 0.1  # seconds until a worker that has not ended is interrupted again
+_PATIENCE: Final = 5.0  # seconds that nodes have to clean up, as after Ctrl-C
+_CHUNK: Final = 64 * 1024
+_STDIN: Final = 0
+
+
+def remove_folder(path: str) -> None:
+    """Remove a pool's folder and the files in it; follow no link, and enter no folder.
+
+    Several processes may do so at the same time, and one of them may still write into the folder.
+
+    Raises:
+        OSError: The folder is gone, is a link, or holds more than files.
+    """
+    descriptor = open_folder(path)
+    try:
+        remove_open_folder(path, descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def open_folder(path: str) -> int:
+    """Open a folder that is no link; gives its descriptor."""
+    return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+
+
+def remove_open_folder(path: str, descriptor: int) -> None:
+    """Remove a folder as `remove_folder` does, of which a descriptor is known."""
+    while not _removed(path, descriptor):
+        pass
+
+
+def _removed(path: str, descriptor: int) -> bool:
+    """Remove all files, the marker last; tell whether the folder is gone."""
+    for name in sorted(os.listdir(descriptor), key=MARKER.__eq__):
+        with suppress(FileNotFoundError):
+            os.unlink(name, dir_fd=descriptor)
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return True
+    except OSError as error:
+        if error.errno != errno.ENOTEMPTY:
+            raise
+        return False
+    return True
+
+
+def main() -> None:
+    """Wait until the coordinator has died, then clean up."""
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # sent to all processes of a job
+        signal.signal(number, signal.SIG_IGN)
+    coordinator, folders = int(sys.argv[1]), sys.argv[2:]
+    workers = _workers_left_by(coordinator)
+    alive = _signalled(workers, signal.SIGTERM)
+    for folder in folders:
+        with suppress(OSError):  # removed by the next pool, or gone
+            remove_folder(folder)
+    deadline = time.monotonic() + _PATIENCE
+    while alive and time.monotonic() < deadline:
+        time.sleep(_AGAIN)
+        alive = _signalled(alive, signal.SIGTERM)
+    _signalled(alive, signal.SIGKILL)  # in C code, which does not look at signals
+
+
+def _workers_left_by(coordinator: int) -> set[int]:
+    """Keep the list of workers until the coordinator is gone.
+
+    The end of standard input does not suffice: processes that the coordinator forked may hold it open.
+    """
+    workers, unfinished = set[int](), b""
+    while True:
+        if select.select([_STDIN], [], [], _LOOK)[0]:
+            data = os.read(_STDIN, _CHUNK)
+            if not data:
+                return workers
+            *lines, unfinished = (unfinished + data).split(b"\n")
+            for line in lines:
+                (workers.add if line.startswith(b"+") else workers.discard)(int(line[1:]))
+        elif os.getppid() != coordinator:
+            return workers
+
+
+def _signalled(processes: set[int], number: int) -> set[int]:
+    """Send a signal; give those processes that are there."""
+    alive = set[int]()
+    for process in processes:
+        with suppress(OSError):  # it has ended
+            os.kill(process, number)
+            alive.add(process)
+    return alive
+
+
+if __name__ == "__main__":
+    main()
