@@ -20,6 +20,7 @@ ROOT = Path(functionfuse.__file__).parent
 #: What each module, or each module of a package, may import of ours; also for type checkers only.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "damage": {"errors"},
     "tables": set(),
     "hints": {"errors"},
     "garbage": set(),
@@ -41,15 +42,16 @@ MAY_IMPORT: dict[str, set[str]] = {
     "units": {"graph", "building", "storage.base"},
     "notes": {"graph", "nodes"},
     "binding": {"units", "graph", "nodes", "notes"},
-    "kernel": {"binding", "units", "graph", "nodes", "notes", "storage.base", "errors"},
+    "kernel": {"binding", "units", "graph", "nodes", "notes", "damage", "storage.base", "errors"},
     "engine": {"units"},
     "events": {"units", "plan"},
     "options": {"graph", "hints", "errors"},
     "job": {"plan", "graph", "options", "events", "storage.base"},
     "values": {"engine"},
+    "recovery": {"job", "values", "plan", "units", "graph", "notes", "damage"},
     "runner": {
         *("job", "values", "plan", "kernel", "units", "binding", "notes", "events", "engine"),
-        *("graph", "storage.base", "errors"),
+        *("graph", "storage.base", "errors", "recovery", "damage"),
     },
     "at_once": {
         *("job", "kernel", "units", "binding", "notes", "engine", "building", "graph", "nodes"),

@@ -34,7 +34,7 @@ import uuid
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from functionfuse.errors import FunctionFuseError, OptionError, StorageError
+from functionfuse.errors import CorruptResult, FunctionFuseError, OptionError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping, Sequence
@@ -91,6 +91,12 @@ class ResultFolder(Protocol):
 
     def remove(self, name: str) -> None:
         """Remove a file or a folder with all that is in it, "": all; gone already is no error."""
+
+    def corrupt(self, problem: str) -> CorruptResult:
+        """The error to raise when a lazy value meets a damaged file after it was given out.
+
+        It names the result, which no longer counts as stored: a run computes it again.
+        """
 
 
 class Serializer(Protocol):
@@ -270,6 +276,9 @@ class Reading:
             return serializer.unpickle(pid, self._protocols)
         except FunctionFuseError:
             raise
+        except FileNotFoundError as error:
+            message = f"a file of the serializer {name!r} is missing: {error}"
+            raise CorruptResult(message) from error
         except Exception as error:
             message = (
                 f"the serializer {name!r} cannot read what it wrote "

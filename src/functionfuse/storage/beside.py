@@ -12,6 +12,7 @@ from functionfuse.serializers.base import Serializers, generate_name
 from functionfuse.storage.framing import header_of, header_size
 from functionfuse.storage.objects import inside
 from functionfuse.storage.oldformat import old_references
+from functionfuse.storage.quarantine import StoredResult, is_quarantined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -54,13 +55,16 @@ class Beside:
         folder = self._folder(subfolder, file, token)
         return OneSave(self.serializers.saving(folder.protocols()), folder, token)
 
-    def loader(self, subfolder: str, file: str, data: Any) -> Callable[[Any], Any]:
+    def loader(
+        self, subfolder: str, file: str, data: Any, names: tuple[str, str]
+    ) -> Callable[[Any], Any]:
         """Gives what stands beside a result; nothing is done before it is asked for.
 
         Args:
             subfolder: The result's.
             file: The result's.
             data: The bytes of the result.
+            names: Its workflow and node.
         """
         readings: list[Reading] = []  # one, when there is something to read
 
@@ -68,7 +72,8 @@ class Beside:
             if not readings:
                 token = _named(_header_in(data)).get("folder")
                 folder = self._folder(subfolder, file, token) if token else self._of_all(subfolder)
-                readings.append(self.serializers.reading(folder.protocols()))
+                result = StoredResult(self._place, subfolder, file, *names, token or "")
+                readings.append(self.serializers.reading(folder.of(result).protocols()))
             return readings[0].persistent_load(pid)
 
         return load
@@ -119,11 +124,16 @@ class Beside:
                     self.sweep_one(subfolder, file)
 
     def sweep_one(self, subfolder: str, file: str, keep: Collection[str] = ()) -> None:
-        """Remove what killed saves of one result left long ago."""
+        """Remove what killed saves of one result left long ago, and what belonged to damaged ones."""
         folder = self._place.objects(subfolder).inner(file)
         for token in folder.names():
-            if token not in keep and folder.inner(token).changed() < time.time() - _DAY:
+            if token not in keep and self._is_left(folder.inner(token)):
                 folder.remove(token)
+
+    @staticmethod
+    def _is_left(folder: StoredObjects) -> bool:
+        """Tell whether no result needs a folder: its own was damaged, or its save ended long ago without one."""
+        return folder.changed() < time.time() - _DAY or is_quarantined(folder)
 
     def _folder(self, subfolder: str, file: str, token: str) -> StoredObjects:
         return self._place.objects(subfolder).inner(file, token)

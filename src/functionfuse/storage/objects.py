@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from functionfuse.storage.connection import Connection
+    from functionfuse.storage.quarantine import StoredResult
 
 __all__ = ["OBJECTS", "PUBLISHED", "LocalObjects", "S3Objects", "StoredObjects", "inside"]
 
@@ -30,18 +31,22 @@ PUBLISHED: Final = "bigdata"
 class StoredObjects:
     """A folder on a file system of fsspec; see `functionfuse.serializers.base.ResultFolder`."""
 
-    def __init__(self, connection: Connection, parts: tuple[str, ...]) -> None:
+    def __init__(
+        self, connection: Connection, parts: tuple[str, ...], result: StoredResult | None = None
+    ) -> None:
         """Take a recipe; nothing is connected.
 
         Args:
             connection: The file system.
             parts: The path below the connection's root.
+            result: The stored result that is read from this folder.
         """
         self._connection = connection
         self.parts = parts
+        self._result = result
 
-    def __reduce__(self) -> tuple[type[StoredObjects], tuple[Connection, tuple[str, ...]]]:
-        return type(self), (self._connection, self.parts)
+    def __reduce__(self) -> tuple[type[StoredObjects], tuple[Any, ...]]:
+        return type(self), (self._connection, self.parts, self._result)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._connection!r}, {'/'.join(self.parts)!r})"
@@ -63,6 +68,26 @@ class StoredObjects:
             CorruptResult: A part leads somewhere else.
         """
         return type(self)(self._connection, (*self.parts, *map(inside, parts)))
+
+    def of(self, result: StoredResult) -> StoredObjects:
+        """The same folder, as one that a stored result is read from."""
+        return type(self)(self._connection, self.parts, result)
+
+    def corrupt(self, problem: str) -> CorruptResult:
+        """The error for a damaged file, with the name of the result, which no longer counts as stored."""
+        return self._result.corrupt(self, problem) if self._result else CorruptResult(problem)
+
+    def take_in(self, file: str, name: str, *, levels: int) -> None:
+        """Move a file from a folder above this one into this one.
+
+        Args:
+            file: Its name there.
+            name: Its name here.
+            levels: How far above.
+        """
+        source = "/".join((self._connection.root, *self.parts[:-levels], file))
+        self._connection.call("cp_file", source, f"{self.path}/{name}")
+        self._connection.call("rm_file", source)
 
     def protocols(self) -> dict[str, Any]:
         """What serializers find here."""
@@ -100,6 +125,12 @@ class LocalObjects(StoredObjects):
     def protocols(self) -> dict[str, Any]:
         """What serializers find here."""
         return {FILE_PROTOCOL: self, FOLDER_PROTOCOL: self}
+
+    def take_in(self, file: str, name: str, *, levels: int) -> None:
+        """Move a file from a folder above this one into this one, in one step."""
+        source = "/".join((self._connection.root, *self.parts[:-levels], file))
+        os.makedirs(self.path, exist_ok=True)
+        os.rename(source, os.path.join(self.path, name))
 
     def open(self, name: str, mode: str) -> Any:
         """Open a file; the folder is made with the first one."""
