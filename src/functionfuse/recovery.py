@@ -41,13 +41,14 @@ class Recovery:
             records: What is known of the steps that are done.
             values: The values that are in use.
         """
-        self.damaged: set[str] = set()  # the steps whose results are computed again, each once
+        self._damaged: set[str] = set()  # the steps whose results are computed again, each once
+        self.unusable: set[str] = set()  # those of them that were not stored again yet
         self._job = job
         self._steps = job.graph.order
         self._actions = actions
         self._records = records
         self._values = values
-        self._called: set[int] = set()  # steps that were forgotten after their call
+        self._called: set[int] = set()  # forgotten methods, whose instances they may have changed
 
     def is_open(self, step: Step) -> bool:
         """Tell whether a step was taken on and is not done."""
@@ -68,7 +69,7 @@ class Recovery:
         dependents = self.dependents(damaged)
         if all(step.number not in dependents for step in users):
             return None
-        if damage.node in self.damaged:
+        if damage.node in self._damaged:
             add_note(
                 error,
                 f"the result of node {damage.node!r} was damaged, was computed again in this run, "
@@ -85,11 +86,28 @@ class Recovery:
                 found.add(step.number)
         return found - {damaged.number}
 
-    def forget(self, steps: Iterable[Step]) -> None:
-        """Let the run know nothing of some steps, whatever became of them."""
+    def condemn(self, damaged: Step) -> None:
+        """Let a stored result be computed again instead of loaded."""
+        self._damaged.add(damaged.name)
+        self.unusable.add(damaged.name)
+        self._records[damaged.number] = None
+
+    def forget(self, steps: Iterable[Step], dependents: Container[int]) -> None:
+        """Let the run know nothing of some steps, whatever became of them.
+
+        Args:
+            steps: The steps.
+            dependents: The steps that are computed from the damaged value, all of which run again.
+        """
+        self.unusable -= {
+            name
+            for name in self.unusable
+            if self._records[self._job.graph.steps[name].number] is not None
+        }
         for step in steps:
             number = step.number
-            if self._actions[number] is Action.COMPUTE:
+            called = self._actions[number] is Action.COMPUTE
+            if called and step.state is not None and step.state.number not in dependents:
                 self._called.add(number)
             self._actions[number] = Action.LEAVE_OUT
             self._records[number] = None
@@ -105,8 +123,13 @@ class Recovery:
             failed: The names of the steps that failed: they are not tried again.
         """
         live = {step.name for step in self._steps if self._values[step.number] is not None}
-        available = _Available(self._job.stored(), live, self.damaged)
-        plan = make_plan(self._job.graph, available, wanted=self._refs(wanted))
+        available = _Available(self._job.stored(), live, self.unusable)
+        running = {
+            step.name
+            for step in self._steps
+            if self.is_open(step) and self._actions[step.number] is Action.COMPUTE
+        }
+        plan = make_plan(self._job.graph, available, (), self._refs(wanted), running)
         again = {
             step.number: action
             for step, action in zip(self._steps, plan.actions.values(), strict=True)
@@ -150,7 +173,7 @@ class _Available:
 
     stored: Container[str]
     live: Container[str]
-    damaged: Container[str]
+    unusable: Container[str]
 
     def __contains__(self, name: object) -> bool:
-        return name in self.live or (name in self.stored and name not in self.damaged)
+        return name in self.live or (name in self.stored and name not in self.unusable)

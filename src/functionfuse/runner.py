@@ -73,7 +73,8 @@ class Run(Generic[H]):
         flying = self._pending if self._schedules else ()
         self._values = Values(engine, len(self._steps), flying, early=self._early)
         self._recovery = Recovery(job, self._actions, self._records, self._values)
-        self._outdated: set[H] = set()  # in flight with a value that turned out to be damaged
+        # in flight with a value that turned out to be damaged: what else depends on the value
+        self._outdated: dict[H, set[int]] = {}
         # parents come first in graph order: an engine that is done at once needs no more
         self._in_order = self._inline and not self._groups
         self._limit = job.max_pending or len(self._steps) + 1
@@ -284,7 +285,7 @@ class Run(Generic[H]):
         storage = None if name in job.logged else job.results
         sole = step.state is not None and job.graph.state_readers[step.state.number] == 1
         setup, engine = self._setups.get(name), self._engine.name
-        recompute = name in self._recovery.damaged
+        recompute = name in self._recovery.unusable
         fields = (step, job.workflow, engine, storage, load, setup, sole, (), (), recompute)
         return new(Unit, fields)
 
@@ -428,7 +429,7 @@ class Run(Generic[H]):
         """
         message = f"the stored result of node {damaged.name!r} is damaged and is computed again: {problem}"
         warnings.warn(message, DamagedResultWarning, stacklevel=2)
-        self._recovery.damaged.add(damaged.name)
+        self._recovery.condemn(damaged)
         self._together.pop(users[0].number, None)
         dependents = self._recovery.dependents(damaged)
         self._outdate(dependents)
@@ -437,27 +438,32 @@ class Run(Generic[H]):
             for step in map(self._steps.__getitem__, sorted(dependents))
             if self._records[step.number] is not None and self._values[step.number] is not None
         ]
-        self._run_again([*{step.number: step for step in (damaged, *users, *used)}.values()])
+        steps = {step.number: step for step in (damaged, *users, *used)}
+        self._run_again([*steps.values()], dependents)
 
     def _outdate(self, dependents: set[int]) -> None:
         """Let nobody have the values of some steps that are in flight, which run again when they are done."""
         for handle, (step, _, load) in self._pending.items():
             parts = () if load else self._parts(step)
             if any(part.number in dependents for part in parts):
-                self._outdated.add(handle)
+                self._outdated[handle] = self._outdated.get(handle, set()) | dependents
                 for part in parts:
                     self._flying.pop(part.number, None)
                     self._values.drop(part.number)
 
     def _settle_outdated(self, handle: H, step: Step) -> None:
         """Run a unit again that was in flight with a damaged value; a result that it stored is loaded."""
-        self._outdated.remove(handle)
+        dependents = self._outdated.pop(handle)
+        with suppress(
+            BaseException
+        ):  # whatever became of it: engines complain of what nobody asks for
+            self._engine.record(handle)
         self._engine.release(handle)
-        self._run_again(self._together.pop(step.number, (step,)))
+        self._run_again(self._together.pop(step.number, (step,)), dependents)
 
-    def _run_again(self, steps: Sequence[Step]) -> None:
+    def _run_again(self, steps: Sequence[Step], dependents: set[int]) -> None:
         """Forget some steps, take them on once more with what they need, and let all others wait for them."""
-        self._recovery.forget(steps)
+        self._recovery.forget(steps, dependents)
         again = self._recovery.plan_again(steps, self._failures)
         for step, _ in again:
             self._records[step.number] = None
