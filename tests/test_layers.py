@@ -35,7 +35,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "written": {"workflow", "nodes", "errors", "garbage"},
     "graph": {"workflow", "nodes", "signature", "errors"},
     "building": {"written", "graph", "nodes", "signature", "garbage"},
-    "plan": {"graph", "tables"},
+    "plan": {"graph", "nodes", "tables"},
     "serializers.base": {"errors"},
     "serializers": {"serializers", "errors"},
     "storage": {"storage", "serializers", "errors", "hints", ""},

@@ -9,6 +9,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from functionfuse.nodes import Kind
 from functionfuse.tables import Table
 
 if TYPE_CHECKING:
@@ -56,6 +57,17 @@ class Plan:
 
     def __getitem__(self, name: str) -> PlannedStep:
         return PlannedStep(name, self.actions[name], self._reason(name))
+
+    @property
+    def reads(self) -> bool:
+        """Tell whether stored results are read: to load them, or by methods that run for their instance alone."""
+        if Action.LOAD in self.actions.values():
+            return True
+        return self.graph.stateful and any(
+            self.actions[step.name] is Action.COMPUTE and step.name in self._stored
+            for step in self.graph
+            if step.kind is Kind.METHOD
+        )
 
     def names(self, action: Action) -> list[str]:
         """The steps with this action, in graph order."""

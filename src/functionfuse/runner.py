@@ -66,9 +66,8 @@ class Run(Generic[H]):
         self._failures: dict[str, BaseException] = {}
         self._lost: set[int] = set()  # what failed, and what was in flight and needed it
         # what is read may turn out to be damaged: then what is in flight may be needed once more
-        reads = Action.LOAD in self.plan.actions.values()
-        always_read = job.results is not None and job.results.always_read
-        self._early = engine.capabilities.releases_early and not reads and not always_read
+        reads = self.plan.reads or (job.results is not None and job.results.always_read)
+        self._early = engine.capabilities.releases_early and not reads
         self._inline, self._schedules = engine.capabilities.inline, engine.capabilities.schedules
         flying = self._pending if self._schedules else ()
         self._values = Values(engine, len(self._steps), flying, early=self._early)

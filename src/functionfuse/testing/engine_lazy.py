@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from functionfuse import workflow
 from functionfuse.errors import CorruptResult, DamagedResultWarning
 from functionfuse.serializers import FOLDER_PROTOCOL
 from functionfuse.serializers.files import read_file, write_file
 from functionfuse.storage import storage_factory
+from functionfuse.testing.engine_properties import numbered
 from functionfuse.testing.suite import WORKFLOW, Suite, notes_of
 
 if TYPE_CHECKING:
@@ -179,6 +184,71 @@ class Holder:
     def length(self) -> int:
         """Read it."""
         return len(self.value.read())
+
+
+def mixed(*contents: str) -> str:
+    """A short text that depends on all of some others."""
+    return hashlib.sha256("\n".join(contents).encode()).hexdigest()[:8]
+
+
+@workflow
+def mix(*values: Any) -> Text:
+    """Read texts, and make one of them."""
+    return Text(mixed(*[value.read() for value in values]))
+
+
+@workflow
+def contents(*values: Any) -> list[str]:
+    """Read texts."""
+    return [value.read() for value in values]
+
+
+@workflow
+def same(value: Any) -> Any:
+    """Give a text on, unread."""
+    return value
+
+
+class PlainCollector:
+    """Reads texts, the first of them late."""
+
+    def __init__(self, first: Any) -> None:
+        self.first, self.content = first, "made"
+
+    def add(self, value: Any) -> Text:
+        """Add a text to those before."""
+        self.content = mixed(self.content, self.first.read())
+        self.content = mixed(self.content, value.read())
+        return Text(self.content)
+
+
+@workflow
+class Collector(PlainCollector):
+    """The same as a node."""
+
+
+#: The kind of a node, which of those before it takes, whether it is stored.
+Drafts = list[tuple[str, int, int, bool]]
+
+
+def graph_of(drafts: Drafts, *, plain: bool) -> list[Any]:
+    """The nodes of a random graph, or their values; each takes earlier ones."""
+    start = Text("start")
+    made: list[Any] = [Text(mixed("start")) if plain else mix(start).set_name("start")]
+    collectors: list[Any] = []
+    for number, (kind, one, two, is_stored) in enumerate(drafts):
+        first, second = made[one % len(made)], made[two % len(made)]
+        if kind == "collector" or (kind == "add" and not collectors):
+            new: Any = PlainCollector if plain else Collector
+            collectors.append(new(first))
+        if kind in {"add", "collector"}:
+            node = collectors[one % len(collectors)].add(second)
+        elif kind == "mix":
+            node = Text(mixed(first.read(), second.read())) if plain else mix(first, second)
+        else:
+            node = first if plain else same(first)
+        made.append(node if plain else node.set_name(f"{'' if is_stored else 'log '}{number}"))
+    return made
 
 
 def damage(folder: str, name: str) -> None:
@@ -363,6 +433,44 @@ class LazyDamageTests(Suite):
 
         assert self.stored(storage, length(journal, value).set_name("user")).run() == 5
         assert journal.lines() == ["cells", "cells", "cells", "used"]
+
+    # each damaged result that is read is a warning, which other tests look at
+    @pytest.mark.filterwarnings("ignore::functionfuse.errors.DamagedResultWarning")
+    def test_any_lazy_part_may_be_damaged(self, tmp_path: Path) -> None:
+        """Whatever lazily read results are missing or damaged, and whatever is fused: the run gives the same."""
+        folders = numbered(tmp_path)
+        kinds = st.sampled_from(["mix", "same", "add", "collector"])
+        picks = st.integers(0, 9)
+        drafts = st.lists(st.tuples(kinds, picks, picks, st.booleans()), min_size=1, max_size=8)
+
+        @settings(max_examples=self.max_examples, deadline=None)
+        @given(drafts, st.booleans(), st.data())
+        def check(drafts: Drafts, always_read: bool, data: st.DataObject) -> None:  # noqa: FBT001
+            folder = next(folders)
+            storage = self.new_storage(folder, always_read=always_read)
+
+            def make(end: str) -> Workflow[Any]:
+                made = self.stored(storage, contents(*graph_of(drafts, plain=False)).set_name(end))
+                made.log_nodes("log .*|end.*")
+                return made
+
+            expected = [value.read() for value in graph_of(drafts, plain=True)]
+            assert make("end 1").run() == expected
+            fates = st.sampled_from(["stored", "missing", "damaged", "damaged"])
+            for name in storage.list_tasks(WORKFLOW):
+                fate = data.draw(fates, f"fate of {name!r}")
+                if fate == "missing":
+                    storage.remove_task(WORKFLOW, name)
+                elif fate == "damaged":
+                    damage(str(folder / "storage"), name)
+            made = make("end 2")
+            for name in made.find_nodes():
+                if data.draw(st.booleans(), f"fuse {name!r}"):
+                    made.query(re.escape(name)).fuse()
+            assert made.run() == expected
+            assert make("end 3").run() == expected
+
+        check()
 
     def test_damage_in_the_users_hands(
         self, lazy: Storage, cells: Callable[[], Any], journal: Journal
