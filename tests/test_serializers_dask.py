@@ -329,3 +329,6 @@ class Folder(Files):
     def corrupt(self, problem: str) -> CorruptResult:
         """The error for a damaged file."""
         return CorruptResult(problem)
+
+    def check(self) -> None:
+        """Nothing is damaged."""

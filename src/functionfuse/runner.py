@@ -72,7 +72,7 @@ class Run(Generic[H]):
         flying = self._pending if self._schedules else ()
         self._values = Values(engine, len(self._steps), flying, early=self._early)
         self._recovery = Recovery(job, self._actions, self._records, self._values)
-        # in flight with a value that turned out to be damaged: what else depends on the value
+        # in flight with a value that turned out to be damaged: what else runs again
         self._outdated: dict[H, set[int]] = {}
         # parents come first in graph order: an engine that is done at once needs no more
         self._in_order = self._inline and not self._groups
@@ -396,7 +396,9 @@ class Run(Generic[H]):
         waiting = [
             (handle, step)
             for handle, (step, _, load) in self._pending.items()
-            if not load and not self._flying.keys().isdisjoint(step.parents)
+            if not load
+            and handle not in self._outdated
+            and not self._flying.keys().isdisjoint(step.parents)
         ]
         self._engine.cancel([handle for handle, _ in waiting])
         for handle, step in waiting:
@@ -431,24 +433,35 @@ class Run(Generic[H]):
         self._recovery.condemn(damaged)
         self._together.pop(users[0].number, None)
         dependents = self._recovery.dependents(damaged)
-        self._outdate(dependents)
         used = [
             step
             for step in map(self._steps.__getitem__, sorted(dependents))
             if self._records[step.number] is not None and self._values[step.number] is not None
         ]
+        dependents.update(step.number for step in users)
+        self._outdate(dependents)
         steps = {step.number: step for step in (damaged, *users, *used)}
         self._run_again([*steps.values()], dependents)
 
     def _outdate(self, dependents: set[int]) -> None:
-        """Let nobody have the values of some steps that are in flight, which run again when they are done."""
-        for handle, (step, _, load) in self._pending.items():
+        """Let nobody have the values of units in flight that depend on some steps; they run again when they are done.
+
+        Args:
+            dependents: The steps; those of the units are added.
+        """
+        for handle, (
+            step,
+            _,
+            load,
+        ) in self._pending.items():  # what a unit takes was submitted before it
             parts = () if load else self._parts(step)
-            if any(part.number in dependents for part in parts):
-                self._outdated[handle] = self._outdated.get(handle, set()) | dependents
-                for part in parts:
-                    self._flying.pop(part.number, None)
-                    self._values.drop(part.number)
+            numbers = {part.number for part in parts}
+            if parts and not dependents.isdisjoint(numbers.union(step.parents)):
+                dependents |= numbers
+                self._outdated[handle] = dependents
+                for number in numbers:
+                    self._flying.pop(number, None)
+                    self._values.drop(number)
 
     def _settle_outdated(self, handle: H, step: Step) -> None:
         """Run a unit again that was in flight with a damaged value; a result that it stored is loaded."""

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse.errors import CorruptResult, StorageError
 from functionfuse.serializers.base import Serializers, generate_name
+from functionfuse.storage.damage_marks import StoredResult, mark_of
 from functionfuse.storage.framing import header_of, header_size
 from functionfuse.storage.objects import inside
 from functionfuse.storage.oldformat import old_references
-from functionfuse.storage.quarantine import StoredResult, is_quarantined
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
@@ -101,8 +101,7 @@ class Beside:
             folder = self._folder(subfolder, file, token) if token else self._of_all(subfolder)
             with contextlib.suppress(FileNotFoundError, CorruptResult):  # gone, or not in there
                 self.serializers.remove(objects["serializers"], folder.protocols())
-            if token:
-                folder.remove()
+            folder.remove("" if token else mark_of(file))
 
     def _published(self, subfolder: str, file: str) -> Mapping[str, Any]:
         """What a result of the old format names; there is no header to say so, and no folder of its own."""
@@ -124,16 +123,11 @@ class Beside:
                     self.sweep_one(subfolder, file)
 
     def sweep_one(self, subfolder: str, file: str, keep: Collection[str] = ()) -> None:
-        """Remove what killed saves of one result left long ago, and what belonged to damaged ones."""
+        """Remove what killed saves of one result left long ago."""
         folder = self._place.objects(subfolder).inner(file)
         for token in folder.names():
-            if token not in keep and self._is_left(folder.inner(token)):
+            if token not in keep and folder.inner(token).changed() < time.time() - _DAY:
                 folder.remove(token)
-
-    @staticmethod
-    def _is_left(folder: StoredObjects) -> bool:
-        """Tell whether no result needs a folder: its own was damaged, or its save ended long ago without one."""
-        return folder.changed() < time.time() - _DAY or is_quarantined(folder)
 
     def _folder(self, subfolder: str, file: str, token: str) -> StoredObjects:
         return self._place.objects(subfolder).inner(file, token)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import shutil
 import time
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from functionfuse.storage.connection import Connection
-    from functionfuse.storage.quarantine import StoredResult
+    from functionfuse.storage.damage_marks import StoredResult
 
 __all__ = ["OBJECTS", "PUBLISHED", "LocalObjects", "S3Objects", "StoredObjects", "inside"]
 
@@ -74,20 +75,29 @@ class StoredObjects:
         return type(self)(self._connection, self.parts, result)
 
     def corrupt(self, problem: str) -> CorruptResult:
-        """The error for a damaged file, with the name of the result, which no longer counts as stored."""
+        """The error for a damaged file, with the name of the result, which is marked as damaged."""
         return self._result.corrupt(self, problem) if self._result else CorruptResult(problem)
 
-    def take_in(self, file: str, name: str, *, levels: int) -> None:
-        """Move a file from a folder above this one into this one.
+    def check(self) -> None:
+        """Refuse to read a result that is marked as damaged.
 
-        Args:
-            file: Its name there.
-            name: Its name here.
-            levels: How far above.
+        Raises:
+            CorruptResult: It is.
         """
-        source = "/".join((self._connection.root, *self.parts[:-levels], file))
-        self._connection.call("cp_file", source, f"{self.path}/{name}")
-        self._connection.call("rm_file", source)
+        if self._result:
+            self._result.check(self)
+
+    def read_text(self, name: str) -> str | None:
+        """What is in a file; None if it is not there."""
+        try:
+            data: bytes = self._connection.call("cat_file", f"{self.path}/{name}")
+        except FileNotFoundError:
+            return None
+        return data.decode(errors="replace")
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a file."""
+        self._connection.call("pipe_file", f"{self.path}/{name}", text.encode(errors="replace"))
 
     def protocols(self) -> dict[str, Any]:
         """What serializers find here."""
@@ -126,11 +136,19 @@ class LocalObjects(StoredObjects):
         """What serializers find here."""
         return {FILE_PROTOCOL: self, FOLDER_PROTOCOL: self}
 
-    def take_in(self, file: str, name: str, *, levels: int) -> None:
-        """Move a file from a folder above this one into this one, in one step."""
-        source = "/".join((self._connection.root, *self.parts[:-levels], file))
+    def read_text(self, name: str) -> str | None:
+        """What is in a file; None if it is not there."""
+        try:
+            with open(os.path.join(self.path, name), encoding="utf-8", errors="replace") as file:
+                return file.read()
+        except FileNotFoundError:
+            return None
+
+    def write_text(self, name: str, text: str) -> None:
+        """Write a file; the folder is made if somebody has removed it."""
         os.makedirs(self.path, exist_ok=True)
-        os.rename(source, os.path.join(self.path, name))
+        with open(os.path.join(self.path, name), "w", encoding="utf-8", errors="replace") as file:
+            file.write(text)
 
     def open(self, name: str, mode: str) -> Any:
         """Open a file; the folder is made with the first one."""
@@ -144,7 +162,7 @@ class LocalObjects(StoredObjects):
         folder = path = os.path.join(self.path, inside(name)) if name else self.path
         with contextlib.suppress(FileNotFoundError):
             if os.path.isdir(path):
-                shutil.rmtree(path)
+                _remove_folder(path)
             else:
                 os.unlink(path)
         with contextlib.suppress(OSError):  # until there is something else in it
@@ -160,6 +178,18 @@ class S3Objects(StoredObjects):
         """What serializers find here."""
         place = {"client": self.filesystem, "folder": self.path}
         return {S3_PROTOCOL: place, FOLDER_PROTOCOL: self}
+
+
+def _remove_folder(path: str) -> None:
+    """Remove a folder; a reader that meets damage may write a mark into it meanwhile."""
+    while True:
+        try:
+            shutil.rmtree(path)
+        except OSError as error:
+            if error.errno != errno.ENOTEMPTY:
+                raise
+        else:
+            return
 
 
 def inside(name: str) -> str:

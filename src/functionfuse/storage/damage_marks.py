@@ -1,13 +1,12 @@
-"""Quarantine a result whose sidecar files turn out to be damaged after its value was given out.
+"""Mark a stored result whose sidecar files turn out to be damaged after its value was given out.
 
 The value is lazy: nobody can tell when and where it will be read, nor whether a run is there to recover.
-So the reader itself sees to it that the result no longer counts as stored:
-the result file is moved into the folder of its sidecar files, where the next save of the result removes both.
+So the reader itself leaves a file next to the damaged ones, and loading that result raises `CorruptResult`.
+The mark belongs to one save: it goes with the sidecar files, and says nothing of a result that replaces them.
 """
 
 from __future__ import annotations
 
-import secrets
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from functionfuse.errors import CorruptResult, StorageError
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from functionfuse.storage.objects import StoredObjects
     from functionfuse.storage.place import Place
 
-__all__ = ["StoredResult", "is_quarantined"]
+__all__ = ["StoredResult", "mark_of"]
 
 _HEADER: Final = 2**20  # bytes; no header is longer
 
@@ -31,34 +30,42 @@ class StoredResult(NamedTuple):
     file: str
     workflow: str
     node: str
-    token: str  # of the save; empty for the old format
+    token: str  # of the save; empty for the old format, whose results share a folder
 
     def corrupt(self, folder: StoredObjects, problem: str) -> CorruptResult:
-        """The error to raise for a damaged file in the folder; quarantines the result."""
+        """The error to raise for a damaged file in the folder; marks the result."""
         error = CorruptResult(
             f"the stored result of node {self.node!r} of workflow {self.workflow!r} is damaged: "
-            f"{problem}; {self._quarantine(folder)}"
+            f"{problem}; {self._mark(folder, problem)}"
         )
         error.workflow, error.node, error.problem = self.workflow, self.node, problem
         return error
 
-    def _quarantine(self, folder: StoredObjects) -> str:
-        """Move the result file; returns what the user can do."""
-        again = "it no longer counts as stored: run the workflow again to compute it"
+    def check(self, folder: StoredObjects) -> None:
+        """Refuse a result that is marked.
+
+        Raises:
+            CorruptResult: It is, with what was wrong.
+        """
+        problem = folder.read_text(mark_of(self.file))
+        if problem is not None:
+            message = f"it was found to be damaged: {problem}"
+            raise CorruptResult(message)
+
+    def _mark(self, folder: StoredObjects, problem: str) -> str:
+        """Mark the result; returns what the user can do."""
         try:
             if self._stored_token() != self.token:
                 return "it was replaced since it was read: read it again"
-            name = f"{DAMAGED}{secrets.token_hex(4)}"
-            folder.take_in(self.file, name, levels=3 if self.token else 1)
-        except (
-            FileNotFoundError,
-            CorruptResult,
-        ):  # another reader was faster; or no run will load it
-            return again
+            folder.write_text(mark_of(self.file), problem)
+        except (FileNotFoundError, CorruptResult):
+            pass  # removed since, or damaged itself: no run will load it
         except (OSError, StorageError) as error:
             call = f"storage.remove_task({self.workflow!r}, {self.node!r})"
-            return f"it cannot be moved ({error}): call {call}, and run the workflow again to compute it"
-        return again
+            return (
+                f"this cannot be noted ({error}): call {call}, then run the workflow to compute it"
+            )
+        return "run the workflow again to compute it"
 
     def _stored_token(self) -> str | None:
         """The save that the stored result is of; None for a result without sidecar files."""
@@ -70,6 +77,6 @@ class StoredResult(NamedTuple):
         return None
 
 
-def is_quarantined(folder: StoredObjects) -> bool:
-    """Tell whether the result of a folder was moved into it."""
-    return any(name.startswith(DAMAGED) for name in folder.names())
+def mark_of(file: str) -> str:
+    """The name of the file that marks a result."""
+    return f"{DAMAGED}{file}"
