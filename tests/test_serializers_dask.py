@@ -405,7 +405,7 @@ def test_a_pickled_array_is_small(local: Kept) -> None:
     """It is a recipe, whatever there is behind it."""
     found = local.round_trip(da.ones(100_000, chunks=1000), DaskArraySerializer)
     stored = next(value for key, value in found.dask.items() if str(key).startswith("original"))
-    assert len(pickle.dumps(stored)) < 1000
+    assert len(pickle.dumps(stored)) < 1500
 
 
 def test_a_chunk_may_be_larger_than_compressors_take(tmp_path: Path) -> None:
@@ -434,3 +434,10 @@ class Folder(Files):
         """Write a file."""
         Path(self.folder, name).parent.mkdir(parents=True, exist_ok=True)
         Path(self.folder, name).write_bytes(data)
+
+    def corrupt(self, problem: str) -> CorruptResult:
+        """The error for a damaged file."""
+        return CorruptResult(problem)
+
+    def check(self) -> None:
+        """Nothing is damaged."""

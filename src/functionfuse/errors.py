@@ -78,6 +78,12 @@ class ResultNotFound(StorageError, FileNotFoundError):
 class CorruptResult(StorageError):
     """The stored bytes are not those that were written."""
 
+    #: The workflow and the node whose stored result is damaged; None where the reader does not know them.
+    workflow: str | None = None
+    node: str | None = None
+    #: What is wrong with it, without advice.
+    problem: str = ""
+
 
 class UntrustedResult(StorageError):
     """A stored result was not unpickled: its signature is not right, or it needs what is not allowed."""

@@ -17,6 +17,7 @@ from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from functionfuse.binding import UNSHARED, bind
+from functionfuse.damage import mark_damage
 from functionfuse.errors import CorruptResult, GraphError, ResultNotFound, StorageError
 from functionfuse.graph import new
 from functionfuse.nodes import Kind, Node, Placeholder
@@ -57,6 +58,7 @@ def execute(unit: Unit, inputs: Sequence[Any]) -> Outcome:
         args, kwargs = bind(step, values.__getitem__, sole=unit.sole)
     except BaseException as error:
         annotate(error, step, unit.workflow)
+        mark_damage(error, unit.workflow)
         raise
     return call(unit, args, kwargs)
 
@@ -158,6 +160,7 @@ def call(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Outcome:
             value, status, nbytes = _load_or_compute(unit, unit.storage, args, kwargs, clock)
     except BaseException as error:
         annotate(error, unit.step, unit.workflow)
+        mark_damage(error, unit.workflow)
         raise
     seconds = time.perf_counter() - clock
     record = new(Record, (unit.step.name, status, started, seconds, _worker, nbytes, ()))
@@ -176,7 +179,8 @@ def _load_or_compute(
         return results.read(step.name), "loaded", None
     if step.kind is Kind.CONSTRUCT:  # an instance is not stored, it is made anew
         return _compute(unit, args, kwargs), "computed", None
-    stored = _stored(results, step.name)  # since the plan was made: a retry, or another run
+    # since the plan was made: a retry, or another run
+    stored = None if unit.recompute else _stored(results, step.name)
     if step.kind is Kind.METHOD:
         outcome = _compute(unit, args, kwargs)
         if stored:  # it ran for its instance alone

@@ -9,6 +9,7 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
+from functionfuse.nodes import Kind
 from functionfuse.tables import Table
 
 if TYPE_CHECKING:
@@ -56,6 +57,17 @@ class Plan:
 
     def __getitem__(self, name: str) -> PlannedStep:
         return PlannedStep(name, self.actions[name], self._reason(name))
+
+    @property
+    def reads(self) -> bool:
+        """Tell whether stored results are read: to load them, or by methods that run for their instance alone."""
+        if Action.LOAD in self.actions.values():
+            return True
+        return self.graph.stateful and any(
+            self.actions[step.name] is Action.COMPUTE and step.name in self._stored
+            for step in self.graph
+            if step.kind is Kind.METHOD
+        )
 
     def names(self, action: Action) -> list[str]:
         """The steps with this action, in graph order."""
@@ -107,6 +119,7 @@ def make_plan(
     stored: Container[str],
     logged: Collection[str] = frozenset(),
     wanted: Iterable[Ref] | None = None,
+    running: Container[str] = NOTHING,
 ) -> Plan:
     """Decide backwards from what is wanted: what is stored stops the walk.
 
@@ -115,10 +128,12 @@ def make_plan(
         stored: The names of the steps whose result can be read.
         logged: The names of the steps that always run and are never stored.
         wanted: What the run shall give; the graph's targets unless told.
+        running: The names of the steps that have all they need, in the middle of a run.
     """
     if stored == NOTHING and wanted is None:  # a graph holds nothing but what its targets need
         return Plan(_Computed(graph), graph, stored, logged)
-    actions = _walk(graph, stored, logged, graph.targets if wanted is None else wanted)
+    wanted = graph.targets if wanted is None else wanted
+    actions = _walk(graph, stored, logged, wanted, running)
     return Plan(MappingProxyType(actions), graph, stored, logged)
 
 
@@ -145,13 +160,19 @@ class _Computed(Mapping[str, Action]):
 
 
 def _walk(
-    graph: Graph, stored: Container[str], logged: Collection[str], wanted: Iterable[Ref]
+    graph: Graph,
+    stored: Container[str],
+    logged: Collection[str],
+    wanted: Iterable[Ref],
+    running: Container[str],
 ) -> dict[str, Action]:
     values = {ref.number for ref in wanted}
     instances = {ref.number for ref in wanted if ref.slot == "state"}
     actions = dict.fromkeys(graph.steps, Action.LEAVE_OUT)
     for step in reversed(graph.order):
         name, needed = step.name, step.number in values
+        if name in running:
+            continue
         # an instance is not stored: whoever needs it has the calls that made it run again
         if step.number in instances or name in logged or (needed and name not in stored):
             actions[name] = Action.COMPUTE

@@ -7,7 +7,6 @@ import warnings
 from bisect import insort
 from collections import Counter, defaultdict
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from functionfuse.binding import pick
@@ -21,19 +20,21 @@ from functionfuse.events import (
     StepSubmitted,
     notify,
 )
-from functionfuse.graph import Ref, new
+from functionfuse.graph import new
 from functionfuse.kernel import DAMAGED, FAILED_PART
 from functionfuse.notes import add_note, annotate
-from functionfuse.plan import Action, make_plan
+from functionfuse.plan import Action
+from functionfuse.recovery import Recovery
 from functionfuse.units import Record, Unit
 from functionfuse.values import Values
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
+    from functionfuse.damage import Damage
     from functionfuse.engine import Engine
     from functionfuse.events import Event
-    from functionfuse.graph import Step
+    from functionfuse.graph import Ref, Step
     from functionfuse.job import Job
 
 __all__ = ["Run"]
@@ -62,15 +63,17 @@ class Run(Generic[H]):
         self._groups = self._grouped()  # the steps that run together with a step
         self._together: dict[int, tuple[Step, ...]] = {}  # those in flight, by the first
         self._read_outside = self._kept_for_others()
-        self._damaged: set[str] = set()
         self._failures: dict[str, BaseException] = {}
         self._lost: set[int] = set()  # what failed, and what was in flight and needed it
         # what is read may turn out to be damaged: then what is in flight may be needed once more
-        reads = Action.LOAD in self.plan.actions.values()
-        early = engine.capabilities.releases_early and not reads
+        reads = self.plan.reads or (job.results is not None and job.results.always_read)
+        self._early = engine.capabilities.releases_early and not reads
         self._inline, self._schedules = engine.capabilities.inline, engine.capabilities.schedules
         flying = self._pending if self._schedules else ()
-        self._values = Values(engine, len(self._steps), flying, early=early)
+        self._values = Values(engine, len(self._steps), flying, early=self._early)
+        self._recovery = Recovery(job, self._actions, self._records, self._values)
+        # in flight with a value that turned out to be damaged: what else runs again
+        self._outdated: dict[H, set[int]] = {}
         # parents come first in graph order: an engine that is done at once needs no more
         self._in_order = self._inline and not self._groups
         self._limit = job.max_pending or len(self._steps) + 1
@@ -104,7 +107,7 @@ class Run(Generic[H]):
         self._setups = self._job.setups()
         targets = self._job.graph.targets if self._job.give_values else ()
         self._values.need(ref.number for ref in targets)
-        self._take_on(zip(self._steps, self.plan.actions.values(), strict=True))
+        self._line_up(self._take_on(zip(self._steps, self.plan.actions.values(), strict=True)))
         self._loop()
         if self._failures:
             raise self._first_failure()
@@ -138,15 +141,15 @@ class Run(Generic[H]):
             handle = stack.pop()
             if handle not in ordered:
                 step, _, load = self._pending[handle]
-                parents = () if load else step.parents
+                parents = () if load or handle in self._outdated else step.parents
                 flying = [self._flying[parent] for parent in parents if parent in self._flying]
                 ahead = [other for other in flying if other not in ordered]
                 if ahead:
                     stack += (handle, *ahead)
                 else:
                     ordered[handle] = None
-                    for part in () if load else self._together.get(step.number, (step,)):
-                        del self._flying[part.number]
+                    for part in () if load else self._parts(step):
+                        self._flying.pop(part.number, None)
         return ordered
 
     # ---- taking steps on ----
@@ -181,8 +184,12 @@ class Run(Generic[H]):
         """The step that is submitted for this one: the first of its group, or itself."""
         return self._groups[number][0].number if number in self._groups else number
 
-    def _take_on(self, planned: Iterable[tuple[Step, Action]]) -> None:
-        """Add what a plan wants done with some steps to what this run does."""
+    def _parts(self, step: Step) -> tuple[Step, ...]:
+        """The steps of a unit in flight."""
+        return self._together.get(step.number, (step,))
+
+    def _take_on(self, planned: Iterable[tuple[Step, Action]]) -> list[Step]:
+        """Add what a plan wants done with some steps to what this run does; gives these steps."""
         taken: list[Step] = []
         for step, action in planned:
             if action is not Action.LEAVE_OUT:
@@ -190,7 +197,7 @@ class Run(Generic[H]):
                 taken.append(step)
                 if action is Action.COMPUTE:
                     self._values.need(step.parents)
-        self._line_up(taken)
+        return taken
 
     def _line_up(self, steps: Sequence[Step]) -> None:
         """Make steps ready, or let them wait for their parents."""
@@ -203,11 +210,6 @@ class Run(Generic[H]):
         self._ready += [-number for number in leaders if number not in self._missing]
         self._ready.sort()
 
-    def _is_open(self, step: Step) -> bool:
-        """Tell whether a step was taken on and is not done."""
-        taken_on = self._actions[step.number] is not Action.LEAVE_OUT
-        return taken_on and self._records[step.number] is None
-
     def _is_awaited(self, parent: int) -> bool:
         """Tell whether the children of a step cannot be submitted yet.
 
@@ -217,7 +219,7 @@ class Run(Generic[H]):
         flying = self._flying.get(parent)
         if flying is not None and flying is self._values[parent]:
             return False
-        return self._is_open(self._steps[parent])
+        return self._recovery.is_open(self._steps[parent])
 
     def _wait_for_parents(self, step: Step) -> None:
         if self._actions[step.number] is Action.LOAD:
@@ -282,7 +284,9 @@ class Run(Generic[H]):
         storage = None if name in job.logged else job.results
         sole = step.state is not None and job.graph.state_readers[step.state.number] == 1
         setup, engine = self._setups.get(name), self._engine.name
-        return new(Unit, (step, job.workflow, engine, storage, load, setup, sole, (), ()))
+        recompute = name in self._recovery.unusable
+        fields = (step, job.workflow, engine, storage, load, setup, sole, (), (), recompute)
+        return new(Unit, fields)
 
     def _hand_over(
         self, unit: Unit, inputs: list[Any], steps: Sequence[Step], *, load: bool
@@ -313,6 +317,9 @@ class Run(Generic[H]):
         if load and self._actions[number] is Action.COMPUTE:  # by now, more than reading is needed
             self._engine.release(handle)
             return
+        if self._outdated and handle in self._outdated:
+            self._settle_outdated(handle, step)
+            return
         try:
             record = self._engine.record(handle)
         except BaseException as error:  # noqa: BLE001 - the user's own
@@ -322,9 +329,6 @@ class Run(Generic[H]):
             self._settle_together(handle, record)
             return
         self._records[number] = record
-        held = self._values[number]
-        if self._damaged and held is not None and held is not handle:  # computed after it was read
-            self._values.let_go(number)
         if not self._values.uses(number):
             self._engine.release(handle)
         self._pass_on(handle, (number,))
@@ -335,7 +339,9 @@ class Run(Generic[H]):
         self, step: Step, submitted: float, error: BaseException, *, load: bool
     ) -> None:
         if load and isinstance(error, DAMAGED):
-            self._compute_after_all(step, error)
+            self._recover(step, str(error), (step,))
+        elif damage := self._damage_behind(error, step):
+            self._recover(self._job.graph.steps[damage.node], damage.problem, self._parts(step))
         elif self._lost.isdisjoint(step.parents) and not isinstance(error, Withdrawn):
             self._fail(step, submitted, error)
         else:  # in flight when something that it needs failed: it never started
@@ -390,7 +396,9 @@ class Run(Generic[H]):
         waiting = [
             (handle, step)
             for handle, (step, _, load) in self._pending.items()
-            if not load and not self._flying.keys().isdisjoint(step.parents)
+            if not load
+            and handle not in self._outdated
+            and not self._flying.keys().isdisjoint(step.parents)
         ]
         self._engine.cancel([handle for handle, _ in waiting])
         for handle, step in waiting:
@@ -404,60 +412,91 @@ class Run(Generic[H]):
             add_note(first, f"other nodes failed as well: {', '.join(map(repr, others))}")
         return first
 
-    def _compute_after_all(self, step: Step, error: BaseException) -> None:
-        """A stored result cannot be read: take on what it needs, and compute it."""
-        message = (
-            f"the stored result of node {step.name!r} is damaged and is computed anew: {error}"
-        )
-        warnings.warn(message, DamagedResultWarning, stacklevel=2)
-        self._damaged.add(step.name)
-        self._separate()
-        live = {other.name for other in self._steps if self._values[other.number] is not None}
-        available = _Available(self._job.stored(), live, self._damaged)
-        plan = make_plan(self._job.graph, available, wanted=[Ref(step.name, step.number)])
-        again = self._with_calls_before(
-            {
-                other.number: action
-                for other, action in zip(self._steps, plan.actions.values(), strict=True)
-                if self._is_needed_again(other, action)
-            }
-        )
-        for other, _ in again:
-            self._records[other.number] = None  # done and let go of: once more
-            if -other.number in self._ready:
-                self._ready.remove(-other.number)
-        self._take_on(again)
+    # ---- recovering from damage ----
 
-    def _separate(self) -> None:
-        """Give up the groups that were not submitted: what is damaged may depend on a part of one."""
-        if not self._groups:
-            return
-        flying = {step.number for step, _, _ in self._pending.values()}
-        flying |= {part.number for number in flying for part in self._groups.get(number, ())}
-        waiting = [
-            step for step in self._steps if self._is_open(step) and step.number not in flying
+    def _damage_behind(self, error: BaseException, step: Step) -> Damage | None:
+        """The damaged result that made a unit fail, where the run goes on and can compute the result again."""
+        if self._early or not self._limit or not self._lost.isdisjoint(step.parents):
+            return None
+        return self._recovery.damage_behind(error, self._parts(step))
+
+    def _recover(self, damaged: Step, problem: str, users: Sequence[Step]) -> None:
+        """Compute a damaged result again, and the steps that used it.
+
+        Args:
+            damaged: The step whose stored result it is.
+            problem: What is wrong with it.
+            users: The steps of the unit that failed.
+        """
+        message = f"the stored result of node {damaged.name!r} is damaged and is computed again: {problem}"
+        warnings.warn(message, DamagedResultWarning, stacklevel=2)
+        self._recovery.condemn(damaged)
+        self._together.pop(users[0].number, None)
+        dependents = self._recovery.dependents(damaged)
+        used = [
+            step
+            for step in map(self._steps.__getitem__, sorted(dependents))
+            if self._records[step.number] is not None and self._values[step.number] is not None
         ]
-        self._groups = {}
+        dependents.update(step.number for step in users)
+        self._outdate(dependents)
+        steps = {step.number: step for step in (damaged, *users, *used)}
+        self._run_again([*steps.values()], dependents)
+
+    def _outdate(self, dependents: set[int]) -> None:
+        """Let nobody have the values of units in flight that depend on some steps; they run again when they are done.
+
+        Args:
+            dependents: The steps; those of the units are added.
+        """
+        for handle, (
+            step,
+            _,
+            load,
+        ) in self._pending.items():  # what a unit takes was submitted before it
+            parts = () if load else self._parts(step)
+            numbers = {part.number for part in parts}
+            if parts and not dependents.isdisjoint(numbers.union(step.parents)):
+                dependents |= numbers
+                self._outdated[handle] = dependents
+                for number in numbers:
+                    self._flying.pop(number, None)
+                    self._values.drop(number)
+
+    def _settle_outdated(self, handle: H, step: Step) -> None:
+        """Run a unit again that was in flight with a damaged value; a result that it stored is loaded."""
+        dependents = self._outdated.pop(handle)
+        with suppress(
+            BaseException
+        ):  # whatever became of it: engines complain of what nobody asks for
+            self._engine.record(handle)
+        self._engine.release(handle)
+        self._run_again(self._together.pop(step.number, (step,)), dependents)
+
+    def _run_again(self, steps: Sequence[Step], dependents: set[int]) -> None:
+        """Forget some steps, take them on once more with what they need, and let all others wait for them."""
+        self._recovery.forget(steps, dependents)
+        again = self._recovery.plan_again(steps, self._failures)
+        for step, _ in again:
+            self._records[step.number] = None
+            self._values.drop(step.number)
+        self._take_on(again)
+        self._groups = {}  # what is damaged may depend on a part of one
         self._missing.clear()
         self._children.clear()
         self._ready.clear()
-        self._line_up([step for step in waiting if step.name not in self._damaged])
+        flying = self._in_flight()
+        is_open = self._recovery.is_open
+        self._line_up([step for step in self._steps if is_open(step) and step.number not in flying])
 
-    def _is_needed_again(self, step: Step, action: Action) -> bool:
-        if action is Action.COMPUTE and self._actions[step.number] is Action.LOAD:
-            return True  # damaged, or a method whose instance is needed and not only its result
-        if action is Action.LEAVE_OUT or step.name in self._failures:
-            return False
-        return self._values[step.number] is None and not self._is_open(step)
-
-    def _with_calls_before(self, again: dict[int, Action]) -> list[tuple[Step, Action]]:
-        """Add all calls before one that was made already: the instance is not any more as they left it."""
-        for step in reversed(self._steps):
-            number = step.number
-            made = again.get(number) is self._actions[number] is Action.COMPUTE
-            if made and step.state is not None and not self._is_open(step):
-                again[step.state.number] = Action.COMPUTE
-        return [(self._steps[number], again[number]) for number in sorted(again)]
+    def _in_flight(self) -> set[int]:
+        """The steps that are in flight, without those that are loaded in vain."""
+        return {
+            part.number
+            for step, _, load in self._pending.values()
+            if not load or self._actions[step.number] is Action.LOAD
+            for part in ((step,) if load else self._parts(step))
+        }
 
     def _target(self, ref: Ref) -> Any:
         return pick(ref, self._engine.fetch(self._values[ref.number]))
@@ -465,15 +504,3 @@ class Run(Generic[H]):
     def _tell(self, event: Callable[..., Event], *fields: Any) -> None:
         if self._job.observers:
             notify(self._job.observers, event(*fields))
-
-
-@dataclass(frozen=True, slots=True)
-class _Available:
-    """What need not be computed in the middle of a run."""
-
-    stored: Container[str]
-    live: Container[str]
-    damaged: Container[str]
-
-    def __contains__(self, name: object) -> bool:
-        return name in self.live or (name in self.stored and name not in self.damaged)

@@ -59,7 +59,7 @@ def dump_error(error: BaseException) -> bytes:
     make_sendable(error)
     try:
         data: bytes = cloudpickle.dumps(error)
-        pickle.loads(data)
+        arrived = pickle.loads(data)
     except Exception as reason:  # noqa: BLE001 - whatever the user's classes raise
         message = (
             f"the node's function raised {described(error)}, which cannot be sent to another process "
@@ -68,7 +68,27 @@ def dump_error(error: BaseException) -> bytes:
         stand_in = EngineError(message)
         stand_in.__dict__.update(_parts(error.__dict__))
         data = cloudpickle.dumps(stand_in)
-    return data
+        arrived = stand_in
+    written = {name: value for name, value in error.__dict__.items() if name.startswith("__")}
+    if written.keys() <= arrived.__dict__.keys():
+        return data
+    return pickle.dumps(_Written(data, written))
+
+
+class _Written:
+    """Becomes, on arrival, an exception with the notes and marks that its own `__reduce__` leaves out."""
+
+    def __init__(self, data: bytes, attributes: dict[str, Any]) -> None:
+        self._state = data, attributes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _with_attributes, self._state
+
+
+def _with_attributes(data: bytes, attributes: dict[str, Any]) -> BaseException:
+    error: BaseException = pickle.loads(data)
+    error.__dict__.update(attributes)
+    return error
 
 
 def dump_raised(error: BaseException) -> bytes:

@@ -66,6 +66,7 @@ class Unit(NamedTuple):
     sole: bool = False  # no other step and no target takes the instance that this METHOD takes
     parts: Sequence[Unit] = ()  # what runs together: then `step` stands for all of them
     keep: tuple[int, ...] = ()  # the numbers of those parts whose values somebody else needs
+    recompute: bool = False  # the stored result is damaged: replace it instead of loading it
 
 
 @dataclass(frozen=True, slots=True)

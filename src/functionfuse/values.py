@@ -66,7 +66,7 @@ class Values(Generic[H]):
         uses = self._uses
         for number in numbers:
             uses[number] -= 1
-            if not uses[number]:
+            if not uses[number] and self._handles[number] is not None:
                 self.let_go(number)
 
     def settle_within(self, uses: Counter[int]) -> None:
@@ -85,6 +85,11 @@ class Values(Generic[H]):
             del self._shared[id(handle)]
         if self._early or handle not in self._flying:
             self._engine.release(handle)
+
+    def drop(self, number: int) -> None:
+        """Forget a value, if there is one."""
+        if self._handles[number] is not None:
+            self.let_go(number)
 
     def lose(self, number: int) -> None:
         """Note that there is no value and will be none."""

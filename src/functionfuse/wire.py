@@ -151,14 +151,16 @@ def flat(unit: Unit, tool: Callable[[Any], int], lend: Callable[[Any], Any]) -> 
         unit.sole,
         tuple([flat(part, tool, lend) for part in unit.parts]),
         unit.keep,
+        unit.recompute,
     )
 
 
 def unit_of(fields: tuple[Any, ...], tools: Mapping[int, Any]) -> Unit:
     """A unit out of its fields."""
     name, number, func, args, kwargs, kind, state, place, parents, *rest = fields
-    workflow, engine, storage, load, setup, sole, parts, keep = rest
+    workflow, engine, storage, load, setup, sole, parts, keep, recompute = rest
     step = new(Step, (name, number, tools[func], args, kwargs, Kind(kind), state, place, parents))
     storage = None if storage is None else tools[storage]
     parts = tuple([unit_of(part, tools) for part in parts])
-    return new(Unit, (step, workflow, engine, storage, load, setup, sole, parts, keep))
+    fields = (step, workflow, engine, storage, load, setup, sole, parts, keep, recompute)
+    return new(Unit, fields)

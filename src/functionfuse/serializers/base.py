@@ -19,6 +19,8 @@ A serializer is a class; nothing is ever made of it::
         @classmethod
         def remove(cls, pid, protocols): ...
 
+A serializer whose values read their files when they are used says `lazy = True`, and its values raise
+what `protocols[FOLDER_PROTOCOL].corrupt(problem)` returns when they meet damage.
 What `pickle` returns behind the name lands in the result file, under its digest, its signature and the
 gate for types; values in it are looked at like all others.
 `remove` is called where that is plain literals; everything in the folder goes in any case.
@@ -34,7 +36,7 @@ import uuid
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from functionfuse.errors import FunctionFuseError, OptionError, StorageError
+from functionfuse.errors import CorruptResult, FunctionFuseError, OptionError, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, MutableMapping, Sequence
@@ -97,6 +99,19 @@ class ResultFolder(Protocol):
 
     def remove(self, name: str) -> None:
         """Remove a file or a folder with all that is in it, "": all; gone already is no error."""
+
+    def corrupt(self, problem: str) -> CorruptResult:
+        """The error to raise when a lazy value meets a damaged file after it was given out.
+
+        It names the result, which is marked as damaged: a run computes it again.
+        """
+
+    def check(self) -> None:
+        """Refuse to read a result that is marked as damaged.
+
+        Raises:
+            CorruptResult: It is.
+        """
 
 
 class Serializer(Protocol):
@@ -278,10 +293,15 @@ class Reading:
 
     def _read(self, name: str, pid: Any) -> Any:
         serializer = self._serializers.named(name)
+        if getattr(serializer, "lazy", False):
+            self._protocols[FOLDER_PROTOCOL].check()
         try:
             return serializer.unpickle(pid, self._protocols)
         except FunctionFuseError:
             raise
+        except FileNotFoundError as error:
+            message = f"a file of the serializer {name!r} is missing: {error}"
+            raise CorruptResult(message) from error
         except Exception as error:
             message = (
                 f"the serializer {name!r} cannot read what it wrote "

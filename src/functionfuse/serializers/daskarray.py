@@ -33,6 +33,7 @@ class DaskArraySerializer:
 
     serializer_class = da.Array
     name = "DaskArraySerializer"
+    lazy = True
     former_names = ("HDFSerializer",)  # in files of the published system
 
     @classmethod

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
-from functionfuse.errors import MissingExtraError, UntrustedResult
+from functionfuse.errors import CorruptResult, MissingExtraError, UntrustedResult
 
 try:
     import dask.array as da
@@ -14,6 +15,8 @@ except ImportError as error:
     raise MissingExtraError(message) from error
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     import numpy as np
 
 __all__ = ["read_published"]
@@ -41,16 +44,34 @@ class _Dataset:
     def __init__(self, files: Any, name: str) -> None:
         self._files = files
         self._name = name
-        with files.open(name, "rb") as file, h5py.File(file, "r") as hdf:
-            dataset = _own_dataset(hdf, name)
+        with self._opened() as dataset:
             self.shape: tuple[int, ...] = dataset.shape
             self.dtype: np.dtype[Any] = dataset.dtype
             self.ndim = len(self.shape)
             self.chunks: Any = dataset.chunks or self.shape
 
     def __getitem__(self, index: Any) -> Any:
-        with self._files.open(self._name, "rb") as file, h5py.File(file, "r") as hdf:
-            return _own_dataset(hdf, self._name)[index]
+        try:
+            with self._opened() as dataset:
+                return dataset[index]
+        except CorruptResult as error:  # long after the value was given out
+            # other storages give an object that can do no more than open files
+            raise getattr(self._files, "corrupt", CorruptResult)(str(error)) from error
+
+    @contextmanager
+    def _opened(self) -> Iterator[Any]:
+        """The dataset; such files have no checksums, so only damage to their structure is seen."""
+        try:
+            with self._files.open(self._name, "rb") as file:
+                try:
+                    with h5py.File(file, "r") as hdf:
+                        yield _own_dataset(hdf, self._name)
+                except (OSError, RuntimeError, KeyError) as error:  # as h5py tells it
+                    message = f"{self._name} cannot be read: {error}"
+                    raise CorruptResult(message) from error
+        except FileNotFoundError:
+            message = f"{self._name} is missing"
+            raise CorruptResult(message) from None
 
 
 def _own_dataset(hdf: h5py.File, name: str) -> Any:
@@ -60,8 +81,11 @@ def _own_dataset(hdf: h5py.File, name: str) -> Any:
 
     Raises:
         UntrustedResult: They are not; nothing else has been opened then.
+        KeyError: There is no dataset.
     """
     link = hdf.get(_DATASET, getlink=True)
+    if link is None:
+        raise KeyError(_DATASET)
     dataset = hdf[_DATASET] if type(link) is h5py.HardLink else None
     if not isinstance(dataset, h5py.Dataset) or dataset.external or dataset.is_virtual:
         message = (

@@ -37,6 +37,7 @@ class XarraySerializer:
 
     serializer_class = (xr.Dataset, xr.DataArray)
     name = "XarraySerializer"
+    lazy = True
 
     @classmethod
     def pickle(

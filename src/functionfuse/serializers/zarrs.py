@@ -155,6 +155,12 @@ class StoredArray:
 
     def __getitem__(self, index: Any) -> Any:
         parts = index if isinstance(index, tuple) else (index,)
+        try:
+            return self._items(parts)
+        except CorruptResult as error:  # long after the value was given out
+            raise self._source[0].corrupt(str(error)) from error
+
+    def _items(self, parts: tuple[Any, ...]) -> Any:
         if _is_plain(self.dtype):
             return np.asarray(self._array[parts])[
                 ()
@@ -281,10 +287,7 @@ class _Reading(_ResultStore):
         return data
 
     def _refuse(self, key: str, what: str) -> NoReturn:
-        message = (
-            f"a stored array is damaged: {self._path(key)} {what}; "
-            "remove the result that it belongs to, and it is computed anew"
-        )
+        message = f"{self._path(key)} {what}"
         raise CorruptResult(message)
 
 

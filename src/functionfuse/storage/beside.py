@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from functionfuse.errors import CorruptResult, StorageError, UntrustedResult
 from functionfuse.serializers.base import Serializers, generate_name
 from functionfuse.storage.candidates import DAY, TOKEN, Candidate, Candidates
+from functionfuse.storage.damage_marks import StoredResult, mark_of
 from functionfuse.storage.framing import check_signature, header_of, header_size
 from functionfuse.storage.naming import file_name
 from functionfuse.storage.oldformat import old_references
@@ -81,13 +82,14 @@ class Beside:
         return OneSave(self.serializers.saving(folder.protocols()), folder, token)
 
     def loader(
-        self, subfolder: str, file: str, header: Mapping[str, Any] | None
+        self, subfolder: str, file: str, names: tuple[str, str], header: Mapping[str, Any] | None
     ) -> Callable[[Any], Any]:
         """Gives what stands beside a result; nothing is done before it is asked for.
 
         Args:
             subfolder: The result's.
             file: The result's.
+            names: Its workflow and node.
             header: The result's, verified; None for the old format.
         """
         opened: list[tuple[Reading, str]] = []  # one, when there is something to read
@@ -95,7 +97,8 @@ class Beside:
         def load(pid: Any) -> Any:
             if not opened:
                 token = _named(header).get("folder", "")
-                protocols = self._of(subfolder, file, token).protocols()
+                result = StoredResult(self._place, subfolder, file, *names, token)
+                protocols = self._of(subfolder, file, token).of(result).protocols()
                 opened.append((self.serializers.reading(protocols), token))
             reading, token = opened[0]
             try:
@@ -237,8 +240,7 @@ class Beside:
         folder = self._of(subfolder, file, sidecar.token)
         with contextlib.suppress(FileNotFoundError, CorruptResult):  # gone, or not in there
             self.serializers.remove(sidecar.serializers, folder.protocols())
-        if sidecar.token:
-            folder.remove()
+        folder.remove("" if sidecar.token else mark_of(file))
 
     def _collect(self, subfolder: str, candidates: Iterable[Candidate]) -> None:
         """Delete candidates that are due, unless their result names them."""

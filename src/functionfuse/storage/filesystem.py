@@ -196,7 +196,7 @@ class FilesystemStorage(Storage):
                     task_name,
                     key=key,
                     allowed=allowed,
-                    loader=partial(self._beside.loader, *where),
+                    loader=partial(self._beside.loader, *where, (workflow_name, task_name)),
                     defer=check.defer if check else None,
                     verify=self._recipe.verify != "never",
                 )
@@ -348,7 +348,9 @@ class FilesystemStorage(Storage):
         except StorageError as error:
             self._place.scrub(error)
             message = f"cannot {verb} {workflow_name}/{task_name} in {self!r}: {error}"
-            raise type(error)(message) from error
+            explained = type(error)(message)
+            vars(explained).update(vars(error))  # which result is damaged
+            raise explained from error
         except OSError as error:
             result = f"{workflow_name}/{task_name} in {self!r}"
             if verb != "save" and isinstance(error, FileNotFoundError | IsADirectoryError):

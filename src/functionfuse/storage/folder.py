@@ -106,7 +106,7 @@ class LocalFolder:
         """The folder of what serializers write for results of a subfolder."""
         everything = Connection("file:///", {"auto_mkdir": True})
         parts = (self._at().strip("/"), native_name(subfolder), OBJECTS)
-        return LocalObjects(everything, parts, self._mode)
+        return LocalObjects(everything, parts, mode=self._mode)
 
     def has_objects(self, subfolder: str) -> bool:
         """Tell whether serializers have written something there."""

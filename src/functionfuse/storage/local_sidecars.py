@@ -22,6 +22,7 @@ from functionfuse.storage.permissions import folder_mode
 
 if TYPE_CHECKING:
     from functionfuse.storage.connection import Connection
+    from functionfuse.storage.damage_marks import StoredResult
 
 __all__ = ["LocalObjects"]
 
@@ -30,20 +31,25 @@ class LocalObjects(StoredObjects):
     """A folder of the local file system, with ordinary files."""
 
     def __init__(
-        self, connection: Connection, parts: tuple[str, ...], mode: int | None = None
+        self,
+        connection: Connection,
+        parts: tuple[str, ...],
+        result: StoredResult | None = None,
+        mode: int | None = None,
     ) -> None:
         """Take a recipe.
 
         Args:
             connection: The file system, from its root.
             parts: The path of the storage's folder, and the names of folders below it.
+            result: The stored result that is read from this folder.
             mode: Permissions of new files; None leaves them to the umask.
         """
-        super().__init__(connection, parts)
+        super().__init__(connection, parts, result)
         self._mode = mode
 
     def __reduce__(self) -> tuple[type[LocalObjects], tuple[Any, ...]]:
-        return type(self), (self._connection, self.parts, self._mode)
+        return type(self), (self._connection, self.parts, self._result, self._mode)
 
     def protocols(self) -> dict[str, Any]:
         """What serializers find here."""
@@ -106,8 +112,8 @@ class LocalObjects(StoredObjects):
             with contextlib.suppress(FileNotFoundError), directory(self._root, *folders) as parent:
                 gone = remove_empty(last, parent)
 
-    def _with(self, parts: tuple[str, ...]) -> LocalObjects:
-        return type(self)(self._connection, tuple(map(native_name, parts)), self._mode)
+    def _with(self, parts: tuple[str, ...], result: StoredResult | None = None) -> LocalObjects:
+        return type(self)(self._connection, tuple(map(native_name, parts)), result, self._mode)
 
     @property
     def _root(self) -> str:

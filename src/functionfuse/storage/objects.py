@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from functionfuse.storage.connection import Connection
+    from functionfuse.storage.damage_marks import StoredResult
 
 __all__ = ["OBJECTS", "PUBLISHED", "S3Objects", "StoredObjects", "inside", "is_link"]
 
@@ -27,19 +28,23 @@ PUBLISHED: Final = "bigdata"
 class StoredObjects:
     """A folder on a file system of fsspec; see `functionfuse.serializers.base.ResultFolder`."""
 
-    def __init__(self, connection: Connection, parts: tuple[str, ...]) -> None:
+    def __init__(
+        self, connection: Connection, parts: tuple[str, ...], result: StoredResult | None = None
+    ) -> None:
         """Take a recipe; nothing is connected.
 
         Args:
             connection: The file system.
             parts: The path below the connection's root.
+            result: The stored result that is read from this folder.
         """
         self._connection = connection
         self.parts = parts
+        self._result = result
         self.is_written = False  # by this process and object, as far as it has seen
 
-    def __reduce__(self) -> tuple[type[StoredObjects], tuple[Connection, tuple[str, ...]]]:
-        return type(self), (self._connection, self.parts)
+    def __reduce__(self) -> tuple[type[StoredObjects], tuple[Any, ...]]:
+        return type(self), (self._connection, self.parts, self._result)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._connection!r}, {'/'.join(self.parts)!r})"
@@ -61,6 +66,23 @@ class StoredObjects:
             CorruptResult: A part leads somewhere else.
         """
         return self._with((*self.parts, *map(inside, parts)))
+
+    def of(self, result: StoredResult) -> StoredObjects:
+        """The same folder, as one that a stored result is read from."""
+        return self._with(self.parts, result)
+
+    def corrupt(self, problem: str) -> CorruptResult:
+        """The error for a damaged file, with the name of the result, which is marked as damaged."""
+        return self._result.corrupt(self, problem) if self._result else CorruptResult(problem)
+
+    def check(self) -> None:
+        """Refuse to read a result that is marked as damaged.
+
+        Raises:
+            CorruptResult: It is.
+        """
+        if self._result:
+            self._result.check(self)
 
     def protocols(self) -> dict[str, Any]:
         """What serializers find here."""
@@ -121,9 +143,9 @@ class StoredObjects:
         self._check_links()
         self._connection.remove_all(f"{self.path}/{inside(name)}" if name else self.path)
 
-    def _with(self, parts: tuple[str, ...]) -> StoredObjects:
-        """Another folder on the same file system."""
-        return type(self)(self._connection, parts)
+    def _with(self, parts: tuple[str, ...], result: StoredResult | None = None) -> StoredObjects:
+        """Another folder on the same file system, or this one for a result."""
+        return type(self)(self._connection, parts, result)
 
     def _create_parent(self, path: str) -> None:
         self._connection.call("makedirs", path.rpartition("/")[0], exist_ok=True)

@@ -6,6 +6,7 @@ from functionfuse.testing.engine_damage import DamageTests
 from functionfuse.testing.engine_errors import ErrorTests
 from functionfuse.testing.engine_exceptions import ExceptionTests
 from functionfuse.testing.engine_fuse import FuseTests
+from functionfuse.testing.engine_lazy import LazyDamageTests
 from functionfuse.testing.engine_observing import ObservingTests
 from functionfuse.testing.engine_options import OptionTests
 from functionfuse.testing.engine_properties import PropertyTests
@@ -26,6 +27,7 @@ class EngineTests(
     ExceptionTests,
     StorageTests,
     DamageTests,
+    LazyDamageTests,
     OptionTests,
     ObservingTests,
     RunningTests,

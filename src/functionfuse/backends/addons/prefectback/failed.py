@@ -6,6 +6,7 @@ import pickle
 import sys
 from typing import Any
 
+from functionfuse.damage import has_damage
 from functionfuse.travel import described, dump_error, make_sendable
 
 __all__ = ["NodeFailed", "is_awkward", "needs_stand_in"]
@@ -54,6 +55,8 @@ def needs_stand_in(error: Exception, *, away: bool) -> bool:
     """
     if is_awkward(error) or not away:
         return is_awkward(error)
+    if has_damage(error):  # a mark, which the exception's own `__reduce__` may leave out
+        return True
     # Ray pickles with a cloudpickle of its own, in which the class of a function or script would be another one
     through_ray = "ray" in sys.modules
     return not make_sendable(error) or (through_ray and not _is_importable(type(error)))

@@ -14,6 +14,7 @@ import ray
 from functionfuse.backends.builtin.rayback.carried import carried, dumps, opened
 from functionfuse.backends.literals import unpack
 from functionfuse.binding import bind
+from functionfuse.damage import mark_damage
 from functionfuse.errors import EngineError
 from functionfuse.graph import Number, Ref
 from functionfuse.kernel import call, execute
@@ -96,6 +97,7 @@ class InstanceActor:
             args, kwargs = bind(step, values.__getitem__, sole=False)
         except BaseException as error:
             annotate(error, unit.step, unit.workflow)
+            mark_damage(error, unit.workflow)
             raise
         left, record = call(unit, (self._instance, *args), kwargs)
         return Outcome(left.value, record)
