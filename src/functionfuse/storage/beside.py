@@ -240,7 +240,8 @@ class Beside:
         folder = self._of(subfolder, file, sidecar.token)
         with contextlib.suppress(FileNotFoundError, CorruptResult):  # gone, or not in there
             self.serializers.remove(sidecar.serializers, folder.protocols())
-        folder.remove("" if sidecar.token else mark_of(file))
+        with contextlib.suppress(FileNotFoundError):  # on object stores a folder goes with its files
+            folder.remove("" if sidecar.token else mark_of(file))
 
     def _collect(self, subfolder: str, candidates: Iterable[Candidate]) -> None:
         """Delete candidates that are due, unless their result names them."""

@@ -270,7 +270,7 @@ class LazyDamageTests(Suite):
     def new_storage(tmp_path: Path, **options: Any) -> Storage:
         """A storage for texts."""
         made = storage_factory(
-            {"kind": "file", "options": {"path": str(tmp_path / "storage"), **options}}
+            {"kind": "file", "options": {"path": str(tmp_path / "storage"), "grace": 0, **options}}
         )
         made.register_persistent_serializers(TextSerializer)
         return made
