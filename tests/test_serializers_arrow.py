@@ -346,7 +346,7 @@ def _parquet(folder: Path, table: Any) -> Any:
     return "1", "pyarrow", "table.parquet", digest
 
 
-class Marked(pa.ExtensionType):  # type: ignore[name-defined]
+class Marked(pa.ExtensionType):  # type: ignore[misc, name-defined]
     """A type of the reader's that pickles what a file says of it."""
 
     def __init__(self) -> None:
