@@ -232,6 +232,22 @@ _ATOMS: Final = frozenset(
     for opcode in pickletools.opcodes
     if opcode.name in _PLAIN_OPCODES.split()
 )
+#: What may be done to the last value: calling it, giving it a state, and putting something in.
+_ACTIONS: Final = [
+    *(
+        b")R",
+        b")\x81",
+        b")}\x92",
+        b"}b",
+        b"N}\x86b",
+        b"Na",
+        b"(NNe",
+        b"NNs",
+        b"(NNu",
+        b"(K\x01\x90",
+    ),
+    *(b"}X\x07\0\0\0_value_K\x07sb", b"N}X\x05\0\0\0valueK\x07s\x86b", b"\x85", b"]N\x86b"),
+]
 Ops = list[bytes]
 
 
@@ -325,9 +341,11 @@ class Generator:
 
     def value(self, ops: Ops) -> Ops:
         """Something that puts one value on the stack."""
-        match self.random.randrange(4):
+        match self.random.randrange(5):
             case 0:
                 return self.random.choice(self.values)
+            case 4:
+                return [*self.random.choice(self.values), self.random.choice(_ACTIONS)]
             case 1:
                 return [self.number()]
             case 2:

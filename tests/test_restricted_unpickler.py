@@ -294,6 +294,31 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
         memoized(dtype("i1"), *(record_of(b"h%c" % number) for number in range(60))) + b"N.",
         "'numpy.dtype' in another way",
     ),
+    "a scalar of another type in a record": (
+        array(
+            b"K\x01\x85",
+            dtype(
+                "V9",
+                b"N"
+                + text("a")
+                + text("b")
+                + b"\x86}("
+                + text("a")
+                + dtype("i1")
+                + b"K\x00\x86"
+                + text("b")
+                + dtype("O8")
+                + b"K\x01\x86u"
+                + b"K\x09K\x01K\x3f",
+            ),
+            b"]"
+            + named("numpy._core.multiarray", "scalar")
+            + dtype("f8", order="<")
+            + b"C\x08AAAAAAAA\x86RN\x86a",
+        )
+        + b".",
+        "another way",
+    ),
     # what exists outside
     "a member of an enumeration": (
         named("uuid", "SafeUUID") + b"K\x00\x85R}" + text("value") + b"K\x07sb.",

@@ -232,7 +232,12 @@ def fill(construction: Construction, array: Any, state: Any) -> None:
         contents = bytes(memoryview(contents))  # a copy: numpy would write to what others may use
     if type(array).__setstate__ is np.ndarray.__setstate__:
         require(not rest)
-    array.__setstate__((version, shape, dtype, is_fortran, contents, *rest))
+    checked = (version, shape, dtype, is_fortran, contents, *rest)
+    if dtype.names is None:
+        array.__setstate__(checked)
+    else:
+        with np.errstate(all="ignore"):  # a number may be too large for its field
+            array.__setstate__(checked)
 
 
 def _is_of_objects(dtype: Any) -> bool:
@@ -279,7 +284,13 @@ def _objects_of_field(dtype: np.dtype[Any], value: Any) -> Iterator[Any]:
     elif dtype.hasobject:
         yield value
     else:
-        require(type(value) in _ITEMS or isinstance(value, np.generic))
+        require(type(value) in _ITEMS or _is_scalar_of(dtype, value))
+
+
+def _is_scalar_of(dtype: np.dtype[Any], value: Any) -> bool:
+    """Tell whether a value is a scalar that numpy copies into a field without converting it."""
+    kind = (dtype.kind, dtype.itemsize)
+    return isinstance(value, np.generic) and kind == (value.dtype.kind, value.dtype.itemsize)
 
 
 def require_no_arrays(function: Any) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pytest
 
+from functionfuse.errors import UntrustedResult
 from functionfuse.testing.children import in_process
 from functionfuse.testing.programs import Box, describe
 from functionfuse.testing.storage_suite import StorageSuite, number_of, value_of
@@ -133,6 +134,22 @@ class ArrayTests(StorageSuite):
     def test_always_read_is_an_option(self, make: Make) -> None:
         """It may be said when a storage is made, or later."""
         assert [False, True] == [make().always_read, make(always_read=True).always_read]
+
+    def test_the_safe_mode_reads_plain_data_and_arrays(self, make: Make) -> None:
+        """With `allowed_types`, a value of these types is what it is without, wherever it is stored."""
+        make().save("w", "node", {"values": VALUES, "arrays": ARRAYS})
+        expected = make().read_task("w", "node")
+        result = make(allowed_types=[Box]).read_task("w", "node")
+        assert describe(expected["values"]) == describe(result["values"])
+        for name, array in expected["arrays"].items():
+            np.testing.assert_array_equal(array, result["arrays"][name], strict=True)
+            assert array.flags.writeable == result["arrays"][name].flags.writeable
+
+    def test_the_safe_mode_refuses_other_types(self, make: Make) -> None:
+        """What is not allowed is named, and not made."""
+        make().save("w", "node", [1, Box(2)])
+        with pytest.raises(UntrustedResult, match="Box', which is not among the allowed types"):
+            make(allowed_types=[]).read_task("w", "node")
 
     def test_an_array_is_read_elsewhere(self, shared_storage: Any) -> None:
         """A large result that another process saved comes back, and the other way round."""
