@@ -7,7 +7,6 @@ import functools
 import itertools
 import mmap
 import os
-import resource
 import secrets
 import shutil
 import sys
@@ -179,6 +178,10 @@ def _folder(path: str, fsync: bool) -> LocalFolder:  # noqa: FBT001 - of a recip
 @functools.cache
 def _most_maps() -> int:
     """How many files are mapped at once: each takes a descriptor, and a run has other uses for those."""
+    try:
+        import resource
+    except ImportError:  # Windows does not replace a file that is mapped
+        return 0
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return limit // 4 if limit != resource.RLIM_INFINITY else sys.maxsize
 
@@ -232,6 +235,8 @@ def _read_all(file: io.FileIO, size: int) -> bytearray:
 
 def _sync_folder(path: str) -> None:
     """Let a name in a folder be on the disk."""
+    if not hasattr(os, "O_DIRECTORY"):  # Windows does not open folders
+        return
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
