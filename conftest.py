@@ -26,7 +26,13 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from storage_servers import S3Server
 
-pytest_plugins = ["engine_helpers", "storage_servers"]
+pytest_plugins = [
+    "engine_helpers",
+    "storage_servers",
+    "wheel_helpers",
+    "quick_part",
+    "skip_summary",
+]
 pytest.register_assert_rewrite("prefect_helpers", "prefect_runners")
 
 # Ray looks at these when it is imported: it shall listen on the loopback interface alone,

@@ -74,7 +74,7 @@ def _pickled(value: Any, unit: Any) -> bytes:
     return data
 
 
-class PoolWorkflow(Workflow[Query]):
+class PoolWorkflow(Workflow[Query, Any]):
     _query = Query
 
     def _engine(self) -> PoolEngine:

@@ -173,7 +173,10 @@ def test_first_node_that_differs() -> None:
 def test_tolerance_is_used() -> None:
     """Results within the tolerance are the same."""
     node = same(1.0).set_name("x")
-    backends = [LocalWorkflow, replacing("x", lambda value: value * 1.001)]
+    backends: list[Callable[..., Any]] = [
+        LocalWorkflow,
+        replacing("x", lambda value: value * 1.001),
+    ]
     assert not compare(node, backends=backends).equal
     assert compare(node, backends=backends, rtol=0.01).equal
     assert compare(node, backends=backends, atol=0.01).equal
@@ -226,7 +229,12 @@ def _fail_otherwise(message: str) -> None:
 
 def test_what_cannot_be_compared_is_told() -> None:
     """A result that cannot be compared is no difference, but is told."""
-    lock = workflow(threading.Lock)().set_name("lock")
+
+    @workflow
+    def new_lock() -> Any:
+        return threading.Lock()
+
+    lock = new_lock().set_name("lock")
     found = compare(lock, backends=[LocalWorkflow, threads])
     assert found.equal
     assert ["lock"] == list(found.unknown)

@@ -65,6 +65,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("watching", "equality", "building", "graph", "nodes", "events", "tables", "errors"),
         "backends.base",
     },
+    "mypy_plugin": set(),
     "": {"workflow", "comparison"},  # the package itself
 }
 #: The one module or package that imports a library, when it is named; some have several uses.
@@ -82,6 +83,7 @@ HOMES: dict[str, str | tuple[str, ...]] = {
     "torch": "serializers.torch",
     "safetensors": "serializers.torch",
     "s3fs": "storage.s3",
+    "mypy": "mypy_plugin",
 }
 NOT_OURS_TO_CHECK = "testing"  # stands outside: it tests all of them
 

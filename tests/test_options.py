@@ -263,4 +263,4 @@ def test_a_wrong_workflow_name_is_refused(name: Any) -> None:
 def test_a_workflow_needs_a_name() -> None:
     """The name cannot be forgotten."""
     with pytest.raises(TypeError, match="workflow_name"):
-        LocalWorkflow(look())  # type: ignore[call-arg]
+        LocalWorkflow(look())  # type: ignore[call-overload]

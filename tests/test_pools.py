@@ -88,7 +88,7 @@ def _threads() -> Executor:
     return ThreadPoolExecutor(4)
 
 
-class SchedulingWorkflow(Workflow[Query]):
+class SchedulingWorkflow(Workflow[Query, Any]):
     """Runs nodes in threads that wait for each other."""
 
     _query = Query

@@ -297,7 +297,10 @@ def description(dtype: np.dtype[Any]) -> object:
         name: (description(field[0]), field[1:]) for name, field in (dtype.fields or {}).items()
     }
     base = dtype.subdtype and (description(dtype.subdtype[0]), dtype.subdtype[1])
-    own = (dtype.str, dtype.byteorder, dtype.itemsize, dtype.alignment, dtype.flags, dtype.metadata)
+    flags = (
+        dtype.flags & 0xFF
+    )  # numpy's own pickles change those above: how an aligned record is copied
+    own = (dtype.str, dtype.byteorder, dtype.itemsize, dtype.alignment, flags, dtype.metadata)
     return dtype, own, dtype.isalignedstruct, dtype.names, fields, base
 
 

@@ -288,4 +288,5 @@ def _name_worker() -> None:
 
 _worker: str
 _name_worker()
-os.register_at_fork(after_in_child=_name_worker)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_name_worker)

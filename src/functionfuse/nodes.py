@@ -18,14 +18,16 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from types import CodeType, FrameType
 
+    from typing_extensions import TypeVar as TypeVarWithDefault  # type checkers bring it
+
+    T_co = TypeVarWithDefault("T_co", covariant=True, default=Any)
     # A node may stand wherever its result may. Deriving from Any says so to type checkers.
     Promise = Any
 else:
     Promise = object
+    T_co = TypeVar("T_co", covariant=True)
 
 __all__ = ["ATOMS", "Container", "Item", "Kind", "Node", "Placeholder", "Slot"]
-
-T = TypeVar("T")
 
 _serial: Final = itertools.count()
 
@@ -46,7 +48,7 @@ class Kind(Enum):
 Slot = Literal["value", "state", "outcome"]
 
 
-class Placeholder(Promise):  # type: ignore[misc]
+class Placeholder(Generic[T_co], Promise):  # type: ignore[misc] # noqa: PYI059 - Promise is object
     """Stands for what exists only when a workflow runs; refuses what needs it while the graph is written."""
 
     __slots__ = ()
@@ -76,7 +78,7 @@ class Placeholder(Promise):  # type: ignore[misc]
     __le__ = __gt__ = __ge__ = __lt__
 
 
-class Node(Placeholder, Generic[T]):
+class Node(Placeholder[T_co]):
     """The call of a decorated function, or of a decorated class or its method; nothing has run.
 
     Nodes point to the nodes they need and to nothing else.
@@ -100,7 +102,7 @@ class Node(Placeholder, Generic[T]):
 
     def __init__(  # noqa: D107, PLR0913 - made by the decorated function
         self,
-        func: Callable[..., T],
+        func: Callable[..., T_co],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
         frame: FrameType,
@@ -117,7 +119,7 @@ class Node(Placeholder, Generic[T]):
         self.code: CodeType | str = frame.f_code
         self.instruction = frame.f_lasti
 
-    def set_name(self, name: str) -> Node[T]:
+    def set_name(self, name: str) -> Node[T_co]:
         """Name the node: its result is stored, and its options are found, under this name."""
         self.name = _checked_name(name)
         return self
@@ -155,7 +157,7 @@ def _restore_node(  # noqa: PLR0913 - the fields of a node
     return node
 
 
-class Item(Placeholder):
+class Item(Placeholder[Any]):
     """An item of a node's result, at any depth."""
 
     __slots__ = ("node", "path", "slot")

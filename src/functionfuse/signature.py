@@ -90,6 +90,11 @@ class Signature:
         except TypeError as error:
             message = f"{base_name(self.func)}() {error}"
             raise TypeError(message) from None
+        if (
+            len(args) < self._fewest_by_position
+        ):  # Python 3.13 looks for the missing one in `**kwargs`
+            message = f"{base_name(self.func)}() missing a required positional-only argument"
+            raise TypeError(message)
 
 
 def _required(parameters: Iterable[inspect.Parameter]) -> frozenset[str]:

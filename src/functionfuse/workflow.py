@@ -6,23 +6,35 @@ import functools
 import inspect
 import sys
 from types import MethodType
-from typing import TYPE_CHECKING, Any, Generic, NoReturn, ParamSpec, TypeVar, cast, overload
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Generic,
+    NoReturn,
+    ParamSpec,
+    Self,
+    TypeVar,
+    cast,
+    overload,
+)
 
 from functionfuse.capture import captured
-from functionfuse.nodes import Item, Kind, Node, Placeholder
+from functionfuse.nodes import Item, Kind, Node, Placeholder, T_co
 from functionfuse.signature import Signature, base_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import Callable, Coroutine, Generator
     from types import FrameType
 
 __all__ = ["Instance", "undecorated", "workflow"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+C = TypeVar("C", bound=type)
+C_co = TypeVar("C_co", bound=type, covariant=True)
 
 
-class Instance(Placeholder):
+class Instance(Placeholder[T_co]):
     """What a call of a decorated class gives: calls of its methods are nodes, run one after the other.
 
     Each decorated class has a subclass, which gets the methods that are called.
@@ -38,7 +50,7 @@ class Instance(Placeholder):
         self._latest = construct
         self._methods = methods
 
-    def set_name(self, name: str) -> Instance:
+    def set_name(self, name: str) -> Self:
         """Name the node that makes the object."""
         self._construct.set_name(name)
         return self
@@ -80,7 +92,7 @@ class Instance(Placeholder):
 def _method(method: Signature) -> Callable[..., Node[Any]]:
     """What makes the nodes of a method."""
 
-    def call(self: Instance, /, *args: Any, **kwargs: Any) -> Node[Any]:
+    def call(self: Instance[Any], /, *args: Any, **kwargs: Any) -> Node[Any]:
         return self._call(method, args, kwargs, sys._getframe(1))
 
     return call
@@ -109,15 +121,15 @@ class WorkflowFunction(Generic[P, T]):
         return f"<workflow function {base_name(self.__wrapped__)}>"
 
 
-class WorkflowClass(Generic[P, T]):
+class WorkflowClass(Generic[C_co]):
     """A decorated class: its calls are instances whose method calls are nodes.
 
     `__wrapped__` is the plain class; `isinstance` and subclassing work with either.
     """
 
-    __wrapped__: type[T]
+    __wrapped__: C_co
 
-    def __init__(self, cls: type[T]) -> None:
+    def __init__(self, cls: C_co) -> None:
         functools.update_wrapper(self, cls, updated=())
         if hasattr(cls, "set_name"):
             message = (
@@ -129,11 +141,17 @@ class WorkflowClass(Generic[P, T]):
         self._methods: dict[str, Signature] = {}
         self._instance = type(Instance.__name__, (Instance,), {"__slots__": ()})
 
-    def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Node[T]:
+    # a dataclass has no signature yet where it is decorated: type checkers look at the class when it is called
+    def __call__(
+        self: WorkflowClass[Callable[P, T]],  # type: ignore[type-var]
+        /,
+        *args: P.args,
+        **kwargs: P.kwargs,
+    ) -> Instance[T]:
         self._signature.check(args, kwargs)
         args, kwargs = captured(args, kwargs)  # type: ignore[assignment]
         node = Node(self.__wrapped__, args, kwargs, sys._getframe(1), Kind.CONSTRUCT)
-        return cast("Node[T]", self._instance(node, self._method))
+        return cast("Instance[T]", self._instance(node, self._method))
 
     def _method(self, name: str) -> Signature:
         if name not in self._methods:
@@ -167,6 +185,10 @@ class WorkflowClass(Generic[P, T]):
         return f"<workflow class {base_name(self.__wrapped__)}>"
 
 
+@overload
+def workflow(target: C, /) -> WorkflowClass[C]: ...  # type: ignore[overload-overlap] # it is callable as well
+@overload
+def workflow(target: Callable[P, Generator[T, Any, Any]], /) -> WorkflowFunction[P, list[T]]: ...
 @overload
 def workflow(target: Callable[P, Coroutine[Any, Any, T]], /) -> WorkflowFunction[P, T]: ...
 @overload

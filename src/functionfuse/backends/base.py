@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
 
 from functionfuse.at_once import RunAtOnce, can_run_at_once
 from functionfuse.backends.plugins import PluginCollection
@@ -19,10 +19,13 @@ from functionfuse.storage.base import Results
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
+    from typing_extensions import TypeVar as TypeVarWithDefault
+
     from functionfuse.engine import Engine
     from functionfuse.events import Observer
     from functionfuse.graph import Graph
     from functionfuse.job import OnError
+    from functionfuse.nodes import Placeholder
     from functionfuse.plan import Plan
 
 __all__ = ["Query", "Workflow"]
@@ -69,14 +72,28 @@ class Query:
 
 
 Q = TypeVar("Q", bound=Query)
+if TYPE_CHECKING:  # `LocalWorkflow` alone, as an annotation, is a workflow of anything
+    ResultT = TypeVarWithDefault("ResultT", default=Any)
+else:
+    ResultT = TypeVar("ResultT")
 
 
-class Workflow(Generic[Q]):
-    """A graph, what its nodes were given, and a way to run it."""
+class Workflow(Generic[Q, ResultT]):
+    """A graph, what its nodes were given, and a way to run it.
+
+    For type checkers `ResultT` is what `run()` returns; the overloads of `__init__` infer it from the targets.
+    A subclass with parameters of its own repeats them, with its own class as the type of `self`.
+    """
 
     _query: ClassVar[type[Query]]
     _option: ClassVar[str] = ""  # the kind of option that the engine takes for a node
 
+    @overload
+    def __init__(
+        self: Workflow[Q, ResultT], node: Placeholder[ResultT], /, *, workflow_name: str
+    ) -> None: ...
+    @overload
+    def __init__(self: Workflow[Q, list[Any]], *nodes: Any, workflow_name: str) -> None: ...
     def __init__(self, *nodes: Any, workflow_name: str) -> None:
         """Make a workflow of everything that some nodes need.
 
@@ -169,7 +186,7 @@ class Workflow(Generic[Q]):
         """What became of each node in the last run; None before."""
         return self._report
 
-    def run(self, *, on_error: OnError = "raise") -> Any:
+    def run(self, *, on_error: OnError = "raise") -> ResultT:
         """Compute the targets.
 
         Args:
@@ -183,7 +200,8 @@ class Workflow(Generic[Q]):
             BaseException: The first failure, as the user's function raised it, with the node in a note.
         """
         check_names([on_error], ("raise", "continue"), "value of on_error")
-        return self._run(self._job(on_error))
+        result: ResultT = self._run(self._job(on_error))
+        return result
 
     def _run(self, job: Job) -> Any:
         engine = self._engine()

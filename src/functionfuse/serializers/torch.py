@@ -165,10 +165,10 @@ def _read(data: bytes, name: str, *of_dict: Any) -> Any:
     return _as_dict(tensors, *of_dict) if of_dict else tensors[_ALONE]
 
 
-def _saved(value: Any) -> memoryview:
+def _saved(value: Any) -> bytes:
     sink = io.BytesIO()
     torch.save(value, sink)
-    return sink.getbuffer()
+    return sink.getvalue()
 
 
 def _here(storage: Any, location: str) -> Any:

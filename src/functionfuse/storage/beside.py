@@ -240,7 +240,9 @@ class Beside:
         folder = self._of(subfolder, file, sidecar.token)
         with contextlib.suppress(FileNotFoundError, CorruptResult):  # gone, or not in there
             self.serializers.remove(sidecar.serializers, folder.protocols())
-        with contextlib.suppress(FileNotFoundError):  # on object stores a folder goes with its files
+        with contextlib.suppress(
+            FileNotFoundError
+        ):  # on object stores a folder goes with its files
             folder.remove("" if sidecar.token else mark_of(file))
 
     def _collect(self, subfolder: str, candidates: Iterable[Candidate]) -> None:

@@ -209,4 +209,5 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 
 _checks: Final = _Checks()
-os.register_at_fork(after_in_child=_checks.continue_after_fork)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_checks.continue_after_fork)

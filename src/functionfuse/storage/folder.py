@@ -8,7 +8,6 @@ import itertools
 import mmap
 import os
 import re
-import resource
 import secrets
 import sys
 import time
@@ -291,6 +290,10 @@ def _sweep_temporary(folder: int) -> None:
 @functools.cache
 def _most_maps() -> int:
     """How many files are mapped at once: each takes a descriptor, and a run has other uses for those."""
+    try:
+        import resource
+    except ImportError:  # Windows does not replace a file that is mapped
+        return 0
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return limit // 4 if limit != resource.RLIM_INFINITY else sys.maxsize
 

@@ -121,7 +121,7 @@ def _pickled_by(library: Any, value: Any, find: Callable[[Any], Any] | None) -> 
     else:
         file = io.BytesIO()
         _asking(library.Pickler)(find, file, protocol=5, buffer_callback=keep).dump(value)
-        stream = file.getbuffer()
+        stream = file.getvalue()  # not a view of it, which would hinder its end as garbage
     return [memoryview(stream), *buffers]
 
 

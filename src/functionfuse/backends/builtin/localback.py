@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
-from functionfuse.backends.base import Query, Workflow
+from functionfuse.backends.base import Query, ResultT, Workflow
 from functionfuse.engine import Capabilities
 from functionfuse.errors import OptionError
 from functionfuse.hints import check_names
@@ -13,16 +14,27 @@ from functionfuse.kernel import execute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
+    from typing import NotRequired, TypedDict, Unpack
 
     from functionfuse.engine import Engine
     from functionfuse.job import Job, OnError
+    from functionfuse.nodes import Placeholder
     from functionfuse.units import Outcome, Record, Unit
+
+    class _Options(TypedDict):
+        """What the constructor takes besides the targets, for type checkers."""
+
+        workflow_name: str
+        workers: NotRequired[int | None]
+        kind: NotRequired[Kind]
+
 
 __all__ = ["LocalEngine", "LocalWorkflow"]
 
 R = TypeVar("R")
 Kind = Literal["processes", "threads"]
 _KINDS: Final = ("processes", "threads")
+_HAS_PROCESSES: Final = hasattr(os, "register_at_fork")  # workers inherit sockets and signal masks
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +77,19 @@ class LocalEngine:
         return body()
 
 
-class LocalWorkflow(Workflow[Query]):
+class LocalWorkflow(Workflow[Query, ResultT]):
     """Runs a graph on this machine: in this process one node after the other, or in several threads or processes."""
 
     _query = Query
 
+    @overload
+    def __init__(
+        self: LocalWorkflow[ResultT], node: Placeholder[ResultT], /, **options: Unpack[_Options]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: LocalWorkflow[list[Any]], *nodes: Any, **options: Unpack[_Options]
+    ) -> None: ...
     def __init__(
         self, *nodes: Any, workflow_name: str, workers: int | None = None, kind: Kind = "processes"
     ) -> None:
@@ -85,11 +105,18 @@ class LocalWorkflow(Workflow[Query]):
         Raises:
             NotANodeError: A target is something else.
             DuplicateNameError: Two nodes have one name.
-            OptionError: `workers` is no number from 1 on, or `kind` is something else.
+            OptionError: `workers` is no number from 1 on, `kind` is something else,
+                or this system cannot run nodes in processes: Windows.
         """
         check_names([kind], _KINDS, "kind of workers")
         if workers is not None and (type(workers) is not int or workers < 1):
             message = f"workers is a whole number from 1 on, or None, not {workers!r}"
+            raise OptionError(message)
+        if workers is not None and kind == "processes" and not _HAS_PROCESSES:
+            message = (
+                "LocalWorkflow(..., workers=...) runs nodes in processes on Linux and macOS only: "
+                "use kind='threads', DaskWorkflow or RayWorkflow on this system"
+            )
             raise OptionError(message)
         super().__init__(*nodes, workflow_name=workflow_name)
         self._workers = workers

@@ -8,7 +8,7 @@ import re
 import sys
 import threading
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Final, Literal, Self
+from typing import TYPE_CHECKING, Any, Final, Literal, Self, overload
 
 from prefect.flows import Flow, flow
 from prefect.tasks import task
@@ -26,16 +26,26 @@ from functionfuse.backends.addons.prefectback.plain_types import check_plain
 from functionfuse.backends.addons.prefectback.progress import Progress
 from functionfuse.backends.addons.prefectback.server import asks_for_persistence, stop_asked
 from functionfuse.backends.addons.prefectback.tasks import CACHING
-from functionfuse.backends.base import Query, Workflow
+from functionfuse.backends.base import Query, ResultT, Workflow
 from functionfuse.errors import OptionError
 from functionfuse.hints import check_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from typing import NotRequired, TypedDict, Unpack
     from uuid import UUID
 
     from functionfuse.engine import Engine
     from functionfuse.job import Job, OnError
+    from functionfuse.nodes import Placeholder
+
+    class _Options(TypedDict):
+        """What the constructor takes besides the targets, for type checkers."""
+
+        workflow_name: str
+        fuse: NotRequired[Literal["auto"] | float | None]
+        progress: NotRequired[bool]
+
 
 __all__ = ["PrefectQuery", "PrefectWorkflow"]
 
@@ -70,12 +80,20 @@ class PrefectQuery(Query):
         return self
 
 
-class PrefectWorkflow(Workflow[PrefectQuery]):
+class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
     """A graph as a Prefect flow, each node a task run of the node's name."""
 
     _query = PrefectQuery
     _option = "task"
 
+    @overload
+    def __init__(
+        self: PrefectWorkflow[ResultT], node: Placeholder[ResultT], /, **options: Unpack[_Options]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: PrefectWorkflow[list[Any]], *nodes: Any, **options: Unpack[_Options]
+    ) -> None: ...
     def __init__(
         self,
         *nodes: Any,
@@ -132,7 +150,7 @@ class PrefectWorkflow(Workflow[PrefectQuery]):
         """The flow, made when it is first asked for."""
         return self._flow or self.generate_flow()
 
-    async def arun(self, *, on_error: OnError = "raise") -> Any:
+    async def arun(self, *, on_error: OnError = "raise") -> ResultT:
         """Do what `run()` does, in a thread, so that the event loop goes on meanwhile.
 
         When the awaiting task is cancelled, so is the run, within seconds: nothing new starts,

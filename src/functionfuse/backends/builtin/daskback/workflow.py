@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, overload
 
-from functionfuse.backends.base import Query, Workflow
+from functionfuse.backends.base import Query, ResultT, Workflow
 from functionfuse.backends.builtin.daskback.connecting import Connection
 from functionfuse.backends.builtin.daskback.engine import DaskEngine
 from functionfuse.backends.builtin.daskback.placing import check_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from typing import NotRequired, TypedDict, Unpack
 
     from distributed import Client
 
     from functionfuse.job import Job
+    from functionfuse.nodes import Placeholder
+
+    class _Options(TypedDict):
+        """What the constructor takes besides the targets, for type checkers."""
+
+        workflow_name: str
+        client: NotRequired[Client | None]
+        address: NotRequired[str | None]
+        cluster_kwargs: NotRequired[Mapping[str, Any] | None]
+
 
 __all__ = ["DaskQuery", "DaskWorkflow"]
 
@@ -36,12 +47,20 @@ class DaskQuery(Query):
         return self
 
 
-class DaskWorkflow(Workflow[DaskQuery]):
+class DaskWorkflow(Workflow[DaskQuery, ResultT]):
     """Runs a graph on a Dask cluster, each node as a task of the node's name."""
 
     _query = DaskQuery
     _option = "submit"
 
+    @overload
+    def __init__(
+        self: DaskWorkflow[ResultT], node: Placeholder[ResultT], /, **options: Unpack[_Options]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: DaskWorkflow[list[Any]], *nodes: Any, **options: Unpack[_Options]
+    ) -> None: ...
     def __init__(
         self,
         *nodes: Any,

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
-from functionfuse.backends.base import Query, Workflow
+from functionfuse.backends.base import Query, ResultT, Workflow
 from functionfuse.backends.builtin.rayback.cluster import check_init_args, connect, unmet
 from functionfuse.backends.builtin.rayback.engine import RayEngine
 from functionfuse.backends.builtin.rayback.remote_args import check_actor, check_task
@@ -17,10 +17,21 @@ from functionfuse.plan import Action
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
+    from typing import NotRequired, TypedDict, Unpack
 
     from functionfuse.graph import Graph, Step
     from functionfuse.job import Job, OnError
+    from functionfuse.nodes import Placeholder
     from functionfuse.options import Options
+
+    class _Options(TypedDict):
+        """What the constructor takes besides the targets, for type checkers."""
+
+        workflow_name: str
+        ray_init_args: NotRequired[Mapping[str, Any] | None]
+        actors: NotRequired[bool]
+        read_only: NotRequired[bool]
+
 
 __all__ = ["RayQuery", "RayWorkflow"]
 
@@ -50,12 +61,20 @@ class RayQuery(Query):
         return self
 
 
-class RayWorkflow(Workflow[RayQuery]):
+class RayWorkflow(Workflow[RayQuery, ResultT]):
     """Runs a graph on Ray, each node as a task of the node's name."""
 
     _query = RayQuery
     _option = "remote"
 
+    @overload
+    def __init__(
+        self: RayWorkflow[ResultT], node: Placeholder[ResultT], /, **options: Unpack[_Options]
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: RayWorkflow[list[Any]], *nodes: Any, **options: Unpack[_Options]
+    ) -> None: ...
     def __init__(
         self,
         *nodes: Any,
@@ -96,13 +115,29 @@ class RayWorkflow(Workflow[RayQuery]):
         in_actors = {step.name for step in self._graph if self._in_actor(step)}
         return RayQuery(names, self._options, in_actors)
 
+    @overload
+    def run(
+        self,
+        return_results: Literal[True] = True,  # noqa: FBT002 - a published name
+        max_pending_tasks: int = 0,
+        *,
+        on_error: OnError = "raise",
+    ) -> ResultT: ...
+    @overload
+    def run(
+        self,
+        return_results: bool,  # noqa: FBT001 - a published name
+        max_pending_tasks: int = 0,
+        *,
+        on_error: OnError = "raise",
+    ) -> ResultT | None: ...
     def run(
         self,
         return_results: bool = True,  # noqa: FBT001, FBT002 - a published name
         max_pending_tasks: int = 0,
         *,
         on_error: OnError = "raise",
-    ) -> Any:
+    ) -> ResultT | None:
         """Compute the targets.
 
         Args:
@@ -131,7 +166,7 @@ class RayWorkflow(Workflow[RayQuery]):
         job = replace(
             self._job(on_error), max_pending=max_pending_tasks, give_values=return_results
         )
-        values = self._run(job)
+        values: ResultT = self._run(job)
         return values if return_results else None
 
     def _run(self, job: Job) -> Any:
