@@ -132,8 +132,9 @@ def ray_cluster() -> Iterator[None]:
         pytest.MonkeyPatch.context() as environment,
     ):
         # the workers', which take the library from where this process takes it
-        tests = str(Path(__file__).parent / "tests")
-        environment.setenv("PYTHONPATH", tests, prepend=os.pathsep)
+        tests = Path(__file__).parent / "tests"
+        folders = [tests, *{path.parent for path in tests.rglob("*.py")}]
+        environment.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)), prepend=os.pathsep)
         ray.init(
             address="local",
             num_cpus=3,

@@ -8,11 +8,11 @@ from typing import Any
 
 from cloudpickle import dumps
 
+from functionfuse._kernel.kernel import execute
+from functionfuse._transport.exceptions import dump_raised, load_raised
 from functionfuse.backends.base import Query, Workflow
 from functionfuse.engine import Capabilities
 from functionfuse.errors import EngineError
-from functionfuse.kernel import execute
-from functionfuse.travel import dump_raised, load_raised
 
 
 class PoolEngine:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from functionfuse.units import Record, Unit
+    from functionfuse._kernel.units import Record, Unit
 
 __all__ = ["Capabilities", "Engine", "Withdrawn"]
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from functionfuse._kernel.units import Record
     from functionfuse.plan import Plan
-    from functionfuse.units import Record
 
 __all__ = [
     "Event",

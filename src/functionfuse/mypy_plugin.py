@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["plugin"]
 
 _DECORATORS: Final = frozenset({"functionfuse.workflow.workflow", "functionfuse.task"})
-_INSTANCE: Final = "functionfuse.workflow.Instance"
-_NODE: Final = "functionfuse.nodes.Node"
+_INSTANCE: Final = "functionfuse._graph.instances.Instance"
+_NODE: Final = "functionfuse._graph.nodes.Node"
 _COROUTINE: Final = "typing.Coroutine"
 _GENERATOR: Final = "typing.Generator"
 _DECORATED: Final = "functionfuse"  # the key in a class's metadata

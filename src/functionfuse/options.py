@@ -6,13 +6,13 @@ import re
 import warnings
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
+from functionfuse._common.validation import nearest
 from functionfuse.errors import NoMatchWarning, OptionError
-from functionfuse.hints import nearest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-    from functionfuse.graph import Graph
+    from functionfuse._graph.graph import Graph
 
 __all__ = ["Options", "Plugin", "compile_pattern", "for_run", "select"]
 

@@ -9,13 +9,13 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final
 
-from functionfuse.nodes import Kind
-from functionfuse.tables import Table
+from functionfuse._common.tables import Table
+from functionfuse._graph.nodes import Kind
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Iterator, ValuesView
 
-    from functionfuse.graph import Graph, Ref
+    from functionfuse._graph.graph import Graph, Ref
 
 __all__ = ["Action", "Plan", "PlannedStep", "make_plan"]
 

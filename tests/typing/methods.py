@@ -6,9 +6,9 @@ from typing import assert_type
 
 from pipeline import Model, Planned, Settings
 
+from functionfuse._graph.instances import Instance
+from functionfuse._graph.nodes import Node
 from functionfuse.backends.builtin.localback import LocalWorkflow
-from functionfuse.nodes import Node
-from functionfuse.workflow import Instance
 
 assert_type(Model(3).set_name("m"), Instance[Model])
 assert_type(Settings(3).set_name("s"), Instance[Settings])

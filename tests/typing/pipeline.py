@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, assert_type
 
 from functionfuse import task, workflow
+from functionfuse._graph.instances import Instance
+from functionfuse._graph.nodes import Item, Node
 from functionfuse.backends.addons.prefectback import PrefectWorkflow
 from functionfuse.backends.builtin.daskback import DaskWorkflow
 from functionfuse.backends.builtin.localback import LocalWorkflow
 from functionfuse.backends.builtin.rayback import RayWorkflow
-from functionfuse.nodes import Item, Node
 from functionfuse.storage import storage_factory
-from functionfuse.workflow import Instance
 
 if TYPE_CHECKING:
     from collections.abc import Generator

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
 
-from functionfuse.at_once import RunAtOnce, can_run_at_once
+from functionfuse._common.validation import check_names
+from functionfuse._execution.durations import expected_seconds
+from functionfuse._execution.run_spec import Job
+from functionfuse._execution.scheduler import Run
+from functionfuse._execution.whole_graph import RunAtOnce, can_run_at_once
+from functionfuse._graph.builder import build
+from functionfuse._graph.fusion import fuse_cheap
 from functionfuse.backends.plugins import PluginCollection
-from functionfuse.building import build
 from functionfuse.errors import GraphError, OptionError
-from functionfuse.fusing import expected_seconds, fuse_cheap
-from functionfuse.hints import check_names
-from functionfuse.job import Job
 from functionfuse.observers.report import Report
 from functionfuse.options import Options, Plugin, select
-from functionfuse.runner import Run
 from functionfuse.storage.base import Results
 
 if TYPE_CHECKING:
@@ -21,11 +22,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import TypeVar as TypeVarWithDefault
 
+    from functionfuse._execution.run_spec import OnError
+    from functionfuse._graph.graph import Graph
+    from functionfuse._graph.nodes import Placeholder
     from functionfuse.engine import Engine
     from functionfuse.events import Observer
-    from functionfuse.graph import Graph
-    from functionfuse.job import OnError
-    from functionfuse.nodes import Placeholder
     from functionfuse.plan import Plan
 
 __all__ = ["Query", "Workflow"]

@@ -9,9 +9,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
+from functionfuse._common.tables import Table
+from functionfuse._kernel.units import Record, Status
 from functionfuse.plan import Action
-from functionfuse.tables import Table
-from functionfuse.units import Record, Status
 
 if TYPE_CHECKING:
     import os

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from functionfuse.errors import MissingExtraError, UntrustedResult
 from functionfuse.serializers.base import FOLDER_PROTOCOL
-from functionfuse.serializers.files import read_file, write_file
+from functionfuse.serializers.checksummed_files import read_file, write_file
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping, Sequence

@@ -15,7 +15,7 @@ except ImportError as error:
     message = "DaskArraySerializer needs Dask: pip install 'functionfuse[arrays]'"
     raise MissingExtraError(message) from error
 
-from functionfuse.serializers.zarrs import StoredArray, Target
+from functionfuse.serializers.zarr_store import StoredArray, Target
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping, Sequence

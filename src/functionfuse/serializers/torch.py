@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse.errors import MissingExtraError, StorageError
 from functionfuse.serializers.base import FOLDER_PROTOCOL
-from functionfuse.serializers.files import read_file, write_file
+from functionfuse.serializers.checksummed_files import read_file, write_file
 
 try:
     import torch

@@ -1,5 +1,5 @@
 """Results that outlive a run."""
 
-from functionfuse.storage.storage_factory import storage_factory
+from functionfuse.storage.factory import storage_factory
 
 __all__ = ["storage_factory"]

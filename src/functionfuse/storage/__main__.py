@@ -13,14 +13,14 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from functionfuse.errors import CorruptResult, StorageError
-from functionfuse.storage.framing import (
+from functionfuse.storage.file_format.file_format import (
     PREFIX_SIZE,
     file_size,
     header_of,
     header_size,
     is_signed,
 )
-from functionfuse.storage.oldformat import old_stream
+from functionfuse.storage.file_format.legacy_format import old_stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

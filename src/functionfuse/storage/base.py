@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any
 
 from functionfuse.errors import DamagedResultWarning, StorageError
-from functionfuse.storage import checks
+from functionfuse.storage.file_format import verification
 
 if TYPE_CHECKING:
     from collections.abc import Container, Mapping
@@ -123,7 +123,7 @@ class Results:
     def __init__(self, storage: Any, workflow: str) -> None:  # noqa: D107
         self._storage = storage
         self._workflow = workflow
-        self._since = checks.reported()
+        self._since = verification.reported()
 
     def __reduce__(self) -> tuple[type[Results], tuple[Any, str]]:
         return Results, (self._storage, self._workflow)
@@ -139,7 +139,7 @@ class Results:
 
     def prepare(self) -> None:
         """Make room for the results of a run that begins."""
-        self._since = checks.begin_run()
+        self._since = verification.begin_run()
         if hasattr(self._storage, "new_workflow"):
             self._storage.new_workflow(self._workflow)
 
@@ -175,7 +175,7 @@ class Results:
         Raises:
             CorruptResult: Something that this process has read since the run began is damaged.
         """
-        checks.settle(forget=False, since=self._since)
+        verification.settle(forget=False, since=self._since)
         if isinstance(self._storage, Storage):
             return self._storage.save(self._workflow, name, value, about=about)
         self._storage.save(self._workflow, name, value)
@@ -187,7 +187,7 @@ class Results:
         Raises:
             CorruptResult: Something that this process has read since the run began is damaged.
         """
-        checks.settle(forget=True, since=self._since)
+        verification.settle(forget=True, since=self._since)
         if isinstance(self._storage, Storage):
             self._storage.settle()
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from functionfuse.errors import CorruptResult, StorageError
-from functionfuse.storage.checks import DAMAGED
-from functionfuse.storage.framing import header_of
+from functionfuse.storage.file_format.file_format import header_of
+from functionfuse.storage.file_format.verification import DAMAGED
 
 if TYPE_CHECKING:
-    from functionfuse.storage.objects import StoredObjects
-    from functionfuse.storage.place import Place
+    from functionfuse.storage.backends.protocol import Place
+    from functionfuse.storage.backends.sidecar_folders import StoredObjects
 
 __all__ = ["StoredResult", "mark_of"]
 

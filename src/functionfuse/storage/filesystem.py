@@ -11,30 +11,30 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, get_args
 
 from functionfuse import __version__
+from functionfuse._common.process_identity import this_process
 from functionfuse.errors import OptionError, ResultNotFound, StorageError
 from functionfuse.serializers.base import storing
-from functionfuse.storage import checks
+from functionfuse.storage.backends.directories import NotAFileError
+from functionfuse.storage.backends.file_names import file_name, is_cut, stored_name
+from functionfuse.storage.backends.protocol import WorkflowRemovedError
+from functionfuse.storage.backends.sidecar_candidates import DAY, check_grace
 from functionfuse.storage.base import Storage
-from functionfuse.storage.beside import Beside, ReplacedError, start_at
-from functionfuse.storage.candidates import DAY, check_grace
-from functionfuse.storage.directories import NotAFileError
-from functionfuse.storage.framing import (
+from functionfuse.storage.file_format import verification
+from functionfuse.storage.file_format.file_format import (
     check_names,
     check_signature,
     frame,
     header_of,
     unframe,
 )
-from functionfuse.storage.naming import file_name, is_cut, stored_name
-from functionfuse.storage.place import WorkflowRemovedError
-from functionfuse.storage.processes import this_process
-from functionfuse.storage.restricted_unpickler import PickleAllowlist
-from functionfuse.storage.signing import SigningKey
+from functionfuse.storage.file_format.restricted_unpickler import PickleAllowlist
+from functionfuse.storage.file_format.signatures import SigningKey
+from functionfuse.storage.sidecars import Beside, ReplacedError, start_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from functionfuse.storage.place import Place
+    from functionfuse.storage.backends.protocol import Place
 
 __all__ = ["Common", "FilesystemStorage", "Verify"]
 
@@ -139,7 +139,7 @@ class FilesystemStorage(Storage):
             "node": task_name,
         }
         with self._explained("save", workflow_name, task_name):
-            checks.settle(forget=False)  # else it might be made of what is damaged
+            verification.settle(forget=False)  # else it might be made of what is damaged
             where = self._where(workflow_name, task_name)
             if self._beside.serializers:
                 return self._save_with_objects(where, obj, fields)
@@ -278,7 +278,7 @@ class FilesystemStorage(Storage):
         self._registered += serializers
 
     def settle(self) -> None:  # noqa: D102
-        checks.settle(forget=True)
+        verification.settle(forget=True)
 
     def check_before_reading(self) -> None:
         """Check everything before it is returned: it leaves this process, which checks in the background."""

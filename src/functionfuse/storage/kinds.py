@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Unpack
 
 from functionfuse.errors import OptionError, StorageError
-from functionfuse.storage.connection import Connection
+from functionfuse.storage.backends.connection import Connection
+from functionfuse.storage.backends.file_names import file_name
+from functionfuse.storage.backends.local import LocalFolder
 from functionfuse.storage.filesystem import Common, FilesystemStorage
-from functionfuse.storage.folder import LocalFolder
-from functionfuse.storage.naming import file_name
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
-    from functionfuse.storage.place import Place
+    from functionfuse.storage.backends.protocol import Place
 
 __all__ = ["FileStorage", "FsspecStorage", "MemoryStorage", "S3Storage"]
 
@@ -126,13 +126,13 @@ def _place(url: str, options: Mapping[str, Any]) -> Place:
         return LocalFolder(path)
     connection = Connection(url, options)
     if protocol in {"s3", "s3a"}:
-        from functionfuse.storage.s3 import S3Folder
+        from functionfuse.storage.backends.s3 import S3Folder
 
         return S3Folder(connection)
     if protocol == "memory":
-        from functionfuse.storage.memory import MemoryFolder
+        from functionfuse.storage.backends.memory import MemoryFolder
 
         return MemoryFolder(connection)
-    from functionfuse.storage.remote import RemoteFolder
+    from functionfuse.storage.backends.remote import RemoteFolder
 
     return RemoteFolder(connection)

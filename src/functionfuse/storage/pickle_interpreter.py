@@ -12,13 +12,13 @@ import struct
 from abc import ABC, abstractmethod
 from typing import TYPE_CHECKING, Any, Final
 
-from functionfuse.storage.pickle_opcodes import HANDLERS
-from functionfuse.storage.restricted_limits import Budget
+from functionfuse.storage.file_format.pickle_opcodes import HANDLERS
+from functionfuse.storage.file_format.restricted_limits import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from functionfuse.storage.pickle_opcodes import Symbol
+    from functionfuse.storage.file_format.pickle_opcodes import Symbol
 
 __all__ = ["PickleInterpreter"]
 

@@ -9,52 +9,52 @@ from typing import TYPE_CHECKING, Any
 #: Where everything is; imported when it is asked for. A worker that calls a node of the suite
 #: imports the module of that node, and neither the others nor hypothesis and numpy with them.
 _MODULES = {
-    "Door": "storage_suite",
-    "EngineTests": "engine_tests",
-    "FolderTests": "storage_folder",
-    "MinimalStorageTests": "storage_tests",
-    "RemoteTests": "storage_tests",
-    "StorageTests": "storage_tests",
-    "assert_same_everywhere": "everywhere",
+    "Door": "storage.suite",
+    "EngineTests": "engine.tests",
+    "FolderTests": "storage.folder",
+    "MinimalStorageTests": "storage.tests",
+    "RemoteTests": "storage.tests",
+    "StorageTests": "storage.tests",
+    "assert_same_everywhere": "backend_equality",
     "graphs": "strategies",
 }
 _WITH_ASSERTS = (
-    "functionfuse.testing.engine_damage",
-    "functionfuse.testing.engine_errors",
-    "functionfuse.testing.engine_exceptions",
-    "functionfuse.testing.engine_fuse",
-    "functionfuse.testing.engine_observing",
-    "functionfuse.testing.engine_options",
-    "functionfuse.testing.engine_properties",
-    "functionfuse.testing.engine_running",
-    "functionfuse.testing.engine_state",
-    "functionfuse.testing.engine_storage",
-    "functionfuse.testing.engine_travel",
-    "functionfuse.testing.engine_values",
-    "functionfuse.testing.storage_damage",
-    "functionfuse.testing.storage_dict",
-    "functionfuse.testing.storage_failures",
-    "functionfuse.testing.storage_folder",
-    "functionfuse.testing.storage_foreign_files",
-    "functionfuse.testing.storage_links",
-    "functionfuse.testing.storage_processes",
-    "functionfuse.testing.storage_remote",
-    "functionfuse.testing.storage_runs",
-    "functionfuse.testing.storage_secrets",
-    "functionfuse.testing.storage_sidecars",
-    "functionfuse.testing.storage_suite",
-    "functionfuse.testing.storage_values",
+    "functionfuse.testing.engine.damage",
+    "functionfuse.testing.engine.errors",
+    "functionfuse.testing.engine.exceptions",
+    "functionfuse.testing.engine.fusion",
+    "functionfuse.testing.engine.observation",
+    "functionfuse.testing.engine.options",
+    "functionfuse.testing.engine.properties",
+    "functionfuse.testing.engine.robustness",
+    "functionfuse.testing.engine.state",
+    "functionfuse.testing.engine.storage",
+    "functionfuse.testing.engine.transport",
+    "functionfuse.testing.engine.values",
+    "functionfuse.testing.storage.damage",
+    "functionfuse.testing.storage.mapping",
+    "functionfuse.testing.storage.failures",
+    "functionfuse.testing.storage.folder",
+    "functionfuse.testing.storage.foreign_files",
+    "functionfuse.testing.storage.links",
+    "functionfuse.testing.storage.concurrency",
+    "functionfuse.testing.storage.remote",
+    "functionfuse.testing.storage.runs",
+    "functionfuse.testing.storage.secrets",
+    "functionfuse.testing.storage.sidecars",
+    "functionfuse.testing.storage.suite",
+    "functionfuse.testing.storage.values",
 )
 
 if "pytest" in sys.modules:  # else nobody tests, and asserts are what they are
     sys.modules["pytest"].register_assert_rewrite(*_WITH_ASSERTS)
 
 if TYPE_CHECKING:
-    from functionfuse.testing.engine_tests import EngineTests
-    from functionfuse.testing.everywhere import assert_same_everywhere
-    from functionfuse.testing.storage_folder import FolderTests
-    from functionfuse.testing.storage_suite import Door
-    from functionfuse.testing.storage_tests import MinimalStorageTests, RemoteTests, StorageTests
+    from functionfuse.testing.backend_equality import assert_same_everywhere
+    from functionfuse.testing.engine.tests import EngineTests
+    from functionfuse.testing.storage.folder import FolderTests
+    from functionfuse.testing.storage.suite import Door
+    from functionfuse.testing.storage.tests import MinimalStorageTests, RemoteTests, StorageTests
     from functionfuse.testing.strategies import graphs
 else:
 

@@ -1,6 +1,6 @@
 """The table of what each engine can and cannot do, made of the results of the conformance suite.
 
-`python -m functionfuse.testing.table docs/engines.md "Ray=tests/test_ray.py::TestWithActors" ...`
+`python -m functionfuse.testing.table docs/engines.md "Ray=tests/backends/ray/test_ray.py::TestWithActors" ...`
 runs the suite on these engines and writes their columns; the other columns stay as they are.
 """
 
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from functionfuse.testing.engine_tests import EngineTests
+from functionfuse.testing.engine.tests import EngineTests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -6,20 +6,20 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
+from functionfuse._common.validation import check_names
+from functionfuse._kernel.kernel import execute
 from functionfuse.backends.base import Query, ResultT, Workflow
 from functionfuse.engine import Capabilities
 from functionfuse.errors import OptionError
-from functionfuse.hints import check_names
-from functionfuse.kernel import execute
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import NotRequired, TypedDict, Unpack
 
+    from functionfuse._execution.run_spec import Job, OnError
+    from functionfuse._graph.nodes import Placeholder
+    from functionfuse._kernel.units import Outcome, Record, Unit
     from functionfuse.engine import Engine
-    from functionfuse.job import Job, OnError
-    from functionfuse.nodes import Placeholder
-    from functionfuse.units import Outcome, Record, Unit
 
     class _Options(TypedDict):
         """What the constructor takes besides the targets, for type checkers."""
@@ -131,9 +131,9 @@ class LocalWorkflow(Workflow[Query, ResultT]):
         if self._workers is None:
             return LocalEngine()
         if self._kind == "threads":
-            from functionfuse.backends.builtin.pool.threads import ThreadEngine
+            from functionfuse.backends.builtin.pool.thread_engine import ThreadEngine
 
             return ThreadEngine(self._workers)
-        from functionfuse.backends.builtin.pool.processes import ProcessEngine
+        from functionfuse.backends.builtin.pool.process_engine import ProcessEngine
 
         return ProcessEngine(self._workers)

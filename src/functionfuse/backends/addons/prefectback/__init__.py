@@ -5,8 +5,8 @@ This package is the only one that imports Prefect.
 `server` knows Prefect's settings and waits until its server has every record.
 """
 
+from functionfuse._common.gc import collection_paused
 from functionfuse.errors import MissingExtraError
-from functionfuse.garbage import collection_paused
 
 with collection_paused():  # a sixth of the time that Prefect's modules take
     try:

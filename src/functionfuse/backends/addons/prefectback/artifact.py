@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from prefect.client.schemas.objects import FlowRun
 
-    from functionfuse.graph import Graph
+    from functionfuse._graph.graph import Graph
     from functionfuse.observers.report import Report
     from functionfuse.storage.base import Results
 

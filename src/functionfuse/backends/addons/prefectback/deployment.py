@@ -14,10 +14,10 @@ from prefect.exceptions import MissingFlowError, ScriptError
 from prefect.flows import Flow
 from prefect.settings import PREFECT_API_URL
 
-from functionfuse.backends.addons.prefectback.made import module_entrypoint
+from functionfuse._common.validation import check_names
+from functionfuse.backends.addons.prefectback.entrypoints import module_entrypoint
 from functionfuse.backends.addons.prefectback.server import check_reachable
 from functionfuse.errors import EngineError, OptionError
-from functionfuse.hints import check_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping

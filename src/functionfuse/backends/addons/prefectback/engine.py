@@ -16,19 +16,19 @@ from prefect.futures import PrefectConcurrentFuture, PrefectWrappedFuture
 from prefect.results import ResultRecord  # type: ignore[attr-defined]
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
-from functionfuse.backends.addons.prefectback.failed import NodeFailed
-from functionfuse.backends.addons.prefectback.function import arguments_of
-from functionfuse.backends.addons.prefectback.sealed import Box, literal, sealed
+from functionfuse._graph.graph import references
+from functionfuse._kernel.binding import resolve
+from functionfuse._kernel.kernel import save
+from functionfuse._kernel.units import Outcome, Record, Stateful, Status
+from functionfuse._transport.broadcast import Lending
+from functionfuse._transport.exceptions import described
+from functionfuse.backends.addons.prefectback.envelopes import Box, literal, sealed
+from functionfuse.backends.addons.prefectback.exceptions import NodeFailed
+from functionfuse.backends.addons.prefectback.node_function import arguments_of
 from functionfuse.backends.addons.prefectback.server import Cancellation, Recorder
 from functionfuse.backends.addons.prefectback.tasks import TaskTemplates
-from functionfuse.backends.literals import Lending
-from functionfuse.binding import resolve
 from functionfuse.engine import Capabilities
 from functionfuse.errors import EngineError
-from functionfuse.graph import references
-from functionfuse.kernel import save
-from functionfuse.travel import described
-from functionfuse.units import Outcome, Record, Stateful, Status
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
 
     from prefect.client.schemas.objects import RunInput, State
 
-    from functionfuse.backends.addons.prefectback.function import NodeFunction
-    from functionfuse.graph import Graph
-    from functionfuse.units import Unit
+    from functionfuse._graph.graph import Graph
+    from functionfuse._kernel.units import Unit
+    from functionfuse.backends.addons.prefectback.node_function import NodeFunction
 
 __all__ = ["PrefectEngine", "overhead"]
 

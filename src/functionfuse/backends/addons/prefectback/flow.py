@@ -15,12 +15,12 @@ from prefect.states import Cancelled, Cancelling
 from prefect.utilities.asyncutils import run_coro_as_sync
 
 from functionfuse.backends.addons.prefectback.artifact import sent_beside
-from functionfuse.backends.addons.prefectback.failed import NodeFailed, is_awkward
+from functionfuse.backends.addons.prefectback.exceptions import NodeFailed, is_awkward
 from functionfuse.backends.addons.prefectback.server import RunCancelled, run_settings
 
 if TYPE_CHECKING:
+    from functionfuse._execution.run_spec import Job
     from functionfuse.backends.addons.prefectback.workflow import PrefectWorkflow
-    from functionfuse.job import Job
 
 __all__ = ["FlowFunction", "RunCall", "WorkflowFlow", "current"]
 

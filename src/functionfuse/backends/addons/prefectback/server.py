@@ -26,7 +26,7 @@ from prefect.settings import (
     temporary_settings,
 )
 
-from functionfuse.backends.addons.prefectback import temporary
+from functionfuse.backends.addons.prefectback import ephemeral_server
 from functionfuse.backends.addons.prefectback.client import kept_client
 from functionfuse.errors import EngineError
 
@@ -73,9 +73,9 @@ def run_settings() -> Iterator[None]:
     """Run with settings under which nothing is lost and nothing waits for nothing."""
     with _settings_entered(None):
         url = PREFECT_API_URL.value()
-        nowhere = url is None or temporary.is_running(url)
+        nowhere = url is None or ephemeral_server.is_running(url)
         if nowhere and PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
-            with temporary.used() as url, _settings_entered(url), _connected(url):
+            with ephemeral_server.used() as url, _settings_entered(url), _connected(url):
                 yield
         elif url is None:
             yield
@@ -158,12 +158,14 @@ def check_reachable() -> None:
     Raises:
         EngineError: Nobody does.
     """
-    if temporary.is_open(PREFECT_API_URL.value()):
+    if ephemeral_server.is_open(PREFECT_API_URL.value()):
         return
     # Prefect's client knows of proxies and certificates, and connects four times
     with (
         temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
-        get_client(httpx_settings={"timeout": temporary.CONNECT}, sync_client=True) as client,
+        get_client(
+            httpx_settings={"timeout": ephemeral_server.CONNECT}, sync_client=True
+        ) as client,
     ):
         error = client.api_healthcheck()
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol):
@@ -233,7 +235,7 @@ class Recorder:
 
     def __init__(self) -> None:  # noqa: D107
         url = PREFECT_API_URL.value()  # None: somebody called the flow, and Prefect starts a server
-        self._temporary = url is None or temporary.is_running(url)
+        self._temporary = url is None or ephemeral_server.is_running(url)
         self._ids: list[UUID] = []
         self._recorded = 0  # how many of them the server is known to have
 

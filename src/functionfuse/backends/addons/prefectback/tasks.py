@@ -10,15 +10,15 @@ from prefect.cache_policies import NO_CACHE
 from prefect.results import ResultRecord  # type: ignore[attr-defined]
 from prefect.tasks import Task
 
-from functionfuse.backends.addons.prefectback.function import NodeFunction
-from functionfuse.backends.addons.prefectback.together import together
+from functionfuse.backends.addons.prefectback.node_function import NodeFunction
+from functionfuse.backends.addons.prefectback.task_groups import together
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from prefect.client.schemas.objects import State
 
-    from functionfuse.units import Unit
+    from functionfuse._kernel.units import Unit
 
 __all__ = ["CACHING", "TaskTemplates"]
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, overload
 from prefect.flows import Flow, flow
 from prefect.tasks import task
 
+from functionfuse._common.validation import check_names
 from functionfuse.backends.addons.prefectback import deployment
 from functionfuse.backends.addons.prefectback.artifact import publish, send
 from functionfuse.backends.addons.prefectback.engine import PrefectEngine, overhead
@@ -22,22 +23,21 @@ from functionfuse.backends.addons.prefectback.flow import (
     WorkflowFlow,
     current,
 )
-from functionfuse.backends.addons.prefectback.plain_types import check_plain
+from functionfuse.backends.addons.prefectback.option_types import check_plain
 from functionfuse.backends.addons.prefectback.progress import Progress
 from functionfuse.backends.addons.prefectback.server import asks_for_persistence, stop_asked
 from functionfuse.backends.addons.prefectback.tasks import CACHING
 from functionfuse.backends.base import Query, ResultT, Workflow
 from functionfuse.errors import OptionError
-from functionfuse.hints import check_names
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from typing import NotRequired, TypedDict, Unpack
     from uuid import UUID
 
+    from functionfuse._execution.run_spec import Job, OnError
+    from functionfuse._graph.nodes import Placeholder
     from functionfuse.engine import Engine
-    from functionfuse.job import Job, OnError
-    from functionfuse.nodes import Placeholder
 
     class _Options(TypedDict):
         """What the constructor takes besides the targets, for type checkers."""

@@ -12,10 +12,13 @@ from uuid import uuid4
 import dask
 from distributed import Future
 
+from functionfuse._transport.broadcast import Lending
+from functionfuse._transport.exceptions import described
+from functionfuse.backends.builtin.daskback.event_subscriber import mailbox_of
 from functionfuse.backends.builtin.daskback.failures import blamed_key, failure_of
 from functionfuse.backends.builtin.daskback.handles import Handle, seen_at
-from functionfuse.backends.builtin.daskback.mailbox import mailbox_of
-from functionfuse.backends.builtin.daskback.parcels import (
+from functionfuse.backends.builtin.daskback.resources import why_nowhere
+from functionfuse.backends.builtin.daskback.tasks import (
     NodeFailed,
     give,
     pack,
@@ -23,18 +26,15 @@ from functionfuse.backends.builtin.daskback.parcels import (
     run_unit,
     taken_out,
 )
-from functionfuse.backends.builtin.daskback.placing import why_nowhere
-from functionfuse.backends.literals import Lending
 from functionfuse.engine import Capabilities, Withdrawn
 from functionfuse.errors import EngineError
-from functionfuse.travel import described
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
-    from functionfuse.backends.builtin.daskback.connecting import Connection
-    from functionfuse.graph import Graph
-    from functionfuse.units import Record, Unit
+    from functionfuse._graph.graph import Graph
+    from functionfuse._kernel.units import Record, Unit
+    from functionfuse.backends.builtin.daskback.cluster import Connection
 
 __all__ = ["DaskEngine"]
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from distributed import KilledWorker
 from distributed.scheduler import NoValidWorkerError
 
-from functionfuse.backends.builtin.daskback.parcels import NodeFailed
+from functionfuse._transport.exceptions import described
+from functionfuse.backends.builtin.daskback.tasks import NodeFailed
 from functionfuse.errors import EngineError
-from functionfuse.travel import described
 
 if TYPE_CHECKING:
     from distributed import Future

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     from distributed import Future
 
-    from functionfuse.backends.literals import Lent
-    from functionfuse.units import Record
+    from functionfuse._kernel.units import Record
+    from functionfuse._transport.broadcast import Lent
 
 __all__ = ["Handle", "seen_at"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Self, overload
 
 from functionfuse.backends.base import Query, ResultT, Workflow
-from functionfuse.backends.builtin.daskback.connecting import Connection
+from functionfuse.backends.builtin.daskback.cluster import Connection
 from functionfuse.backends.builtin.daskback.engine import DaskEngine
-from functionfuse.backends.builtin.daskback.placing import check_options
+from functionfuse.backends.builtin.daskback.resources import check_options
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from functionfuse.job import Job
-    from functionfuse.nodes import Placeholder
+    from functionfuse._execution.run_spec import Job
+    from functionfuse._graph.nodes import Placeholder
 
     class _Options(TypedDict):
         """What the constructor takes besides the targets, for type checkers."""

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any, Final
 import ray
 from ray.exceptions import AuthenticationError
 
+from functionfuse._common.stdio import open_closed_streams
+from functionfuse._common.validation import check_names
 from functionfuse.backends.builtin.rayback.addresses import check_ray_listens, same_place
 from functionfuse.errors import EngineError, FunctionFuseWarning, OptionError
-from functionfuse.hints import check_names
-from functionfuse.stdio import open_closed_streams
 
 if TYPE_CHECKING:
     from collections.abc import Collection

@@ -19,27 +19,27 @@ from ray.exceptions import (
     WorkerCrashedError,
 )
 
-from functionfuse.backends.builtin.rayback.carried import REDUCERS, carried, dumps, opened
-from functionfuse.backends.builtin.rayback.remote import (
+from functionfuse._graph.graph import references
+from functionfuse._graph.nodes import Kind
+from functionfuse._transport.broadcast import Lending
+from functionfuse._transport.exceptions import described, load_raised
+from functionfuse.backends.builtin.rayback.envelopes import REDUCERS, carried, dumps, opened
+from functionfuse.backends.builtin.rayback.tasks import (
     Again,
     InstanceActor,
     Raised,
     pack_unit,
     run_unit,
 )
-from functionfuse.backends.literals import Lending
 from functionfuse.engine import Capabilities, Withdrawn
 from functionfuse.errors import EngineError
-from functionfuse.graph import references
-from functionfuse.nodes import Kind
-from functionfuse.travel import described, load_raised
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from functionfuse.backends.literals import Lent
-    from functionfuse.graph import Graph, Step
-    from functionfuse.units import Record, Unit
+    from functionfuse._graph.graph import Graph, Step
+    from functionfuse._kernel.units import Record, Unit
+    from functionfuse._transport.broadcast import Lent
 
 __all__ = ["RayEngine"]
 

@@ -11,8 +11,8 @@ from ray._common.ray_option_utils import (
     validate_task_options,
 )
 
+from functionfuse._common.validation import check_names
 from functionfuse.errors import OptionError
-from functionfuse.hints import check_names
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
+from functionfuse._common.validation import check_names
+from functionfuse._graph.nodes import Kind
 from functionfuse.backends.base import Query, ResultT, Workflow
 from functionfuse.backends.builtin.rayback.cluster import check_init_args, connect, unmet
 from functionfuse.backends.builtin.rayback.engine import RayEngine
 from functionfuse.backends.builtin.rayback.remote_args import check_actor, check_task
 from functionfuse.errors import OptionError
-from functionfuse.hints import check_names
-from functionfuse.nodes import Kind
 from functionfuse.options import select
 from functionfuse.plan import Action
 
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from typing import NotRequired, TypedDict, Unpack
 
-    from functionfuse.graph import Graph, Step
-    from functionfuse.job import Job, OnError
-    from functionfuse.nodes import Placeholder
+    from functionfuse._execution.run_spec import Job, OnError
+    from functionfuse._graph.graph import Graph, Step
+    from functionfuse._graph.nodes import Placeholder
     from functionfuse.options import Options
 
     class _Options(TypedDict):

@@ -1,0 +1,1 @@
+"""Runs: what is submitted when, and what happens to results and failures."""

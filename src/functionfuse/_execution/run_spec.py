@@ -1,0 +1,63 @@
+"""What there is to run: a graph, and all that holds for it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+from functionfuse.options import for_run
+from functionfuse.plan import Plan, make_plan
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Container, Mapping, Sequence
+
+    from functionfuse._graph.graph import Graph
+    from functionfuse.events import Observer
+    from functionfuse.options import Plugin
+    from functionfuse.storage.base import Results
+
+__all__ = ["Job", "OnError"]
+
+OnError = Literal["raise", "continue"]
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """Everything that a run needs to know, apart from the engine."""
+
+    graph: Graph
+    workflow: str
+    results: Results | None = None
+    logged: Collection[str] = frozenset()  # steps that always run and are never stored
+    plugins: Mapping[str, Plugin] = field(default_factory=dict)
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # the engine's, by step
+    observers: Sequence[Observer] = ()
+    on_error: OnError = "raise"
+    max_pending: int = 0  # units in flight at once; 0 leaves it to the engine
+    give_values: bool = True  # else the targets' values are left in the storage
+
+    def plan(self) -> Plan:
+        """What a run would do, by what is stored now."""
+        stored = self.stored()
+        wanted = None
+        if not self.give_values:
+            wanted = [ref for ref in self.graph.targets if ref.step not in stored]
+        return make_plan(self.graph, stored, self.logged, wanted)
+
+    def stored(self) -> Container[str]:
+        """The names of the results that are stored now."""
+        return self.results.names() if self.results else frozenset()
+
+    def setups(self) -> dict[str, Callable[[], object] | None]:
+        """What each worker calls first.
+
+        Plugins are asked for *every* step in graph order, so that a seed never depends on what is stored.
+        """
+        fresh = {id(plugin): for_run(plugin) for plugin in self.plugins.values()}
+        setups = {}
+        for name in self.graph.steps if self.plugins else ():
+            if name in self.plugins:
+                plugin = fresh[id(self.plugins[name])]
+                plugin.local_initialize()
+                setups[name] = plugin.remote_initialize()
+        return setups

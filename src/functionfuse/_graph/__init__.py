@@ -1,0 +1,1 @@
+"""Nodes, and the graphs that workflows build of them."""

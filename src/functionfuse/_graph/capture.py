@@ -1,0 +1,112 @@
+"""What a call was given, taken as it is when the call is written."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import TYPE_CHECKING, Any, Final
+
+from functionfuse._graph.nodes import ATOMS, Container, Item, Node, Placeholder
+from functionfuse.errors import GraphError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+__all__ = ["build_dict", "captured"]
+
+
+def captured(
+    args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Take arguments as they are now: containers are copied, and those that hold nodes become a `Container`.
+
+    So a list that grows after the call, or a dict of parameters that is changed for the next call,
+    means what it means in plain Python.
+    Other objects are taken by reference.
+
+    Raises:
+        GraphError: A container contains itself.
+    """
+    try:
+        if not _AS_THEY_ARE.issuperset(map(type, args)):
+            args = tuple([_capture(value) for value in args])
+        return args, {key: _capture(value) for key, value in kwargs.items()} if kwargs else _NONE
+    except RecursionError:
+        message = (
+            "an argument contains itself, or is nested deeper than Python's recursion limit: "
+            "make it in a @workflow function and pass that node instead"
+        )
+        raise GraphError(message) from None
+
+
+_NONE: Final[dict[str, Any]] = {}  # one for all calls without keywords; nothing changes it
+
+_AS_THEY_ARE: Final = ATOMS | {Node, Item}
+_HOLDERS: Final = frozenset({Node, Item, Container})
+
+
+def _capture(value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
+    """Take one argument as it is now; see `captured`."""
+    kind = type(value)
+    if kind in _AS_THEY_ARE:
+        return value
+    if issubclass(kind, Placeholder):
+        return value._current()
+    if kind is dict:
+        return _capture_parts(build_dict, itertools.chain.from_iterable(value.items()))
+    if kind is list or kind is tuple or kind is set or kind is frozenset:
+        return _capture_parts(kind, value)
+    if isinstance(value, tuple) and hasattr(kind, "_make"):
+        return _capture_parts(kind._make, value)
+    if hasattr(kind, "__dataclass_fields__"):
+        return _capture_dataclass(value)
+    return value
+
+
+def _capture_parts(build: Callable[[Iterable[Any]], Any], values: Iterable[Any]) -> Any:
+    parts = list(values)
+    if ATOMS.issuperset(map(type, parts)):  # a large literal costs one pass in C
+        return build(parts)
+    parts = [_capture(part) for part in parts]
+    return build(parts) if _HOLDERS.isdisjoint(map(type, parts)) else Container(build, tuple(parts))
+
+
+def _capture_dataclass(value: Any) -> Any:
+    names = [field.name for field in dataclasses.fields(value) if hasattr(value, field.name)]
+    parts = [_capture(getattr(value, name)) for name in names]
+    if _HOLDERS.isdisjoint(map(type, parts)):
+        return value
+    return Container(_DataclassBuilder(value, tuple(names)), tuple(parts))
+
+
+def build_dict(parts: Iterable[Any]) -> dict[Any, Any]:
+    """A dict of its keys and values, in turns."""
+    keys_and_values = iter(parts)
+    return dict(zip(keys_and_values, keys_and_values, strict=True))
+
+
+class _DataclassBuilder:
+    """Copies a dataclass instance with other field values, also a frozen or slotted one."""
+
+    __slots__ = ("names", "pattern")
+
+    def __init__(self, pattern: Any, names: tuple[str, ...]) -> None:
+        # without the nodes in its fields, so that neither they nor their graphs travel along
+        self.pattern = _with_fields(pattern, names, itertools.repeat(None))
+        self.names = names
+
+    def __call__(self, parts: Iterable[Any]) -> Any:
+        return _with_fields(self.pattern, self.names, parts)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _DataclassBuilder, (self.pattern, self.names)
+
+
+def _with_fields(pattern: Any, names: tuple[str, ...], values: Iterable[Any]) -> Any:
+    # not dataclasses.replace: it runs __init__ again, and refuses init=False fields
+    new = object.__new__(type(pattern))
+    if hasattr(pattern, "__dict__"):
+        new.__dict__.update(pattern.__dict__)
+    for name, value in zip(names, values, strict=False):
+        object.__setattr__(new, name, value)
+    return new

@@ -1,0 +1,1 @@
+"""What running a node means, on every engine: the part of the library that workers import."""

@@ -1,0 +1,1 @@
+"""Values, exceptions and messages on their way between processes."""

@@ -1,0 +1,160 @@
+"""Values on their way between processes of one machine: small ones as bytes, large ones in a file in memory.
+
+A file is written once, by whoever made the value, and mapped by everybody who takes it.
+Mapping it copies on write: an array that arrives can be changed, and nobody else sees that.
+What stands in between hands on bytes and paths, and never unpickles.
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+import pickle
+from contextlib import suppress
+from itertools import count
+from typing import TYPE_CHECKING, Any, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+__all__ = ["THRESHOLD", "OwnSegment", "Parcel", "Segment", "Space", "pack", "unpack"]
+
+#: From this size on, a file costs less than sending the bytes through a socket twice.
+THRESHOLD: Final = 64 * 1024
+#: Below this size a copy costs no more than a mapping does, which holds a file descriptor as long as it lives.
+_WORTH_MAPPING: Final = 1024 * 1024
+_ALIGNMENT: Final = 64
+_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+
+
+class Segment:
+    """A file with a pickle stream and its buffers."""
+
+    __slots__ = ("path", "sizes")
+
+    def __init__(self, path: str, sizes: tuple[int, ...]) -> None:
+        self.path = path
+        self.sizes = sizes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Segment, (self.path, self.sizes)
+
+    def open(self) -> list[memoryview]:
+        """The stream and the buffers; they can be written to, and the file stays as it is."""
+        starts, end = _layout(self.sizes)
+        data = memoryview(_contents(self.path, end))
+        return [data[start : start + size] for start, size in zip(starts, self.sizes, strict=True)]
+
+
+class OwnSegment(Segment):
+    """A segment whose file goes when nobody in this process needs it any more; what was mapped stays."""
+
+    __slots__ = ()
+
+    def __del__(self) -> None:
+        with suppress(OSError):
+            os.unlink(self.path)
+
+
+#: A pickled value: itself, or where it is.
+Parcel = bytes | Segment
+
+
+class Space:
+    """Folders for segments; where one is full, the next is used."""
+
+    def __init__(self, folders: Sequence[str], owner: str) -> None:
+        """Write into some folders.
+
+        Args:
+            folders: Those that are in memory first.
+            owner: What no other process calls itself.
+        """
+        self._folders = folders
+        self._names = (f"{owner}-{number}" for number in count())
+
+    def write(self, parts: Sequence[bytes | memoryview]) -> Segment:
+        """Write a stream and its buffers.
+
+        Raises:
+            OSError: There is no room in any folder.
+        """
+        name = next(self._names)
+        sizes = tuple(memoryview(part).nbytes for part in parts)
+        *first, last = (os.path.join(folder, name) for folder in self._folders)
+        for path in first:
+            try:
+                _write(path, parts, sizes)
+            except OSError as error:
+                if error.errno not in _NO_ROOM:
+                    raise
+            else:
+                return Segment(path, sizes)
+        _write(last, parts, sizes)
+        return Segment(last, sizes)
+
+
+def pack(value: Any, space: Space, dumps: Callable[..., bytes]) -> Parcel:
+    """Pickle a value; what is large in it is written to a segment without a copy in between."""
+    large: list[memoryview] = []
+
+    def stays_in_stream(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < THRESHOLD:
+            return True
+        large.append(raw)
+        return False
+
+    stream = dumps(value, protocol=5, buffer_callback=stays_in_stream)
+    if not large and len(stream) < THRESHOLD:
+        return stream
+    return space.write([stream, *large])
+
+
+def unpack(parcel: Parcel) -> Any:
+    """The value; each call gives one of its own."""
+    if isinstance(parcel, bytes):
+        return pickle.loads(parcel)
+    stream, *buffers = parcel.open()
+    return pickle.loads(stream, buffers=buffers)
+
+
+def _layout(sizes: Sequence[int]) -> tuple[list[int], int]:
+    """Where each part of a segment starts, and where the last one ends."""
+    starts, end = list[int](), 0
+    for size in sizes:
+        starts.append(end + -end % _ALIGNMENT)
+        end = starts[-1] + size
+    return starts, end
+
+
+def _write(path: str, parts: Sequence[bytes | memoryview], sizes: Sequence[int]) -> None:
+    starts, _ = _layout(sizes)
+    descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600)
+    try:
+        for part, start in zip(parts, starts, strict=True):
+            _write_all(descriptor, memoryview(part).cast("B"), start)
+    except BaseException:
+        os.unlink(path)
+        raise
+    finally:
+        os.close(descriptor)
+
+
+def _write_all(descriptor: int, data: memoryview, start: int) -> None:
+    while data:
+        written = os.pwrite(descriptor, data, start)
+        data, start = data[written:], start + written
+
+
+def _contents(path: str, size: int) -> mmap.mmap | bytearray:
+    with open(path, "rb", buffering=0) as file:
+        if size >= _WORTH_MAPPING:
+            with suppress(OSError):  # no file descriptors or mappings left: a copy needs none
+                return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
+        data = bytearray(size)
+        view = memoryview(data)
+        while view:
+            view = view[file.readinto(view) :]
+        return data

@@ -1,0 +1,275 @@
+"""A node's function as Prefect sees it: the user's own, in name, signature, code and arguments."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from prefect.client.schemas.objects import State
+from prefect.context import TaskRunContext
+from prefect.states import Completed, Crashed
+from prefect.task_engine import BaseTaskRunEngine
+from prefect.transactions import get_transaction
+from prefect.utilities.callables import get_call_parameters
+
+from functionfuse._graph.graph import Ref
+from functionfuse._graph.nodes import Container, Kind
+from functionfuse._graph.signature import base_name
+from functionfuse._kernel.binding import copied
+from functionfuse._kernel.kernel import call
+from functionfuse._kernel.units import Stateful
+from functionfuse._transport.exceptions import described, this_process
+from functionfuse.backends.addons.prefectback.envelopes import Box, Sealed, sealed
+from functionfuse.backends.addons.prefectback.exceptions import NodeFailed, needs_stand_in
+from functionfuse.backends.addons.prefectback.task_groups import run_parts
+from functionfuse.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from types import CodeType
+
+    from functionfuse._kernel.units import Unit
+
+__all__ = ["NodeFunction", "arguments_of"]
+
+_BLANK: Final[Mapping[Any, Any]] = {
+    inspect.Parameter.VAR_POSITIONAL: (),
+    inspect.Parameter.VAR_KEYWORD: {},
+}
+_RESERVED: Final = frozenset({"wait_for", "return_state"})  # Task refuses functions that have these
+
+
+class NodeFunction:
+    """The function of a task: runs a unit, and looks like the function that the user wrote.
+
+    Prefect computes cache keys from `__code__` and the source, and binds arguments by `__signature__`.
+    A task copies the `__dict__` of its function, so what a run needs is kept in slots.
+    In another process it stays sealed until somebody needs anything of it.
+    """
+
+    __slots__ = (
+        "__dict__",
+        "_arrival",
+        "_failure",
+        "_given",
+        "_home",
+        "_is_sealed",
+        "_kept",
+        "_unit",
+        "_where",
+    )
+    __wrapped__: Any
+
+    def __init__(self, func: Callable[..., Any], *, kept: bool) -> None:
+        """Look like a function.
+
+        Args:
+            func: The user's.
+            kept: Prefect keeps results, so they must be just what the user's function returned.
+        """
+        functools.update_wrapper(self, func, updated=())
+        self.__name__ = base_name(func).rpartition(".")[2]
+        self.__signature__ = _signature(func)
+        self._arrival: _Arrival | None = None
+        self._is_sealed = False
+        self._unit: Unit | None = None
+        # in another process: the parameters that were given arguments
+        self._given: frozenset[str] | None = None
+        self._failure: BaseException | None = None
+        self._kept = kept
+        self._home = this_process()
+        self._where: tuple[Any, Any] = None, None  # the context and the transaction of the task run
+
+    def of(self, unit: Unit) -> NodeFunction:
+        """The function of one node."""
+        new = NodeFunction.__new__(NodeFunction)
+        new._arrival, new._is_sealed = None, False
+        new._restore((self.__dict__, unit, self._failure, self._kept, self._home, None))
+        return new
+
+    def fail_with(self, error: BaseException) -> dict[str, Any]:
+        """Raise this instead, since the arguments could not be made; gives some that can be bound."""
+        self._failure = error
+        parameters = self.__signature__.parameters.values()
+        return {parameter.name: _BLANK.get(parameter.kind) for parameter in parameters}
+
+    def returned(self, result: Any) -> Any:
+        """What the user's function returned, out of what this one did."""
+        value = result[0][0].value if isinstance(result, Box) else result
+        if isinstance(value, Stateful):
+            assert self._unit is not None
+            return value.state if self._unit.step.kind is Kind.CONSTRUCT else value.value
+        return value
+
+    def forget(self) -> None:
+        """Let the arguments go: what Prefect has yet to tell the server would hold them until it is told."""
+        for parameters in _held_by(*self._where):
+            parameters.clear()
+        self._where = None, None
+
+    @property
+    def __code__(self) -> CodeType:
+        wrapped = self.__wrapped__
+        function: Any = wrapped.__init__ if isinstance(wrapped, type) else wrapped  # type: ignore[misc]
+        code: CodeType = function.__code__
+        return code
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
+        away = self._home != this_process()
+        try:
+            return self._run(args, kwargs)
+        except Exception as error:
+            if not needs_stand_in(error, away=away):
+                raise
+            stand_in = NodeFailed(error)
+        except BaseException as error:
+            if not away or type(error).__module__.startswith("prefect."):  # Prefect's own: a pause
+                raise
+            # workers of Dask and Ray end with a node that raises it
+            message = f"Execution was ended by {described(error)}"
+            return Crashed(message=message, data=NodeFailed(error))
+        raise stand_in  # not while the other is handled: as its context, that would come along
+
+    def _run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        if not self._kept:  # a cache key function of the user's may keep the arguments
+            self._where = TaskRunContext.get(), get_transaction()
+        if self._failure is not None:
+            raise self._failure
+        unit = self._unit
+        assert unit is not None
+        if unit.parts:
+            return Box([run_parts(unit, args[0])])
+        if self._given is not None:
+            args, kwargs = self._without_defaults(args, kwargs)
+        if unit.step.kind is Kind.METHOD and not unit.load:  # Prefect may call it again
+            args = (copied(args[0]), *args[1:])
+        outcome = call(unit, args, kwargs)
+        stored = outcome.record.status == "loaded"
+        result = outcome.value if self._kept or isinstance(outcome.value, State) else Box([outcome])
+        return Completed(name="Stored", data=result) if stored else result
+
+    # ---- in another process ----
+
+    def _without_defaults(
+        self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
+        """Only what the user gave: Prefect adds the defaults, which functions may know by their identity."""
+        assert self._given is not None
+        bound = self.__signature__.bind(*args, **kwargs)
+        for name in bound.arguments.keys() - self._given:
+            del bound.arguments[name]
+        return bound.args, bound.kwargs
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self._arrival is not None:
+            return _arrived, self._arrival
+        unit, given, name = self._unit, self._given, self.__name__
+        if unit is not None:
+            name = unit.step.name
+            if given is None and not (unit.parts or unit.load or self._failure):
+                bound = self.__signature__.bind(*_arguments(unit), **unit.step.kwargs)
+                given = frozenset(bound.arguments)
+                # the arguments come beside it
+                unit = unit._replace(step=unit.step._replace(args=(), kwargs={}))
+        state = self.__dict__, unit, self._failure, self._kept, self._home, given
+        return _arrived, _Arrival(sealed(state), name, tuple(self.__signature__.parameters))
+
+    def __getattr__(self, name: str) -> Any:
+        if name in {"_arrival", "_is_sealed"} or not self._is_sealed:
+            message = f"{type(self).__name__!r} object has no attribute {name!r}"
+            raise AttributeError(message, name=name, obj=self)
+        self._is_sealed = False
+        self._open()
+        return getattr(self, name)
+
+    def _open(self) -> None:
+        """Be what was sent; what cannot be made here raises an error when it is called."""
+        assert self._arrival is not None
+        content, name, parameters = self._arrival
+        try:
+            self._restore(content.open())
+        except Exception as error:  # noqa: BLE001 - whatever the user's modules raise
+            message = (
+                f"node {name!r} cannot be unpickled in a worker ({described(error)}): "
+                "the modules of its function must be installed there"
+            )
+            kind = inspect.Parameter.KEYWORD_ONLY
+            signature = inspect.Signature([inspect.Parameter(each, kind) for each in parameters])
+            attributes = {"__name__": name, "__signature__": signature}
+            self._restore((attributes, None, EngineError(message), False, ("", 0), None))
+        else:
+            self._arrival = None
+
+    def _restore(self, state: tuple[Any, ...]) -> None:
+        attributes, self._unit, self._failure, self._kept, self._home, self._given = state
+        self._where = None, None
+        self.__dict__.update(attributes)
+
+
+class _Arrival(NamedTuple):
+    """A function as it was sent."""
+
+    content: Sealed
+    name: str  # of its node
+    parameters: tuple[str, ...]
+
+
+def _arrived(content: Sealed, name: str, parameters: tuple[str, ...]) -> NodeFunction:
+    function = NodeFunction.__new__(NodeFunction)
+    function._arrival, function._is_sealed = _Arrival(content, name, parameters), True
+    return function
+
+
+def _signature(func: Callable[..., Any]) -> inspect.Signature:
+    try:
+        signature = inspect.signature(func)
+    except (TypeError, ValueError):  # a C function
+        signature = None
+    if signature is None or _RESERVED & set(signature.parameters):
+        return inspect.signature(lambda *args, **kwargs: (args, kwargs))
+    return signature
+
+
+def arguments_of(function: NodeFunction, unit: Unit) -> dict[str, Any]:
+    """The arguments of a unit by the names of the function's parameters, with references in place."""
+    step = unit.step
+    if unit.parts:
+        outcomes = [Ref(step.name, number, slot="outcome") for number in step.parents]
+        return {"inputs": Container(list, tuple(outcomes))}
+    arguments = get_call_parameters(function, _arguments(unit), dict(step.kwargs))
+    for name, parameter in function.__signature__.parameters.items():
+        if parameter.kind is parameter.VAR_POSITIONAL:
+            arguments[name] = Container(tuple, arguments[name])
+        elif parameter.kind is parameter.VAR_KEYWORD:
+            keys = tuple(arguments[name])
+            arguments[name] = Container(_Keyed(keys), tuple(arguments[name].values()))
+    return arguments
+
+
+def _arguments(unit: Unit) -> tuple[Any, ...]:
+    step = unit.step
+    return step.args if step.state is None else (step.state, *step.args)
+
+
+class _Keyed:
+    """Makes a dict of values."""
+
+    def __init__(self, keys: tuple[str, ...]) -> None:
+        self._keys = keys
+
+    def __call__(self, values: Iterable[Any]) -> dict[str, Any]:
+        return dict(zip(self._keys, values, strict=True))
+
+
+def _held_by(context: Any, transaction: Any) -> Iterator[dict[str, Any]]:
+    """The arguments of a task run, wherever Prefect has them: hooks of its transaction know all of its engine."""
+    holders = [context, *(_owner(hook) for hook in getattr(transaction, "on_rollback_hooks", ()))]
+    for holder in holders:
+        parameters = getattr(holder, "parameters", None)
+        if isinstance(holder, (TaskRunContext, BaseTaskRunEngine)) and isinstance(parameters, dict):
+            yield parameters
+
+
+def _owner(hook: Any) -> Any:
+    return getattr(getattr(hook, "func", hook), "__self__", None)

@@ -1,0 +1,66 @@
+"""Nodes that run together as one task of Prefect: what its log and its page say of each."""
+
+from __future__ import annotations
+
+import logging
+from typing import TYPE_CHECKING, Any, Final
+
+from prefect.artifacts import create_markdown_artifact
+from prefect.logging import get_run_logger
+
+from functionfuse._kernel.kernel import FAILED_PART, execute
+from functionfuse.backends.addons.prefectback.artifact import markdown_table, send
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from functionfuse._kernel.units import Outcome, Record, Unit
+
+__all__ = ["run_parts", "together"]
+
+_logger = logging.getLogger(__name__)
+#: Nodes in one message: each message is an object for the server.
+_LINES: Final = 500
+
+
+def together(inputs: list[Any]) -> None:
+    """Run several nodes one after the other."""
+
+
+def run_parts(unit: Unit, inputs: list[Any]) -> Outcome:
+    """Run the nodes of a group in the current task run, and say in it what became of each."""
+    # Prefect may call it again: an instance that comes from outside must stay as it is
+    unit = unit._replace(parts=tuple(part._replace(sole=False) for part in unit.parts))
+    try:
+        outcome = execute(unit, inputs)
+    except Exception as error:
+        failed, records = getattr(error, FAILED_PART, ("", ()))
+        _say(unit, records, failed)
+        raise
+    _say(unit, outcome.record.parts, "")
+    return outcome
+
+
+def _say(unit: Unit, records: Sequence[Record], failed: str) -> None:
+    logger = get_run_logger()
+    lines = [
+        f"Node {name!r} {status} in {seconds:.3f} s" for name, status, _, seconds, *_ in records
+    ]
+    for start in range(0, len(lines), _LINES):
+        logger.info("%s", "\n".join(lines[start : start + _LINES]))
+    if failed:
+        logger.error("Node %r failed", failed)
+    send(_publish, unit, records, failed)
+
+
+def _publish(unit: Unit, records: Sequence[Record], failed: str) -> None:
+    """Give the current task run its page; it can never fail it."""
+    done = {record.name: (record.status, f"{record.seconds:.3f}") for record in records}
+    done[failed] = ("failed", "")
+    steps = [part.step for part in unit.parts]
+    rows = [(step.name, step.function, *done.get(step.name, ("not started", ""))) for step in steps]
+    try:
+        page = markdown_table(("node", "function", "status", "seconds"), rows)
+        create_markdown_artifact(page, _sync=True)  # type: ignore[call-arg]
+    except Exception:
+        _logger.exception("the page of %r could not be written", unit.step.name)

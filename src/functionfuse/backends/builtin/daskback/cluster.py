@@ -1,0 +1,120 @@
+"""Which cluster a run uses: that of a client, one at an address, or one of its own."""
+
+from __future__ import annotations
+
+import multiprocessing
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Final
+
+import dask
+from distributed import Client, LocalCluster
+
+from functionfuse._common.stdio import open_closed_streams
+from functionfuse.errors import EngineError, OptionError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+__all__ = ["Connection"]
+
+_PATIENCE: Final = 10  # seconds until an attempt to reach a scheduler is given up
+#: Of a cluster of our own, unless the user says otherwise.
+_LOCAL: Final[Mapping[str, Any]] = {
+    "host": "127.0.0.1",
+    "dashboard_address": None,
+    "threads_per_worker": 1,  # what plugins set up in a process is for one node at a time
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """How a workflow reaches its cluster.
+
+    Raises:
+        OptionError: It was told several ways, or one that cannot be.
+    """
+
+    client: Client | None = None
+    address: str | None = None
+    cluster_kwargs: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        ways = [name for name in ("client", "address", "cluster_kwargs") if getattr(self, name)]
+        if len(ways) > 1:
+            message = f"give one of {' and '.join(ways)}: each says which cluster to use"
+            raise OptionError(message)
+        if self.client is not None:
+            _check_client(self.client)
+        if self.address is not None and not isinstance(self.address, str):
+            message = (
+                f"address is that of a scheduler, like 'tcp://10.0.0.1:8786', not {self.address!r}"
+            )
+            raise OptionError(message)
+
+    def open(self) -> tuple[Client, Sequence[Callable[[], object]]]:
+        """Give a client for one run, and what to call at its end."""
+        if self.client is not None:
+            if self.client.status != "running":
+                message = f"the client {self.client!r} is {self.client.status}: make a new one"
+                raise EngineError(message)
+            return self.client, ()
+        if self.address is not None:
+            client = _reached(self.address)
+            return client, (client.close,)
+        # a worker that dies some times in a row is for good given up by Dask's own clusters otherwise
+        patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"})
+        with ExitStack() as made:
+            made.push(patient)
+            cluster = _started(self.cluster_kwargs)
+            made.callback(cluster.close)
+            client = _client_of(cluster)
+            made.callback(client.close)
+            return client, (made.pop_all().close,)
+
+
+def _check_client(client: Any) -> None:
+    if not isinstance(client, Client):
+        message = f"client is a distributed.Client, not {client!r}"
+        raise OptionError(message)
+    if client.asynchronous:
+        message = (
+            f"{client!r} is asynchronous, and run() waits for results: "
+            "give a client that was made with asynchronous=False, or the scheduler's address"
+        )
+        raise OptionError(message)
+
+
+def _client_of(target: Any) -> Client:
+    """A client that only we use: the user's default client stays what it is."""
+    return Client(target, timeout=_PATIENCE, set_as_default=False)
+
+
+def _reached(address: str) -> Client:
+    try:
+        return _client_of(address)
+    except (OSError, ValueError, TypeError) as error:
+        message = (
+            f"no Dask scheduler answers at {address!r} ({error}): start one with `dask scheduler`, "
+            "or leave address away to use the cores of this machine"
+        )
+        raise EngineError(message) from error
+
+
+def _started(options: Mapping[str, Any]) -> LocalCluster:
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        message = (
+            "this is a worker that is being started, and it runs your script once more: "
+            "put run() under `if __name__ == '__main__':`"
+        )
+        raise EngineError(message)
+    chosen = {**_LOCAL, **options}
+    if chosen["dashboard_address"] is None:  # the scheduler's page of metrics takes any port
+        quiet = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
+        chosen["scheduler_kwargs"] = {**quiet, **chosen.get("scheduler_kwargs", {})}
+    open_closed_streams()  # before their numbers are those of sockets
+    try:
+        return LocalCluster(**chosen)
+    except Exception as error:
+        message = f"a LocalCluster with {chosen} cannot be started: {error}"
+        raise EngineError(message) from error

@@ -1,0 +1,83 @@
+"""Seeing on a worker whether a value can go to others: on its way, Dask would try for ever."""
+
+from __future__ import annotations
+
+import pickle
+from typing import TYPE_CHECKING, Any, Final
+
+import cloudpickle
+from distributed.protocol.serialize import serialize
+
+from functionfuse._graph.nodes import ATOMS
+from functionfuse._kernel.units import Stateful, Together
+from functionfuse._transport.exceptions import described
+from functionfuse.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from functionfuse._kernel.units import Unit
+
+__all__ = ["check_sendable"]
+
+_TRIED: Final = 1_000_000  # bytes up to which a value is also made again
+
+
+def check_sendable(unit: Unit, value: Any) -> None:
+    """See now that a value can go to other workers: on the way, it would be an endless attempt."""
+    for name, part in _parts(unit, value):
+        if type(part) not in ATOMS and (reason := _why_not_sent(part)):
+            message = (
+                f"the result of node {name!r} cannot be sent to other workers ({reason}): "
+                "return something that can be pickled"
+            )
+            raise EngineError(message)
+
+
+def _parts(unit: Unit, value: Any) -> Iterator[tuple[str, Any]]:
+    kind = type(value)
+    if kind is Together:
+        names = {part.step.number: part for part in unit.parts}
+        for number, own in value.values.items():
+            yield from _parts(names[number], own)
+    elif kind is Stateful:
+        yield unit.step.name, value.value
+        yield unit.step.name, value.state
+    else:
+        yield unit.step.name, value
+
+
+def _why_not_sent(value: Any) -> str:
+    try:
+        _try_pickle(value)
+    except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
+        try:  # what has no pickle, but a way of Dask's own
+            serialize(value, serializers=("dask",), on_error="raise")
+        except Exception:  # noqa: BLE001 - as above
+            return described(error)
+    return ""
+
+
+def _try_pickle(value: Any) -> None:
+    """Pickle a value, and make it again if that is cheap; buffers are not copied."""
+    file, buffers = _Start(), list[pickle.PickleBuffer]()
+    cloudpickle.Pickler(file, protocol=5, buffer_callback=buffers.append).dump(value)
+    if file.size <= _TRIED:
+        pickle.loads(b"".join(file.parts), buffers=buffers)
+
+
+class _Start:
+    """A file that keeps no more than its start."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.parts: list[bytes] = []
+
+    def write(self, data: Any) -> int:
+        size = len(data)
+        self.size += size
+        if self.size <= _TRIED:
+            self.parts.append(bytes(data))
+        else:
+            self.parts.clear()
+        return size

@@ -1,0 +1,189 @@
+"""Running units in threads of this process."""
+
+from __future__ import annotations
+
+from queue import SimpleQueue
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from functionfuse._kernel.kernel import execute
+from functionfuse.engine import Capabilities, Withdrawn
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+
+    from functionfuse._kernel.units import Record, Unit
+
+__all__ = ["ThreadEngine"]
+
+R = TypeVar("R")
+
+
+class _Task:
+    """A unit, the values that it takes, and what became of it."""
+
+    __slots__ = (
+        "ended",
+        "error",
+        "given_up",
+        "missing",
+        "record",
+        "takers",
+        "unit",
+        "unneeded",
+        "value",
+        "values",
+    )
+
+    def __init__(self, unit: Unit) -> None:
+        self.unit = unit
+        self.values: list[Any] = []
+        self.missing = 0  # inputs that have not ended
+        self.takers: list[tuple[_Task, int]] = []  # who waits for the value, and where it goes
+        self.record: Record | None = None
+        self.value: Any = None
+        self.error: BaseException | None = None
+        self.ended = self.given_up = self.unneeded = False
+
+    def take(self, inputs: Sequence[_Task]) -> None:
+        """Get the values that are there, and wait for the others."""
+        self.values = [parent.value for parent in inputs]
+        for place, parent in enumerate(inputs):
+            if not parent.ended:
+                parent.takers.append((self, place))
+                self.missing += 1
+            elif parent.error is not None:
+                self.error = parent.error
+
+    def run(self) -> Any:
+        """Make the call, unless something that it needs has failed; returns its value."""
+        value = None
+        if self.given_up:
+            self.error = Withdrawn()
+        if self.error is None:
+            try:
+                value, self.record = execute(self.unit, self.values)
+            except BaseException as error:  # noqa: BLE001 - the node's own
+                self.error = error
+        self.values = []
+        return value
+
+    def end(self, value: Any) -> list[_Task]:
+        """Hand the value, or the failure, to those that wait for it; gives those that need nothing more."""
+        self.ended = True
+        if not self.unneeded:
+            self.value = value
+        takers, self.takers = self.takers, []
+        ready = []
+        for taker, place in takers:
+            taker.values[place] = value
+            taker.error = taker.error or self.error
+            taker.missing -= 1
+            if not taker.missing:
+                ready.append(taker)
+        return ready
+
+
+class ThreadEngine:
+    """Runs units in threads, which live for one run.
+
+    It starts as many as there is work for, up to its number.
+    A unit that waits for another runs in the thread that has its last input.
+    """
+
+    name = "local"
+    capabilities = Capabilities(schedules=True, withdraws=True, releases_early=True)
+
+    def __init__(self, workers: int) -> None:  # noqa: D107
+        self._most = workers
+        self._threads: list[Thread] = []
+        self._busy = 0
+        self._lock = Lock()  # for what tasks know of each other
+        self._waiting: SimpleQueue[_Task | None] = SimpleQueue()
+        self._done: SimpleQueue[_Task] = SimpleQueue()
+
+    def submit(self, unit: Unit, inputs: Sequence[_Task], _: Mapping[str, Any]) -> _Task:
+        """Give a unit to the first thread that is free, once its inputs are there."""
+        task = _Task(unit)
+        self._busy += 1
+        if self._busy > len(self._threads) and len(self._threads) < self._most:
+            self._start()
+        with self._lock:
+            if inputs and not unit.load:
+                task.take(inputs)
+            ready = not task.missing
+        if ready:
+            self._waiting.put(task)
+        return task
+
+    def wait(self, pending: Collection[_Task]) -> Collection[_Task]:
+        """Block until a unit is done; give all that are."""
+        done: list[_Task] = []
+        while not done:
+            done = [task for task in self._ended() if task in pending]
+        return done
+
+    def _ended(self) -> Iterator[_Task]:
+        task = self._done.get()
+        self._busy -= 1
+        yield task
+        while not self._done.empty():
+            self._busy -= 1
+            yield self._done.get()
+
+    def record(self, handle: _Task) -> Record:  # noqa: D102 - as in Engine
+        if handle.error is not None:
+            raise handle.error
+        assert handle.record is not None
+        return handle.record
+
+    def fetch(self, handle: _Task) -> Any:  # noqa: D102 - as in Engine
+        return handle.value
+
+    def release(self, handle: _Task) -> None:
+        """Let the value go; those that wait for it get it."""
+        with self._lock:
+            handle.unneeded, handle.value = True, None
+
+    def cancel(self, pending: Collection[_Task]) -> None:
+        """Do not start these."""
+        for task in pending:
+            task.given_up = True
+
+    def drive(self, body: Callable[[], R]) -> R:
+        """Run the loop, then let the threads end."""
+        try:
+            return body()
+        finally:
+            self._close()
+
+    def _start(self) -> None:
+        # nothing waits for it after an interruption: a thread cannot be stopped
+        name = f"functionfuse-{len(self._threads)}"
+        thread = Thread(target=self._serve, name=name, daemon=True)
+        self._threads.append(thread)
+        thread.start()
+
+    def _serve(self) -> None:
+        while (task := self._waiting.get()) is not None:
+            while task is not None:
+                task = self._run(task)
+
+    def _run(self, task: _Task) -> _Task | None:
+        """Run a unit; gives another one that can be run now."""
+        value = task.run()
+        with self._lock:
+            ready = task.end(value)
+        self._done.put(task)
+        for other in ready[1:]:
+            self._waiting.put(other)
+        return ready[0] if ready else None
+
+    def _close(self) -> None:
+        for _thread in self._threads:
+            self._waiting.put(None)
+        while not self._done.empty():  # what was given up
+            self._busy -= len(list(self._ended()))
+        if not self._busy:
+            for thread in self._threads:
+                thread.join()

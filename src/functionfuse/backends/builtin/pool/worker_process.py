@@ -1,0 +1,126 @@
+"""One worker process, as the pool sees it."""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import functionfuse
+from functionfuse._common.stdio import inherited_output
+from functionfuse._transport.protocol import Channel, Hello
+from functionfuse.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from functionfuse.backends.builtin.pool.reaper import Reaper
+
+__all__ = ["WorkerProcess", "interruptions_later"]
+
+_ROOT: Final = str(Path(functionfuse.__file__).parent.parent)
+_PATH: Final = "PYTHONPATH"
+_AT_ONCE: Final = 64 * 1024
+
+
+class WorkerProcess:
+    """A process that runs one unit at a time, and the tools that it has."""
+
+    def __init__(self, name: str, folders: Sequence[str], reaper: Reaper) -> None:
+        """Start it; what it is sent waits until it is up.
+
+        Raises:
+            EngineError: The system starts no more processes.
+        """
+        ours, theirs = socket.socketpair()
+        self.tools: set[int] = set()
+        self.served = False  # it has answered once, so it can start
+        self.channel = Channel(ours)
+        with theirs:
+            try:
+                self._process = _started(theirs.fileno())
+            except OSError as error:
+                ours.close()
+                message = f"a worker process cannot be started: {error}"
+                raise EngineError(message) from error
+        self._reaper = reaper
+        reaper.watch(self._process.pid)
+        before = {_PATH: os.environ.get(_PATH)}
+        hello = Hello(list(sys.path), list(sys.argv), before, tuple(folders), name)
+        self.channel.send(pickle.dumps(hello))
+
+    def fileno(self) -> int:
+        """For selectors."""
+        return self.channel.socket.fileno()
+
+    def how_it_ended(self, patience: float) -> str:
+        """Wait for the end of a process that does not answer any more; say how it came."""
+        self._reaper.forget(self._process.pid)
+        try:
+            code = self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            return "closed its connection and went on"
+        if code >= 0:
+            return f"ended with exit code {code}"
+        number = signal.Signals(-code)
+        hint = ", as the system does when memory runs out" if number == signal.SIGKILL else ""
+        return f"was ended by {number.name}{hint}"
+
+    def has_ended(self) -> bool:
+        """Drop what it said; tell whether it can say no more."""
+        try:
+            return not self.channel.socket.recv(_AT_ONCE)
+        except ConnectionError:
+            return True
+
+    def dismiss(self) -> None:
+        """Let it end by itself, as soon as it has nothing to do."""
+        with suppress(OSError):  # it is gone already
+            self.channel.socket.shutdown(socket.SHUT_WR)
+
+    def interrupt(self) -> None:
+        """Interrupt the node that it runs, and let it end."""
+        self._process.terminate()
+
+    def kill(self) -> None:
+        """End it, if it has not ended."""
+        self._reaper.forget(self._process.pid)
+        self._process.kill()
+        self._process.wait()
+        self.channel.socket.close()
+
+
+def _started(descriptor: int) -> subprocess.Popen[bytes]:
+    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
+    command = [
+        sys.executable,
+        *flags,
+        "-P",
+        "-m",
+        "functionfuse._transport.worker",
+        str(descriptor),
+    ]
+    path = os.pathsep.join(filter(None, (_ROOT, os.environ.get(_PATH))))
+    return subprocess.Popen(  # noqa: S603 - this interpreter
+        command,
+        stdin=subprocess.DEVNULL,
+        **inherited_output(),
+        pass_fds=[descriptor],
+        env={**os.environ, _PATH: path},
+    )
+
+
+@contextmanager
+def interruptions_later() -> Iterator[None]:
+    """Take no Ctrl-C meanwhile; processes that are started inherit that, and end it when they are ready for one."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

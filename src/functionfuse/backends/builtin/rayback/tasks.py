@@ -1,0 +1,228 @@
+"""What runs in Ray's workers: one function for all nodes, and one actor for all instances of decorated classes."""
+
+from __future__ import annotations
+
+import pickle
+import signal
+import struct
+import threading
+from functools import lru_cache, partial
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
+
+import ray
+
+from functionfuse._graph.graph import Number, Ref
+from functionfuse._graph.nodes import ATOMS, Kind
+from functionfuse._kernel.annotations import annotate
+from functionfuse._kernel.binding import bind
+from functionfuse._kernel.damage import mark_damage
+from functionfuse._kernel.kernel import call, execute
+from functionfuse._kernel.units import Outcome, Stateful, Unit
+from functionfuse._transport.broadcast import unpack
+from functionfuse._transport.exceptions import described, dump_raised
+from functionfuse.backends.builtin.rayback.envelopes import carried, dumps, opened
+from functionfuse.errors import EngineError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from functionfuse._transport.broadcast import Lending, Lent
+
+__all__ = ["Again", "InstanceActor", "Raised", "pack_unit", "run_unit"]
+
+T = TypeVar("T")
+_NOT_HERE: Final = cast("Any", None)  # the function of a step, which travels by itself
+#: How many large objects there are, and whether arrays are read-only; Ray itself pickles all but plain bytes.
+_HEAD: Final = struct.Struct("<I?")
+_SMALL: Final = 100_000  # bytes of a pickled function that a worker keeps unpickled
+
+
+class Raised(Exception):
+    """Carries what a node raised: Ray loses some exceptions on the way, and takes others for its own."""
+
+
+class Again(Raised):
+    """Carries what the node's `retry_exceptions` names: Ray shall make the call once more."""
+
+
+def run_unit(code: bytes, packed: bytes, *inputs: Any) -> tuple[Any, bytes]:
+    """Run a unit; gives the value as it is sent, and the pickled record.
+
+    Args:
+        code: The pickled function of the step.
+        packed: The rest of the unit.
+        inputs: The large objects that the unit takes, and the values of the step's parents.
+    """
+    return _run(_execute, code, packed, inputs)
+
+
+class InstanceActor:
+    """Keeps one instance; its calls come in the order in which they were written."""
+
+    def __init__(self) -> None:  # noqa: D107 - the instance is made by a call, whose failure is then that of its node
+        self._instance: Any = None
+
+    def run(
+        self,
+        code: bytes,
+        packed: bytes,
+        leave: bool,  # noqa: FBT001 - Ray's actors take what comes by position fastest
+        _before: bytes | None,
+        *inputs: Any,
+    ) -> tuple[Any, bytes]:
+        """Make the instance, or call a method of it.
+
+        Args:
+            code: The pickled constructor or method.
+            packed: The rest of the unit.
+            leave: Somebody else takes the instance as this call leaves it.
+            _before: The record of the call before: where that failed, Ray does not make this one.
+            inputs: The large objects, and the values of the step's parents; None for the one that stands only for the instance.
+        """
+
+        def call_instance(unit: Unit, values: Sequence[Any]) -> Outcome:
+            value, record = self._call(unit, values)
+            return Outcome(Stateful(self._instance if leave else None, value), record)
+
+        return _run(call_instance, code, packed, inputs)
+
+    def _call(self, unit: Unit, inputs: Sequence[Any]) -> Outcome:
+        if unit.step.kind is Kind.CONSTRUCT:
+            made, record = _execute(unit, inputs)
+            self._instance = made.state
+            return Outcome(None, record)
+        step = unit.step._replace(state=None)
+        try:
+            values = dict(zip(step.parents, map(opened, inputs), strict=True))
+            args, kwargs = bind(step, values.__getitem__, sole=False)
+        except BaseException as error:
+            annotate(error, unit.step, unit.workflow)
+            mark_damage(error, unit.workflow)
+            raise
+        left, record = call(unit, (self._instance, *args), kwargs)
+        return Outcome(left.value, record)
+
+
+def _execute(unit: Unit, inputs: Sequence[Any]) -> Outcome:
+    try:
+        values = [opened(value) for value in inputs]
+    except EngineError as error:
+        annotate(error, unit.step, unit.workflow)
+        raise
+    return execute(unit, values)
+
+
+def _run(
+    body: Callable[[Unit, Sequence[Any]], Outcome],
+    code: bytes,
+    packed: bytes,
+    inputs: Sequence[Any],
+) -> tuple[Any, bytes]:
+    """Run something with a unit, uninterrupted, and let everything that it raises arrive."""
+    retried: tuple[type[BaseException], ...] = ()
+    _ignore_interrupts()
+    try:
+        literals, read_only = _HEAD.unpack_from(packed)
+        unit, retried = _unpacked(code, packed[_HEAD.size :], inputs[:literals])
+        value, record = body(unit, inputs[literals:])
+        return carried(value, _what(unit), read_only=read_only), pickle.dumps(record)
+    except BaseException as error:  # noqa: BLE001 - also SystemExit: Ray would end the worker
+        kind = Again if isinstance(error, retried) else Raised
+        raise kind(dump_raised(error)) from None
+
+
+def _what(unit: Unit) -> str:
+    """What errors call the value of a unit."""
+    result = f"the result of node {unit.step.name!r}"
+    return (
+        result if unit.step.kind is Kind.FUNCTION else f"{result}, or the instance that it leaves,"
+    )
+
+
+def _ignore_interrupts() -> None:
+    """Go on when Ray interrupts this task: `ray.cancel` shall only take back what has not started.
+
+    Also when the function has ended and Ray has not yet taken what it gave, which would be lost.
+    """
+    global _running, _before  # noqa: PLW0603 - a worker runs one task at a time
+    _running = ray.get_runtime_context().get_task_id()
+    if (
+        signal.getsignal(signal.SIGINT) is not _interrupted
+        and threading.current_thread() is threading.main_thread()
+    ):
+        _before = signal.signal(signal.SIGINT, _interrupted)
+
+
+_running: str | None = None  # the last task of ours
+_before: Any = None  # what interrupts did to the tasks of others
+
+
+def _interrupted(number: int, frame: Any) -> None:
+    if ray.get_runtime_context().get_task_id() != _running and callable(_before):
+        _before(number, frame)
+
+
+# ---- units ----
+
+
+def pack_unit(
+    unit: Unit,
+    retried: Sequence[type[BaseException]],
+    lending: Lending[T],
+    *,
+    read_only: bool,
+) -> tuple[bytes, Sequence[Lent[T]]]:
+    """A unit as it is sent, without its function, and the large objects that are not in it.
+
+    Args:
+        unit: The unit.
+        retried: The exceptions after which it is tried again.
+        lending: Sends the large objects.
+        read_only: Nobody may write to the arrays of its value.
+    """
+    sent = unit._replace(step=unit.step._replace(func=_NOT_HERE)), tuple(retried)
+    if not lending.concerns(unit):
+        head = _HEAD.pack(0, read_only)
+        return head + (_plain if _is_plain(unit, retried) else dumps)(sent), ()
+    stream, lent = lending.pack(sent, unit, None)
+    return _HEAD.pack(len(lent), read_only) + stream, lent
+
+
+_plain: Final = partial(pickle.dumps, protocol=5)
+
+
+def _is_plain(unit: Unit, retried: Sequence[type[BaseException]]) -> bool:
+    """Tell whether nothing of the user's is in it that `pickle` might not do: it takes a third of the time."""
+    step = unit.step
+    if unit.storage is not None or unit.setup is not None or unit.parts or step.kwargs or retried:
+        return False
+    return all(
+        type(value) in _PLAIN or (type(value) is Ref and not value.path) for value in step.args
+    )
+
+
+_PLAIN: Final = ATOMS | {Number}
+
+
+def _unpacked(
+    code: bytes, stream: bytes, literals: Sequence[Any]
+) -> tuple[Unit, tuple[type[BaseException], ...]]:
+    try:
+        function = (_kept if len(code) < _SMALL else pickle.loads)(code)
+        if literals:
+            unit, retried = unpack(stream, lambda number: opened(literals[number]))
+        else:
+            unit, retried = pickle.loads(stream)
+    except Exception as error:
+        message = (
+            f"the worker cannot make the node again out of what it was sent: {described(error)}. "
+            "A module that workers cannot import travels by "
+            "ray_init_args={'runtime_env': {'working_dir': '.'}}, or is installed on every machine of the cluster"
+        )
+        raise EngineError(message) from error
+    return unit._replace(step=unit.step._replace(func=function)), retried
+
+
+@lru_cache(maxsize=1024)
+def _kept(code: bytes) -> Any:
+    return pickle.loads(code)

@@ -1,0 +1,157 @@
+"""Watching the nodes of a graph: which of them change what they are given."""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import json
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields, is_dataclass
+from typing import TYPE_CHECKING, Any, Final
+
+from functionfuse._graph.graph import Number, Ref
+from functionfuse._graph.nodes import ATOMS, Container, Kind
+from functionfuse._kernel.kernel import _settled
+from functionfuse.comparison.equality import Equality
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from pathlib import Path
+
+    from functionfuse._graph.graph import Graph, Step
+
+__all__ = ["Change", "changes_in", "watched"]
+
+#: Made anew for each call by the kernel: a function may change them as it likes.
+_FRESH: Final = frozenset({list, dict, set, tuple})
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """A node changed what it was given."""
+
+    node: str
+    function: str  # its name, and where its call was written
+    argument: str  # as `items[0]`
+    of: str  # the node whose value it was; empty if it was given by the user
+    before: str
+    after: str
+
+    def __str__(self) -> str:
+        whose = f", the value of node {self.of!r}" if self.of else ""
+        return (
+            f"node {self.node!r} ({self.function}) changes its argument {self.argument}{whose}: "
+            f"{self.before} before, {self.after} after"
+        )
+
+
+def watched(graph: Graph, file: Path) -> Graph:
+    """The same graph with functions that write down which of their arguments they change."""
+    names = [step.name for step in graph]
+    return graph.with_steps(step._replace(func=_Watched(step, names, file)) for step in graph)
+
+
+def changes_in(file: Path) -> list[Change]:
+    """What the functions of a watched graph wrote down, each once."""
+    lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+    return [Change(**json.loads(line)) for line in dict.fromkeys(lines)]
+
+
+class _Watched:
+    """A step's function that compares its arguments with copies of them; it travels with the step."""
+
+    def __init__(self, step: Step, names: Sequence[str], file: Path) -> None:
+        functools.update_wrapper(self, step.func, updated=())
+        self._func = step.func
+        self._file = file
+        self._node = step.name, f"{step.function} at {step.place}"
+        self._is_method = step.kind is Kind.METHOD
+        self._templates = step.args, dict(step.kwargs)
+        self._names = {number: names[number] for number in step.parents}
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
+        given = args[1:] if self._is_method else args
+        held = list(self._held(given, kwargs))
+        copies = [_copied(value) for _, _, value in held]
+        try:
+            value = self._func(*args, **kwargs)
+            return _settled(value, type(value))  # what a generator does, it does now
+        finally:
+            for (label, of, after), before in zip(held, copies, strict=True):
+                if before is not _NOT_COPIED:
+                    self._compare(label, of, before, after)
+
+    def _held(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Iterator[tuple[str, str, Any]]:
+        """What others may hold of the arguments: a label, the node whose value it is, and the value."""
+        positional, named = self._templates
+        given = [*zip(self._labels(len(args)), positional, args, strict=True)]
+        given += [(name, named[name], value) for name, value in kwargs.items()]
+        for name, template, argument in given:
+            for label, number, value in _held(template, argument, name):
+                yield label, self._names.get(number, ""), value
+
+    def _labels(self, count: int) -> list[str]:
+        """What the parameters are called that take the positional arguments."""
+        try:
+            parameters = [*inspect.signature(self._func).parameters.values()]
+        except (TypeError, ValueError):  # a builtin function
+            return [f"number {number + 1}" for number in range(count)]
+        labels: list[str] = []
+        for parameter in parameters[self._is_method :]:
+            if parameter.kind is parameter.VAR_POSITIONAL:
+                rest = count - len(labels)
+                labels += [f"{parameter.name}[{number}]" for number in range(rest)]
+            else:
+                labels.append(parameter.name)
+        return labels[:count]
+
+    def _compare(self, label: str, of: str, before: Any, after: Any) -> None:
+        mismatch = Equality().mismatch(before, after, label)
+        if mismatch is not None:
+            node, function = self._node
+            change = Change(node, function, mismatch.path, of, mismatch.expected, mismatch.actual)
+            with (
+                suppress(OSError),
+                self._file.open("a", encoding="utf-8") as file,
+            ):  # another machine
+                file.write(f"{json.dumps(asdict(change))}\n")
+
+
+_NOT_COPIED: Final = object()
+
+
+def _copied(value: Any) -> Any:
+    try:
+        return copy.deepcopy(value)
+    except Exception:  # noqa: BLE001 - whatever its parts raise
+        return _NOT_COPIED
+
+
+def _held(template: Any, value: Any, label: str) -> Iterator[tuple[str, int, Any]]:
+    """The parts of an argument that somebody else holds as well, and that can change.
+
+    With the number of the step whose value each is; -1 if it was given by the user.
+    """
+    kind = type(template)
+    if kind is Container:
+        pieces = zip(template.parts, _pieces(value, label), strict=False)
+        for part, (name, piece) in pieces:
+            yield from _held(part, piece, name)
+    elif kind not in _FRESH and type(value) not in ATOMS:
+        yield label, template.number if kind is Number or kind is Ref else -1, value
+
+
+def _pieces(value: Any, label: str) -> Iterator[tuple[str, Any]]:
+    """The parts of a container, in the order of those that it was built of."""
+    if isinstance(value, dict):
+        for key, part in value.items():
+            yield f"a key of {label}", key
+            yield f"{label}[{key!r}]", part
+    elif isinstance(value, list | tuple):
+        yield from ((f"{label}[{number}]", part) for number, part in enumerate(value))
+    elif is_dataclass(value):
+        names = [field.name for field in fields(value) if hasattr(value, field.name)]
+        yield from ((f"{label}.{name}", getattr(value, name)) for name in names)

@@ -1,0 +1,1 @@
+"""File backends: where the files of a storage are."""

@@ -1,0 +1,342 @@
+"""A folder of the local file system in which a file is either whole or not there."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import itertools
+import mmap
+import os
+import re
+import secrets
+import sys
+import time
+import weakref
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from functionfuse.errors import OptionError
+from functionfuse.storage.backends.connection import Connection
+from functionfuse.storage.backends.directories import (
+    ATTEMPTS,
+    create_file,
+    directory,
+    is_regular,
+    make_directories,
+    not_a_file,
+    open_directory,
+    open_file,
+    remove_entry,
+)
+from functionfuse.storage.backends.file_names import native_name, portable_names
+from functionfuse.storage.backends.local_sidecar_folders import LocalObjects
+from functionfuse.storage.backends.permissions import file_mode, folder_mode
+from functionfuse.storage.backends.protocol import Content, WorkflowRemovedError
+from functionfuse.storage.backends.sidecar_folders import OBJECTS, PUBLISHED
+from functionfuse.storage.file_format import verification
+
+if TYPE_CHECKING:
+    import io
+
+    from functionfuse.errors import StorageError
+    from functionfuse.storage.file_format.file_format import Frame
+
+__all__ = ["LocalFolder"]
+
+_TEMPORARY: Final = ".tmp-"
+_OF_A_SAVE: Final = re.compile(r"\.tmp-\d+-\d+-[0-9a-f]{8}")
+_REMOVED: Final = ".removed-"  # a workflow whose removal began
+_OF_A_REMOVAL: Final = re.compile(r"\.removed-[0-9a-f]{16}")
+_AT_ONCE: Final = 2**16  # bytes; a copy costs less than a second write
+_MAPPED: Final = 2**20  # bytes; reading less is faster than mapping it
+_DAY: Final = 24 * 60 * 60.0  # seconds; a temporary file that is younger may be another run's
+_counter: Final = itertools.count()
+#: A link or a file in place of a folder is not ours: it has no results.
+_nothing_if_missing: Final = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+_maps: Final = weakref.WeakSet[mmap.mmap]()
+
+
+class LocalFolder:
+    """Files in subfolders; see `Place`."""
+
+    globs: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        fsync: bool = False,
+        map_files: bool = True,
+        mode: int | str | None = None,
+    ) -> None:
+        """Take the path of a folder; nothing is made yet.
+
+        Args:
+            path: The folder.
+            fsync: A file is on the disk when it has been written, and not only with the system.
+            map_files: Map large files instead of reading them.
+            mode: Permissions of new files, see `file_mode`; None leaves them to the umask.
+
+        Raises:
+            OptionError: The path is empty: more likely a variable that is not set than this folder;
+                or the mode is not understood.
+        """
+        if not os.fspath(path):
+            message = "the path of a storage folder is empty; the current folder is '.'"
+            raise OptionError(message)
+        self.path = os.path.abspath(os.path.expanduser(path))  # a worker may stand elsewhere
+        self._fsync = fsync
+        self._map_files = map_files
+        self._mode = file_mode(mode)
+
+    def __reduce__(self) -> tuple[object, tuple[str, bool, bool, int | None]]:
+        return _folder, (self.path, self._fsync, self._map_files, self._mode)
+
+    def __repr__(self) -> str:
+        return repr(self.path)
+
+    @functools.cached_property
+    def fold_case(self) -> bool:
+        """Tell whether the file system takes upper and lower case for the same."""
+        self.create()
+        return _ignores_case(Path(self._at()))
+
+    def objects(self, subfolder: str) -> LocalObjects:
+        """The folder of what serializers write for results of a subfolder."""
+        everything = Connection("file:///", {"auto_mkdir": True})
+        parts = (self._at().strip("/"), native_name(subfolder), OBJECTS)
+        return LocalObjects(everything, parts, mode=self._mode)
+
+    def has_objects(self, subfolder: str) -> bool:
+        """Tell whether serializers have written something there."""
+        folder = self._at(subfolder)
+        return any(os.path.isdir(os.path.join(folder, name)) for name in (OBJECTS, PUBLISHED))
+
+    def create(self) -> None:
+        """Make the folder if it is not there."""
+        path = self._at()
+        if self._mode is None or os.path.isdir(path):
+            os.makedirs(path, exist_ok=True)
+            return
+        above, name = os.path.split(path)
+        os.makedirs(above, exist_ok=True)
+        make_directories(above, name, mode=folder_mode(self._mode))
+
+    def make(self, subfolder: str) -> None:
+        """Make a subfolder if it is not there.
+
+        Raises:
+            NotADirectoryError: A link or a file has its name.
+        """
+        for _ in range(ATTEMPTS):
+            self.create()
+            with contextlib.suppress(FileNotFoundError):  # removed again before it was opened
+                make_directories(self._at(), native_name(subfolder), mode=folder_mode(self._mode))
+                return
+
+    def write(self, subfolder: str, name: str, frame: Frame, *, requires: str = "") -> int:
+        """Put a file in place in one step; an earlier one stays whole until then. Returns its size.
+
+        A workflow that is removed meanwhile takes the file along: all happens in one opened folder.
+        """
+        for _ in range(ATTEMPTS):
+            try:
+                return self._write(subfolder, name, frame, requires)
+            except FileNotFoundError:  # the first result of a workflow, or it was just removed
+                self.make(subfolder)
+        return self._write(subfolder, name, frame, requires)
+
+    def _write(self, subfolder: str, name: str, frame: Frame, requires: str) -> int:
+        temporary = f"{_TEMPORARY}{os.getpid()}-{next(_counter)}-{secrets.token_hex(4)}"
+        folder = open_directory(self._at(subfolder))
+        try:
+            if requires:
+                _check_there(requires, folder)
+            with create_file(temporary, folder, self._mode) as file:
+                size = _write_frame(file, frame)
+                if self._fsync:
+                    os.fsync(file.fileno())
+            os.replace(temporary, native_name(name), src_dir_fd=folder, dst_dir_fd=folder)
+            if self._fsync:
+                os.fsync(folder)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary, dir_fd=folder)
+            raise
+        finally:
+            os.close(folder)
+        return size
+
+    def read(
+        self, subfolder: str, name: str, *, mapped: bool = True, late: bool = False
+    ) -> Content:
+        """A file: a large one is mapped, with what is changed in memory kept from the file."""
+        path = self._at(subfolder, name)
+        with open_file(self._at(subfolder), native_name(name)) as file:
+            status = os.fstat(file.fileno())
+            verification.check_remembered(status)
+            mapped = mapped and self._map_files and status.st_size >= _MAPPED
+            if not mapped or len(_maps) >= _most_maps():
+                return Content(_read_all(file, status.st_size))
+            data = mmap.mmap(file.fileno(), status.st_size, access=mmap.ACCESS_COPY)
+            _maps.add(data)
+            return Content(data, verification.LateCheck(path, file.fileno()) if late else None)
+
+    def start(self, subfolder: str, name: str, size: int) -> bytes:
+        """The first bytes of a file."""
+        with open_file(self._at(subfolder), native_name(name)) as file:
+            if size > _AT_ONCE:  # as a header says that may be forged
+                size = min(size, os.fstat(file.fileno()).st_size)
+            return bytes(_read_all(file, size))
+
+    def exists(self, subfolder: str, name: str) -> bool:
+        """Tell whether there is such a file."""
+        try:
+            folder = open_directory(self._at(subfolder))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        try:
+            return is_regular(native_name(name), folder)
+        finally:
+            os.close(folder)
+
+    def names(self, subfolder: str) -> list[str]:
+        """The files of a subfolder, without temporary ones; none if there is no subfolder."""
+        with (
+            _nothing_if_missing,
+            directory(self._at(), native_name(subfolder)) as folder,
+            os.scandir(folder) as entries,
+        ):
+            names = [
+                entry.name
+                for entry in entries
+                if entry.name[0] != "." and entry.is_file(follow_symlinks=False)
+            ]
+            return portable_names(names)
+        return []
+
+    def subfolders(self) -> list[str]:
+        """The subfolders, without hidden ones."""
+        with contextlib.suppress(FileNotFoundError), os.scandir(self._at()) as entries:
+            names = [
+                entry.name
+                for entry in entries
+                if entry.name[0] != "." and entry.is_dir(follow_symlinks=False)
+            ]
+            return portable_names(names)
+        return []
+
+    def remove(self, subfolder: str, name: str) -> None:
+        """Remove a file.
+
+        Raises:
+            NotAFileError: Something else has its name.
+        """
+        native = native_name(name)
+        try:
+            with directory(self._at(), native_name(subfolder)) as folder:
+                if is_regular(native, folder):
+                    os.unlink(native, dir_fd=folder)
+                    return
+        except NotADirectoryError:
+            pass
+        raise not_a_file(name)
+
+    def remove_all(self, subfolder: str) -> None:
+        """Remove a subfolder with all that is in it, from one moment to the next for everybody else."""
+        native, away = native_name(subfolder), f"{_REMOVED}{secrets.token_hex(8)}"
+        with _nothing_if_missing, directory(self._at()) as root:
+            os.close(open_directory(native, dir_fd=root))  # else a link would be renamed
+            os.rename(native, away, src_dir_fd=root, dst_dir_fd=root)
+            remove_entry(away, root)
+
+    def sweep(self, subfolder: str) -> None:
+        """Remove temporary files of processes that were killed long ago, and what killed removals left."""
+        with _nothing_if_missing, directory(self._at(), native_name(subfolder)) as folder:
+            _sweep_temporary(folder)
+        with directory(self._at()) as root:
+            for name in filter(_OF_A_REMOVAL.fullmatch, os.listdir(root)):
+                with contextlib.suppress(OSError):  # being removed meanwhile, or not ours to remove
+                    remove_entry(name, root)
+
+    def scrub(self, error: StorageError) -> None:
+        """Nothing is secret here."""
+
+    def _at(self, *names: str) -> str:
+        """The path of a subfolder or file."""
+        return native_name(os.path.join(self.path, *names))
+
+
+def _folder(path: str, fsync: bool, map_files: bool, mode: int | None) -> LocalFolder:  # noqa: FBT001 - of a recipe
+    return LocalFolder(path, fsync=fsync, map_files=map_files, mode=mode)
+
+
+def _check_there(path: str, folder: int) -> None:
+    try:
+        os.stat(path, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        message = "its workflow was removed meanwhile; save it again"
+        raise WorkflowRemovedError(message) from None
+
+
+def _sweep_temporary(folder: int) -> None:
+    oldest = time.time() - _DAY
+    for name in filter(_OF_A_SAVE.fullmatch, os.listdir(folder)):
+        with contextlib.suppress(OSError):  # gone meanwhile, or not ours to remove
+            if os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime < oldest:
+                os.unlink(name, dir_fd=folder)
+
+
+@functools.cache
+def _most_maps() -> int:
+    """How many files are mapped at once: each takes a descriptor, and a run has other uses for those."""
+    try:
+        import resource
+    except ImportError:  # Windows does not replace a file that is mapped
+        return 0
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return limit // 4 if limit != resource.RLIM_INFINITY else sys.maxsize
+
+
+def _write_frame(file: io.FileIO, frame: Frame) -> int:
+    """Write the contents while they are digested, then the head that tells the digests."""
+    if sum(map(len, frame.body)) < _AT_ONCE:
+        _write_all(file, b"".join(frame))
+        return file.tell()
+    file.seek(frame.head_size)
+    for chunk in frame.body:
+        _write_all(file, chunk)
+    size = file.tell()
+    file.seek(0)
+    _write_all(file, frame.head())
+    return size
+
+
+def _write_all(file: io.FileIO, chunk: bytes | memoryview) -> None:
+    """Write until all is written: the system takes 2 GiB at once, and less as a disk gets full."""
+    written = file.write(chunk)
+    if written < len(chunk):
+        rest = memoryview(chunk)
+        while rest := rest[written:]:
+            written = file.write(rest)
+
+
+def _read_all(file: io.FileIO, size: int) -> bytearray:
+    """The bytes of a file, at most so many; the system gives 2 GiB at once."""
+    data = bytearray(size)
+    done = file.readinto(data)
+    if done < size:
+        view = memoryview(data)
+        while done < size and (count := file.readinto(view[done:])):
+            done += count
+        view.release()
+        del data[done:]
+    return data
+
+
+def _ignores_case(path: Path) -> bool:
+    for part in (path, *path.parents):
+        other = part.with_name(part.name.swapcase()) if part.name else part
+        if other.name != part.name:
+            return other.exists() and other.samefile(part)
+    return False

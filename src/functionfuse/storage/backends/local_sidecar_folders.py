@@ -1,0 +1,142 @@
+"""Sidecar folders on the local file system: ordinary files, never through a symbolic link."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any
+
+from functionfuse.serializers.base import FILE_PROTOCOL, FOLDER_PROTOCOL
+from functionfuse.storage.backends.directories import (
+    ATTEMPTS,
+    directory,
+    latest_change,
+    make_directories,
+    open_regular,
+    remove_empty,
+    remove_entry,
+)
+from functionfuse.storage.backends.file_names import native_name, portable_names
+from functionfuse.storage.backends.permissions import folder_mode
+from functionfuse.storage.backends.sidecar_folders import StoredObjects, inside
+
+if TYPE_CHECKING:
+    from functionfuse.storage.backends.connection import Connection
+    from functionfuse.storage.damage_marks import StoredResult
+
+__all__ = ["LocalObjects"]
+
+
+class LocalObjects(StoredObjects):
+    """A folder of the local file system, with ordinary files."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        parts: tuple[str, ...],
+        result: StoredResult | None = None,
+        mode: int | None = None,
+    ) -> None:
+        """Take a recipe.
+
+        Args:
+            connection: The file system, from its root.
+            parts: The path of the storage's folder, and the names of folders below it.
+            result: The stored result that is read from this folder.
+            mode: Permissions of new files; None leaves them to the umask.
+        """
+        super().__init__(connection, parts, result)
+        self._mode = mode
+
+    def __reduce__(self) -> tuple[type[LocalObjects], tuple[Any, ...]]:
+        return type(self), (self._connection, self.parts, self._result, self._mode)
+
+    def protocols(self) -> dict[str, Any]:
+        """What serializers find here."""
+        return {FILE_PROTOCOL: self, FOLDER_PROTOCOL: self}
+
+    def names(self) -> list[str]:
+        """What is in the folder, without links; nothing if it is not there."""
+        missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+        with missing, self._directory() as folder, os.scandir(folder) as entries:
+            return portable_names([entry.name for entry in entries if not entry.is_symlink()])
+        return []
+
+    def changed(self) -> float:
+        """When something in the folder was last written; 0 if it is gone."""
+        with contextlib.suppress(FileNotFoundError), self._directory() as folder:
+            return latest_change(".", folder)
+        return 0.0
+
+    def open(self, name: str, mode: str) -> Any:
+        """Open a file; the folder is made with the first one."""
+        *folders, file = native_name(inside(name)).split("/")
+        if "r" in mode:
+            return self._open(folders, file, mode)
+        self.is_written = True
+        for _ in range(ATTEMPTS):
+            try:
+                return self._open(folders, file, mode)
+            except (
+                FileNotFoundError
+            ):  # not yet created, or removed with the last file of another save
+                self._create(*folders)
+        return self._open(folders, file, mode)
+
+    def read_bytes(self, name: str) -> bytes:
+        """The contents of a file."""
+        with self.open(name, "rb") as file:
+            data: bytes = file.read()
+        return data
+
+    def write_bytes(self, name: str, data: bytes | memoryview) -> None:
+        """Write a file."""
+        with self.open(name, "wb") as file:
+            file.write(data)
+
+    def remove(self, name: str = "") -> None:
+        """Remove a file or folder of this folder, or all of it, and folders that are empty then."""
+        inner = native_name(inside(name)).split("/") if name else []
+        *folders, last = [*self.parts[1:], *inner]
+        nothing_of_ours = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+        with nothing_of_ours, directory(self._root, *folders) as parent:
+            remove_entry(last, parent)
+        with contextlib.suppress(NotADirectoryError):
+            self._remove_empty(folders)
+
+    def _remove_empty(self, folders: list[str]) -> None:
+        """Delete folders from the inside out until one is not empty; the workflow's own stays."""
+        gone = True
+        while gone and len(folders) > 1:
+            last = folders.pop()
+            with contextlib.suppress(FileNotFoundError), directory(self._root, *folders) as parent:
+                gone = remove_empty(last, parent)
+
+    def _with(self, parts: tuple[str, ...], result: StoredResult | None = None) -> LocalObjects:
+        return type(self)(self._connection, tuple(map(native_name, parts)), result, self._mode)
+
+    @property
+    def _root(self) -> str:
+        return f"/{self.parts[0]}"
+
+    def _directory(self, *folders: str) -> contextlib.AbstractContextManager[int]:
+        return directory(self._root, *self.parts[1:], *folders)
+
+    def _create(self, *folders: str) -> None:
+        if not os.path.isdir(self._root):
+            os.makedirs(self._root, exist_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # removed again meanwhile
+            make_directories(self._root, *self.parts[1:], *folders, mode=folder_mode(self._mode))
+
+    def _open(self, folders: list[str], file: str, mode: str) -> Any:
+        with self._directory(*folders) as parent:
+
+            def opener(name: str, flags: int) -> int:
+                if self._mode is None:
+                    return open_regular(name, flags, parent)
+                descriptor = open_regular(name, flags, parent, self._mode)
+                if "r" not in mode:
+                    os.fchmod(descriptor, self._mode)
+                return descriptor
+
+            return open(file, mode, opener=opener)

@@ -1,0 +1,52 @@
+"""Results in the memory of one process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from functionfuse._common.process_identity import this_process
+from functionfuse.errors import StorageError
+from functionfuse.storage.backends.remote import RemoteFolder
+
+if TYPE_CHECKING:
+    from functionfuse.storage.backends.connection import Connection
+
+__all__ = ["MemoryFolder"]
+
+
+class MemoryFolder(RemoteFolder):
+    """A folder that another process cannot see, which is told there rather than shown as empty."""
+
+    def __init__(self, connection: Connection, home: str | None = None) -> None:
+        """Take the recipe, and the process that the files are in."""
+        super().__init__(connection)
+        self._home = home or this_process()
+
+    def __reduce__(self) -> tuple[object, tuple[Any, ...]]:
+        return type(self), (self.connection, self._home)
+
+    def exists(self, subfolder: str, name: str) -> bool:
+        """Tell whether there is such a file, without looking at all others."""
+        return bool(self.call("isfile", self.at(subfolder, name)))
+
+    def call(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Call a method of the file system.
+
+        Raises:
+            StorageError: This is another process than the one that has the files.
+        """
+        if this_process() != self._home:
+            message = (
+                "it is in the memory of another process; "
+                "results that several processes use are kept in files: kind 'file', 'S3' or 'fsspec'"
+            )
+            raise StorageError(message)
+        return super().call(method, *arguments, **options)
+
+    def _listed(self, kind: str, *subfolder: str) -> list[str]:
+        """One look at all files: others may come and go meanwhile."""
+        folder = f"{self.at(*subfolder)}/"
+        found: dict[str, Any] = self.call("find", folder, detail=True)
+        tails = [path[len(folder) :].partition("/") for path in found]
+        names = {name for name, deeper, _ in tails if bool(deeper) == (kind == "directory")}
+        return [name for name in names if name[0] != "."]

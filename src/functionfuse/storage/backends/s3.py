@@ -1,0 +1,80 @@
+"""Results in a bucket of an S3 server."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from functionfuse.errors import StorageError
+from functionfuse.storage.backends.protocol import Content
+from functionfuse.storage.backends.remote import RemoteFolder
+from functionfuse.storage.backends.sidecar_folders import OBJECTS, S3Objects
+
+if TYPE_CHECKING:
+    from functionfuse.storage.backends.connection import Connection
+
+__all__ = ["S3Folder"]
+
+
+class S3Folder(RemoteFolder):
+    """A folder in a bucket, with no request more than needed."""
+
+    def __init__(self, connection: Connection) -> None:
+        """Take the recipe; nothing is connected."""
+        super().__init__(connection)
+        self._there = False
+
+    def make(self, subfolder: str) -> None:  # noqa: ARG002 - there are no folders
+        """See that the bucket is there, before anything is computed for it."""
+        self._check_bucket()
+
+    def read(
+        self,
+        subfolder: str,
+        name: str,
+        *,
+        mapped: bool = True,  # noqa: ARG002 - it never is
+        late: bool = False,  # noqa: ARG002
+    ) -> Content:
+        """A file, by one get: several at a time would need its size first."""
+        data = self.call("cat_file", self.at(subfolder, name), max_concurrency=1)
+        return Content(bytearray(data))
+
+    def start(self, subfolder: str, name: str, size: int) -> bytes:
+        """The first bytes of a file; an empty one has none, which is an error here."""
+        try:
+            return super().start(subfolder, name, size)
+        except StorageError:
+            return bytes(self.read(subfolder, name).data[:size])
+
+    def objects(self, subfolder: str) -> S3Objects:
+        """The folder of what serializers write for results of a subfolder."""
+        return S3Objects(self.connection, (subfolder, OBJECTS))
+
+    def exists(self, subfolder: str, name: str) -> bool:
+        """Tell whether there is such a file, by one request."""
+        bucket, _, key = self.at(subfolder, name).partition("/")
+        try:
+            self.call("call_s3", "head_object", Bucket=bucket, Key=key)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def call(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Call a method of the file system; what is not found may be the bucket."""
+        try:
+            return super().call(method, *arguments, **options)
+        except FileNotFoundError:
+            self._check_bucket()
+            raise
+
+    def _check_bucket(self) -> None:
+        """Tell a bucket that is not there from a file, once."""
+        if self._there:
+            return
+        bucket = self.at().partition("/")[0]
+        try:
+            super().call("call_s3", "head_bucket", Bucket=bucket)
+        except FileNotFoundError:
+            message = f"there is no bucket {bucket!r}: make it, or check the path and endpoint_url"
+            raise StorageError(message) from None
+        self._there = True

@@ -1,0 +1,102 @@
+"""Garbage-collection candidates: sidecar folders that may no longer belong to a result.
+
+The sidecar folder of a replaced result stays for a grace period: a reader may hold the earlier result.
+A marker file names it and says since when it is a candidate, so one listing finds all that are due.
+The marker of a replaced result contains the start of its file, with which serializers are asked to remove
+what they wrote elsewhere. Nothing is locked: whoever collects looks first whether the result names the folder.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from functionfuse.errors import OptionError
+
+if TYPE_CHECKING:
+    from functionfuse.storage.backends.sidecar_folders import StoredObjects
+
+__all__ = ["CANDIDATES", "DAY", "TOKEN", "Candidate", "Candidates", "check_grace"]
+
+#: The folder of the markers, beside the sidecar folders: no result file begins with a dot.
+CANDIDATES: Final = ".candidates"
+#: Seconds after which no save is still running.
+DAY: Final = 24 * 60 * 60.0
+#: The name of a sidecar folder.
+TOKEN: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
+_MARKER: Final = re.compile(rf"([ru])([0-9a-f]{{12}})-({TOKEN.pattern})-(.+)", re.DOTALL)
+
+
+class Candidate(NamedTuple):
+    """A sidecar folder and its marker."""
+
+    marker: str
+    replaced: (
+        bool  # by a later result; else it is unknown whether it belongs to a save that still runs
+    )
+    since: float  # seconds since 1970
+    token: str
+    file: str  # of the result
+
+    def is_due(self, grace: float) -> bool:
+        """Whether the folder may be deleted unless the result names it."""
+        return self._age >= (grace if self.replaced else max(grace, DAY))
+
+    def is_settled(self, grace: float) -> bool:
+        """Whether no save is running any more that was when the folder became a candidate."""
+        return self._age >= max(grace, DAY)
+
+    @property
+    def _age(self) -> float:
+        return time.time() - self.since
+
+
+class Candidates:
+    """The candidates of one workflow."""
+
+    def __init__(self, objects: StoredObjects) -> None:
+        """Take the folder that has the sidecar folders of all results of the workflow."""
+        self._folder = objects.inner(CANDIDATES)
+
+    def all(self) -> list[Candidate]:
+        """All of them, by one listing; what is not a marker is left out."""
+        found = map(_MARKER.fullmatch, self._folder.names())
+        return [_candidate(match) for match in found if match]
+
+    def add(self, token: str, file: str, start: bytes | None = None) -> str:
+        """Mark a sidecar folder; gives the name of the marker.
+
+        Args:
+            token: Its name.
+            file: The file of its result.
+            start: Prefix and header of the result that is replaced; None if that is unknown.
+        """
+        kind = "u" if start is None else "r"
+        marker = f"{kind}{int(time.time() * 1000):012x}-{token}-{file}"
+        self._folder.write_bytes(marker, start or b"")
+        return marker
+
+    def start(self, candidate: Candidate) -> bytes:
+        """Prefix and header of the result that was replaced; empty if that is unknown."""
+        return self._folder.read_bytes(candidate.marker) if candidate.replaced else b""
+
+    def drop(self, marker: str) -> None:
+        """Remove a marker."""
+        self._folder.remove(marker)
+
+
+def check_grace(grace: Any) -> None:
+    """Refuse what is not a period.
+
+    Raises:
+        OptionError: It is no number of seconds.
+    """
+    if type(grace) not in (int, float) or not grace >= 0:
+        message = f"grace is a number of seconds, 0 or more, not {grace!r}"
+        raise OptionError(message)
+
+
+def _candidate(match: re.Match[str]) -> Candidate:
+    kind, milliseconds, token, file = match.groups()
+    return Candidate(match.group(), kind == "r", int(milliseconds, 16) / 1000, token, file)

@@ -1,0 +1,104 @@
+"""Storages from configuration."""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from functionfuse._common.validation import check_names
+from functionfuse.errors import OptionError
+from functionfuse.storage.filesystem import Common, FilesystemStorage
+from functionfuse.storage.kinds import FileStorage, FsspecStorage, MemoryStorage, S3Storage
+from functionfuse.storage.ray_actor import RayStorage
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from functionfuse.storage.base import Storage
+
+__all__ = ["storage_factory"]
+
+#: Where other packages announce kinds: `name = "package.module:callable"`.
+_GROUP: Final = "functionfuse.storages"
+_KINDS: Final[dict[str, Callable[..., Storage]]] = {
+    "file": FileStorage,
+    "S3": S3Storage,
+    "fsspec": FsspecStorage,
+    "memory": MemoryStorage,
+    "ray": RayStorage,
+}
+
+
+def storage_factory(configuration: Mapping[str, Any] | str | os.PathLike[str]) -> Storage:
+    """Make a storage.
+
+    Args:
+        configuration: A folder; or an address like `"s3://bucket/results"`, any that fsspec knows;
+            or `{"kind": "file", "options": {"path": "storage"}}`.
+
+    Raises:
+        OptionError: The kind or an option is not known, or one is missing.
+        StorageError: The storage cannot be used.
+    """
+    if isinstance(configuration, str | os.PathLike):
+        return _from_text(os.fspath(configuration))
+    if not isinstance(configuration, Mapping):
+        message = f"a storage is made of a path, an address or a mapping, not of a {type(configuration).__qualname__}"
+        raise OptionError(message)
+    check_names(configuration, ("kind", "options"), "key of a storage configuration")
+    return _from_options(configuration.get("kind"), configuration.get("options", {}))
+
+
+def _from_text(text: str) -> Storage:
+    if "://" not in text:
+        return FileStorage(text)
+    protocol, _, path = text.partition("://")
+    if protocol in {"file", "local"}:
+        return FileStorage(path)
+    return S3Storage(path) if protocol == "s3" else FsspecStorage(text)
+
+
+def _from_options(kind: Any, options: Any) -> Storage:
+    make = _maker(kind)
+    if not isinstance(options, Mapping):
+        message = (
+            f"the options of a {kind!r} storage are a mapping, not a {type(options).__qualname__}"
+        )
+        raise OptionError(message)
+    valid = _options_of(make)
+    if valid is not None:
+        check_names(options, valid, f"option of a {kind!r} storage")
+    try:
+        return make(**options)
+    except TypeError as error:
+        # without the values: one may be secret
+        message = f"a {kind!r} storage cannot be made of {', '.join(map(str, options)) or 'nothing'}: {error}"
+        raise OptionError(message) from error
+
+
+def _maker(kind: Any) -> Callable[..., Storage]:
+    """What makes storages of a kind."""
+    if isinstance(kind, str) and kind in _KINDS:
+        return _KINDS[kind]
+    from importlib.metadata import entry_points
+
+    found = {point.name: point for point in entry_points(group=_GROUP)}
+    check_names([kind], [*_KINDS, *found], "kind of storage")
+    make: Callable[..., Storage] = found[kind].load()
+    return make
+
+
+def _options_of(make: Callable[..., Storage]) -> set[str] | None:
+    """The options that it takes; None if it takes any."""
+    parameters = inspect.signature(make).parameters
+    names = {
+        name
+        for name, parameter in parameters.items()
+        if parameter.kind is not inspect.Parameter.VAR_KEYWORD
+    }
+    if len(names) == len(parameters):
+        return names
+    is_ours = isinstance(make, type) and issubclass(make, FilesystemStorage)
+    return names | Common.__annotations__.keys() if is_ours else None

@@ -1,0 +1,1 @@
+"""The format of result files: frames, checksums, signatures, pickle streams."""

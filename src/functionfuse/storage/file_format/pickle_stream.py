@@ -1,0 +1,156 @@
+"""A value as a pickle stream and its large buffers, and back."""
+
+from __future__ import annotations
+
+import functools
+import io
+import pickle
+from typing import TYPE_CHECKING, Any, Final
+
+from functionfuse.errors import StorageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from functionfuse.storage.file_format.restricted_unpickler import PickleAllowlist
+
+__all__ = ["pickled", "unpickled"]
+
+#: What the main module is called in a process that `multiprocessing` spawned; elsewhere there is no such module.
+_SPAWNED_MAIN: Final = "__mp_main__"
+#: Smaller buffers stay in the stream: a copy costs less than a part of a file with its digest.
+_SMALL: Final = 4096
+
+
+def pickled(value: Any, persistent_id: Callable[[Any], Any] | None) -> list[memoryview]:
+    """A pickle stream of protocol 5 and its buffers, which are not copied.
+
+    Raises:
+        StorageError: The value cannot be pickled.
+    """
+    find = _once(persistent_id) if persistent_id else None
+    try:
+        return _pickled_by(pickle, value, find)
+    except StorageError:  # of what keeps an object elsewhere
+        raise
+    except Exception:  # noqa: BLE001 - by reference did not do: __main__ of a worker, a closure
+        import cloudpickle
+    try:
+        return _pickled_by(cloudpickle, value, find)
+    except StorageError:
+        raise
+    except Exception as error:
+        message = f"a {type(value).__qualname__} that cannot be pickled: {error}"
+        raise StorageError(message) from error
+
+
+def unpickled(
+    stream: bytes | memoryview,
+    buffers: Sequence[memoryview],
+    allowed: PickleAllowlist | None,
+    persistent_load: Callable[[Any], Any] | None,
+) -> Any:
+    """The value of a pickle stream.
+
+    Raises:
+        UntrustedResult: It needs something that is not allowed.
+        StorageError: It cannot be unpickled here.
+    """
+    try:
+        if allowed is not None:
+            return allowed.load(stream, buffers, persistent_load)
+        if persistent_load is None:
+            return _loaded(stream, buffers)
+        return _Finding(stream, buffers, persistent_load).load()
+    except StorageError:
+        raise
+    except Exception as error:
+        message = (
+            f"the result is intact but cannot be unpickled here ({type(error).__name__}: {error}): "
+            "import or define what it is made of, or remove the result"
+        )
+        raise StorageError(message) from error
+
+
+def _loaded(stream: bytes | memoryview, buffers: Sequence[memoryview]) -> Any:
+    try:
+        return pickle.loads(stream, buffers=buffers)
+    except ModuleNotFoundError as error:
+        if error.name != _SPAWNED_MAIN:
+            raise
+    return _Finding(stream, buffers, None).load()
+
+
+class _Finding(pickle.Unpickler):
+    """An unpickler that asks for objects that are stored elsewhere, and knows all names of the script."""
+
+    def __init__(
+        self,
+        stream: bytes | memoryview,
+        buffers: Sequence[memoryview],
+        persistent_load: Callable[[Any], Any] | None,
+    ) -> None:
+        super().__init__(io.BytesIO(stream), buffers=buffers)
+        self._find = persistent_load
+
+    def persistent_load(self, pid: Any) -> Any:
+        if self._find is None:
+            message = "a persistent id, but no serializers are in use"
+            raise pickle.UnpicklingError(message)
+        return self._find(pid)
+
+    def find_class(self, module_name: str, global_name: str) -> Any:
+        return super().find_class(
+            "__main__" if module_name == _SPAWNED_MAIN else module_name, global_name
+        )
+
+
+def _pickled_by(library: Any, value: Any, find: Callable[[Any], Any] | None) -> list[memoryview]:
+    """What pickle or cloudpickle makes of a value."""
+    buffers: list[memoryview] = []
+
+    def keep(buffer: pickle.PickleBuffer) -> bool:
+        raw = buffer.raw()
+        if raw.nbytes < _SMALL:
+            return True  # in the stream
+        buffers.append(raw)
+        return False
+
+    if find is None:
+        stream = library.dumps(value, protocol=5, buffer_callback=keep)
+    else:
+        file = io.BytesIO()
+        _asking(library.Pickler)(find, file, protocol=5, buffer_callback=keep).dump(value)
+        stream = file.getvalue()  # not a view of it, which would hinder its end as garbage
+    return [memoryview(stream), *buffers]
+
+
+@functools.cache
+def _asking(pickler: type[Any]) -> type[Any]:
+    """A kind of pickler that asks of each object what stands for it."""
+
+    class Asking(pickler):  # type: ignore[misc] # which class it is, is known when it is called
+        def __init__(self, find: Callable[[Any], Any], *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self._find = find
+
+        def persistent_id(self, obj: Any) -> Any:
+            return self._find(obj)
+
+    return Asking
+
+
+def _once(persistent_id: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Ask once for each object: asking may store it, and a value is pickled again if it has to be."""
+    known: dict[int, tuple[Any, Any]] = {}  # with the object itself, so that its id stays its own
+
+    def find(obj: Any) -> Any:
+        found = known.get(id(obj))
+        if found is None:
+            pid = persistent_id(obj)
+            if pid is None:
+                return None
+            found = known[id(obj)] = (obj, pid)
+        return found[1]
+
+    return find

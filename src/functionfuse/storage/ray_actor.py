@@ -1,0 +1,166 @@
+"""A storage on a chosen node of a Ray cluster, used from all of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+from functionfuse.errors import MissingExtraError, OptionError
+from functionfuse.storage.base import Storage
+from functionfuse.storage.file_format import verification
+
+if TYPE_CHECKING:
+    import os
+
+__all__ = ["RayStorage"]
+
+_NAMESPACE: Final = "functionfuse"
+
+
+class RayStorage(Storage):
+    """Another storage, which runs where the resources are that it asks for.
+
+    One actor does all the work; it is made when it is used first, and found by its name after that.
+    """
+
+    def __init__(
+        self,
+        remoteArgs: Mapping[str, Any],  # noqa: N803 - published name
+        path: str | os.PathLike[str] | None = None,
+        rayInitArgs: Mapping[str, Any] | None = None,  # noqa: N803 - published name
+        *,
+        storage: Storage | Mapping[str, Any] | str | None = None,
+        always_read: bool = False,
+    ) -> None:
+        """Take a recipe; Ray is not touched.
+
+        Args:
+            remoteArgs: What the actor asks of Ray, like `{"resources": {"disk": 0.001}}`.
+            path: A folder on that node.
+            rayInitArgs: Connect to this cluster where Ray is not connected: to read results later.
+            storage: Instead of a folder: a storage, or what `storage_factory` makes one of, on that node.
+            always_read: Children of a node get what was read back instead of the value that was saved.
+
+        Raises:
+            OptionError: An option is not understood.
+        """
+        for name, value in (("remoteArgs", remoteArgs), ("rayInitArgs", rayInitArgs or {})):
+            if not isinstance(value, Mapping):
+                message = f"{name} is a mapping, not a {type(value).__qualname__}"
+                raise OptionError(message)
+        if (path is None) == (storage is None):
+            message = "a storage on a Ray node takes either a path or a storage"
+            raise OptionError(message)
+        self._inner = storage if path is None else str(path)
+        self._remote = dict(remoteArgs)
+        self._connect = None if rayInitArgs is None else dict(rayInitArgs)
+        self._actor: Any = None
+        self.always_read = always_read
+
+    def __reduce__(self) -> tuple[object, tuple[Any, ...]]:
+        return _restored, (self._remote, self._inner, self._connect, self.always_read)
+
+    def __repr__(self) -> str:  # what Ray is told may hold what should stay secret
+        inner = "a storage" if isinstance(self._inner, Mapping) else repr(self._inner)
+        return f"RayStorage({inner} at {self._remote.get('resources', {})!r})"
+
+    def save(  # noqa: D102 - all as in Storage
+        self,
+        workflow_name: str,
+        task_name: str,
+        obj: Any,
+        *,
+        about: Mapping[str, Any] | None = None,
+    ) -> int | None:
+        verification.settle(forget=False)
+        size: int | None = self._ask("save", workflow_name, task_name, obj, about=about)
+        return size
+
+    def read_task(self, workflow_name: str, task_name: str) -> Any:  # noqa: D102
+        return self._ask("read_task", workflow_name, task_name)
+
+    def file_exists(self, workflow_name: str, task_name: str) -> bool:  # noqa: D102
+        return bool(self._ask("file_exists", workflow_name, task_name))
+
+    def info(self, workflow_name: str, task_name: str) -> dict[str, Any]:  # noqa: D102
+        return dict(self._ask("info", workflow_name, task_name))
+
+    def list_tasks(self, workflow_name: str, pattern: str = "*") -> list[str]:  # noqa: D102
+        return list(self._ask("list_tasks", workflow_name, pattern))
+
+    def list_workflows(self) -> list[str]:  # noqa: D102
+        return list(self._ask("list_workflows"))
+
+    def remove_task(  # noqa: D102
+        self, workflow_name: str, task_name: str | None = None, pattern: str | None = None
+    ) -> None:
+        self._ask("remove_task", workflow_name, task_name, pattern)
+
+    def remove_workflow(self, workflow_name: str) -> None:  # noqa: D102
+        self._ask("remove_workflow", workflow_name)
+
+    def new_workflow(self, workflow_name: str) -> None:  # noqa: D102
+        self._ask("new_workflow", workflow_name)
+
+    def register_persistent_serializers(self, *serializers: Any) -> None:  # noqa: D102
+        self._ask("register_persistent_serializers", *serializers)
+
+    def settle(self) -> None:  # noqa: D102
+        verification.settle(forget=True)
+        self._ask("settle")
+
+    def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Call a method of the storage where it is."""
+        ray = _ray()
+        if self._actor is None:
+            self._actor = self._find(ray)
+        try:
+            return ray.get(self._actor.call.remote(method, *arguments, **options))
+        except ray.exceptions.RayTaskError as error:
+            raise error.cause from None
+
+    def _find(self, ray: Any) -> Any:
+        """The actor, which is made if it is not there."""
+        if self._connect is not None and not ray.is_initialized():
+            ray.init(**self._connect)
+        recipe = repr((self._inner, sorted(self._remote.items())))
+        name = f"storage-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
+        found = {"name": name, "namespace": _NAMESPACE, "get_if_exists": True}
+        # it is there for whoever comes later, and takes no core from those who compute
+        options = {"lifetime": "detached", "num_cpus": 0, **self._remote, **found}
+        return ray.remote(_Placed).options(**options).remote(self._inner)
+
+
+class _Placed:
+    """The actor: the storage itself, made on the node where it is used."""
+
+    def __init__(self, inner: Any) -> None:
+        from functionfuse.storage.factory import storage_factory
+        from functionfuse.storage.filesystem import FilesystemStorage
+
+        self._storage = inner if isinstance(inner, Storage) else storage_factory(inner)
+        if isinstance(self._storage, FilesystemStorage):
+            self._storage.check_before_reading()
+
+    def call(self, method: str, *arguments: Any, **options: Any) -> Any:
+        """Call a method of the storage."""
+        return getattr(self._storage, method)(*arguments, **options)
+
+
+def _restored(
+    remote: Mapping[str, Any],
+    inner: Any,
+    connect: Mapping[str, Any] | None,
+    always_read: bool,  # noqa: FBT001 - of a recipe
+) -> RayStorage:
+    return RayStorage(remote, None, connect, storage=inner, always_read=always_read)
+
+
+def _ray() -> Any:
+    try:
+        import ray
+    except ImportError as error:
+        message = "a storage on a Ray node needs Ray: pip install 'functionfuse[ray]'"
+        raise MissingExtraError(message) from error
+    return ray

@@ -1,0 +1,47 @@
+"""The conformance suite: what every backend must do, whatever it runs on."""
+
+from __future__ import annotations
+
+from functionfuse.testing.engine.damage import DamageTests
+from functionfuse.testing.engine.errors import ErrorTests
+from functionfuse.testing.engine.exceptions import ExceptionTests
+from functionfuse.testing.engine.fusion import FuseTests
+from functionfuse.testing.engine.lazy import LazyDamageTests
+from functionfuse.testing.engine.observation import ObservingTests
+from functionfuse.testing.engine.options import OptionTests
+from functionfuse.testing.engine.properties import PropertyTests
+from functionfuse.testing.engine.robustness import RunningTests
+from functionfuse.testing.engine.state import StateTests
+from functionfuse.testing.engine.storage import StorageTests
+from functionfuse.testing.engine.transport import TravelTests
+from functionfuse.testing.engine.values import ValueTests
+
+__all__ = ["EngineTests"]
+
+
+class EngineTests(
+    ValueTests,
+    StateTests,
+    TravelTests,
+    ErrorTests,
+    ExceptionTests,
+    StorageTests,
+    DamageTests,
+    LazyDamageTests,
+    OptionTests,
+    ObservingTests,
+    RunningTests,
+    PropertyTests,
+    FuseTests,
+):
+    """All tests for a backend.
+
+    Derive from it in a test file, and say how a workflow is made::
+
+        class TestMyBackend(EngineTests):
+            runs_in_other_processes = True
+            max_examples = 10
+            make_workflow = staticmethod(MyWorkflow)
+
+    Nodes may run in other processes, but they must see the file system of the tests.
+    """

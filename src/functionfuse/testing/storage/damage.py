@@ -1,0 +1,304 @@
+"""Damage behind the storage's back is found; a wrong value is never given, nor built upon."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import pytest
+
+from functionfuse import workflow
+from functionfuse.backends.builtin.localback import LocalWorkflow
+from functionfuse.errors import CorruptResult, DamagedResultWarning, ResultNotFound, StorageError
+from functionfuse.storage.kinds import FileStorage
+from functionfuse.testing.storage.suite import StorageSuite
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from functionfuse.storage.base import Storage
+    from functionfuse.testing.storage.suite import Door, Make
+
+__all__ = ["DamageTests"]
+
+SMALL: Final = {"rows": [1, "two", None], "array": np.arange(3)}
+LARGE: Final = 3_000_000  # numbers of 8 bytes: more than the 16 MiB that are checked at leisure
+VERIFY: Final = ["lazy", "always", "never"]
+
+
+def flipped(data: bytes, position: int, bits: int = 0xFF) -> bytes:
+    """The same with one byte changed."""
+    changed = bytearray(data)
+    changed[position] ^= bits
+    return bytes(changed)
+
+
+DAMAGE: Final[dict[str, Callable[[bytes], bytes]]] = {
+    "nothing left": lambda _: b"",
+    "cut": lambda data: data[:-1],
+    "cut in the header": lambda data: data[:60],
+    "longer": lambda data: data + b"\0",
+    "changed": lambda data: flipped(data, -1),
+    "changed header": lambda data: flipped(data, 100),
+    "something else": lambda _: b"no result at all, but a text that is not short either" * 10,
+    "zeros": lambda data: bytes(len(data)),
+}
+
+
+@workflow
+def first() -> str:
+    """The first of two nodes."""
+    return "first"
+
+
+@workflow
+def second(before: str) -> str:
+    """The second of two nodes."""
+    return f"{before} second"
+
+
+@workflow
+def large() -> Any:
+    """Ones."""
+    return np.ones(LARGE)
+
+
+@workflow
+def total(array: Any) -> float:
+    """A small number made of a large array."""
+    return float(array.sum())
+
+
+def targets() -> tuple[Any, Any]:
+    """Two nodes that need each other."""
+    one = first().set_name("first")
+    return one, second(one).set_name("second")
+
+
+def run(storage: Any, *nodes: Any) -> Any:
+    """Run a new workflow called `w`."""
+    made = LocalWorkflow(*nodes, workflow_name="w")
+    made.set_storage(storage)
+    return made.run()
+
+
+class DamageTests(StorageSuite):
+    """Damage behind the storage's back."""
+
+    def test_every_changed_byte_is_found(self, storage: Storage, door: Door) -> None:
+        """No byte of a small result can change unseen, not even those that carry nothing."""
+        storage.save("w", "node", SMALL)
+        whole = door.read("w", "node")
+        ways = [(position, bits) for position in range(len(whole)) for bits in (0x01, 0x80, 0xFF)]
+        for position, bits in self.chosen(ways):
+            door.write("w", "node", flipped(whole, position, bits))
+            with pytest.raises(CorruptResult, match="w/node"):
+                storage.read_task("w", "node")
+
+    def test_every_cut_is_found(self, storage: Storage, door: Door) -> None:
+        """A result that does not go to its end, or beyond it, is never taken for one."""
+        storage.save("w", "node", SMALL)
+        whole = door.read("w", "node")
+        for length in self.chosen(range(len(whole))):
+            door.write("w", "node", whole[:length])
+            with pytest.raises(CorruptResult, match="cannot read w/node"):
+                storage.read_task("w", "node")
+        door.write("w", "node", whole + b"\0")
+        with pytest.raises(CorruptResult, match="w/node"):
+            storage.read_task("w", "node")
+
+    @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+    def test_damage_of_a_mapped_result(
+        self, storage: Storage, door: Door, damage: Callable[[bytes], bytes]
+    ) -> None:
+        """A result that is large enough to be mapped is checked as well."""
+        storage.save("w", "node", np.arange(200_000))
+        door.write("w", "node", damage(door.read("w", "node")))
+        with pytest.raises(CorruptResult, match="w/node"):
+            storage.read_task("w", "node")
+
+    @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
+    def test_a_workflow_computes_damaged_results_anew(
+        self, storage: Storage, door: Door, damage: Callable[[bytes], bytes]
+    ) -> None:
+        """A run warns of a damaged result that it needs, and replaces it."""
+        run(storage, *targets())
+        for name in ("first", "second"):
+            door.write("w", name, damage(door.read("w", name)))
+        with pytest.warns(DamagedResultWarning) as caught:
+            assert ["first", "first second"] == run(storage, *targets())
+        assert 2 == len([each for each in caught if each.category is DamagedResultWarning])
+        assert "first" == storage.read_task("w", "first")
+        assert ["first", "first second"] == run(storage, *targets())
+
+    def test_damage_is_in_the_way_of_nothing(self, storage: Storage, door: Door) -> None:
+        """A damaged result is listed, replaced and removed like any other."""
+        for name in ("replaced", "removed"):
+            storage.save("w", name, SMALL)
+            door.write("w", name, b"")
+        assert ["removed", "replaced"] == storage.list_tasks("w")
+        storage.save("w", "replaced", 2)
+        storage.remove_task("w", "removed")
+        assert ["replaced"] == storage.list_tasks("w")
+        assert 2 == storage.read_task("w", "replaced")
+
+    def test_a_result_that_is_taken_away(self, storage: Storage, door: Door) -> None:
+        """A result that was removed behind the back is not there, for all who ask."""
+        run(storage, *targets())
+        assert storage.file_exists("w", "second")
+        door.remove("w", "second")
+        assert not storage.file_exists("w", "second")
+        assert ["first"] == storage.list_tasks("w")
+        for method in (storage.read_task, storage.info):
+            with pytest.raises(ResultNotFound):
+                method("w", "second")
+        assert "first second" == run(storage, targets()[1])
+
+    def test_a_result_that_is_put_back(self, storage: Storage, door: Door) -> None:
+        """A result that was copied aside and put back is the earlier one."""
+        storage.save("w", "node", "earlier")
+        earlier = door.read("w", "node")
+        storage.save("w", "node", "later")
+        assert "later" == storage.read_task("w", "node")
+        door.write("w", "node", earlier)
+        assert "earlier" == storage.read_task("w", "node")
+
+    # ---- large results, which are checked at leisure ----
+
+    def spoil(self, storage: Storage, door: Door) -> bytes:
+        """Store a large result whose last number is then changed; give what it was."""
+        storage.save("w", "large", np.ones(LARGE))
+        whole = door.read("w", "large")
+        door.write("w", "large", flipped(whole, -1))
+        return whole
+
+    @pytest.mark.parametrize("verify", VERIFY)
+    def test_an_intact_large_result(self, make: Make, verify: str) -> None:
+        """However it is checked, a result that is whole is given, and nothing is found."""
+        storage: Storage = make(verify=verify)
+        storage.save("w", "large", np.ones(LARGE))
+        assert LARGE == storage.read_task("w", "large").sum()
+        storage.settle()
+        storage.save("w", "after", 1)
+        assert ["after", "large"] == storage.list_tasks("w")
+
+    @pytest.mark.parametrize("verify", ["lazy", "always"])
+    def test_settle_finds_damage(self, make: Make, door: Door, verify: str) -> None:
+        """Who reads and settles learns which result is damaged; then it counts as not stored."""
+        storage = make(verify=verify)
+        self.spoil(storage, door)
+        with pytest.raises(CorruptResult, match="w/large"):
+            _read_and_settle(storage)
+        with pytest.raises((CorruptResult, ResultNotFound)):
+            storage.read_task("w", "large")
+        storage.settle()  # it has been told
+
+    def test_changed_bytes_of_a_large_result_are_found(
+        self, make: Make, door: Door, storage: Storage
+    ) -> None:
+        """Wherever it is changed: sooner or later, but before anything is stored of it."""
+        storage.save(
+            "w", "large", {"one": np.ones(LARGE), "odd": np.ones(LARGE + 1, dtype=np.int8)}
+        )
+        whole = door.read("w", "large")
+        half = len(whole) // 2
+        for position in self.chosen(
+            [0, 10, 20, 60, 100, 400, 700, half, half + 64, -4_000_000, -1]
+        ):
+            door.write("w", "large", flipped(whole, position))
+            with pytest.raises(CorruptResult, match="w/large"):
+                _read_and_settle(make())
+
+    def test_always_finds_damage_on_reading(self, make: Make, door: Door) -> None:
+        """With verify="always" a damaged value is not given at all."""
+        storage = make(verify="always")
+        self.spoil(storage, door)
+        with pytest.raises(CorruptResult, match="w/large"):
+            storage.read_task("w", "large")
+
+    def test_never_checks_no_arrays(self, make: Make, door: Door) -> None:
+        """With verify="never" the user answers for the numbers, but not for the pickle stream and the header."""
+        storage = make(verify="never")
+        whole = self.spoil(storage, door)
+        assert LARGE == len(storage.read_task("w", "large"))
+        storage.settle()
+        for damage in ("nothing left", "cut", "cut in the header", "changed header", "zeros"):
+            door.write("w", "large", DAMAGE[damage](whole))
+            with pytest.raises(CorruptResult, match="w/large"):
+                storage.read_task("w", "large")
+        stream = whole.index(b"numpy") - 20
+        for position in self.chosen(range(stream, stream + 100)):
+            door.write("w", "large", flipped(whole, position))
+            with pytest.raises(CorruptResult, match="w/large"):
+                storage.read_task("w", "large")
+
+    def test_nothing_is_stored_from_damaged_data_of_another_storage(
+        self, storage: Storage, tmp_path: Path
+    ) -> None:
+        """What was read from a damaged file is not saved, wherever the file is and whoever saves it."""
+        other = FileStorage(tmp_path / "other")
+        other.save("w", "large", np.ones(LARGE))
+        with (tmp_path / "other" / "w" / "large").open("r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            file.write(b"\0")
+        value = other.read_task("w", "large")
+        with pytest.raises(CorruptResult, match="other/w/large"):
+            storage.save("w", "sum", value.sum())
+        assert [] == storage.list_tasks("w")
+        assert LARGE == run(storage, total(np.ones(LARGE)).set_name("total"))  # it has been told
+
+    def test_nothing_is_stored_from_damaged_data(self, storage: Storage, door: Door) -> None:
+        """A save after the reading of a damaged result stores nothing and says why."""
+        storage.save("w", "sum", "earlier")
+        self.spoil(storage, door)
+        # a storage that checks on reading has said so already
+        with pytest.raises(CorruptResult, match="w/large"):
+            storage.save("w", "sum", storage.read_task("w", "large").sum())
+        assert "earlier" == storage.read_task("w", "sum")
+        with contextlib.suppress(CorruptResult):
+            storage.settle()
+
+    def test_a_workflow_never_gives_what_was_made_of_damaged_data(
+        self, storage: Storage, door: Door
+    ) -> None:
+        """The first run fails, or computes the result anew; the next one is right in any case."""
+        node = large().set_name("large")
+        self.spoil(storage, door)
+        with contextlib.suppress(CorruptResult), _warnings_of_damage():
+            assert LARGE == run(storage, total(node).set_name("total"))
+        with _warnings_of_damage():
+            assert LARGE == run(storage, total(node).set_name("total"))
+        assert LARGE == storage.read_task("w", "total")
+        assert LARGE == storage.read_task("w", "large").sum()
+        storage.settle()
+
+    def test_a_damaged_target_is_never_given(self, storage: Storage, door: Door) -> None:
+        """A run that only reads a damaged result fails, or computes it anew."""
+        self.spoil(storage, door)
+        for _ in range(2):
+            with contextlib.suppress(CorruptResult), _warnings_of_damage():
+                assert LARGE == run(storage, large().set_name("large")).sum()
+        assert LARGE == run(storage, large().set_name("large")).sum()
+
+    def test_unknown_way_to_verify(self, make: Make) -> None:
+        """The error names the ways that there are."""
+        with pytest.raises((ValueError, StorageError), match="lazy"):
+            make(verify="sometimes")
+
+
+def _read_and_settle(storage: Storage) -> None:
+    storage.read_task("w", "large")
+    storage.settle()
+
+
+def _warnings_of_damage() -> contextlib.AbstractContextManager[object]:
+    """Expect no warning or some: it depends on when a damage is found."""
+    import warnings
+
+    stack = contextlib.ExitStack()
+    stack.enter_context(warnings.catch_warnings())
+    warnings.simplefilter("ignore", DamagedResultWarning)
+    return stack

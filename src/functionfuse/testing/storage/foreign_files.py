@@ -1,0 +1,174 @@
+"""Files of other programs in a folder of results: they stop neither a listing nor a run."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import socket
+import stat
+import struct
+import tempfile
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import pytest
+
+from functionfuse import workflow
+from functionfuse.backends.builtin.localback import LocalWorkflow
+from functionfuse.errors import ResultNotFound, StorageError
+from functionfuse.storage.backends.file_names import file_name
+from functionfuse.storage.file_format.file_format import frame
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+__all__ = ["ForeignFileTests"]
+
+LONG: Final = "n" * 300  # its file has a shortened name
+#: Names that no node has: encoding a node's name gives none of them.
+FOREIGN_NAMES: Final = [
+    *(b"r\xe9sum\xe9.txt", b"50%ff", b"100%", b"%", b"%zz", b"%41", b"%e9", b"a%2fB%2F"),
+    *(b"back\\slash", b"tab\t", b"n" * 250, b"%~", b"x%~", b"x%~loop", b"x%~" + b"0" * 31),
+    *(b"x%~" + b"0" * 32, b"x%~" + b"g" * 32, b"%~" + b"0" * 32, b"\xed\xa0\x80", b"\xff"),
+]
+
+
+@workflow
+def two() -> int:
+    """A small number."""
+    return 2
+
+
+def run(storage: Any) -> Any:
+    """Run a workflow of one node."""
+    made = LocalWorkflow(two().set_name("node"), workflow_name="w")
+    made.set_storage(storage)
+    return made.run()
+
+
+def make_pipe(path: bytes) -> None:
+    """A pipe that nobody writes to."""
+    os.mkfifo(path)
+
+
+def make_socket(path: bytes) -> None:
+    """A socket that nobody listens at."""
+    with socket.socket(socket.AF_UNIX) as listener, tempfile.TemporaryDirectory() as folder:
+        listener.bind(f"{folder}/s")  # the path of a socket must be short
+        os.rename(f"{folder}/s", path)
+
+
+def make_device(path: bytes) -> None:
+    """A device that is always full."""
+    try:
+        os.mknod(path, stat.S_IFCHR | 0o666, os.makedev(1, 7))
+    except PermissionError:
+        pytest.skip("only root makes devices")
+
+
+SPECIAL: Final[dict[str, Callable[[bytes], None]]] = {
+    "pipe": make_pipe,
+    "socket": make_socket,
+    "device": make_device,
+    "folder": os.mkdir,
+    "link to itself": lambda path: os.symlink(path, path),
+    "link to nothing": lambda path: os.symlink(path + b"-nothing", path),
+}
+
+
+def touch(path: bytes) -> None:
+    """An empty file."""
+    with open(path, "xb"):
+        pass
+
+
+def of_version(version: int, data: bytes) -> bytes:
+    """A result file that says that it is of another version of the format."""
+    header = data[80 : 80 + struct.unpack_from("<I", data, 12)[0]]
+    start = data[:8] + struct.pack("<I", version) + data[12:16]
+    return start + hashlib.sha256(start + bytes(32) + header).digest() + data[48:]
+
+
+class ForeignFileTests:
+    """Files in the folder of a storage that it did not write."""
+
+    #: Called as `make_in(folder, **options)`.
+    make_in: ClassVar[Callable[..., Any]]
+
+    @pytest.mark.parametrize("name", FOREIGN_NAMES)
+    @pytest.mark.parametrize("make", [touch, os.mkdir, make_pipe], ids=["file", "folder", "pipe"])
+    def test_foreign_names_are_skipped(
+        self, tmp_path: Path, name: bytes, make: Callable[[bytes], None]
+    ) -> None:
+        """As a result or as a workflow, they are not listed, and everything else works."""
+        storage = self.make_in(tmp_path / "storage")
+        storage.save("w", "good", 1)
+        for folder in (tmp_path / "storage" / "w", tmp_path / "storage"):
+            make(os.path.join(os.fsencode(folder), name))
+            if make is os.mkdir:
+                touch(os.path.join(os.fsencode(folder), name, b"file"))
+        assert (["good"], ["w"]) == (storage.list_tasks("w"), storage.list_workflows())
+        assert 2 == run(storage)
+        storage.remove_task("w", pattern="*")
+        assert [] == storage.list_tasks("w")
+        assert os.path.lexists(os.path.join(os.fsencode(tmp_path / "storage" / "w"), name))
+
+    @pytest.mark.parametrize("make", SPECIAL.values(), ids=SPECIAL)
+    @pytest.mark.parametrize("name", ["node", LONG], ids=["short", "long"])
+    def test_what_is_no_file_is_no_result(
+        self, tmp_path: Path, name: str, make: Callable[[bytes], None]
+    ) -> None:
+        """It is neither listed nor read, nothing waits for it, and a run computes the node."""
+        storage = self.make_in(tmp_path / "storage")
+        storage.new_workflow("w")
+        make(os.fsencode(tmp_path / "storage" / "w" / file_name(name)))
+        assert ([], [], False) == (
+            storage.list_tasks("w"),
+            storage.list_workflows(),
+            storage.file_exists("w", name),
+        )
+        for method in (storage.read_task, storage.info, storage.remove_task):
+            with pytest.raises(ResultNotFound, match="no result w/n"):
+                method("w", name)
+        if make is os.mkdir:
+            with pytest.raises(StorageError, match="Is a directory"):
+                storage.save("w", name, 1)
+        else:
+            storage.save("w", name, 1)
+            assert 1 == storage.read_task("w", name)
+
+    def test_damaged_results_are_told_when_they_are_asked_for(self, tmp_path: Path) -> None:
+        """A listing leaves out a shortened name that cannot be known; reading it says what is wrong."""
+        storage = self.make_in(tmp_path / "storage")
+        about = {"workflow": "w", "node": LONG}
+        intact = b"".join(frame(1, about))
+        storage.save("w", "good", 1)
+        file = tmp_path / "storage" / "w" / file_name(LONG)
+        for data, message in (
+            (b"no result", "neither a result file"),
+            (b"", "neither a result file"),
+            (intact[:-64], "bytes where its header tells"),
+            (intact[:90], "does not match its digest"),
+            (of_version(9, intact), "is of version 9 of the format"),
+        ):
+            file.write_bytes(data)
+            assert ["w"] == storage.list_workflows()
+            assert set(storage.list_tasks("w")) <= {"good", LONG}
+            assert storage.file_exists("w", LONG)
+            with pytest.raises(StorageError, match=rf"w/nnnn.*{message}"):
+                storage.read_task("w", LONG)
+        foreign: list[dict[str, Any]] = [{"workflow": "w"}, {"node": 3}, {"node": "other"}]
+        for fields in foreign:
+            file.write_bytes(b"".join(frame(1, fields)))
+            assert (["good"], ["w"]) == (storage.list_tasks("w"), storage.list_workflows())
+        file.write_bytes(intact)
+        assert ["good", LONG] == storage.list_tasks("w")
+
+    def test_a_workflow_with_a_long_name_and_foreign_files(self, tmp_path: Path) -> None:
+        """Its name is in the header of any result; what is not one is passed over."""
+        storage = self.make_in(tmp_path / "storage")
+        storage.save(LONG, "node", 1)
+        folder = tmp_path / "storage" / file_name(LONG)
+        for name in ("a", "b", "z"):
+            (folder / name).write_bytes(b"no result")
+        assert [LONG] == storage.list_workflows()

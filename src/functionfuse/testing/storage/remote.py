@@ -1,0 +1,113 @@
+"""Storages whose results are elsewhere: the connection breaks, and each request costs."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytest
+
+from functionfuse.errors import ResultNotFound, StorageError
+from functionfuse.testing.storage.runs import Calls, fan, run
+from functionfuse.testing.storage.suite import StorageSuite, number_of, value_of
+
+if TYPE_CHECKING:
+    from functionfuse.storage.base import Storage
+    from functionfuse.testing.storage.suite import Connection, Requests
+
+__all__ = ["ConnectionTests", "RequestTests"]
+
+
+class ConnectionTests(StorageSuite):
+    """A connection that breaks."""
+
+    @pytest.mark.parametrize("nbytes", [0, 100, 2_000, 100_000, 1_000_000])
+    def test_a_connection_that_breaks_in_a_save(
+        self, storage: Storage, connection: Connection, nbytes: int
+    ) -> None:
+        """However much came through: an error, the earlier result, and a clean listing."""
+        storage.save("w", "node", value_of(1))
+        connection.break_after(nbytes)
+        with pytest.raises(StorageError, match="cannot save w/node"):
+            storage.save("w", "node", value_of(2, 200_000))
+        connection.mend()
+        assert 1 == number_of(storage.read_task("w", "node"))
+        assert ["node"] == storage.list_tasks("w")
+        storage.save("w", "node", value_of(3))
+        assert 3 == number_of(storage.read_task("w", "node"))
+
+    @pytest.mark.parametrize(
+        "method",
+        ["read_task", "file_exists", "list_tasks", "list_workflows", "info", "remove_task"],
+    )
+    def test_a_broken_connection_is_no_missing_result(
+        self, storage: Storage, connection: Connection, method: str
+    ) -> None:
+        """Who cannot ask does not know: that is an error, not the answer that nothing is there."""
+        storage.save("w", "node", 1)
+        arguments = {"list_tasks": ("w",), "list_workflows": ()}.get(method, ("w", "node"))
+        connection.break_after(0)
+        with pytest.raises(StorageError) as caught:
+            getattr(storage, method)(*arguments)
+        assert not isinstance(caught.value, ResultNotFound)
+        connection.mend()
+        getattr(storage, method)(*arguments)
+
+    def test_a_run_without_connection_computes_nothing(
+        self, storage: Storage, connection: Connection
+    ) -> None:
+        """A run that cannot see what is stored fails, before hours of work that cannot be saved."""
+        calls = Calls()
+        connection.break_after(0)
+        with pytest.raises(StorageError):
+            run(storage, fan(calls, 3))
+        assert [] == calls
+
+
+class RequestTests(StorageSuite):
+    """What a run asks of the place of its results."""
+
+    def requests_of(self, storage: Any, requests: Requests, width: int) -> list[str]:
+        """What a run asks for whose results are all there."""
+        calls = Calls()
+        run(storage, fan(calls, width))
+        calls.clear()
+        with requests() as made:
+            assert ["last"] == run(storage, fan(calls, width))
+        assert [] == calls
+        return made
+
+    def test_a_finished_run_is_resumed_by_one_listing(
+        self, storage: Storage, requests: Requests
+    ) -> None:
+        """What is asked does not grow with the graph."""
+        few = self.requests_of(storage, requests, 2)
+        storage.remove_workflow("w")
+        many = self.requests_of(storage, requests, 20)
+        assert few == many
+        assert len(many) <= 5, many
+
+    def test_a_broken_run_is_resumed_by_one_listing(
+        self, storage: Storage, requests: Requests
+    ) -> None:
+        """Only what is read or computed is asked for by itself."""
+        calls = Calls()
+        run(storage, fan(calls, 20))
+        storage.remove_task("w", "last")
+        storage.remove_task("w", "part 7")
+        calls.clear()
+        with requests() as made:
+            run(storage, fan(calls, 20))
+        assert ["part 7", "last"] == calls
+        # 19 reads, a listing, room for the workflow, and some for each of the two that are computed
+        assert len(made) <= 19 + 3 + 2 * 4, made
+
+    @pytest.mark.parametrize("method", ["save", "read_task", "file_exists", "info", "list_tasks"])
+    def test_one_request(self, storage: Storage, requests: Requests, method: str) -> None:
+        """One request saves, one reads, one tells about a result, and one lists them all."""
+        arguments = {"save": ("w", "node", np.zeros(1_000)), "list_tasks": ("w",)}
+        storage.save("w", "node", np.ones(1_000))
+        storage.list_tasks("w")
+        with requests() as made:
+            getattr(storage, method)(*arguments.get(method, ("w", "node")))
+        assert 1 == len(made), made

@@ -1,0 +1,116 @@
+"""What a storage was told in confidence is nowhere to be seen."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import traceback
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from functionfuse import workflow
+from functionfuse.backends.builtin.localback import LocalWorkflow
+from functionfuse.testing.storage.suite import StorageSuite
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from functionfuse.storage.base import Storage
+    from functionfuse.testing.storage.suite import Connection, Door
+
+__all__ = ["SecretTests"]
+
+
+def told(secrets: Sequence[str], *texts: str) -> list[str]:
+    """The texts that tell a secret."""
+    return [text for text in texts if any(secret in text for secret in secrets)]
+
+
+def texts_of(error: BaseException) -> list[str]:
+    """All that an error says, and those that led to it."""
+    texts = traceback.format_exception(error)
+    seen: BaseException | None = error
+    while seen is not None:
+        texts += [str(seen), repr(seen), repr(seen.args)]
+        texts += getattr(seen, "__notes__", [])
+        seen = seen.__cause__ or seen.__context__
+    return texts
+
+
+def error_of(call: Callable[[], object]) -> BaseException:
+    """The error that a call raises."""
+    with pytest.raises(Exception) as caught:  # noqa: PT011 - whichever it is
+        call()
+    return caught.value
+
+
+@workflow
+def increased(number: int) -> int:
+    """The next number."""
+    return number + 1
+
+
+class SecretTests(StorageSuite):
+    """Secrets of a storage."""
+
+    @pytest.fixture(autouse=True)
+    def _nothing_is_logged(
+        self, caplog: pytest.LogCaptureFixture, secrets: Sequence[str]
+    ) -> Iterator[None]:
+        """No record of any test tells a secret; what a foreign library says when it is asked to debug may."""
+        caplog.set_level(logging.DEBUG, "functionfuse")
+        caplog.set_level(logging.INFO)
+        yield
+        records = [*caplog.get_records("setup"), *caplog.get_records("call")]
+        assert [] == told(secrets, *(repr(vars(each)) + each.getMessage() for each in records))
+
+    def test_texts_of_a_storage(self, storage: Storage, secrets: Sequence[str]) -> None:
+        """A storage is shown without its secrets, before and after it is used."""
+        texts = [repr(storage), str(storage), f"{storage}", f"{storage!r}"]
+        storage.save("w", "node", 1)
+        texts += [repr(storage), str(storage)]
+        assert [] == told(secrets, *texts)
+
+    def test_results_and_their_headers(
+        self, storage: Storage, secrets: Sequence[str], door: Door
+    ) -> None:
+        """No file has a secret in it, and no header."""
+        one = increased(1).set_name("one")
+        made = LocalWorkflow(increased(one).set_name("two"), workflow_name="w")
+        made.set_storage(storage)
+        made.run()
+        files = [f"{path} {data.decode('latin-1')}" for path, data in door.files().items()]
+        assert 2 == len(files)
+        texts = [repr(made), repr(made.plan()), repr(made.report)]
+        assert [] == told(secrets, *files, *texts, repr(storage.info("w", "one")))
+
+    def test_errors(self, storage: Storage, secrets: Sequence[str], door: Door) -> None:
+        """No error tells a secret, whatever goes wrong."""
+        storage.save("w", "node", 1)
+        door.write("w", "damaged", b"no result")
+        errors = [
+            error_of(lambda: storage.save("w", "node", threading.Lock())),
+            error_of(lambda: storage.read_task("w", "nothing")),
+            error_of(lambda: storage.info("w", "nothing")),
+            error_of(lambda: storage.remove_task("w", "nothing")),
+            error_of(lambda: storage.read_task("w", "damaged")),
+        ]
+        assert [] == told(secrets, *(text for error in errors for text in texts_of(error)))
+
+    def test_errors_of_a_broken_connection(
+        self, storage: Storage, secrets: Sequence[str], connection: Connection
+    ) -> None:
+        """Nor does an error that comes from below."""
+        storage.save("w", "node", 1)
+        connection.break_after(0)
+        calls: list[Callable[[], Any]] = [
+            lambda: storage.save("w", "node", 1),
+            lambda: storage.read_task("w", "node"),
+            lambda: storage.list_tasks("w"),
+            storage.list_workflows,
+            lambda: storage.file_exists("w", "node"),
+            lambda: storage.new_workflow("other") or storage.save("other", "node", 1),
+        ]
+        texts = [text for call in calls for text in texts_of(error_of(call))]
+        assert [] == told(secrets, *texts)

@@ -1,0 +1,330 @@
+"""Sidecar files: results and what serializers wrote for them stay together while others replace and remove."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import pytest
+
+from functionfuse.errors import CorruptResult, OptionError, ResultNotFound
+from functionfuse.serializers import FOLDER_PROTOCOL, generate_name
+from functionfuse.testing.child_processes import Child
+from functionfuse.testing.storage.suite import StorageSuite
+
+if TYPE_CHECKING:
+    from functionfuse.testing.storage.suite import Door, Make
+
+__all__ = ["SidecarTests"]
+
+WRITERS: Final = 3
+SAVES: Final = 15  # of each writer
+ACTIONS: Final[list[Any]] = []  # what `Acting` does next
+
+
+class Numbered:
+    """A value that is kept in a sidecar file."""
+
+    def __init__(self, number: int) -> None:
+        """Take any number."""
+        self.number = number
+
+
+class NumberedSerializer:
+    """Write a number into a file."""
+
+    serializer_class = Numbered
+    name = "numbered"
+
+    @classmethod
+    def pickle(cls, obj: Numbered, protocols: Any) -> tuple[str, Any]:
+        """Write the file."""
+        filename = generate_name()
+        with protocols[FOLDER_PROTOCOL].open(filename, "wb") as file:
+            file.write(b"%d" % obj.number)
+        return cls.name, filename
+
+    @classmethod
+    def unpickle(cls, pid: str, protocols: Any) -> Any:
+        """Read the file."""
+        return Numbered(int(protocols[FOLDER_PROTOCOL].read_bytes(pid)))
+
+    @classmethod
+    def remove(cls, pid: str, protocols: Any) -> None:
+        """Remove the file."""
+        protocols[FOLDER_PROTOCOL].remove(pid)
+
+
+class LazySerializer(NumberedSerializer):
+    """Read the file only when the number is asked for."""
+
+    @classmethod
+    def unpickle(cls, pid: str, protocols: Any) -> Any:
+        """Give a function that reads the file."""
+        folder = protocols[FOLDER_PROTOCOL]
+        return lambda: int(folder.read_bytes(pid))
+
+
+class Acting(NumberedSerializer):
+    """Do something between writing the file and the result, and before reading the file."""
+
+    @classmethod
+    def pickle(cls, obj: Numbered, protocols: Any) -> tuple[str, Any]:
+        """Write the file, then act."""
+        pid = super().pickle(obj, protocols)
+        _act()
+        return pid
+
+    @classmethod
+    def unpickle(cls, pid: str, protocols: Any) -> Any:
+        """Act, then read the file."""
+        _act()
+        try:
+            return super().unpickle(pid, protocols)
+        except FileNotFoundError:
+            message = "its file is missing"
+            raise CorruptResult(message) from None
+
+
+class ElsewhereSerializer(NumberedSerializer):
+    """Keep numbers in this process."""
+
+    numbers: ClassVar[dict[str, int]] = {}
+
+    @classmethod
+    def pickle(cls, obj: Numbered, protocols: Any) -> tuple[str, Any]:
+        """Keep a number."""
+        name = generate_name()
+        cls.numbers[name] = obj.number
+        return cls.name, name
+
+    @classmethod
+    def unpickle(cls, pid: str, protocols: Any) -> Any:
+        """Look a number up."""
+        return Numbered(cls.numbers[pid])
+
+    @classmethod
+    def remove(cls, pid: str, protocols: Any) -> None:
+        """Forget a number."""
+        del cls.numbers[pid]
+
+
+def _act() -> None:
+    if ACTIONS:
+        ACTIONS.pop()()
+
+
+def write(storage: Any, writer: int) -> int:
+    """Save one result again and again; others save it too."""
+    for number in range(SAVES):
+        storage.save("w", "node", [Numbered(writer)] * (number % 3 and 1) + [writer])
+    return writer
+
+
+def write_and_remove(storage: Any, writer: int) -> int:
+    """Save one result again and again, and remove it in between."""
+    for number in range(SAVES):
+        storage.save("w", "node", [Numbered(writer), writer])
+        if number % 4 == writer:
+            storage.remove_task("w", pattern="*")
+    return writer
+
+
+def read(storage: Any, times: int) -> list[int]:
+    """Read the result again and again; gives the writers that were seen."""
+    found = [storage.read_task("w", "node") for _ in range(times)]
+    for value in found:
+        assert {value[-1]} == {getattr(part, "number", part) for part in value}
+    return [value[-1] for value in found]
+
+
+class SidecarTests(StorageSuite):
+    """Values that serializers keep in files next to the result file."""
+
+    @pytest.fixture
+    def keeping(self, storage: Any) -> Any:
+        """A storage with a serializer."""
+        storage.register_persistent_serializers(NumberedSerializer)
+        return storage
+
+    def test_a_replaced_result_can_still_be_read_lazily(self, make: Make, door: Door) -> None:
+        """Whoever holds a lazy value reads it for the grace period, also while others sweep."""
+        storage, sweeper = make(), make(grace=0)
+        storage.register_persistent_serializers(LazySerializer)
+        sweeper.register_persistent_serializers(LazySerializer)
+        storage.save("w", "node", Numbered(1))
+        lazy = storage.read_task("w", "node")
+        storage.save("w", "node", Numbered(2))
+        storage.save("w", "node", 3)
+        storage.new_workflow("w")
+        assert 1 == lazy()
+
+        sweeper.new_workflow("w")
+        assert set() == sidecar_folders(door)
+        with pytest.raises(FileNotFoundError):
+            lazy()
+
+    def test_a_removed_result_leaves_no_file(self, keeping: Any, door: Door) -> None:
+        """Neither its own sidecar files nor those of results that it replaced wait for a grace period."""
+        for number in range(3):
+            keeping.save("w", "node", Numbered(number))
+        keeping.save("w", "other", Numbered(3))
+        keeping.remove_task("w", "node")
+        assert {"other"} == {file for file, _ in sidecar_folders(door)}
+        keeping.remove_task("w", "other")
+        assert {} == door.files()
+
+    def test_a_result_that_is_replaced_while_it_is_read(self, make: Make) -> None:
+        """The reader gets the new one, also without a grace period."""
+        storage = make(grace=0)
+        storage.register_persistent_serializers(Acting)
+        storage.save("w", "node", Numbered(1))
+        ACTIONS.append(lambda: storage.save("w", "node", Numbered(2)))
+        assert 2 == storage.read_task("w", "node").number
+
+    def test_a_result_that_is_removed_while_it_is_read(self, storage: Any) -> None:
+        """The reader is told that there is none."""
+        storage.register_persistent_serializers(Acting)
+        storage.save("w", "node", Numbered(1))
+        ACTIONS.append(lambda: storage.remove_task("w", "node"))
+        with pytest.raises(ResultNotFound):
+            storage.read_task("w", "node")
+
+    def test_a_serializer_that_writes_elsewhere(self, make: Make, door: Door) -> None:
+        """It need not use the sidecar folder, and is asked to remove what it wrote."""
+        storage = make()
+        storage.register_persistent_serializers(ElsewhereSerializer)
+        ElsewhereSerializer.numbers.clear()
+        for number in range(3):
+            storage.save("w", "node", Numbered(number))
+        assert 2 == storage.read_task("w", "node").number
+        assert [0, 1, 2] == [*ElsewhereSerializer.numbers.values()], "a reader may hold the others"
+        sweeper = make(grace=0)
+        sweeper.register_persistent_serializers(ElsewhereSerializer)
+        sweeper.new_workflow("w")
+        assert [2] == [*ElsewhereSerializer.numbers.values()]
+        storage.remove_task("w", "node")
+        assert ({}, {}) == (ElsewhereSerializer.numbers, door.files())
+
+    def test_a_copied_result_removes_nothing_elsewhere(self, make: Make, door: Door) -> None:
+        """What a serializer wrote elsewhere belongs to the result that the header names."""
+        storage = make()
+        storage.register_persistent_serializers(ElsewhereSerializer)
+        ElsewhereSerializer.numbers.clear()
+        storage.save("w", "node", Numbered(1))
+        door.write("w", "copy", door.read("w", "node"))
+        storage.remove_task("w", "copy")
+        assert 1 == storage.read_task("w", "node").number
+
+    def test_what_a_result_names_is_not_collected(self, make: Make, door: Door) -> None:
+        """A marker of a sidecar folder that is in use goes alone, whoever wrote it."""
+        storage = make(grace=0)
+        storage.register_persistent_serializers(NumberedSerializer)
+        storage.save("w", "node", Numbered(1))
+        folder = storage.info("w", "node")["objects"]["folder"]
+        markers = f"{door.root}/w/.objects/.candidates"
+        door.filesystem.makedirs(markers, exist_ok=True)
+        for kind in "ru":
+            door.filesystem.pipe_file(f"{markers}/{kind}{0:012x}-{folder}-node", b"")
+        storage.new_workflow("w")
+        assert 1 == storage.read_task("w", "node").number
+        assert not [path for path in door.files() if "/.candidates/" in path]
+
+    def test_a_missing_sidecar_file_is_damage(self, storage: Any, door: Door) -> None:
+        """A result that nobody replaced and whose file is gone is damaged."""
+        storage.register_persistent_serializers(Acting)
+        storage.save("w", "node", Numbered(1))
+        (path,) = (path for path in door.files() if "/.objects/" in path)
+        door.filesystem.rm_file(path)
+        with pytest.raises(CorruptResult, match="its file is missing"):
+            storage.read_task("w", "node")
+
+    def test_a_workflow_that_is_removed_while_a_result_is_saved(self, storage: Any) -> None:
+        """The result is saved again, with all that belongs to it."""
+        storage.register_persistent_serializers(Acting)
+        storage.save("w", "node", Numbered(1))
+        ACTIONS.append(lambda: storage.remove_workflow("w"))
+        storage.save("w", "node", Numbered(2))
+        assert 2 == storage.read_task("w", "node").number
+
+    def test_threads_replace_what_threads_read(self, keeping: Any, make: Make, door: Door) -> None:
+        """Every read gives one whole result; in the end a collection leaves one sidecar folder."""
+        keeping.save("w", "node", [Numbered(0), 0])
+        with ThreadPoolExecutor(WRITERS + 1) as pool:
+            writers = [pool.submit(write, keeping, number) for number in range(WRITERS)]
+            while not all(writer.done() for writer in writers):
+                assert set(read(keeping, 5)) <= {*range(WRITERS)}
+        assert [*range(WRITERS)] == [writer.result() for writer in writers]
+        keeping.save("w", "node", [Numbered(7), 7])
+        one_sidecar_folder(make, door)
+
+    def test_processes_replace_what_others_read(
+        self, shared_storage: Any, make: Make, door: Door
+    ) -> None:
+        """The same between processes."""
+        shared_storage.register_persistent_serializers(NumberedSerializer)
+        shared_storage.save("w", "node", [Numbered(0), 0])
+        writers = [Child(write, shared_storage, number) for number in range(WRITERS)]
+        readers = [Child(read, shared_storage, 3 * SAVES) for _ in range(2)]
+        assert [*range(WRITERS)] == [writer.result() for writer in writers]
+        for reader in readers:
+            assert set(reader.result()) <= {*range(WRITERS)}
+        shared_storage.save("w", "node", [Numbered(7), 7])
+        one_sidecar_folder(make, door)
+
+    def test_removing_at_the_same_time(self, keeping: Any, make: Make, door: Door) -> None:
+        """No save fails while others remove, in threads and in processes, and nothing is left."""
+        with ThreadPoolExecutor(WRITERS) as pool:
+            calls = [pool.submit(write_and_remove, keeping, number) for number in range(WRITERS)]
+            if self.shared:
+                children = [Child(write_and_remove, keeping, number) for number in range(2)]
+                assert [0, 1] == [child.result() for child in children]
+            assert [*range(WRITERS)] == [call.result() for call in calls]
+        keeping.save("w", "node", [Numbered(7), 7])
+        one_sidecar_folder(make, door)
+        keeping.remove_task("w", "node")
+        assert {} == door.files()
+
+    @pytest.mark.parametrize("grace", [-1, "1", None, True, float("nan")])
+    def test_a_grace_period_is_a_number(self, make: Make, grace: Any) -> None:
+        """Anything else is refused."""
+        with pytest.raises(OptionError, match="grace is a number of seconds"):
+            make(grace=grace)
+
+
+def sidecar_folders(door: Door) -> set[tuple[str, str]]:
+    """The result file and the name of each sidecar folder of workflow `w`."""
+    start = f"{door.root}/w/.objects/".lstrip("/")
+    paths = [path.lstrip("/").removeprefix(start) for path in door.files() if "/.objects/" in path]
+    return {
+        (parts[0], parts[1]) for parts in (path.split("/") for path in paths) if len(parts) == 3
+    }
+
+
+def one_sidecar_folder(make: Make, door: Door) -> None:
+    """Collect when the grace period is over: of all that was written, what the result names is left."""
+    storage = make(grace=0)
+    storage.register_persistent_serializers(NumberedSerializer)
+    start = f"{door.root}/w/.objects/.candidates/"
+    for path in list(door.files()):
+        if start in path or start.lstrip("/") in path:
+            _make_old(door, path)
+    storage.new_workflow("w")
+    named = storage.info("w", "node")["objects"]["folder"]
+    assert {("node", named)} == sidecar_folders(door)
+    assert not [path for path in door.files() if "/.candidates/" in path]
+    assert 7 == storage.read_task("w", "node")[-1]
+
+
+def _make_old(door: Door, path: str) -> None:
+    """Let a candidate be of 1970: the name of its marker has the time."""
+    folder, marker = os.path.split(path)
+    data = door.filesystem.cat_file(path)
+    door.filesystem.rm_file(path)
+    numbered = f"{marker[0]}{next(_milliseconds):012x}{marker[13:]}"
+    door.filesystem.pipe_file(f"{folder}/{numbered}", data)
+
+
+_milliseconds: Final = itertools.count()

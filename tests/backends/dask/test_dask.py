@@ -1,0 +1,438 @@
+"""DaskWorkflow on a cluster of processes, and what is Dask's own about it."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+pytest.importorskip("distributed")
+
+import dask
+import numpy as np
+from dask.sizeof import sizeof
+from distributed import Client, LocalCluster
+from engine_helpers import QUIET
+
+from functionfuse import workflow
+from functionfuse._kernel.units import Stateful, Together
+from functionfuse.backends.builtin.daskback import DaskWorkflow
+from functionfuse.errors import EngineError, OptionError
+from functionfuse.events import StepFinished
+from functionfuse.testing import EngineTests
+from functionfuse.testing.engine.suite import Gate, Journal
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from functionfuse.events import Event
+
+
+@pytest.fixture(scope="module")
+def client() -> Iterator[Client]:
+    """A client of a cluster with two processes, one node at a time in each; one of them has a model."""
+    settings = {
+        # Dask's clusters give a worker up that has just died when they look
+        "distributed.deploy.lost-worker-timeout": "1 hour",
+        # a node is tried on two workers, not on four: each death takes a new process
+        "distributed.scheduler.allowed-failures": 1,
+    }
+    with (
+        dask.config.set(settings),
+        LocalCluster(n_workers=2, resources={"model": 1}, **QUIET) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
+        yield client
+
+
+class TestDask(EngineTests):
+    """The conformance suite on Dask."""
+
+    runs_in_other_processes = True
+    # Dask holds the death of a worker against all that was assigned to it
+    isolates_crashes = False
+    max_examples = 10
+
+    @pytest.fixture(autouse=True)
+    def _on(self, client: Client) -> None:
+        self._client = client
+
+    def make_workflow(self, *nodes: Any, workflow_name: str) -> DaskWorkflow:
+        """A workflow on the cluster."""
+        return DaskWorkflow(*nodes, workflow_name=workflow_name, client=self._client)
+
+
+@workflow
+def add(a: Any, b: Any) -> Any:
+    """Add two things."""
+    return a + b
+
+
+@workflow
+def where(*needs: Any) -> int:
+    """The process that it runs in."""
+    return os.getpid()
+
+
+@workflow
+def total(array: Any, number: int) -> float:
+    """Change an array, and add it up."""
+    array[0] += number
+    return float(array.sum())
+
+
+@workflow
+def work(number: int) -> float:
+    """Take longer than the engine waits between two looks at what nobody speaks for; fail with 0."""
+    time.sleep(1.5)
+    return 1 / number
+
+
+@workflow
+def once(journal: Journal, gate: Gate) -> int:
+    """Tell in which process this runs; fail when it is not the first time, and open a gate."""
+    journal.write(f"{os.getpid()}")
+    if len(journal.lines()) > 1:
+        gate.open()
+        message = "not again"
+        raise ValueError(message)
+    return os.getpid()
+
+
+@workflow
+def late(gate: Gate) -> str:
+    """Take longer than what waits at the same gate, and what fails when it opens."""
+    gate.wait()
+    time.sleep(1.5)
+    return "late"
+
+
+@workflow
+def lock() -> Any:
+    """Return what no other process can have."""
+    return threading.Lock()
+
+
+class Unmakeable:
+    """Can be pickled, and not made again."""
+
+    def __reduce__(self) -> Any:
+        return int, ("no number",)
+
+
+@workflow
+def unmakeable() -> Any:
+    """Return what cannot be made again."""
+    return Unmakeable()
+
+
+@workflow
+def fail_twice(journal: Journal) -> str:
+    """Raise, but not at the third try."""
+    journal.write("tried")
+    if len(journal.lines()) < 3:
+        message = "not yet"
+        raise ValueError(message)
+    return "done"
+
+
+@workflow
+class Counter:
+    """A number that grows."""
+
+    def __init__(self) -> None:  # noqa: D107
+        self.number = 0
+
+    def grow(self, journal: Journal) -> int:
+        """Grow, and raise at the first try."""
+        self.number += 1
+        journal.write("grown")
+        if len(journal.lines()) < 2:
+            message = "not yet"
+            raise ValueError(message)
+        return self.number
+
+
+# ---- options ----
+
+
+def one_node(client: Client) -> DaskWorkflow:
+    """A workflow of a node called `node`."""
+    return DaskWorkflow(where().set_name("node"), workflow_name="one", client=client)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"resorces": {"GPU": 1}}, "'resorces' is no option.*did you mean 'resources'"),
+        ({"num_cpus": 1}, "'num_cpus' is no option of Client.submit"),
+        ({"pure": True}, "'pure' is no option of Client.submit"),
+        ({"resources": {"GPU": 0}}, "resources is a dict of amounts above 0"),
+        ({"retries": -1}, "retries is a number of times"),
+        ({"priority": "high"}, "priority is a number, not 'high'"),
+        ({"workers": []}, "workers is the address or name of a worker"),
+        ({"fifo_timeout": "soon"}, "fifo_timeout is a duration"),
+        ({"allow_other_workers": True}, "says nothing without workers"),
+    ],
+)
+def test_options_are_checked_when_set(
+    client: Client, options: dict[str, Any], message: str
+) -> None:
+    """What Client.submit does not take is refused at once, with what it takes."""
+    with pytest.raises(OptionError, match=message):
+        one_node(client).query().set_submit_args(options)
+
+
+def test_options_reach_dask(client: Client) -> None:
+    """A node runs where its options say."""
+    for address, about in client.scheduler_info()["workers"].items():
+        made = one_node(client)
+        made.query("node").set_submit_args(
+            {"workers": address, "resources": {"model": 1}, "priority": 10, "retries": 1}
+        )
+        pids = client.run(os.getpid)
+        assert pids[address] == made.run(), about
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"resources": {"GPU": 1}},
+            r"node 'node' needs .*'GPU': 1.*no worker has more than.*model",
+        ),
+        ({"resources": {"model": 2}}, r"needs .*'model': 2.*no worker has more than {'model': 1"),
+        ({"workers": "nobody"}, r"node 'node' may only run on nobody.*the cluster has tcp://127"),
+    ],
+)
+def test_what_no_worker_has(client: Client, options: dict[str, Any], message: str) -> None:
+    """A node that no worker can take is an error that says what there is, not an endless wait."""
+    made = one_node(client)
+    made.query("node").set_submit_args(options)
+
+    with pytest.raises(EngineError, match=message):
+        made.run()
+
+
+def test_retries(client: Client, tmp_path: Path) -> None:
+    """Dask tries a node again that fails, as often as it was told."""
+    journal = Journal(str(tmp_path / "journal"))
+    made = DaskWorkflow(add(fail_twice(journal), "!"), workflow_name="retries", client=client)
+    made.query("fail_twice.*").set_submit_args({"retries": 2})
+
+    assert made.run() == "done!"
+    assert len(journal.lines()) == 3
+
+
+def test_retries_of_a_method(client: Client, tmp_path: Path) -> None:
+    """A method that is tried again finds its object as it was."""
+    counter: Any = Counter()
+    grown = counter.grow(Journal(str(tmp_path / "journal")))
+    made = DaskWorkflow(grown, workflow_name="methods", client=client)
+    made.query("Counter.grow.*").set_submit_args({"retries": 1})
+
+    assert made.run() == 1
+
+
+def test_only_what_failed_is_blamed(client: Client) -> None:
+    """What runs for long is not blamed for the failure of something else that its consumers need as well."""
+    lost = add(add(1, "").set_name("failed"), work(1).set_name("first"))
+    end = add(lost, work(1).set_name("second"))
+    made = DaskWorkflow(end, workflow_name="blame", client=client)
+
+    with pytest.raises(TypeError):
+        made.run(on_error="continue")
+
+    assert made.report is not None
+    assert ["failed"] == made.report.names("failed")
+    assert ["first", "second"] == sorted(made.report.names("computed"))
+
+
+def test_a_value_that_cannot_be_made_again(client: Client, tmp_path: Path) -> None:
+    """What was lost with its worker, and then fails, is the failure of who needs it, not of what runs meanwhile."""
+    journal, gate = Journal(str(tmp_path / "journal")), Gate(str(tmp_path / "gate"))
+    running = late(gate).set_name("running")
+    end = add(running, once(journal, gate).set_name("once")).set_name("end")
+    made = DaskWorkflow(end, workflow_name="again", client=client)
+
+    def end_its_worker(event: Event) -> None:
+        if isinstance(event, StepFinished) and event.record.name == "once":
+            os.kill(int(journal.lines()[0]), signal.SIGKILL)
+
+    made.add_observer(end_its_worker)
+    with gate.closed(), pytest.raises(ValueError, match="not again"):
+        made.run(on_error="continue")
+
+    assert made.report is not None
+    assert ["end"] == made.report.names("failed")
+    assert ["running", "once"] == made.report.names("computed")
+
+
+# ---- what travels ----
+
+
+def test_large_literals(client: Client) -> None:
+    """A large literal arrives at each of its nodes as the node's own, and nothing of it stays."""
+    array = np.ones(2_000_000)
+
+    sums = DaskWorkflow(
+        *[total(array, number) for number in range(4)], workflow_name="large", client=client
+    ).run()
+
+    assert sums == [2_000_000.0 + number for number in range(4)]
+    assert array[0] == 1
+
+
+def test_results_that_cannot_be_sent(client: Client) -> None:
+    """A result that no other worker could have is an error of its node, on whichever worker it is needed."""
+    for node, reason in ((lock(), "cannot pickle"), (unmakeable(), "invalid literal")):
+        made = DaskWorkflow(where(node.set_name("it")), workflow_name="sent", client=client)
+        with pytest.raises(EngineError, match=f"result of node 'it' cannot be sent.*{reason}"):
+            made.run()
+
+
+def test_functions_that_cannot_be_sent(client: Client) -> None:
+    """A function with something that cannot be pickled is an error of its node, and what needs it never runs."""
+    held = threading.Lock()
+
+    @workflow
+    def holding() -> Any:
+        return held
+
+    made = DaskWorkflow(where(holding().set_name("it")), workflow_name="sent", client=client)
+    with pytest.raises(EngineError, match=r"node 'it' cannot be sent to a worker.*cannot pickle"):
+        made.run()
+
+
+def test_sizes() -> None:
+    """Dask knows how large our own wrappings are."""
+    array = np.ones(1_000_000)
+
+    assert sizeof(Stateful(array, None)) > array.nbytes
+    assert sizeof(Together({0: array, 1: Stateful(None, array)})) > 2 * array.nbytes
+
+
+def test_names_in_the_dashboard(client: Client) -> None:
+    """Dask's tasks are called after the nodes."""
+    made = DaskWorkflow(where().set_name("the ä node"), workflow_name="names", client=client)
+    seen: list[str] = []
+    made.add_observer(lambda _: seen.extend(map(str, client.futures)))
+    made.run()
+
+    assert any(key.startswith("the ä node-") for key in seen)
+
+
+def test_nothing_stays(client: Client) -> None:
+    """After a run, the client holds nothing of it, whether it failed or not."""
+    gc.collect()  # what pytest keeps of other tests
+    with pytest.raises(TypeError):
+        DaskWorkflow(add(add(1, 2), ""), workflow_name="stays", client=client).run()
+    DaskWorkflow(add(add(1, 2), 3), workflow_name="stays", client=client).run()
+    client.run_on_scheduler(os.getpid)  # behind all that the client had to say
+
+    assert dict(client.futures) == {}
+
+
+# ---- which cluster ----
+
+
+def test_no_scheduler_at_the_address() -> None:
+    """An address where nobody listens is an error that names it."""
+    made = DaskWorkflow(where(), workflow_name="nobody", address="tcp://127.0.0.1:9")
+
+    with pytest.raises(EngineError, match=r"no Dask scheduler answers at 'tcp://127.0.0.1:9'"):
+        made.run()
+
+
+def test_address(client: Client) -> None:
+    """A workflow runs on the cluster of the scheduler at an address, and leaves it running."""
+    assert client.scheduler is not None
+    made = DaskWorkflow(add(1, 2), workflow_name="address", address=client.scheduler.address)
+
+    assert [made.run(), made.run()] == [3, 3]
+
+
+def test_own_cluster() -> None:
+    """Without a client or an address, each run has a cluster of its own, whose processes end with it."""
+    made = DaskWorkflow(where(), workflow_name="own", cluster_kwargs={"n_workers": 1})
+    pid = made.run()
+
+    assert pid != os.getpid()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+@pytest.mark.filterwarnings("ignore")  # of what Dask leaves when it cannot start
+def test_own_cluster_that_cannot_be() -> None:
+    """Arguments that LocalCluster does not take are named."""
+    made = DaskWorkflow(where(), workflow_name="own", cluster_kwargs={"n_workers": "many"})
+
+    with pytest.raises(EngineError, match=r"LocalCluster with .*'many'.* cannot be started"):
+        made.run()
+
+
+def test_one_way_only(client: Client) -> None:
+    """Two ways to say which cluster to use are one too many."""
+    with pytest.raises(OptionError, match="one of client and address"):
+        DaskWorkflow(where(), workflow_name="two", client=client, address="tcp://127.0.0.1:9")
+
+
+def test_clients_that_will_not_do(client: Client) -> None:
+    """An asynchronous client is refused when it is given, a closed one when it is used."""
+
+    async def made_with_asynchronous() -> None:
+        assert client.scheduler is not None
+        async with Client(client.scheduler.address, asynchronous=True) as own:
+            DaskWorkflow(where(), workflow_name="async", client=own)
+
+    with pytest.raises(OptionError, match=r"is asynchronous.*asynchronous=False"):
+        asyncio.run(made_with_asynchronous())
+
+    assert client.scheduler is not None
+    closed = Client(client.scheduler.address, set_as_default=False)
+    closed.close()
+    with pytest.raises(EngineError, match="is closed: make a new one"):
+        DaskWorkflow(where(), workflow_name="closed", client=closed).run()
+
+
+SCRIPT = """
+import sys, time
+from functionfuse import workflow
+from functionfuse.backends.builtin.daskback import DaskWorkflow
+
+@workflow
+def sleep():
+    print("running", flush=True)
+    time.sleep(600)
+
+if __name__ == "__main__":
+    DaskWorkflow(sleep(), workflow_name="long", cluster_kwargs={"n_workers": 1}).run()
+"""
+
+
+def test_interrupt(tmp_path: Path) -> None:
+    """Ctrl-C in a terminal ends the run and the workers of its own cluster."""
+    (tmp_path / "long.py").write_text(SCRIPT)
+    started = subprocess.Popen(
+        [sys.executable, "long.py"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert started.stdout is not None
+    assert started.stdout.readline() == "running\n"
+    os.killpg(started.pid, signal.SIGINT)
+    _, errors = started.communicate(timeout=60)  # until all processes that write there are gone
+
+    assert "KeyboardInterrupt" in errors

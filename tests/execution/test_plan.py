@@ -1,0 +1,306 @@
+"""What a run would do with each step, and why."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from functionfuse import workflow
+from functionfuse._graph.builder import build
+from functionfuse.backends.builtin.localback import LocalWorkflow
+from functionfuse.plan import Action, Plan, make_plan
+from functionfuse.storage import storage_factory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from functionfuse._graph.graph import Graph
+
+COMPUTE, LOAD, LEAVE_OUT = Action.COMPUTE, Action.LOAD, Action.LEAVE_OUT
+
+
+@workflow
+def collect(*values: Any) -> Any:
+    """Give back what was given."""
+    return values
+
+
+@workflow
+class Accumulator:
+    """Adds up."""
+
+    def __init__(self, start: Any = 0) -> None:
+        """Begin somewhere."""
+        self.values = [start]
+
+    def add(self, value: Any) -> int:
+        """Go on."""
+        self.values.append(value)
+        return len(self.values)
+
+
+def chain() -> Graph:
+    """Three nodes, each taking the one before."""
+    first = collect(1).set_name("first")
+    return build([collect(collect(first).set_name("second")).set_name("third")])
+
+
+def stateful(*targets: str) -> Graph:
+    """An instance, two calls of it, and a reader of each."""
+    accumulator: Any = Accumulator(collect(1).set_name("start"))
+    accumulator.set_name("acc")
+    one = accumulator.add(1).set_name("one")
+    two = accumulator.add(one).set_name("two")
+    nodes = {"two": two, "reader": collect(one).set_name("reader"), "acc": accumulator}
+    return build([nodes[name] for name in targets])
+
+
+def actions(graph: Graph, stored: set[str], logged: set[str] = frozenset()) -> list[Action]:  # type: ignore[assignment]
+    """What is planned for each step, in graph order."""
+    return list(make_plan(graph, stored, logged).actions.values())
+
+
+# ---- functions ----
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        (set(), [COMPUTE, COMPUTE, COMPUTE]),
+        ({"first"}, [LOAD, COMPUTE, COMPUTE]),
+        ({"second"}, [LEAVE_OUT, LOAD, COMPUTE]),
+        ({"first", "second"}, [LEAVE_OUT, LOAD, COMPUTE]),
+        ({"third"}, [LEAVE_OUT, LEAVE_OUT, LOAD]),
+        ({"first", "third"}, [LEAVE_OUT, LEAVE_OUT, LOAD]),
+        ({"of another graph"}, [COMPUTE, COMPUTE, COMPUTE]),
+    ],
+)
+def test_what_is_stored_stops_the_walk(stored: set[str], expected: list[Action]) -> None:
+    """A target's ancestors are needed as far as no result on the way is stored."""
+    assert expected == actions(chain(), stored)
+
+
+def test_a_stored_target_that_something_computed_needs_is_loaded_once() -> None:
+    """A step that is a target and a parent is read, and what is behind it is left out."""
+    first = collect(1).set_name("first")
+    second = collect(first).set_name("second")
+    graph = build([second, collect(second).set_name("third")])
+    assert [LEAVE_OUT, LOAD, COMPUTE] == actions(graph, {"second"})
+
+
+def test_a_logged_step_always_runs() -> None:
+    """It runs with all that it needs, also behind what is stored, and even if it is stored itself."""
+    assert [COMPUTE, COMPUTE, LOAD] == actions(chain(), {"second", "third"}, {"second"})
+    assert [LOAD, COMPUTE, LOAD] == actions(chain(), {"first", "third"}, {"second"})
+
+
+# ---- instances ----
+
+
+def test_methods_are_computed_with_the_calls_before_them() -> None:
+    """The instance is not stored: whoever works on it has the calls before run again."""
+    assert [COMPUTE] * 4 == actions(stateful("two"), set())
+    assert [COMPUTE] * 4 == actions(stateful("two"), {"one"})
+    assert [LOAD, COMPUTE, COMPUTE, COMPUTE] == actions(stateful("two"), {"start", "acc", "one"})
+
+
+def test_a_stored_method_needs_no_instance() -> None:
+    """What a method returned is read like any other result."""
+    assert [LEAVE_OUT, LEAVE_OUT, LEAVE_OUT, LOAD] == actions(stateful("two"), {"two"})
+    graph = stateful("reader")
+    assert ["start", "acc", "one", "reader"] == list(graph.steps)
+    assert [LEAVE_OUT, LEAVE_OUT, LOAD, COMPUTE] == actions(graph, {"one"})
+
+
+def test_an_instance_as_a_target_is_computed() -> None:
+    """An object is made anew with all its calls, whatever is stored."""
+    assert [LOAD, COMPUTE, COMPUTE, COMPUTE] == actions(
+        stateful("acc"), {"start", "acc", "one", "two"}
+    )
+
+
+# ---- any graph ----
+
+
+@st.composite
+def graphs(draw: st.DrawFn) -> Graph:
+    """A random graph of functions, instances, their methods and readers of both."""
+    nodes: list[Any] = [collect(), Accumulator()]
+    for _ in range(draw(st.integers(0, 12))):
+        parents = draw(st.lists(st.sampled_from(nodes), max_size=3))
+        instances = [node for node in nodes if hasattr(node, "add")]
+        kind = draw(st.sampled_from(["collect", "collect", "construct", "method"]))
+        if kind == "collect":
+            nodes.append(collect(parents))
+        elif kind == "construct":
+            nodes.append(Accumulator(parents))
+        else:
+            nodes.append(draw(st.sampled_from(instances)).add(parents))
+    return build(draw(st.lists(st.sampled_from(nodes), min_size=1, max_size=3)))
+
+
+def wanted(graph: Graph, plan: Plan, slots: tuple[str, ...]) -> set[str]:
+    """The steps whose value, or only whose instance, a target or a step that is computed takes."""
+    computed = [graph.steps[name] for name in plan.names(COMPUTE)]
+    if slots == ("state",):
+        numbers = {number for step in computed for number in step.instances}
+    else:
+        numbers = {number for step in computed for number in step.parents}
+    numbers |= {ref.number for ref in graph.targets if ref.slot in slots}
+    return {graph.order[number].name for number in numbers}
+
+
+@settings(deadline=None, max_examples=300)
+@given(graphs(), st.data())
+def test_a_plan_is_complete_and_nothing_more(graph: Graph, data: st.DataObject) -> None:
+    """Whatever is stored, everything needed is there and nothing else is computed or read.
+
+    Needed is what a target or a computed step takes.
+    A step is computed only if it is logged, or needed and not stored, or its instance is needed;
+    it is loaded only if it is stored and needed.
+    These determine a plan, since parents come before children.
+    """
+    names = st.sets(st.sampled_from(list(graph.steps)))
+    stored, logged = data.draw(names, "stored"), data.draw(names, "logged")
+    plan = make_plan(graph, stored, logged)
+    needed = wanted(graph, plan, ("value", "state"))
+    instances = wanted(graph, plan, ("state",))
+    computed, loaded = set(plan.names(COMPUTE)), set(plan.names(LOAD))
+    assert computed == logged | (needed - stored) | instances
+    assert loaded == (needed & stored) - computed
+
+
+@settings(deadline=None, max_examples=100)
+@given(graphs(), st.data())
+def test_a_run_does_what_the_plan_says(graph: Graph, data: st.DataObject) -> None:
+    """Every value that a step of the plan takes is there when its turn comes."""
+    stored = data.draw(st.sets(st.sampled_from(list(graph.steps))), "stored")
+    there: set[str] = set()
+    for step, planned in zip(graph, make_plan(graph, stored), strict=True):
+        if planned.action is COMPUTE:
+            assert {graph.order[number].name for number in step.parents} <= there
+        if planned.action is not LEAVE_OUT:
+            there.add(step.name)
+    assert {ref.step for ref in graph.targets} <= there
+
+
+# ---- reasons ----
+
+
+def reasons(graph: Graph, stored: set[str], logged: set[str] = frozenset()) -> list[str]:  # type: ignore[assignment]
+    """Why, for each step, in graph order."""
+    return [step.reason for step in make_plan(graph, stored, logged)]
+
+
+def test_reasons_name_who_needs_a_step() -> None:
+    """Each step says whether it is stored, and for whom it is needed."""
+    assert [
+        "not stored; needed by 'second'",
+        "not stored; needed by 'third'",
+        "not stored; a target",
+    ] == reasons(chain(), set())
+
+
+def test_reasons_say_that_nobody_needs_a_step() -> None:
+    """What is left out says so, stored or not."""
+    assert [
+        "not stored; nothing that is computed needs it",
+        "stored; nothing that is computed needs it",
+        "stored; a target",
+    ] == reasons(chain(), {"second", "third"})
+
+
+def test_reasons_tell_of_logged_steps() -> None:
+    """What was asked to run always says so."""
+    assert [
+        "stored; needed by 'second'",
+        "always runs and is never stored",
+        "stored; a target",
+    ] == reasons(chain(), {"first", "third"}, {"second"})
+
+
+def test_reasons_tell_of_instances() -> None:
+    """A stored method that runs again says for whose sake."""
+    assert [
+        "not stored; needed by 'acc'",
+        "not stored; its instance is needed by 'one'",
+        "stored; its instance is needed by 'two'",
+        "not stored; a target",
+    ] == reasons(stateful("two"), {"one"})
+
+
+# ---- a workflow's plan ----
+
+
+@pytest.fixture
+def resumed(tmp_path: Path) -> LocalWorkflow:
+    """A workflow of three nodes, of which the second is stored."""
+    first = collect(1).set_name("first")
+    third = collect(collect(first).set_name("second")).set_name("third")
+    planned = LocalWorkflow(third, workflow_name="planned")
+    storage = storage_factory({"kind": "file", "options": {"path": tmp_path}})
+    storage.save("planned", "second", 2)
+    storage.save("another", "third", 3)
+    planned.set_storage(storage)
+    return planned
+
+
+def test_a_workflow_plans_by_its_own_storage(resumed: LocalWorkflow) -> None:
+    """Only results under the workflow's own name count."""
+    plan = resumed.plan()
+    assert [LEAVE_OUT, LOAD, COMPUTE] == [step.action for step in plan]
+    assert ["third"] == plan.names(COMPUTE)
+    assert ("second", LOAD) == (plan["second"].name, plan["second"].action)
+    assert 3 == len(plan)
+
+
+def test_planning_looks_anew_and_runs_nothing(resumed: LocalWorkflow) -> None:
+    """A plan shows what is stored now, and asking for it computes and stores nothing."""
+    assert resumed.plan().actions == resumed.plan().actions
+    resumed.run()
+    assert [LEAVE_OUT, LEAVE_OUT, LOAD] == [step.action for step in resumed.plan()]
+
+
+def test_a_plan_prints_as_a_table(resumed: LocalWorkflow) -> None:
+    """A header and one aligned line for each node, in graph order."""
+    header, rule, *lines = str(resumed.plan()).splitlines()
+    assert ["node", "action", "reason"] == header.split()
+    assert set(rule) <= set("─ ")
+    assert [
+        ["first", "leave", "out", "not", "stored;"],
+        ["second", "load", "stored;", "needed", "by"],
+        ["third", "compute", "not", "stored;", "a"],
+    ] == [line.split()[:5] for line in lines]
+    assert 1 == len({line.index(word) for line, word in zip(lines, (" not ", " stored", " not "))})  # noqa: B905
+
+
+def test_a_printed_plan_is_not_wrapped() -> None:
+    """Long names and names that look like markup stay whole."""
+    name = "[bold]" + "long " * 100 + "name"
+    plan = make_plan(build([collect().set_name(name)]), set())
+    assert name in str(plan)
+
+
+def test_notebooks_show_a_plan_as_a_table() -> None:
+    """Each node is a row of HTML; what HTML would read is escaped."""
+    graph = build([collect().set_name("<b>&")])
+    html = make_plan(graph, set())._repr_html_()
+    assert "<tr><th>node</th><th>action</th><th>reason</th></tr>" in html
+    assert "<tr><td>&lt;b&gt;&amp;</td><td>compute</td><td>not stored; a target</td></tr>" in html
+
+
+def test_repr_of_a_plan_is_short() -> None:
+    """Where a plan is one value among others, it says how much it holds."""
+    graph = chain()
+    assert "<plan: 1 compute, 1 load, 1 leave out>" == repr(make_plan(graph, {"second"}))
+
+
+@pytest.mark.parametrize("change", [dict.clear, lambda actions: actions.update(first=LOAD)])
+def test_a_plan_cannot_be_changed(change: Callable[[Any], object]) -> None:
+    """What was planned is read-only."""
+    with pytest.raises((AttributeError, TypeError)):
+        change(make_plan(chain(), set()).actions)
