@@ -128,7 +128,7 @@ def readers(folder: Path) -> dict[str, Callable[[int], object]]:
 
     def read_and_wait(number: int) -> None:
         read("lazy", number)
-        storages["lazy"].settle()
+        storages["lazy"].wait_verified()
 
     return {
         "read, verify=lazy": lambda number: read("lazy", number),
@@ -175,7 +175,7 @@ def large(options: Options, folder: Path) -> Iterator[Row]:
     for number in range(options.repeats):
         times.run(number, saving)
         times.run(number, reading)
-        of_file(folder).settle()
+        of_file(folder).wait_verified()
         remove_round(folder, number)
     memory = {
         name: [extra_memory(save, options.repeats, array.nbytes)] for name, save in saving.items()

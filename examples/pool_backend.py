@@ -8,10 +8,9 @@ from typing import Any
 
 from cloudpickle import dumps
 
-from functionfuse._kernel.kernel import execute
-from functionfuse._transport.exceptions import dump_raised, load_raised
+from functionfuse._transport.exceptions import dump_exception, load_exception
 from functionfuse.backends.base import Query, Workflow
-from functionfuse.engine import Capabilities
+from functionfuse.engine import Capabilities, execute
 from functionfuse.errors import EngineError
 
 
@@ -41,7 +40,7 @@ class PoolEngine:
             message = "a process of the pool died"
             raise EngineError(message) from broken
         if error:
-            raise load_raised(error)
+            raise load_exception(error)
         return record
 
     def fetch(self, handle: Future[Any]) -> Any:
@@ -61,7 +60,7 @@ def _execute(sent: bytes) -> tuple[Any, Any, Any]:  # in the worker: record, val
         value, record = execute(unit, [loads(each) for each in values])
         return record, _pickled(value, unit), None
     except BaseException as error:
-        return None, None, dump_raised(error)
+        return None, None, dump_exception(error)
 
 
 def _pickled(value: Any, unit: Any) -> bytes:
@@ -69,7 +68,7 @@ def _pickled(value: Any, unit: Any) -> bytes:
         data: bytes = dumps(value)
         loads(data)  # what cannot be read again is found here, where its node is known
     except Exception as error:
-        message = f"what node {unit.step.name!r} takes or gives cannot be pickled: {error}"
+        message = f"what node {unit.node.name!r} takes or gives cannot be pickled: {error}"
         raise EngineError(message) from error
     return data
 

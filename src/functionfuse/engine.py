@@ -5,12 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from functionfuse._kernel.kernel import execute
+from functionfuse._kernel.units import Outcome, Record, Unit
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from functionfuse._kernel.units import Record, Unit
 
-__all__ = ["Capabilities", "Engine", "Withdrawn"]
+__all__ = ["Cancelled", "Capabilities", "Engine", "Outcome", "Record", "Unit", "execute"]
 
 H = TypeVar("H")
 R = TypeVar("R")
@@ -24,7 +26,7 @@ class Capabilities:
         False  # takes units whose inputs are still running, and keeps the order itself
     )
     inline: bool = False  # submit() returns when the unit is done
-    withdraws: bool = (
+    cancels_queued: bool = (
         False  # cancel() lets go on what has started; record() of the others raises Withdrawn
     )
     releases_early: bool = (
@@ -32,7 +34,7 @@ class Capabilities:
     )
 
 
-class Withdrawn(Exception):
+class Cancelled(Exception):
     """A unit was taken back before it started."""
 
 

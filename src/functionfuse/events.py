@@ -15,12 +15,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Event",
+    "NodeFailed",
+    "NodeFinished",
+    "NodeSubmitted",
     "Observer",
     "RunFinished",
     "RunStarted",
-    "StepFailed",
-    "StepFinished",
-    "StepSubmitted",
     "notify",
 ]
 
@@ -36,21 +36,21 @@ class RunStarted:
 
 
 @dataclass(frozen=True, slots=True)
-class StepSubmitted:
+class NodeSubmitted:
     """The engine has a step."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
-class StepFinished:
+class NodeFinished:
     """A step has a result."""
 
     record: Record
 
 
 @dataclass(frozen=True, slots=True)
-class StepFailed:
+class NodeFailed:
     """A step has none."""
 
     record: Record
@@ -65,7 +65,7 @@ class RunFinished:
     error: BaseException | None
 
 
-Event = RunStarted | StepSubmitted | StepFinished | StepFailed | RunFinished
+Event = RunStarted | NodeSubmitted | NodeFinished | NodeFailed | RunFinished
 Observer = Callable[[Event], object]
 
 

@@ -6,7 +6,7 @@ import re
 import warnings
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-from functionfuse._common.validation import nearest
+from functionfuse._common.validation import closest_names
 from functionfuse.errors import NoMatchWarning, OptionError
 
 if TYPE_CHECKING:
@@ -76,7 +76,7 @@ def select(graph: Graph, pattern: str | None, *, stacklevel: int) -> list[str]:
     """
     names = graph.select(compile_pattern(pattern))
     if not names:
-        close = nearest(str(pattern), graph.steps)
+        close = closest_names(str(pattern), graph.nodes)
         hint = f"; the nearest names are {', '.join(map(repr, close))}" if close else ""
         message = f"no node's name matches {pattern!r} in full{hint}"
         warnings.warn(message, NoMatchWarning, stacklevel=stacklevel + 1)

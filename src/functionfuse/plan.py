@@ -15,9 +15,9 @@ from functionfuse._graph.nodes import Kind
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Iterator, ValuesView
 
-    from functionfuse._graph.graph import Graph, Ref
+    from functionfuse._graph.graph import Graph, ItemRef
 
-__all__ = ["Action", "Plan", "PlannedStep", "make_plan"]
+__all__ = ["Action", "Plan", "PlannedNode", "make_plan"]
 
 
 NOTHING: Final[frozenset[str]] = frozenset()
@@ -28,11 +28,11 @@ class Action(Enum):
 
     COMPUTE = "compute"
     LOAD = "load"
-    LEAVE_OUT = "leave out"
+    SKIP = "skip"
 
 
 @dataclass(frozen=True, slots=True)
-class PlannedStep:
+class PlannedNode:
     """One line of a plan."""
 
     name: str
@@ -47,26 +47,26 @@ class Plan:
     actions: Mapping[str, Action]
     graph: Graph
     _stored: Container[str]
-    _logged: Collection[str]
+    _always_run: Collection[str]
 
     def __len__(self) -> int:
         return len(self.actions)
 
-    def __iter__(self) -> Iterator[PlannedStep]:
+    def __iter__(self) -> Iterator[PlannedNode]:
         return (self[name] for name in self.actions)
 
-    def __getitem__(self, name: str) -> PlannedStep:
-        return PlannedStep(name, self.actions[name], self._reason(name))
+    def __getitem__(self, name: str) -> PlannedNode:
+        return PlannedNode(name, self.actions[name], self._reason(name))
 
     @property
     def reads(self) -> bool:
         """Tell whether stored results are read: to load them, or by methods that run for their instance alone."""
         if Action.LOAD in self.actions.values():
             return True
-        return self.graph.stateful and any(
-            self.actions[step.name] is Action.COMPUTE and step.name in self._stored
-            for step in self.graph
-            if step.kind is Kind.METHOD
+        return self.graph.has_instances and any(
+            self.actions[node.name] is Action.COMPUTE and node.name in self._stored
+            for node in self.graph
+            if node.kind is Kind.METHOD
         )
 
     def names(self, action: Action) -> list[str]:
@@ -84,7 +84,7 @@ class Plan:
         return self._table().html()
 
     def _table(self) -> Table:
-        rows = [(step.name, step.action.value, step.reason) for step in self]
+        rows = [(node.name, node.action.value, node.reason) for node in self]
         if not self.graph.groups:
             return Table(("node", "action", "reason"), rows)
         group = {name: f"with {names[0]}" for names in self.graph.groups for name in names}
@@ -92,7 +92,7 @@ class Plan:
         return Table(("node", "action", "reason", "runs"), together)
 
     def _reason(self, name: str) -> str:
-        if name in self._logged:
+        if name in self._always_run:
             return "always runs and is never stored"
         stored = "stored; " if name in self._stored else "not stored; "
         return stored + self._causes.get(name, "nothing that is computed needs it")
@@ -103,13 +103,13 @@ class Plan:
         values: dict[str, str] = {}
         instances: dict[str, str] = {}
         for ref in self.graph.targets:
-            (instances if ref.slot == "state" else values)[ref.step] = "a target"
+            (instances if ref.slot == "state" else values)[ref.node] = "a target"
         order = self.graph.order
         for name in reversed(self.names(Action.COMPUTE)):
-            step = self.graph.steps[name]
-            for parent in step.parents:
+            node = self.graph.nodes[name]
+            for parent in node.parents:
                 values.setdefault(order[parent].name, f"needed by {name!r}")
-            for parent in step.instances:
+            for parent in node.instance_parents:
                 instances.setdefault(order[parent].name, f"its instance is needed by {name!r}")
         return values | instances
 
@@ -117,8 +117,8 @@ class Plan:
 def make_plan(
     graph: Graph,
     stored: Container[str],
-    logged: Collection[str] = frozenset(),
-    wanted: Iterable[Ref] | None = None,
+    always_run: Collection[str] = frozenset(),
+    wanted: Iterable[ItemRef] | None = None,
     running: Container[str] = NOTHING,
 ) -> Plan:
     """Decide backwards from what is wanted: what is stored stops the walk.
@@ -126,25 +126,25 @@ def make_plan(
     Args:
         graph: The graph to run.
         stored: The names of the steps whose result can be read.
-        logged: The names of the steps that always run and are never stored.
+        always_run: The names of the steps that always run and are never stored.
         wanted: What the run shall give; the graph's targets unless told.
         running: The names of the steps that have all they need, in the middle of a run.
     """
     if stored == NOTHING and wanted is None:  # a graph holds nothing but what its targets need
-        return Plan(_Computed(graph), graph, stored, logged)
+        return Plan(_AllComputed(graph), graph, stored, always_run)
     wanted = graph.targets if wanted is None else wanted
-    actions = _walk(graph, stored, logged, wanted, running)
-    return Plan(MappingProxyType(actions), graph, stored, logged)
+    actions = _plan_backwards(graph, stored, always_run, wanted, running)
+    return Plan(MappingProxyType(actions), graph, stored, always_run)
 
 
-class _Computed(Mapping[str, Action]):
+class _AllComputed(Mapping[str, Action]):
     """The actions of steps that are all computed."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
 
     def __getitem__(self, name: str) -> Action:
-        if name not in self._graph.steps:
+        if name not in self._graph.nodes:
             raise KeyError(name)
         return Action.COMPUTE
 
@@ -152,33 +152,33 @@ class _Computed(Mapping[str, Action]):
         return len(self._graph)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._graph.steps)
+        return iter(self._graph.nodes)
 
     def values(self) -> ValuesView[Action]:
         """Made at once: a run takes all of them."""
         return dict.fromkeys(range(len(self._graph)), Action.COMPUTE).values()
 
 
-def _walk(
+def _plan_backwards(
     graph: Graph,
     stored: Container[str],
-    logged: Collection[str],
-    wanted: Iterable[Ref],
+    always_run: Collection[str],
+    wanted: Iterable[ItemRef],
     running: Container[str],
 ) -> dict[str, Action]:
     values = {ref.number for ref in wanted}
     instances = {ref.number for ref in wanted if ref.slot == "state"}
-    actions = dict.fromkeys(graph.steps, Action.LEAVE_OUT)
-    for step in reversed(graph.order):
-        name, needed = step.name, step.number in values
+    actions = dict.fromkeys(graph.nodes, Action.SKIP)
+    for node in reversed(graph.order):
+        name, needed = node.name, node.number in values
         if name in running:
             continue
         # an instance is not stored: whoever needs it has the calls that made it run again
-        if step.number in instances or name in logged or (needed and name not in stored):
+        if node.number in instances or name in always_run or (needed and name not in stored):
             actions[name] = Action.COMPUTE
-            values.update(step.parents)
-            if graph.stateful:
-                instances |= step.instances
+            values.update(node.parents)
+            if graph.has_instances:
+                instances |= node.instance_parents
         elif needed:
             actions[name] = Action.LOAD
     return actions

@@ -84,7 +84,7 @@ def test_demo(tmp_path: Path) -> None:
     assert "c = 3" in lines
     assert "LocalWorkflow    33 computed" in lines
     assert "PrefectWorkflow  33 computed" in lines
-    assert "PrefectWorkflow  1 computed, 14 loaded, 18 left out" in lines
+    assert "PrefectWorkflow  1 computed, 14 loaded, 18 skipped" in lines
     assert "the same table each time" in done.stdout
     assert "WARNING" not in done.stdout
     assert (tmp_path / "figure.png").read_bytes().startswith(PNG)

@@ -42,7 +42,7 @@ def replacing(name: str, function: Callable[..., Any]) -> Callable[..., LocalWor
 
     def make(*nodes: Any) -> LocalWorkflow:
         made = LocalWorkflow(*nodes, workflow_name="replaced")
-        if name in made.graph.steps:
+        if name in made.graph.nodes:
             made.replace_func(name, function)
         return made
 
@@ -165,7 +165,7 @@ def test_first_node_that_differs() -> None:
     assert found.first
     assert ["number", "last"] == [each.node for each in found.differences]
     assert (str(os.getpid()), "LocalWorkflow (2)") == (found.first.expected, found.first.backend)
-    assert found.first.place.startswith("process_number at test_comparison.py:")
+    assert found.first.location.startswith("process_number at test_comparison.py:")
     assert ["", "number"] == [each.because_of for each in found.differences]
     assert "[0]" == found.differences[1].path
 
@@ -359,7 +359,7 @@ def test_random_graphs_are_the_same_in_threads(program: Program) -> None:
 def test_seeded_faults_are_found(program: Program, data: st.DataObject) -> None:
     """A node that gives something else on one backend is the first that differs there."""
     targets = program.nodes()
-    steps = build(targets).steps
+    steps = build(targets).nodes
     functions = [name for name, step in steps.items() if step.kind is not Kind.CONSTRUCT]
     if not functions:
         return

@@ -15,7 +15,7 @@ from cloudpickle import dumps, loads
 from hypothesis import given
 from hypothesis import strategies as st
 
-from functionfuse.comparison.equality import Equality, Mismatch, shortened
+from functionfuse.comparison.equality import Equality, Mismatch, short_repr
 
 NAN = float("nan")
 _STATE = ".__reduce__()[1][0].__reduce__()[2][0]['state']['state']"
@@ -242,10 +242,10 @@ class Mute:
 @pytest.mark.parametrize("value", [Loud(), Mute(), "y" * 1000, list(range(1000)), 10**500])
 def test_shortened(value: Any) -> None:
     """A value is told on a line, whatever it says of itself."""
-    assert 70 >= len(shortened(value))
-    assert "\n" not in shortened(value)
+    assert 70 >= len(short_repr(value))
+    assert "\n" not in short_repr(value)
 
 
 def test_shortened_array() -> None:
     """Of an array the type, shape and dtype are told."""
-    assert "ndarray of shape (2, 3) and dtype float64" == shortened(np.zeros((2, 3)))
+    assert "ndarray of shape (2, 3) and dtype float64" == short_repr(np.zeros((2, 3)))

@@ -11,9 +11,9 @@ import pytest
 
 from functionfuse import workflow
 from functionfuse.backends.builtin.localback import LocalWorkflow
-from functionfuse.events import StepFinished, StepSubmitted
+from functionfuse.events import NodeFinished, NodeSubmitted
 from functionfuse.plan import Action
-from functionfuse.testing.child_processes import in_process
+from functionfuse.testing.child_processes import call_in_process
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -122,7 +122,7 @@ def test_steps_take_few_calls(shape: Callable[[int], Any]) -> None:
 
     def name(size: int) -> int:
         made = LocalWorkflow(shape(size), workflow_name="w")
-        return python_calls(lambda: made.graph.steps)
+        return python_calls(lambda: made.graph.nodes)
 
     assert per_node(name) <= 8.1
 
@@ -156,7 +156,7 @@ def test_planning_is_linear(shape: Callable[[int], Any]) -> None:
     def plan(size: int) -> int:
         made = LocalWorkflow(shape(size), workflow_name="w")
         made.set_storage(Counting())
-        assert size == len(made.graph.steps)  # which are counted above
+        assert size == len(made.graph.nodes)  # which are counted above
         return python_calls(lambda: made.plan().names(Action.COMPUTE))
 
     assert per_node(plan) <= 2.1
@@ -165,7 +165,7 @@ def test_planning_is_linear(shape: Callable[[int], Any]) -> None:
 @pytest.mark.parametrize(("asked", "most"), [("result", 3.1), ("graph", 8.1)])
 def test_objects_of_a_graph(asked: str, most: float) -> None:
     """A node is few objects, and so is its step, which is made for who asks."""
-    assert in_process(_objects, asked) <= most  # nothing else makes objects there meanwhile
+    assert call_in_process(_objects, asked) <= most  # nothing else makes objects there meanwhile
 
 
 def _objects(asked: str) -> float:
@@ -215,7 +215,7 @@ def test_events() -> None:
     made.run()
     kinds = Counter(map(type, seen))
     assert 202 == len(seen)
-    assert (100, 100) == (kinds[StepSubmitted], kinds[StepFinished])
+    assert (100, 100) == (kinds[NodeSubmitted], kinds[NodeFinished])
 
 
 class Counting:

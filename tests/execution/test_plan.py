@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from functionfuse._graph.graph import Graph
 
-COMPUTE, LOAD, LEAVE_OUT = Action.COMPUTE, Action.LOAD, Action.LEAVE_OUT
+COMPUTE, LOAD, SKIP = Action.COMPUTE, Action.LOAD, Action.SKIP
 
 
 @workflow
@@ -59,9 +59,9 @@ def stateful(*targets: str) -> Graph:
     return build([nodes[name] for name in targets])
 
 
-def actions(graph: Graph, stored: set[str], logged: set[str] = frozenset()) -> list[Action]:  # type: ignore[assignment]
+def actions(graph: Graph, stored: set[str], always_run: set[str] = frozenset()) -> list[Action]:  # type: ignore[assignment]
     """What is planned for each step, in graph order."""
-    return list(make_plan(graph, stored, logged).actions.values())
+    return list(make_plan(graph, stored, always_run).actions.values())
 
 
 # ---- functions ----
@@ -72,10 +72,10 @@ def actions(graph: Graph, stored: set[str], logged: set[str] = frozenset()) -> l
     [
         (set(), [COMPUTE, COMPUTE, COMPUTE]),
         ({"first"}, [LOAD, COMPUTE, COMPUTE]),
-        ({"second"}, [LEAVE_OUT, LOAD, COMPUTE]),
-        ({"first", "second"}, [LEAVE_OUT, LOAD, COMPUTE]),
-        ({"third"}, [LEAVE_OUT, LEAVE_OUT, LOAD]),
-        ({"first", "third"}, [LEAVE_OUT, LEAVE_OUT, LOAD]),
+        ({"second"}, [SKIP, LOAD, COMPUTE]),
+        ({"first", "second"}, [SKIP, LOAD, COMPUTE]),
+        ({"third"}, [SKIP, SKIP, LOAD]),
+        ({"first", "third"}, [SKIP, SKIP, LOAD]),
         ({"of another graph"}, [COMPUTE, COMPUTE, COMPUTE]),
     ],
 )
@@ -89,7 +89,7 @@ def test_a_stored_target_that_something_computed_needs_is_loaded_once() -> None:
     first = collect(1).set_name("first")
     second = collect(first).set_name("second")
     graph = build([second, collect(second).set_name("third")])
-    assert [LEAVE_OUT, LOAD, COMPUTE] == actions(graph, {"second"})
+    assert [SKIP, LOAD, COMPUTE] == actions(graph, {"second"})
 
 
 def test_a_logged_step_always_runs() -> None:
@@ -110,10 +110,10 @@ def test_methods_are_computed_with_the_calls_before_them() -> None:
 
 def test_a_stored_method_needs_no_instance() -> None:
     """What a method returned is read like any other result."""
-    assert [LEAVE_OUT, LEAVE_OUT, LEAVE_OUT, LOAD] == actions(stateful("two"), {"two"})
+    assert [SKIP, SKIP, SKIP, LOAD] == actions(stateful("two"), {"two"})
     graph = stateful("reader")
-    assert ["start", "acc", "one", "reader"] == list(graph.steps)
-    assert [LEAVE_OUT, LEAVE_OUT, LOAD, COMPUTE] == actions(graph, {"one"})
+    assert ["start", "acc", "one", "reader"] == list(graph.nodes)
+    assert [SKIP, SKIP, LOAD, COMPUTE] == actions(graph, {"one"})
 
 
 def test_an_instance_as_a_target_is_computed() -> None:
@@ -145,11 +145,11 @@ def graphs(draw: st.DrawFn) -> Graph:
 
 def wanted(graph: Graph, plan: Plan, slots: tuple[str, ...]) -> set[str]:
     """The steps whose value, or only whose instance, a target or a step that is computed takes."""
-    computed = [graph.steps[name] for name in plan.names(COMPUTE)]
+    computed = [graph.nodes[name] for name in plan.names(COMPUTE)]
     if slots == ("state",):
-        numbers = {number for step in computed for number in step.instances}
+        numbers = {number for node in computed for number in node.instance_parents}
     else:
-        numbers = {number for step in computed for number in step.parents}
+        numbers = {number for node in computed for number in node.parents}
     numbers |= {ref.number for ref in graph.targets if ref.slot in slots}
     return {graph.order[number].name for number in numbers}
 
@@ -164,13 +164,13 @@ def test_a_plan_is_complete_and_nothing_more(graph: Graph, data: st.DataObject) 
     it is loaded only if it is stored and needed.
     These determine a plan, since parents come before children.
     """
-    names = st.sets(st.sampled_from(list(graph.steps)))
-    stored, logged = data.draw(names, "stored"), data.draw(names, "logged")
-    plan = make_plan(graph, stored, logged)
+    names = st.sets(st.sampled_from(list(graph.nodes)))
+    stored, always_run = data.draw(names, "stored"), data.draw(names, "logged")
+    plan = make_plan(graph, stored, always_run)
     needed = wanted(graph, plan, ("value", "state"))
     instances = wanted(graph, plan, ("state",))
     computed, loaded = set(plan.names(COMPUTE)), set(plan.names(LOAD))
-    assert computed == logged | (needed - stored) | instances
+    assert computed == always_run | (needed - stored) | instances
     assert loaded == (needed & stored) - computed
 
 
@@ -178,22 +178,22 @@ def test_a_plan_is_complete_and_nothing_more(graph: Graph, data: st.DataObject) 
 @given(graphs(), st.data())
 def test_a_run_does_what_the_plan_says(graph: Graph, data: st.DataObject) -> None:
     """Every value that a step of the plan takes is there when its turn comes."""
-    stored = data.draw(st.sets(st.sampled_from(list(graph.steps))), "stored")
+    stored = data.draw(st.sets(st.sampled_from(list(graph.nodes))), "stored")
     there: set[str] = set()
-    for step, planned in zip(graph, make_plan(graph, stored), strict=True):
+    for node, planned in zip(graph, make_plan(graph, stored), strict=True):
         if planned.action is COMPUTE:
-            assert {graph.order[number].name for number in step.parents} <= there
-        if planned.action is not LEAVE_OUT:
-            there.add(step.name)
-    assert {ref.step for ref in graph.targets} <= there
+            assert {graph.order[number].name for number in node.parents} <= there
+        if planned.action is not SKIP:
+            there.add(node.name)
+    assert {ref.node for ref in graph.targets} <= there
 
 
 # ---- reasons ----
 
 
-def reasons(graph: Graph, stored: set[str], logged: set[str] = frozenset()) -> list[str]:  # type: ignore[assignment]
+def reasons(graph: Graph, stored: set[str], always_run: set[str] = frozenset()) -> list[str]:  # type: ignore[assignment]
     """Why, for each step, in graph order."""
-    return [step.reason for step in make_plan(graph, stored, logged)]
+    return [node.reason for node in make_plan(graph, stored, always_run)]
 
 
 def test_reasons_name_who_needs_a_step() -> None:
@@ -252,7 +252,7 @@ def resumed(tmp_path: Path) -> LocalWorkflow:
 def test_a_workflow_plans_by_its_own_storage(resumed: LocalWorkflow) -> None:
     """Only results under the workflow's own name count."""
     plan = resumed.plan()
-    assert [LEAVE_OUT, LOAD, COMPUTE] == [step.action for step in plan]
+    assert [SKIP, LOAD, COMPUTE] == [node.action for node in plan]
     assert ["third"] == plan.names(COMPUTE)
     assert ("second", LOAD) == (plan["second"].name, plan["second"].action)
     assert 3 == len(plan)
@@ -262,7 +262,7 @@ def test_planning_looks_anew_and_runs_nothing(resumed: LocalWorkflow) -> None:
     """A plan shows what is stored now, and asking for it computes and stores nothing."""
     assert resumed.plan().actions == resumed.plan().actions
     resumed.run()
-    assert [LEAVE_OUT, LEAVE_OUT, LOAD] == [step.action for step in resumed.plan()]
+    assert [SKIP, SKIP, LOAD] == [node.action for node in resumed.plan()]
 
 
 def test_a_plan_prints_as_a_table(resumed: LocalWorkflow) -> None:
@@ -271,7 +271,7 @@ def test_a_plan_prints_as_a_table(resumed: LocalWorkflow) -> None:
     assert ["node", "action", "reason"] == header.split()
     assert set(rule) <= set("─ ")
     assert [
-        ["first", "leave", "out", "not", "stored;"],
+        ["first", "skip", "not", "stored;", "nothing"],
         ["second", "load", "stored;", "needed", "by"],
         ["third", "compute", "not", "stored;", "a"],
     ] == [line.split()[:5] for line in lines]
@@ -296,7 +296,7 @@ def test_notebooks_show_a_plan_as_a_table() -> None:
 def test_repr_of_a_plan_is_short() -> None:
     """Where a plan is one value among others, it says how much it holds."""
     graph = chain()
-    assert "<plan: 1 compute, 1 load, 1 leave out>" == repr(make_plan(graph, {"second"}))
+    assert "<plan: 1 compute, 1 load, 1 skip>" == repr(make_plan(graph, {"second"}))
 
 
 @pytest.mark.parametrize("change", [dict.clear, lambda actions: actions.update(first=LOAD)])

@@ -389,7 +389,7 @@ def test_set_name_of_an_instance_gives_the_handle_back() -> None:
     """The handle goes on, and the node that makes the object has the name."""
     accumulator: Any = Accumulator(1)
     assert accumulator is accumulator.set_name("acc")
-    assert ["acc"] == list(LocalWorkflow(accumulator, workflow_name="nodes").graph.steps)
+    assert ["acc"] == list(LocalWorkflow(accumulator, workflow_name="nodes").graph.nodes)
 
 
 @pytest.mark.parametrize(
@@ -406,7 +406,7 @@ def test_a_bad_name_is_refused(decorated: Any, name: Any, error: type[Exception]
 def test_place_is_the_line_of_the_call() -> None:
     """A node says where it was written; also when its function was decorated elsewhere."""
     node, line = add(1), sys._getframe().f_lineno
-    assert f"test_nodes.py:{line}" == node.place
+    assert f"test_nodes.py:{line}" == node.location
     assert f"<node 'add' of test_nodes.py:{line}>" == repr(node)
 
 
@@ -414,7 +414,7 @@ def test_place_of_a_method_is_the_line_of_the_call() -> None:
     """The calls of an instance are told apart by their lines."""
     accumulator: Any = Accumulator(1)
     node, line = accumulator.add(1), sys._getframe().f_lineno
-    assert f"test_nodes.py:{line}" == node.place
+    assert f"test_nodes.py:{line}" == node.location
 
 
 # ---- classes ----
@@ -684,10 +684,10 @@ def test_nodes_can_be_pickled() -> None:
     parent = add(1).set_name("parent")
     node = same({"k": [parent, same([10])[0]], "settings": Options(parent)}).set_name("child")
     copy = cloudpickle.loads(cloudpickle.dumps(node))
-    assert (node.name, node.place) == (copy.name, copy.place)
+    assert (node.name, node.location) == (copy.name, copy.location)
     original = LocalWorkflow(node, workflow_name="nodes")
     copied = LocalWorkflow(copy, workflow_name="nodes")
-    assert list(original.graph.steps) == list(copied.graph.steps)
+    assert list(original.graph.nodes) == list(copied.graph.nodes)
     assert {"k": [2, 10], "settings": Options(2)} == original.run() == copied.run()
 
 

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from functionfuse import workflow
 from functionfuse._execution.durations import expected_seconds
-from functionfuse._execution.run_spec import Job
-from functionfuse._execution.scheduler import Run
+from functionfuse._execution.run_spec import RunSpec
+from functionfuse._execution.scheduler import Scheduler
 from functionfuse._graph.builder import build
-from functionfuse._graph.fusion import fuse_cheap
+from functionfuse._graph.fusion import fuse_short_nodes
 from functionfuse.backends.builtin.localback import LocalEngine, LocalWorkflow
 from functionfuse.storage import storage_factory
 from functionfuse.storage.base import Results
@@ -55,8 +55,8 @@ def groups(
 ) -> list[list[str]]:
     """The groups of a graph all of whose nodes are cheap, unless told."""
     graph = build(targets)
-    taken = {**dict.fromkeys(graph.steps, CHEAP), **(seconds or {})}
-    return [list(group) for group in fuse_cheap(graph, taken, kinds or {}, threshold).groups]
+    taken = {**dict.fromkeys(graph.nodes, CHEAP), **(seconds or {})}
+    return [list(group) for group in fuse_short_nodes(graph, taken, kinds or {}, threshold).groups]
 
 
 # ---- which groups ----
@@ -97,7 +97,7 @@ def test_long_nodes_stay_by_themselves() -> None:
     chain = named("d", named("long", named("b", named("a"))))
     assert [["a", "b"]] == groups(named("e", chain), seconds={"long": 1.0, "d": 1.0})
     graph = build([named("c", named("unknown", named("a")))])
-    assert () == fuse_cheap(graph, {"a": CHEAP, "c": CHEAP}, {}, 1.0).groups
+    assert () == fuse_short_nodes(graph, {"a": CHEAP, "c": CHEAP}, {}, 1.0).groups
 
 
 def test_nothing_waits_for_what_it_does_not_need() -> None:
@@ -120,7 +120,7 @@ def test_groups_that_were_asked_for_stay() -> None:
     """What the user fused is a group of its own, and nothing is added to it."""
     chain = named("d", named("c", named("b", named("a"))))
     graph = build([chain]).fuse(["b", "c"], {})
-    fused = fuse_cheap(graph, dict.fromkeys(graph.steps, CHEAP), {}, 1.0)
+    fused = fuse_short_nodes(graph, dict.fromkeys(graph.nodes, CHEAP), {}, 1.0)
     assert (("b", "c"),) == fused.groups
 
 
@@ -134,11 +134,11 @@ def sound(graph: Graph, seconds: Mapping[str, float], kinds: Mapping[str, object
         assert 1 == len({kinds[name] for name in group})
         assert sum(seconds[name] for name in group) <= 5.0
     unit = {name: group[0] for group in graph.groups for name in group}
-    order = [step.name for step in graph.order]
+    order = [node.name for node in graph.order]
     needs: dict[str, set[str]] = {}
-    for step in graph.order:
-        own = unit.get(step.name, step.name)
-        parents = {unit.get(order[parent], order[parent]) for parent in step.parents}
+    for node in graph.order:
+        own = unit.get(node.name, node.name)
+        parents = {unit.get(order[parent], order[parent]) for parent in node.parents}
         needs.setdefault(own, set()).update(parents - {own})
     TopologicalSorter(needs).prepare()  # raises where units wait for each other
 
@@ -151,9 +151,9 @@ def test_groups_are_sound(parents_of: list[list[int]], data: st.DataObject) -> N
     for number, parents in enumerate(parents_of):
         nodes.append(named(f"n{number}", *[nodes[parent % len(nodes)] for parent in parents]))
     graph = build(nodes)
-    seconds = {name: data.draw(st.sampled_from([0.0, 0.3, 0.9, 3.0])) for name in graph.steps}
-    kinds = {name: data.draw(st.integers(0, 1)) for name in graph.steps}
-    sound(fuse_cheap(graph, seconds, kinds, 1.0), seconds, kinds)
+    seconds = {name: data.draw(st.sampled_from([0.0, 0.3, 0.9, 3.0])) for name in graph.nodes}
+    kinds = {name: data.draw(st.integers(0, 1)) for name in graph.nodes}
+    sound(fuse_short_nodes(graph, seconds, kinds, 1.0), seconds, kinds)
 
 
 @settings(deadline=None, max_examples=200)
@@ -161,9 +161,9 @@ def test_groups_are_sound(parents_of: list[list[int]], data: st.DataObject) -> N
 def test_results_are_the_same(program: Program, data: st.DataObject) -> None:
     """Whatever is fused because it is cheap, a run gives what plain Python gives."""
     graph = build(program.nodes())
-    seconds = {name: data.draw(st.sampled_from([0.0, 0.9, 3.0])) for name in graph.steps}
-    fused = fuse_cheap(graph, seconds, {}, 1.0)
-    values = Run[Any](Job(fused, "fused"), LocalEngine()).execute()
+    seconds = {name: data.draw(st.sampled_from([0.0, 0.9, 3.0])) for name in graph.nodes}
+    fused = fuse_short_nodes(graph, seconds, {}, 1.0)
+    values = Scheduler[Any](RunSpec(fused, "fused"), LocalEngine()).execute()
     assert [describe(value) for value in program.values()] == [describe(value) for value in values]
 
 
@@ -178,21 +178,21 @@ def test_what_a_node_took_in_the_last_run() -> None:
     own = [record.seconds for record in made.report]
     graph = build([take(take()), take().set_name("new"), other()])
     expected = {"take_0000": own[0], "take_0001": own[1], "new": pytest.approx(sum(own) / 2)}
-    assert expected == expected_seconds(graph, made.report, None)
+    assert expected == expected_seconds(graph, made.report.durations if made.report else {}, None)
 
 
 def test_what_stored_results_say(tmp_path: Path) -> None:
     """Without a last run, the headers of stored results tell what nodes of a function take."""
     storage = storage_factory({"kind": "file", "options": {"path": str(tmp_path)}})
     for name, seconds in (("a", 1.0), ("b", 3.0)):
-        storage.save("timed", name, 0, about={"seconds": seconds})
+        storage.save("timed", name, 0, metadata={"seconds": seconds})
     storage.save("timed", "untold", 0)
     graph = build([named("a"), named("b"), named("c"), other().set_name("untold")])
     results = Results(storage, "timed")
-    assert {"a": 1.0, "b": 3.0, "c": 2.0} == expected_seconds(graph, None, results)
+    assert {"a": 1.0, "b": 3.0, "c": 2.0} == expected_seconds(graph, {}, results)
 
 
 def test_nothing_is_known() -> None:
     """Without a run and a storage nothing is known, and nothing is fused."""
     graph = build([named("a", named("b"))])
-    assert {} == expected_seconds(graph, None, None)
+    assert {} == expected_seconds(graph, {}, None)

@@ -55,7 +55,7 @@ def name_it(instance: Any, name: str) -> Any:
 
 def names(*targets: Any) -> list[str]:
     """The names of the steps, in graph order."""
-    return list(build(targets).steps)
+    return list(build(targets).nodes)
 
 
 # ---- order ----
@@ -75,15 +75,15 @@ def test_parents_come_first(parents_of: list[list[int]]) -> None:
     nodes: list[Any] = [collect([])]
     for parents in parents_of:
         nodes.append(collect([nodes[parent % len(nodes)] for parent in parents]))
-    for step in build(nodes):
-        assert all(parent < step.number for parent in step.parents)
-        assert len(step.parents) == len(set(step.parents))
+    for node in build(nodes):
+        assert all(parent < node.number for parent in node.parents)
+        assert len(node.parents) == len(set(node.parents))
 
 
 def test_numbers_are_positions() -> None:
     """A step's number is its place in the order."""
     graph = build([add(add(add(1)))])
-    assert [0, 1, 2] == [step.number for step in graph]
+    assert [0, 1, 2] == [node.number for node in graph]
     assert graph.order == tuple(graph)
     assert 3 == len(graph)
 
@@ -209,8 +209,8 @@ def test_two_functions_of_one_name_are_counted_together() -> None:
         return inner()
 
     graph = build([make(1), make(2)])
-    assert ["0000", "0001"] == [name.rpartition("_")[2] for name in graph.steps]
-    assert [1, 2] == [step.func() for step in graph]
+    assert ["0000", "0001"] == [name.rpartition("_")[2] for name in graph.nodes]
+    assert [1, 2] == [node.func() for node in graph]
 
 
 def test_the_name_of_a_node_is_looked_at_when_the_graph_is_made() -> None:
@@ -218,7 +218,7 @@ def test_the_name_of_a_node_is_looked_at_when_the_graph_is_made() -> None:
     node = add(1)
     before = build([node])
     node.set_name("later")
-    assert (["add_0000"], ["later"]) == (list(before.steps), names(node))
+    assert (["add_0000"], ["later"]) == (list(before.nodes), names(node))
 
 
 def test_two_nodes_with_one_name_are_refused() -> None:
@@ -279,7 +279,7 @@ def test_targets_are_values_items_and_instances() -> None:
     node = collect([1, 2]).set_name("node")
     targets = build([node[1], accumulator, node]).targets
     assert [("node", (1,), "value"), ("acc", (), "state"), ("node", (), "value")] == [
-        (ref.step, ref.path, ref.slot) for ref in targets
+        (ref.node, ref.path, ref.slot) for ref in targets
     ]
     assert "node[1]" == str(targets[0])
 
@@ -290,11 +290,11 @@ def test_targets_are_values_items_and_instances() -> None:
 def test_a_graph_cannot_be_changed() -> None:
     """Steps, their fields and the targets are read-only."""
     graph: Any = build([add(1)])
-    step = graph.steps["add_0000"]
+    node = graph.nodes["add_0000"]
     with pytest.raises(TypeError):
-        graph.steps["add_0000"] = step
+        graph.nodes["add_0000"] = node
     with pytest.raises(AttributeError):
-        step.name = "other"
+        node.name = "other"
     with pytest.raises(dataclasses.FrozenInstanceError):
         graph.targets = ()
 
@@ -308,8 +308,8 @@ def test_a_deep_graph_can_be_pickled() -> None:
 
     copy = pickle.loads(cloudpickle.dumps(graph))
 
-    assert list(graph.steps) == list(copy.steps)
-    assert [step.parents for step in graph] == [step.parents for step in copy]
+    assert list(graph.nodes) == list(copy.nodes)
+    assert [node.parents for node in graph] == [node.parents for node in copy]
 
 
 def test_making_and_running_a_workflow_leaves_nodes_as_they_are() -> None:
@@ -336,8 +336,8 @@ def test_replace_func_gives_another_graph() -> None:
     """The graph that was edited is as it was."""
     graph = build([add(1)])
     changed = graph.replace_func("add_0000", max)
-    assert add.__wrapped__ is graph.steps["add_0000"].func
-    assert max is changed.steps["add_0000"].func
+    assert add.__wrapped__ is graph.nodes["add_0000"].func
+    assert max is changed.nodes["add_0000"].func
     assert graph.targets == changed.targets
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,53 +18,34 @@ if TYPE_CHECKING:
 
 ROOT = Path(functionfuse.__file__).parent
 
-#: What each module, or each module of a package, may import of ours; also for type checkers only.
+#: What each package, or module of the first level, may import of ours; also for type checkers only.
+#: The first that fits a module holds for it.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
-    "damage": {"errors"},
-    "tables": set(),
-    "hints": {"errors"},
-    "garbage": set(),
-    "signature": set(),
-    "travel": {"errors"},
-    "parcels": set(),
-    "wire": {"units", "graph", "nodes", "parcels"},
-    "stdio": set(),
-    "worker": {"kernel", "units", "parcels", "wire", "travel", "worker"},
-    "nodes": {"signature", "errors"},
-    "capture": {"nodes", "errors"},
-    "workflow": {"capture", "nodes", "signature"},
-    "written": {"workflow", "nodes", "errors", "garbage"},
-    "graph": {"workflow", "nodes", "signature", "errors"},
-    "building": {"written", "graph", "nodes", "signature", "garbage"},
-    "plan": {"graph", "nodes", "tables"},
+    "_common": {"_common", "errors"},
+    "_graph": {"_graph", "_common", "errors"},
+    "workflow": {"_graph"},
     "serializers.base": {"errors"},
     "serializers": {"serializers", "errors"},
-    "storage": {"storage", "serializers", "errors", "hints", ""},
-    "units": {"graph", "building", "storage.base"},
-    "notes": {"graph", "nodes"},
-    "binding": {"units", "graph", "nodes", "notes"},
-    "kernel": {"binding", "units", "graph", "nodes", "notes", "damage", "storage.base", "errors"},
-    "engine": {"units"},
-    "events": {"units", "plan"},
-    "options": {"graph", "hints", "errors"},
-    "job": {"plan", "graph", "options", "events", "storage.base"},
-    "values": {"engine"},
-    "recovery": {"job", "values", "plan", "units", "graph", "notes", "damage"},
-    "runner": {
-        *("job", "values", "plan", "kernel", "units", "binding", "notes", "events", "engine"),
-        *("graph", "storage.base", "errors", "recovery", "damage"),
+    "storage.base": {"errors"},
+    "storage.file_format": {"storage.file_format", "serializers.base", "_common", "errors"},
+    "storage.backends": {
+        *("storage.backends", "storage.file_format", "serializers.base", "_common", "errors"),
     },
-    "at_once": {
-        *("job", "kernel", "units", "binding", "notes", "engine", "building", "graph", "nodes"),
+    "storage": {"storage", "serializers", "_common", "errors", ""},
+    "_kernel": {"_kernel", "_graph", "storage.base", "errors"},
+    "_transport": {"_transport", "_kernel", "_graph", "_common", "errors"},
+    "plan": {"_graph", "_common"},
+    "options": {"_graph", "_common", "errors"},
+    "events": {"plan", "_kernel.units"},
+    "engine": {"_kernel", "_transport.exceptions"},
+    "_execution": {
+        *("_execution", "_kernel", "_graph", "_common"),
+        *("plan", "options", "events", "engine", "storage.base", "errors"),
     },
-    "fusing": {"graph", "observers.report", "storage.base"},
-    "observers": {"observers", "units", "plan", "events", "tables"},
-    "equality": set(),
-    "watching": {"graph", "kernel", "nodes", "equality"},
+    "observers": {"observers", "events", "plan", "_kernel.units", "_common"},
     "comparison": {
-        *("watching", "equality", "building", "graph", "nodes", "events", "tables", "errors"),
-        "backends.base",
+        *("comparison", "_kernel", "_graph", "_common", "events", "errors", "backends.base"),
     },
     "mypy_plugin": set(),
     "": {"workflow", "comparison"},  # the package itself
@@ -71,18 +53,18 @@ MAY_IMPORT: dict[str, set[str]] = {
 #: The one module or package that imports a library, when it is named; some have several uses.
 HOMES: dict[str, str | tuple[str, ...]] = {
     "prefect": "backends.addons.prefectback",
-    "ray": ("backends.builtin.rayback", "storage.placed"),
+    "ray": ("backends.builtin.rayback", "storage.ray_actor"),
     "dask": ("backends.builtin.daskback", "serializers.daskarray", "serializers.hdf"),
     "distributed": "backends.builtin.daskback",
     "kfp": "backends.addons.kfpback",
-    "zarr": "serializers.zarrs",
+    "zarr": "serializers.zarr_store",
     "xarray": "serializers.xarrays",
     "pandas": "serializers.arrow",
     "polars": "serializers.arrow",
     "pyarrow": "serializers.arrow",
     "torch": "serializers.torch",
     "safetensors": "serializers.torch",
-    "s3fs": "storage.s3",
+    "s3fs": "storage.backends.s3",
     "mypy": "mypy_plugin",
 }
 NOT_OURS_TO_CHECK = "testing"  # stands outside: it tests all of them
@@ -170,3 +152,24 @@ def test_importing_the_library_imports_nothing_heavy(imported: str) -> None:
         [sys.executable, "-c", code], check=True, capture_output=True, text=True
     )
     assert "" == done.stdout.strip()
+
+
+#: Imports that close a circle, until somebody mends it.
+CLOSING: set[tuple[str, str]] = {
+    ("storage.ray_actor", "storage.factory"),
+    ("backends.addons.prefectback.deployment", "backends.addons.prefectback.workflow"),
+    ("backends.addons.prefectback.flow", "backends.addons.prefectback.workflow"),
+}
+
+
+def test_modules_draw_no_circle() -> None:
+    """Modules can be read one after the other, each after all that it imports, also for type checkers only."""
+    graph = {
+        name: {
+            module
+            for module in map(own, imports(tree))
+            if module in MODULES and module != name and (name, module) not in CLOSING
+        }
+        for name, tree in MODULES.items()
+    }
+    assert len(MODULES) == len([*TopologicalSorter(graph).static_order()])

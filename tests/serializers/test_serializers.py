@@ -14,7 +14,7 @@ from serializer_helpers import Kept, kept, local
 from functionfuse.backends.builtin.localback import LocalWorkflow
 from functionfuse.errors import OptionError, StorageError
 from functionfuse.serializers import FILE_PROTOCOL, FOLDER_PROTOCOL, S3_PROTOCOL, generate_name
-from functionfuse.serializers.base import Serializers, is_storing, storing
+from functionfuse.serializers.base import Serializers, is_pickling_result, pickling_result
 from functionfuse.workflow import workflow
 
 if TYPE_CHECKING:
@@ -109,7 +109,7 @@ class Unpicklable:
 
 
 @pytest.fixture(autouse=True)
-def _fresh() -> Iterator[None]:
+def _literal_copy() -> Iterator[None]:
     yield
     Failing.calls = 0
 
@@ -166,14 +166,14 @@ def test_storing_is_known_to_what_is_pickled() -> None:
     spy = type(
         "Spy",
         (FolderSerializer,),
-        {"pickle": classmethod(lambda cls, obj, protocols: seen.append(is_storing()))},
+        {"pickle": classmethod(lambda cls, obj, protocols: seen.append(is_pickling_result()))},
     )
     serializers = Serializers()
     serializers.register(spy)
-    with storing():
-        assert is_storing()
+    with pickling_result():
+        assert is_pickling_result()
         serializers.saving({}).persistent_id(Text("a"))
-    assert not is_storing()
+    assert not is_pickling_result()
     assert [False] == seen
 
 

@@ -16,7 +16,7 @@ from serializer_helpers import Kept, kept, local
 from functionfuse import workflow
 from functionfuse.backends.builtin.localback import LocalWorkflow
 from functionfuse.errors import CorruptResult, DamagedResultWarning
-from functionfuse.events import StepFinished
+from functionfuse.events import NodeFinished
 from functionfuse.serializers import FOLDER_PROTOCOL
 
 if TYPE_CHECKING:
@@ -275,7 +275,7 @@ def test_damage_to_files_of_the_published_system(
             local.filesystem.pipe_file(file, content[:1000] if change == "cut" else b"")
 
     def spoil_late(event: Any) -> None:
-        if isinstance(event, StepFinished) and event.record.name == "node" and not late:
+        if isinstance(event, NodeFinished) and event.record.name == "node" and not late:
             late.append(event)
             spoil()
 

@@ -28,7 +28,7 @@ da = pytest.importorskip("dask.array")
 pytest.importorskip("zarr")
 
 from functionfuse.serializers.daskarray import DaskArraySerializer, write_array  # noqa: E402 - after its library
-from functionfuse.serializers.zarr_store import StoredArray, Target  # noqa: E402 - after its library
+from functionfuse.serializers.zarr_store import ArrayWriter, StoredArray  # noqa: E402 - after its library
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -408,7 +408,7 @@ def test_a_pickled_array_is_small(local: Kept) -> None:
 def test_a_chunk_may_be_larger_than_compressors_take(tmp_path: Path) -> None:
     """Such an array is written as it is."""
     for length, codecs in ((2**20, ["bytes", "blosc"]), (2**28, ["bytes"])):
-        Target(Folder(str(tmp_path)), str(length), np.dtype("f8"), ((length,),))
+        ArrayWriter(Folder(str(tmp_path)), str(length), np.dtype("f8"), ((length,),))
         metadata = json.loads((tmp_path / str(length) / "zarr.json").read_text())
         assert codecs == [codec["name"] for codec in metadata["codecs"]]
 

@@ -38,7 +38,7 @@ import numpy as np
 
 from functionfuse.errors import CorruptResult, StorageError, UntrustedResult
 from functionfuse.storage.file_format.legacy_format import _ReferenceCollector
-from functionfuse.storage.file_format.pickle_stream import unpickled
+from functionfuse.storage.file_format.pickle_stream import unpickle_value
 from functionfuse.storage.file_format.restricted_unpickler import PickleAllowlist
 
 if TYPE_CHECKING:
@@ -490,7 +490,7 @@ class Fuzzer:
         buffers = [memoryview(bytearray(64)), memoryview(bytes(64))]
         _armed = True
         try:
-            value = unpickled(self.stream, buffers, allowlist, lambda pid: [pid])
+            value = unpickle_value(self.stream, buffers, allowlist, lambda pid: [pid])
         except StorageError as error:
             assert not isinstance(error, CorruptResult)  # noqa: PT017 - the outcome is the point
             kind = "refused" if isinstance(error, UntrustedResult) else "malformed"
@@ -525,7 +525,7 @@ def main() -> None:
     faulthandler.enable()
     fuzzer = Fuzzer(options.seed)
     for ops in fuzzer.generator.corpus:  # and import all that they need
-        check_types(unpickled(b"".join(ops), (), fuzzer.allowlists[1], None))
+        check_types(unpickle_value(b"".join(ops), (), fuzzer.allowlists[1], None))
     b"x".decode("raw-unicode-escape")  # imports a codec
     with contextlib.suppress(ImportError):
         for package in pkgutil.walk_packages(importlib.import_module("tzdata").__path__, "tzdata."):

@@ -117,8 +117,8 @@ def test_arrays_of_any_type_come_back(data: st.DataObject) -> None:
 @given(st.text(), st.dictionaries(st.text(), plain, max_size=5))
 def test_the_header_says_what_it_was_given(name: str, more: dict[str, Any]) -> None:
     """Names are kept whatever they are, other things as JSON or text; the rest is ours."""
-    about = {**more, "workflow": name, "node": "\ud800"}
-    data = b"".join(frame(1, about))
+    metadata = {**more, "workflow": name, "node": "\ud800"}
+    data = b"".join(frame(1, metadata))
     header = header_of(data[: header_size(data)])
     assert header is not None
     assert (name, "\ud800", "pickle5") == (header["workflow"], header["node"], header["codec"])
@@ -127,16 +127,16 @@ def test_the_header_says_what_it_was_given(name: str, more: dict[str, Any]) -> N
 
 
 def test_the_header_may_tell_what_pickling_wrote() -> None:
-    """`about` is looked at when the value has been pickled."""
-    about: dict[str, Any] = dict(ABOUT)
+    """`metadata` is looked at when the value has been pickled."""
+    metadata: dict[str, Any] = dict(ABOUT)
 
     def store(obj: object) -> str | None:
         if obj is SMALL:
-            about["objects"] = ["stored"]
+            metadata["objects"] = ["stored"]
             return "elsewhere"
         return None
 
-    header = header_of(b"".join(frame([SMALL], about, persistent_id=store)))
+    header = header_of(b"".join(frame([SMALL], metadata, persistent_id=store)))
     assert header is not None
     assert ["stored"] == header["objects"]
 

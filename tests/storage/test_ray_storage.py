@@ -43,7 +43,7 @@ def test_all_methods(storage: Any, tmp_path: Path) -> None:
     """It behaves as the storage that it stands for, which is where the actor is."""
     storage.new_workflow("w")
     for name in ("a", "b", "other"):
-        storage.save("w", name, {"name": name}, about={"seconds": 1.0})
+        storage.save("w", name, {"name": name}, metadata={"seconds": 1.0})
     assert ["a", "b", "other"] == storage.list_tasks("w")
     assert ["w"] == storage.list_workflows()
     assert {"name": "a"} == storage.read_task("w", "a")
@@ -103,7 +103,7 @@ def test_damage_of_a_large_result_is_told_to_who_reads_it(storage: Any, tmp_path
     with pytest.raises(CorruptResult, match="w/large"):
         storage.read_task("w", "large")
     storage.save("w", "other", 1)
-    storage.settle()
+    storage.wait_verified()
 
 
 def test_nothing_is_stored_of_what_was_read_elsewhere_and_is_damaged(
@@ -117,7 +117,7 @@ def test_nothing_is_stored_of_what_was_read_elsewhere_and_is_damaged(
     with pytest.raises(CorruptResult, match="local/w/large"):
         storage.save("w", "sum", value.sum())
     with pytest.raises(CorruptResult, match="local/w/large"):
-        storage.settle()
+        storage.wait_verified()
     assert [] == storage.list_tasks("w")
 
 

@@ -22,9 +22,9 @@ from hypothesis.extra import numpy as arrays_of
 
 from functionfuse.errors import StorageError, UntrustedResult
 from functionfuse.storage.file_format.file_format import unframe
-from functionfuse.storage.file_format.legacy_format import old_references
+from functionfuse.storage.file_format.legacy_format import legacy_references
 from functionfuse.storage.file_format.restricted_unpickler import PickleAllowlist
-from functionfuse.testing.child_processes import in_process
+from functionfuse.testing.child_processes import call_in_process
 
 FUZZER = Path(__file__).with_name("fuzz_restricted_unpickler.py")
 #: Of the fuzzer in this test; 100,000 take 10 seconds.
@@ -390,7 +390,7 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
 def test_no_stream_crashes_or_escapes(name: str) -> None:
     """Whatever it does, the reader gets an error of ours; in a process of its own, which survives."""
     stream, expected = ATTACKS[name]
-    told = in_process(outcome, b"\x80\x04" + stream)
+    told = call_in_process(outcome, b"\x80\x04" + stream)
     assert told.startswith(("UntrustedResult", "StorageError"))
     assert expected in told
 
@@ -413,8 +413,8 @@ def test_looking_for_references_runs_and_takes_nothing() -> None:
     found = {"serializer": ["('1', 'name')"]}
     evil = named("os", "system") + text("exit 1") + b"\x85R0"
     for rest in (b"", evil, b"N" + b"r\xff\xff\xff\x7f0", b"}" + DAG + b"h\x3cNs"):
-        assert found == old_references(file_of(b"\x80\x04" + reference + b"0" + rest + b"N."))
-    assert {} == old_references(file_of(b"\x80\x04" + text("x") + DAG + b"h\x3c\x86Q."))
+        assert found == legacy_references(file_of(b"\x80\x04" + reference + b"0" + rest + b"N."))
+    assert {} == legacy_references(file_of(b"\x80\x04" + text("x") + DAG + b"h\x3c\x86Q."))
 
 
 # ---- types of the reader's ----

@@ -327,7 +327,7 @@ def test_reading_what_is_not_there(filled: FileStorage, workflow: str, name: str
 
 def test_the_header_takes_any_seed(storage: FileStorage, tmp_path: Path) -> None:
     """What is no JSON value, like a number of numpy's, is kept as text: the result counts."""
-    storage.save("w", "node", 1, about={"seed": np.int64(3)})
+    storage.save("w", "node", 1, metadata={"seed": np.int64(3)})
     header = header_of(result_file(tmp_path).read_bytes())
     assert header is not None
     assert "3" == header["seed"]

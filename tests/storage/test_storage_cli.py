@@ -203,12 +203,12 @@ def test_a_header_cannot_command_the_terminal(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Names and values are printed in one line each, whatever characters they have."""
-    about = {"workflow": "\x1b[31mred", "node": "a\nsize 3", "key\x1b[0m": "x", "empty": ""}
-    (tmp_path / "file").write_bytes(b"".join(frame(1, about)))
+    metadata = {"workflow": "\x1b[31mred", "node": "a\nsize 3", "key\x1b[0m": "x", "empty": ""}
+    (tmp_path / "file").write_bytes(b"".join(frame(1, metadata)))
     assert 0 == main(["info", str(tmp_path / "file")])
     out = capsys.readouterr().out
     assert "\x1b" not in out
-    assert len(about) + 3 == len(out.splitlines())
+    assert len(metadata) + 3 == len(out.splitlines())
     assert r'"\u001b[31mred"' in out
 
 
@@ -217,8 +217,8 @@ def test_a_strange_header_is_printed_as_it_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], created: object
 ) -> None:
     """A time that is none is no reason to say nothing."""
-    about = {"workflow": "w", "node": "n", "created": created}
-    (tmp_path / "file").write_bytes(b"".join(frame(1, about)))
+    metadata = {"workflow": "w", "node": "n", "created": created}
+    (tmp_path / "file").write_bytes(b"".join(frame(1, metadata)))
     assert 0 == main(["info", str(tmp_path / "file")])
     expected = created if isinstance(created, str) else json.dumps(created)
     assert expected == told(capsys)["created"]

@@ -15,8 +15,14 @@ from storage_servers import BUCKET
 from functionfuse.errors import CorruptResult, ResultNotFound, StorageError
 from functionfuse.storage import storage_factory
 from functionfuse.storage.backends.file_names import file_name
-from functionfuse.testing import Door, FolderTests, MinimalStorageTests, RemoteTests, StorageTests
-from functionfuse.testing.child_processes import in_process
+from functionfuse.testing import (
+    FolderTests,
+    MinimalStorageTests,
+    RawAccess,
+    RemoteTests,
+    StorageTests,
+)
+from functionfuse.testing.child_processes import call_in_process
 from functionfuse.testing.storage.secrets import error_of, texts_of, told
 from functionfuse.testing.storage.values import read_number, save_value
 
@@ -43,17 +49,17 @@ def without(variables: Sequence[str], storage: Any) -> object:
     return storage.read_task("w", "node")
 
 
-def local_door(folder: Path) -> Door:
+def local_door(folder: Path) -> RawAccess:
     """A door to a folder of this machine."""
-    return Door(fsspec.filesystem("file", skip_instance_cache=True), str(folder))
+    return RawAccess(fsspec.filesystem("file", skip_instance_cache=True), str(folder))
 
 
-def memory_door(root: str) -> Iterator[Door]:
+def memory_door(root: str) -> Iterator[RawAccess]:
     """A door to a folder in memory, which is empty in the end."""
-    door = Door(fsspec.filesystem("memory"), root)
-    yield door
+    raw_access = RawAccess(fsspec.filesystem("memory"), root)
+    yield raw_access
     with contextlib.suppress(FileNotFoundError):
-        door.filesystem.rm(root, recursive=True)
+        raw_access.filesystem.rm(root, recursive=True)
 
 
 class TestFileStorage(FolderTests, StorageTests):
@@ -67,7 +73,7 @@ class TestFileStorage(FolderTests, StorageTests):
         return lambda **options: of_kind("file", path=tmp_path / "storage", **options)
 
     @pytest.fixture
-    def door(self, tmp_path: Path) -> Door:
+    def raw_access(self, tmp_path: Path) -> RawAccess:
         """The folder itself."""
         return local_door(tmp_path / "storage")
 
@@ -102,14 +108,14 @@ class TestSignedFileStorage(StorageTests):
         return lambda **more: of_kind("file", **options, **more)
 
     @pytest.fixture
-    def door(self, tmp_path: Path) -> Door:
+    def raw_access(self, tmp_path: Path) -> RawAccess:
         """The folder itself."""
         return local_door(tmp_path / "storage")
 
-    def test_never_checks_no_arrays(self, make: Make, door: Door) -> None:
+    def test_never_checks_no_arrays(self, make: Make, raw_access: RawAccess) -> None:
         """What is signed is always checked."""
         storage = make(verify="never")
-        self.spoil(storage, door)
+        self.spoil(storage, raw_access)
         with pytest.raises(CorruptResult, match="w/large"):
             storage.read_task("w", "large")
 
@@ -130,7 +136,7 @@ class TestLocalUrlStorage(FolderTests, StorageTests):
         return lambda **options: of_kind("fsspec", url=f"file://{tmp_path}/storage", **options)
 
     @pytest.fixture
-    def door(self, tmp_path: Path) -> Door:
+    def raw_access(self, tmp_path: Path) -> RawAccess:
         """The folder itself."""
         return local_door(tmp_path / "storage")
 
@@ -151,7 +157,7 @@ class TestMemoryStorage(StorageTests):
         return lambda **options: of_kind("memory", name=name, **options)
 
     @pytest.fixture
-    def door(self, name: str) -> Iterator[Door]:
+    def raw_access(self, name: str) -> Iterator[RawAccess]:
         """The file system that is in the memory."""
         yield from memory_door(f"/{name}")
 
@@ -160,7 +166,7 @@ class TestMemoryStorage(StorageTests):
         storage.save("w", "node", 1)
         for function in (read_number, save_value):
             with pytest.raises(StorageError, match="memory of another process"):
-                in_process(function, storage, *((1,) if function is save_value else ()))
+                call_in_process(function, storage, *((1,) if function is save_value else ()))
 
 
 class TestMemoryUrlStorage(StorageTests):
@@ -180,7 +186,7 @@ class TestMemoryUrlStorage(StorageTests):
         return lambda **options: of_kind("fsspec", url=f"memory://{name}", **options)
 
     @pytest.fixture
-    def door(self, name: str) -> Iterator[Door]:
+    def raw_access(self, name: str) -> Iterator[RawAccess]:
         """The file system."""
         yield from memory_door(f"/{name}")
 
@@ -199,16 +205,16 @@ class S3Tests(RemoteTests, StorageTests):
         raise NotImplementedError
 
     @pytest.fixture
-    def door(self, server: S3Server) -> Door:
+    def raw_access(self, server: S3Server) -> RawAccess:
         """The same folder in each test: another one would need a new connection, which takes long."""
-        return Door(server.filesystem, server.empty("conformance"))
+        return RawAccess(server.filesystem, server.empty("conformance"))
 
     @pytest.fixture
-    def make(self, server: S3Server, door: Door, attempts: int) -> Make:
+    def make(self, server: S3Server, raw_access: RawAccess, attempts: int) -> Make:
         """Storages in the folder, which is empty."""
         retries = {"retries": {"total_max_attempts": attempts}}
         options = server.options(breakable=True, config_kwargs=retries)
-        return lambda **more: of_kind("S3", path=door.root, s3fs=options, **more)
+        return lambda **more: of_kind("S3", path=raw_access.root, s3fs=options, **more)
 
     @pytest.fixture
     def attempts(self, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
@@ -255,19 +261,19 @@ class S3Tests(RemoteTests, StorageTests):
             assert not isinstance(caught.value, ResultNotFound)
 
     def test_secrets_of_the_environment(
-        self, server: S3Server, door: Door, monkeypatch: pytest.MonkeyPatch
+        self, server: S3Server, raw_access: RawAccess, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         """They stay where they are: what travels has their names alone, and who has none is told."""
         monkeypatch.setenv("OUR_KEY", server.key)
         monkeypatch.setenv("OUR_SECRET", server.secret)
         options = server.options(key="env:OUR_KEY", secret="env:OUR_SECRET")  # noqa: S106
-        storage = of_kind("S3", path=door.root, s3fs=options)
+        storage = of_kind("S3", path=raw_access.root, s3fs=options)
         storage.save("w", "node", 1)
         error = error_of(lambda: storage.read_task("w", "nothing"))
         texts = [repr(storage), repr(pickle.dumps(storage)), *texts_of(error)]
         assert [] == told((server.key, server.secret), *texts)
         with pytest.raises(StorageError, match="environment variable OUR_"):
-            in_process(without, ["OUR_KEY", "OUR_SECRET"], storage)
+            call_in_process(without, ["OUR_KEY", "OUR_SECRET"], storage)
 
 
 class TestMotoStorage(S3Tests):

@@ -15,7 +15,7 @@ import pytest
 from functionfuse.errors import StorageError, UntrustedResult
 from functionfuse.storage import storage_factory
 from functionfuse.storage.backends.file_names import file_name
-from functionfuse.testing.child_processes import in_process
+from functionfuse.testing.child_processes import call_in_process
 from functionfuse.testing.storage.sidecars import Numbered, NumberedSerializer
 
 
@@ -160,4 +160,4 @@ def test_what_may_not_be_read_stops_no_listing() -> None:
         storage.save("private", "node", 1)
         (folder / "w" / file_name("n" * 300)).chmod(0)
         (folder / "private").chmod(0)
-        assert (["good", "m" * 300], ["w"]) == in_process(listed_by_nobody, storage)
+        assert (["good", "m" * 300], ["w"]) == call_in_process(listed_by_nobody, storage)

@@ -15,7 +15,7 @@ from functionfuse import workflow
 from functionfuse.backends.builtin.localback import LocalWorkflow
 from functionfuse.errors import OptionError
 from functionfuse.storage import storage_factory
-from functionfuse.testing.child_processes import in_process
+from functionfuse.testing.child_processes import call_in_process
 from functionfuse.testing.storage.sidecars import Numbered, NumberedSerializer
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def test_everything_has_the_mode(
     """Files have it exactly, and folders let in who may read; also from a copy in another process."""
     with umask(mask):
         fill(of_mode(tmp_path, mode))
-        in_process(fill, pickle.loads(pickle.dumps(of_mode(tmp_path, mode))))
+        call_in_process(fill, pickle.loads(pickle.dumps(of_mode(tmp_path, mode))))
     assert ({file}, {folder}) == modes(tmp_path / "deeper" / "storage")
 
 

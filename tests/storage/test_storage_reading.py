@@ -69,14 +69,14 @@ def test_without_maps_a_value_does_not_depend_on_its_file_any_more(
         overwrite(tmp_path / "storage" / "w" / "large")
         os.truncate(tmp_path / "storage" / "w" / "large", 4096)
         assert LARGE.sum() == value.sum()
-        storage.settle()
+        storage.wait_verified()
 
 
 def test_the_stream_and_header_that_were_checked_are_used(tmp_path: Path) -> None:
     """A mapped file that is written to after its check changes neither what is unpickled nor the header."""
     path = tmp_path / "result"
-    about = {"workflow": "w", "node": "node", "objects": "right"}
-    path.write_bytes(b"".join(frame({"text": "right", "array": LARGE}, about)))
+    metadata = {"workflow": "w", "node": "node", "objects": "right"}
+    path.write_bytes(b"".join(frame({"text": "right", "array": LARGE}, metadata)))
     headers = []
 
     def forge(*_: object) -> None:

@@ -12,7 +12,7 @@ import pytest
 from functionfuse.errors import StorageError
 from functionfuse.storage import storage_factory
 from functionfuse.storage.backends.connection import Connection
-from functionfuse.storage.backends.redaction import masked, resolved
+from functionfuse.storage.backends.redaction import mask_secrets, resolve_variables
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -46,7 +46,7 @@ def test_a_password_in_an_address_is_hidden() -> None:
 def test_what_is_no_secret_is_shown() -> None:
     """And so is where a secret is."""
     options = {"endpoint_url": "http://x", "anon": False, "secret": "env:NAME", "key": None}
-    assert options == masked(options)
+    assert options == mask_secrets(options)
 
 
 def test_options_are_looked_up_where_they_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,10 +56,10 @@ def test_options_are_looked_up_where_they_are_used(monkeypatch: pytest.MonkeyPat
     with pytest.raises(
         StorageError, match=r"'region_name' is taken from .* A_REGION, which is not"
     ):
-        resolved(options)
+        resolve_variables(options)
     monkeypatch.setenv("A_REGION", "north")
     expected = {"secret": SECRET, "client_kwargs": {"region_name": "north"}}
-    assert expected == resolved(options)
+    assert expected == resolve_variables(options)
     assert "***" == Connection("memory://x", options).clean(SECRET)
 
 

@@ -531,11 +531,11 @@ def test_a_dtype_that_there_cannot_be_is_refused(trace: Path, state: object) -> 
     untrusted(data, trace, "'numpy.dtype' in another way", allowed=SAFE)
 
 
-OBJECTS = np.array([None, None], dtype=object)
+SIDECARS = np.array([None, None], dtype=object)
 RECORD = np.dtype([("a", "O")])
 UNUSUAL: dict[str, Any] = {
     "objects in given bytes": Calls(np.ndarray, (2,), np.dtype("O"), b"16 bytes of mine"),
-    "numbers over objects": Calls(NUMERIC._frombuffer, OBJECTS, np.dtype("u8"), (2,), "C"),
+    "numbers over objects": Calls(NUMERIC._frombuffer, SIDECARS, np.dtype("u8"), (2,), "C"),
     "objects over numbers": Calls(
         NUMERIC._frombuffer,
         bytearray(16),

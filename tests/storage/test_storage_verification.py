@@ -43,10 +43,10 @@ def test_an_intact_result_stays_as_it_is(storage: FileStorage) -> None:
     """Settling says nothing, and what the reader changed in memory is no damage."""
     first = storage.read_task("w", "large")
     first[:] = 7
-    storage.settle()
+    storage.wait_verified()
     assert 1 == storage.read_task("w", "large").max()
     assert 7 == first.min()
-    storage.settle()
+    storage.wait_verified()
 
 
 def test_damage_is_told_once_by_settle(storage: FileStorage, tmp_path: Path) -> None:
@@ -54,8 +54,8 @@ def test_damage_is_told_once_by_settle(storage: FileStorage, tmp_path: Path) -> 
     damage(tmp_path)
     storage.read_task("w", "large")
     with pytest.raises(CorruptResult, match=r"storage/w/large' is damaged.*was moved aside"):
-        storage.settle()
-    storage.settle()
+        storage.wait_verified()
+    storage.wait_verified()
     assert [] == storage.list_tasks("w")
     assert [".damaged-"] == [name[:9] for name in os.listdir(tmp_path / "storage" / "w")]
 
@@ -68,7 +68,7 @@ def test_nothing_is_saved_until_damage_is_known(storage: FileStorage, tmp_path: 
         with pytest.raises(CorruptResult, match=r"cannot save w/sum.*was moved aside"):
             each.save("w", "sum", value.sum())
     with pytest.raises(CorruptResult):
-        storage.settle()
+        storage.wait_verified()
     storage.save("w", "sum", 3)
     assert ["sum"] == storage.list_tasks("w")
 
@@ -107,8 +107,8 @@ def test_nothing_is_saved_in_another_storage_either(storage: FileStorage, tmp_pa
             other.save("w", "sum", value.sum())
         assert [] == other.list_tasks("w")
         with pytest.raises(CorruptResult, match="storage/w/large' is damaged"):
-            other.settle()
-        storage.settle()  # it has been reported
+            other.wait_verified()
+        storage.wait_verified()  # it has been reported
         other.save("w", "sum", 3)
         assert ["sum"] == other.list_tasks("w")
 
@@ -176,7 +176,7 @@ def test_a_result_that_was_replaced_is_left_alone(storage: FileStorage, tmp_path
     (tmp_path / "new").write_bytes(b"new")
     os.replace(tmp_path / "new", tmp_path / "storage" / "w" / "large")
     with pytest.raises(CorruptResult):
-        storage.settle()
+        storage.wait_verified()
     left = {path.read_bytes() for path in (tmp_path / "storage" / "w").glob("large")}
     assert left <= {b"new"}  # the check may have been quicker than the replacement
 
@@ -213,7 +213,7 @@ def test_the_run_after_a_failed_one_computes_anew(tmp_path: Path) -> None:
     assert ["large", "total"] == FileStorage(folder).list_tasks("w")
 
 
-def in_process(code: str, *arguments: object) -> str:
+def call_in_process(code: str, *arguments: object) -> str:
     """What a process of its own prints."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
@@ -231,7 +231,7 @@ try:
 except Exception as error:
     print(type(error).__name__)
 """
-    assert "CorruptResult\n" == in_process(code, tmp_path / "recipe")
+    assert "CorruptResult\n" == call_in_process(code, tmp_path / "recipe")
 
 
 def test_a_forked_process_checks_what_it_was_given(storage: FileStorage, tmp_path: Path) -> None:
@@ -241,11 +241,11 @@ def test_a_forked_process_checks_what_it_was_given(storage: FileStorage, tmp_pat
 import os, sys, threading
 from functionfuse.storage.file_format import verification
 from functionfuse.storage import storage_factory
-from functionfuse.storage.file_format.verification import LateCheck
+from functionfuse.storage.file_format.verification import DeferredVerification
 
 free = threading.Event()
-run = LateCheck.run
-LateCheck.run = lambda check: free.wait() and run(check)  # the thread has only begun when we fork
+run = DeferredVerification.run
+DeferredVerification.run = lambda check: free.wait() and run(check)  # the thread has only begun when we fork
 storage = storage_factory(sys.argv[1])
 value = storage.read_task("w", "large")
 if os.fork():
@@ -258,7 +258,7 @@ except Exception as error:
     print(type(error).__name__, flush=True)
 os._exit(0)
 """
-    assert "CorruptResult\n" == in_process(code, tmp_path / "storage")
+    assert "CorruptResult\n" == call_in_process(code, tmp_path / "storage")
     assert [] == storage.list_tasks("w")
 
 
@@ -275,4 +275,4 @@ for number in range(100):
 values = [storage.read_task("w", f"node {number}") for number in range(100)]
 print([int(value.max()) for value in values] == list(range(100)))
 """
-    assert "True\n" == in_process(code, tmp_path / "storage")
+    assert "True\n" == call_in_process(code, tmp_path / "storage")

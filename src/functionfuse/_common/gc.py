@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["collection_paused"]
+__all__ = ["gc_paused"]
 
 _MANY: Final = 100_000  # objects
 
 
 @contextmanager
-def collection_paused() -> Iterator[None]:
+def gc_paused() -> Iterator[None]:
     """Make many objects that all stay: a graph, the modules of a large library."""
     enabled = gc.isenabled()
     gc.disable()

@@ -10,18 +10,18 @@ from functionfuse.errors import OptionError
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
-__all__ = ["check_names", "nearest"]
+__all__ = ["closest_names", "validate_names"]
 
 _ENOUGH = 2_000  # comparing a word with a million names would take minutes
 
 
-def nearest(word: str, names: Iterable[str]) -> list[str]:
+def closest_names(word: str, names: Iterable[str]) -> list[str]:
     """Up to three names that look like the word."""
     candidates = [name for _, name in zip(range(_ENOUGH), names, strict=False)]
     return difflib.get_close_matches(word, candidates, n=3, cutoff=0.5)
 
 
-def check_names(given: Iterable[object], valid: Collection[str], what: str) -> None:
+def validate_names(given: Iterable[object], valid: Collection[str], what: str) -> None:
     """Accept only valid names.
 
     Raises:
@@ -29,7 +29,7 @@ def check_names(given: Iterable[object], valid: Collection[str], what: str) -> N
     """
     for name in given:
         if name not in valid:
-            close = nearest(str(name), valid)
+            close = closest_names(str(name), valid)
             hint = f"did you mean {' or '.join(map(repr, close))}? " if close else ""
             message = f"{name!r} is no {what}; {hint}Valid: {', '.join(sorted(valid))}"
             raise OptionError(message)

@@ -8,10 +8,9 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from functionfuse._graph.graph import Graph
-    from functionfuse.observers.report import Report
     from functionfuse.storage.base import Results
 
 __all__ = ["expected_seconds"]
@@ -22,7 +21,7 @@ _SAMPLE: Final = 10
 
 
 def expected_seconds(
-    graph: Graph, report: Report | None, results: Results | None
+    graph: Graph, durations: Mapping[str, float], results: Results | None
 ) -> dict[str, float]:
     """How long nodes will take, as far as that can be told.
 
@@ -30,24 +29,15 @@ def expected_seconds(
     One that did not run takes as long as others of its function did on the average,
     in the last run or when their stored results were made.
     """
-    known = _reported(graph, report)
-    timed = {graph.steps[name].func for name in known}
+    known = {name: seconds for name, seconds in durations.items() if name in graph.nodes}
+    timed = {graph.nodes[name].func for name in known}
     known |= _stored(graph, results, timed)
     by_function: defaultdict[Callable[..., object], list[float]] = defaultdict(list)
     for name, seconds in known.items():
-        by_function[graph.steps[name].func].append(seconds)
+        by_function[graph.nodes[name].func].append(seconds)
     means = {function: fmean(seconds) for function, seconds in by_function.items()}
-    others = {step.name: means[step.func] for step in graph if step.func in means}
+    others = {node.name: means[node.func] for node in graph if node.func in means}
     return others | known
-
-
-def _reported(graph: Graph, report: Report | None) -> dict[str, float]:
-    records = report.records.values() if report else ()
-    return {
-        record.name: record.seconds
-        for record in records
-        if record.status == "computed" and record.name in graph.steps
-    }
 
 
 def _stored(
@@ -58,9 +48,9 @@ def _stored(
         return {}
     names, known = results.names(), set(timed)
     stored: defaultdict[Callable[..., object], list[str]] = defaultdict(list)
-    for step in graph:
-        if step.func not in known and step.name in names:
-            stored[step.func].append(step.name)
+    for node in graph:
+        if node.func not in known and node.name in names:
+            stored[node.func].append(node.name)
     sample = [name for group in stored.values() for name in _spread(group)]
     seconds = {name: results.seconds(name) for name in sample}
     return {name: value for name, value in seconds.items() if value is not None}

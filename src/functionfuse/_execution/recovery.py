@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from functionfuse._graph.graph import Ref
+from functionfuse._graph.graph import ItemRef
 from functionfuse._kernel.annotations import add_note
 from functionfuse._kernel.damage import take_damage
 from functionfuse.plan import Action, make_plan
@@ -18,9 +18,9 @@ from functionfuse.plan import Action, make_plan
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Sequence
 
-    from functionfuse._execution.reference_counts import Values
-    from functionfuse._execution.run_spec import Job
-    from functionfuse._graph.graph import Step
+    from functionfuse._execution.reference_counts import RefCounts
+    from functionfuse._execution.run_spec import RunSpec
+    from functionfuse._graph.graph import GraphNode
     from functionfuse._kernel.damage import Damage
     from functionfuse._kernel.units import Record
 
@@ -31,43 +31,47 @@ class Recovery:
     """The damaged results of one run; works on the lists that the run keeps, by the steps' numbers."""
 
     def __init__(
-        self, job: Job, actions: list[Action], records: list[Record | None], values: Values[Any]
+        self,
+        spec: RunSpec,
+        actions: list[Action],
+        records: list[Record | None],
+        values: RefCounts[Any],
     ) -> None:
         """Begin with no damage.
 
         Args:
-            job: What is run.
+            spec: What is run.
             actions: What the run does with each step.
             records: What is known of the steps that are done.
             values: The values that are in use.
         """
         self._damaged: set[str] = set()  # the steps whose results are computed again, each once
         self.unusable: set[str] = set()  # those of them that were not stored again yet
-        self._job = job
-        self._steps = job.graph.order
+        self._run_spec = spec
+        self._nodes = spec.graph.order
         self._actions = actions
         self._records = records
-        self._values = values
+        self._results = values
         self._called: set[int] = set()  # forgotten methods, whose instances they may have changed
 
-    def is_open(self, step: Step) -> bool:
+    def is_open(self, node: GraphNode) -> bool:
         """Tell whether a step was taken on and is not done."""
-        number = step.number
-        return self._actions[number] is not Action.LEAVE_OUT and self._records[number] is None
+        number = node.number
+        return self._actions[number] is not Action.SKIP and self._records[number] is None
 
-    def damage_behind(self, error: BaseException, users: Sequence[Step]) -> Damage | None:
+    def damage_behind(self, error: BaseException, users: Sequence[GraphNode]) -> Damage | None:
         """The damage that made a unit fail, if computing the damaged result again can help.
 
         Args:
             error: What the unit raised.
             users: The steps of the unit.
         """
-        damage = take_damage(error, self._job.workflow)
-        damaged = self._job.graph.steps.get(damage.node) if damage else None
+        damage = take_damage(error, self._run_spec.workflow)
+        damaged = self._run_spec.graph.nodes.get(damage.node) if damage else None
         if damage is None or damaged is None:
             return None
         dependents = self.dependents(damaged)
-        if all(step.number not in dependents for step in users):
+        if all(node.number not in dependents for node in users):
             return None
         if damage.node in self._damaged:
             add_note(
@@ -78,93 +82,93 @@ class Recovery:
             return None
         return damage
 
-    def dependents(self, damaged: Step) -> set[int]:
+    def dependents(self, damaged: GraphNode) -> set[int]:
         """The steps that this run computes from the value of a damaged result, directly or not."""
         found = {damaged.number}
-        for step in self._steps:
-            if self._actions[step.number] is Action.COMPUTE and not found.isdisjoint(step.parents):
-                found.add(step.number)
+        for node in self._nodes:
+            if self._actions[node.number] is Action.COMPUTE and not found.isdisjoint(node.parents):
+                found.add(node.number)
         return found - {damaged.number}
 
-    def condemn(self, damaged: Step) -> None:
+    def condemn(self, damaged: GraphNode) -> None:
         """Let a stored result be computed again instead of loaded."""
         self._damaged.add(damaged.name)
         self.unusable.add(damaged.name)
         self._records[damaged.number] = None
 
-    def forget(self, steps: Iterable[Step], dependents: Container[int]) -> None:
+    def forget(self, nodes: Iterable[GraphNode], dependents: Container[int]) -> None:
         """Let the run know nothing of some steps, whatever became of them.
 
         Args:
-            steps: The steps.
+            nodes: The steps.
             dependents: The steps that are computed from the damaged value, all of which run again.
         """
         self.unusable -= {
             name
             for name in self.unusable
-            if self._records[self._job.graph.steps[name].number] is not None
+            if self._records[self._run_spec.graph.nodes[name].number] is not None
         }
-        for step in steps:
-            number = step.number
+        for node in nodes:
+            number = node.number
             called = self._actions[number] is Action.COMPUTE
-            if called and step.state is not None and step.state.number not in dependents:
+            if called and node.state is not None and node.state.number not in dependents:
                 self._called.add(number)
-            self._actions[number] = Action.LEAVE_OUT
+            self._actions[number] = Action.SKIP
             self._records[number] = None
-            self._values.drop(number)
+            self._results.drop(number)
 
     def plan_again(
-        self, wanted: Sequence[Step], failed: Container[str]
-    ) -> list[tuple[Step, Action]]:
+        self, wanted: Sequence[GraphNode], failed: Container[str]
+    ) -> list[tuple[GraphNode, Action]]:
         """What to do, in graph order, so that forgotten steps have their values again.
 
         Args:
             wanted: The forgotten steps.
             failed: The names of the steps that failed: they are not tried again.
         """
-        live = {step.name for step in self._steps if self._values[step.number] is not None}
-        available = _Available(self._job.stored(), live, self.unusable)
+        live = {node.name for node in self._nodes if self._results[node.number] is not None}
+        available = _Available(self._run_spec.stored(), live, self.unusable)
         running = {
-            step.name
-            for step in self._steps
-            if self.is_open(step) and self._actions[step.number] is Action.COMPUTE
+            node.name
+            for node in self._nodes
+            if self.is_open(node) and self._actions[node.number] is Action.COMPUTE
         }
-        plan = make_plan(self._job.graph, available, (), self._refs(wanted), running)
+        plan = make_plan(self._run_spec.graph, available, (), self._refs(wanted), running)
         again = {
-            step.number: action
-            for step, action in zip(self._steps, plan.actions.values(), strict=True)
-            if step.name not in failed and self._is_needed_again(step, action)
+            node.number: action
+            for node, action in zip(self._nodes, plan.actions.values(), strict=True)
+            if node.name not in failed and self._is_needed_again(node, action)
         }
-        return self._with_calls_before(again)
+        return self._with_earlier_calls(again)
 
-    def _refs(self, wanted: Sequence[Step]) -> list[Ref]:
+    def _refs(self, wanted: Sequence[GraphNode]) -> list[ItemRef]:
         """What is needed of some steps: their instance, where a step that is not done takes it."""
         taken: set[int] = set()
-        if self._job.graph.stateful:
-            taken = {ref.number for ref in self._job.graph.targets if ref.slot == "state"}
-            users = [*wanted, *(step for step in self._steps if self.is_open(step))]
-            taken.update(*[step.instances for step in users])
+        if self._run_spec.graph.has_instances:
+            taken = {ref.number for ref in self._run_spec.graph.targets if ref.slot == "state"}
+            users = [*wanted, *(node for node in self._nodes if self.is_open(node))]
+            taken.update(*[node.instance_parents for node in users])
         return [
-            Ref(step.name, step.number, slot="state" if step.number in taken else "value")
-            for step in wanted
+            ItemRef(node.name, node.number, slot="state" if node.number in taken else "value")
+            for node in wanted
         ]
 
-    def _is_needed_again(self, step: Step, action: Action) -> bool:
-        if action is Action.LEAVE_OUT:
+    def _is_needed_again(self, node: GraphNode, action: Action) -> bool:
+        if action is Action.SKIP:
             return False
-        if action is Action.COMPUTE and self._actions[step.number] is Action.LOAD:
+        if action is Action.COMPUTE and self._actions[node.number] is Action.LOAD:
             return True  # a method whose instance is needed and not only its result
-        return self._values[step.number] is None and not self.is_open(step)
+        return self._results[node.number] is None and not self.is_open(node)
 
-    def _with_calls_before(self, again: dict[int, Action]) -> list[tuple[Step, Action]]:
+    def _with_earlier_calls(self, again: dict[int, Action]) -> list[tuple[GraphNode, Action]]:
         """Add all calls before one that was made already: the instance is not any more as they left it."""
-        for step in reversed(self._steps):
-            if step.state is not None and again.get(step.number) is Action.COMPUTE:
-                done = self._actions[step.number] is Action.COMPUTE and not self.is_open(step)
-                before = self._steps[step.state.number]
-                if (done or step.number in self._called) and not self.is_open(before):
+        for node in reversed(self._nodes):
+            if node.state is not None and again.get(node.number) is Action.COMPUTE:
+                done = self._actions[node.number] is Action.COMPUTE and not self.is_open(node)
+                before = self._nodes[node.state.number]
+                if (done or node.number in self._called) and not self.is_open(before):
                     again[before.number] = Action.COMPUTE
-        return [(self._steps[number], again[number]) for number in sorted(again)]
+        return [(self._nodes[number], again[number]) for number in sorted(again)]
 
 
 @dataclass(frozen=True, slots=True)

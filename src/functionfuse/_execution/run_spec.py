@@ -16,33 +16,33 @@ if TYPE_CHECKING:
     from functionfuse.options import Plugin
     from functionfuse.storage.base import Results
 
-__all__ = ["Job", "OnError"]
+__all__ = ["OnError", "RunSpec"]
 
 OnError = Literal["raise", "continue"]
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
+class RunSpec:
     """Everything that a run needs to know, apart from the engine."""
 
     graph: Graph
     workflow: str
     results: Results | None = None
-    logged: Collection[str] = frozenset()  # steps that always run and are never stored
+    always_run: Collection[str] = frozenset()  # steps that always run and are never stored
     plugins: Mapping[str, Plugin] = field(default_factory=dict)
     options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # the engine's, by step
     observers: Sequence[Observer] = ()
     on_error: OnError = "raise"
-    max_pending: int = 0  # units in flight at once; 0 leaves it to the engine
-    give_values: bool = True  # else the targets' values are left in the storage
+    max_in_flight: int = 0  # units in flight at once; 0 leaves it to the engine
+    fetch_targets: bool = True  # else the targets' values are left in the storage
 
     def plan(self) -> Plan:
         """What a run would do, by what is stored now."""
         stored = self.stored()
         wanted = None
-        if not self.give_values:
-            wanted = [ref for ref in self.graph.targets if ref.step not in stored]
-        return make_plan(self.graph, stored, self.logged, wanted)
+        if not self.fetch_targets:
+            wanted = [ref for ref in self.graph.targets if ref.node not in stored]
+        return make_plan(self.graph, stored, self.always_run, wanted)
 
     def stored(self) -> Container[str]:
         """The names of the results that are stored now."""
@@ -55,7 +55,7 @@ class Job:
         """
         fresh = {id(plugin): for_run(plugin) for plugin in self.plugins.values()}
         setups = {}
-        for name in self.graph.steps if self.plugins else ():
+        for name in self.graph.nodes if self.plugins else ():
             if name in self.plugins:
                 plugin = fresh[id(self.plugins[name])]
                 plugin.local_initialize()

@@ -9,9 +9,9 @@ from functools import cached_property
 from operator import attrgetter, is_
 from typing import TYPE_CHECKING, Any, Final
 
-from functionfuse._common.gc import collection_paused
-from functionfuse._graph.collect import duplicate, write
-from functionfuse._graph.graph import Graph, Number, Ref, Step, new
+from functionfuse._common.gc import gc_paused
+from functionfuse._graph.collect import collect, duplicate_name
+from functionfuse._graph.graph import Graph, GraphNode, ItemRef, ResultRef, new_tuple
 from functionfuse._graph.nodes import ATOMS, Container, Item, Node, Slot
 from functionfuse._graph.signature import base_name
 
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
     from types import CodeType
 
-    from functionfuse._graph.collect import Written
+    from functionfuse._graph.collect import CollectedGraph
 
-__all__ = ["WrittenGraph", "build"]
+__all__ = ["LazyGraph", "build"]
 
 
-def build(targets: Iterable[Any]) -> WrittenGraph:
+def build(targets: Iterable[Any]) -> LazyGraph:
     """The graph of everything that the targets need.
 
     Args:
@@ -34,83 +34,85 @@ def build(targets: Iterable[Any]) -> WrittenGraph:
         NotANodeError: A target is something else, or there is none.
         DuplicateNameError: Two different nodes have one name.
     """
-    graph = WrittenGraph(write(targets))
-    if any(map(_LIKE_COUNTED.fullmatch, graph.written.names.values())):
+    graph = LazyGraph(collect(targets))
+    if any(map(_NUMBERED_NAME.fullmatch, graph.collected.names.values())):
         graph.order  # noqa: B018 - a name that was given may be that of another node
     return graph
 
 
-class WrittenGraph(Graph):
+class LazyGraph(Graph):
     """A graph whose steps are made when somebody asks for one: who only wants the values does not."""
 
-    written: Written
-    replaced: Mapping[Node[Any], Step]  # steps that have another function than their node
+    collected: CollectedGraph
+    replaced: Mapping[Node[Any], GraphNode]  # steps that have another function than their node
 
-    def __init__(self, written: Written) -> None:
-        self.__dict__ |= {"written": written, "replaced": {}}
+    def __init__(self, collected: CollectedGraph) -> None:
+        self.__dict__ |= {"collected": collected, "replaced": {}}
 
     def __len__(self) -> int:
-        return len(self.written.nodes)
+        return len(self.collected.nodes)
 
     @cached_property
-    def order(self) -> tuple[Step, ...]:
+    def order(self) -> tuple[GraphNode, ...]:
         """The steps, by their number."""
-        with collection_paused():
-            return _Steps(self.written).make()
+        with gc_paused():
+            return _NodeFactory(self.collected).make()
 
     @cached_property
-    def targets(self) -> tuple[Ref, ...]:
+    def targets(self) -> tuple[ItemRef, ...]:
         """What was asked for."""
-        wanted = [(item, self.step(item.node)) for item in self.written.targets]
-        return tuple([Ref(step.name, step.number, item.path, item.slot) for item, step in wanted])
+        wanted = [(item, self.node(item.node)) for item in self.collected.targets]
+        return tuple(
+            [ItemRef(node.name, node.number, item.path, item.slot) for item, node in wanted]
+        )
 
-    def with_steps(self, order: Iterable[Step]) -> Graph:
+    def with_nodes(self, order: Iterable[GraphNode]) -> Graph:
         """The same graph with other functions in its steps."""
-        graph, steps = WrittenGraph(self.written), tuple(order)
-        pairs = zip(self.written.nodes, steps, strict=True)
-        replaced = {node: step for node, step in pairs if step.func is not node.func}
-        graph.__dict__ |= {"order": steps, "replaced": replaced}
+        graph, nodes = LazyGraph(self.collected), tuple(order)
+        pairs = zip(self.collected.nodes, nodes, strict=True)
+        replaced = {node: new_tuple for node, new_tuple in pairs if new_tuple.func is not node.func}
+        graph.__dict__ |= {"order": nodes, "replaced": replaced}
         return graph
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Be pickled as steps, with their names: copies of nodes would be other nodes."""
         return Graph, (self.order, self.targets)
 
-    def step(self, node: Node[Any]) -> Step:
+    def node(self, node: Node[Any]) -> GraphNode:
         """The step of one of the nodes."""
-        number = bisect_left(self.written.nodes, node.serial, key=attrgetter("serial"))
+        number = bisect_left(self.collected.nodes, node.serial, key=attrgetter("serial"))
         return self.order[number]
 
 
-class _Steps:
+class _NodeFactory:
     """Makes the steps of nodes, in the order of writing."""
 
-    def __init__(self, written: Written) -> None:
-        self._nodes = written.nodes
-        self._name_of = _Names(written.names).of
+    def __init__(self, collected: CollectedGraph) -> None:
+        self._nodes = collected.nodes
+        self._name_of = _NodeNames(collected.names).of
         self._first = self._nodes[0].serial
         span = self._nodes[-1].serial - self._first + 1
         # what stands for each node, by its serial number less the first one: a list is faster,
         # and a fifth as large where most nodes are in the graph that were written meanwhile
         self._numbers: Any = [None] * span if span <= 2 * len(self._nodes) else {}
-        self._made: list[Step] = []
-        self._parents: tuple[Number, ...] = ()  # of the last one
-        self._written_at: tuple[CodeType | str, int, str] = "", 0, ""  # the last one
+        self._made: list[GraphNode] = []
+        self._parents: tuple[ResultRef, ...] = ()  # of the last one
+        self._last_location: tuple[CodeType | str, int, str] = "", 0, ""  # the last one
 
-    def make(self) -> tuple[Step, ...]:
+    def make(self) -> tuple[GraphNode, ...]:
         """All of them.
 
         Raises:
             DuplicateNameError: A name that was given is one that is counted.
         """
         for node in self._nodes:
-            self._made.append(self._step(node))
+            self._made.append(self._node(node))
         return tuple(self._made)
 
-    def _step(self, node: Node[Any]) -> Step:
-        name, number = self._name_of(node), Number(len(self._made))
+    def _node(self, node: Node[Any]) -> GraphNode:
+        name, number = self._name_of(node), ResultRef(len(self._made))
         self._numbers[node.serial - self._first] = number
-        parents: list[Number] = []
+        parents: list[ResultRef] = []
         state, args, kwargs = None, node.args, node.kwargs
         if node.state is not None:
             state = self._refer(node.state, parents, slot="state")
@@ -118,11 +120,13 @@ class _Steps:
             args = tuple([self._reference(value, parents) for value in args])
         if kwargs:
             kwargs = {key: self._reference(value, parents) for key, value in kwargs.items()}
-        each = self._each_once(parents, args)
-        place = self._place(node)
-        return new(Step, (name, number, node.func, args, kwargs, node.kind, state, place, each))
+        each = self._unique_parents(parents, args)
+        location = self._location(node)
+        return new_tuple(
+            GraphNode, (name, number, node.func, args, kwargs, node.kind, state, location, each)
+        )
 
-    def _reference(self, value: Any, parents: list[Number]) -> Any:
+    def _reference(self, value: Any, parents: list[ResultRef]) -> Any:
         """An argument of a step for an argument of a node, with what stands for results where nodes stood."""
         kind = type(value)
         if kind is Node:
@@ -139,15 +143,17 @@ class _Steps:
     def _refer(
         self,
         node: Node[Any],
-        parents: list[Number],
+        parents: list[ResultRef],
         path: tuple[Any, ...] = (),
         slot: Slot = "value",
-    ) -> Ref:
+    ) -> ItemRef:
         number = self._numbers[node.serial - self._first]
         parents.append(number)
-        return new(Ref, (self._made[number].name, number, path, slot))
+        return new_tuple(ItemRef, (self._made[number].name, number, path, slot))
 
-    def _each_once(self, parents: list[Number], args: tuple[Any, ...]) -> tuple[Number, ...]:
+    def _unique_parents(
+        self, parents: list[ResultRef], args: tuple[Any, ...]
+    ) -> tuple[ResultRef, ...]:
         """The parents of a step: what it is given itself, where it is given nothing else; one object for many readers."""
         each = tuple(dict.fromkeys(parents) if len(parents) > 1 else parents)
         if len(each) == len(args) and all(map(is_, each, args)):
@@ -156,16 +162,16 @@ class _Steps:
             self._parents = each
         return self._parents
 
-    def _place(self, node: Node[Any]) -> str:
+    def _location(self, node: Node[Any]) -> str:
         """Where a node was written: many are of one line."""
-        code, instruction, place = self._written_at
+        code, instruction, location = self._last_location
         if node.instruction != instruction or node.code is not code:
-            place = node.place
-            self._written_at = node.code, node.instruction, place
-        return place
+            location = node.location
+            self._last_location = node.code, node.instruction, location
+        return location
 
 
-class _Names:
+class _NodeNames:
     """The names of nodes: what they were given, or a count for each name of a function.
 
     No two counts make the same name.
@@ -188,18 +194,18 @@ class _Names:
         counted = self._next.get(id(node.func))
         name = counted() if counted else self._first(node.func)
         if name in self._taken:
-            raise duplicate(name, node, self._taken[name])
+            raise duplicate_name(name, node, self._taken[name])
         return name
 
     def _first(self, func: Callable[..., Any]) -> str:
         """Begin to count the nodes of a function, or go on where another one has its name."""
         base = base_name(func)
-        counter = self._counters.setdefault(base, _counted(base))
+        counter = self._counters.setdefault(base, _numbered_names(base))
         self._next[id(func)] = counter.__next__
         return next(counter)
 
 
-def _counted(base: str) -> Iterator[str]:
+def _numbered_names(base: str) -> Iterator[str]:
     for count in range(_FOUR_DIGITS):
         yield f"{base}_{count:04d}"
     for count in itertools.count(_FOUR_DIGITS):
@@ -207,4 +213,4 @@ def _counted(base: str) -> Iterator[str]:
 
 
 _FOUR_DIGITS: Final = 1_000  # from here on, a number needs no zeros
-_LIKE_COUNTED: Final = re.compile(r".*_\d{4,}", re.DOTALL)
+_NUMBERED_NAME: Final = re.compile(r".*_\d{4,}", re.DOTALL)

@@ -12,10 +12,10 @@ from functionfuse.errors import GraphError
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-__all__ = ["build_dict", "captured"]
+__all__ = ["build_dict", "capture_arguments"]
 
 
-def captured(
+def capture_arguments(
     args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """Take arguments as they are now: containers are copied, and those that hold nodes become a `Container`.
@@ -28,7 +28,7 @@ def captured(
         GraphError: A container contains itself.
     """
     try:
-        if not _AS_THEY_ARE.issuperset(map(type, args)):
+        if not _UNCHANGED_TYPES.issuperset(map(type, args)):
             args = tuple([_capture(value) for value in args])
         return args, {key: _capture(value) for key, value in kwargs.items()} if kwargs else _NONE
     except RecursionError:
@@ -41,14 +41,14 @@ def captured(
 
 _NONE: Final[dict[str, Any]] = {}  # one for all calls without keywords; nothing changes it
 
-_AS_THEY_ARE: Final = ATOMS | {Node, Item}
-_HOLDERS: Final = frozenset({Node, Item, Container})
+_UNCHANGED_TYPES: Final = ATOMS | {Node, Item}
+_REFERENCE_TYPES: Final = frozenset({Node, Item, Container})
 
 
 def _capture(value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
-    """Take one argument as it is now; see `captured`."""
+    """Take one argument as it is now; see `capture_arguments`."""
     kind = type(value)
-    if kind in _AS_THEY_ARE:
+    if kind in _UNCHANGED_TYPES:
         return value
     if issubclass(kind, Placeholder):
         return value._current()
@@ -68,15 +68,19 @@ def _capture_parts(build: Callable[[Iterable[Any]], Any], values: Iterable[Any])
     if ATOMS.issuperset(map(type, parts)):  # a large literal costs one pass in C
         return build(parts)
     parts = [_capture(part) for part in parts]
-    return build(parts) if _HOLDERS.isdisjoint(map(type, parts)) else Container(build, tuple(parts))
+    return (
+        build(parts)
+        if _REFERENCE_TYPES.isdisjoint(map(type, parts))
+        else Container(build, tuple(parts))
+    )
 
 
 def _capture_dataclass(value: Any) -> Any:
     names = [field.name for field in dataclasses.fields(value) if hasattr(value, field.name)]
     parts = [_capture(getattr(value, name)) for name in names]
-    if _HOLDERS.isdisjoint(map(type, parts)):
+    if _REFERENCE_TYPES.isdisjoint(map(type, parts)):
         return value
-    return Container(_DataclassBuilder(value, tuple(names)), tuple(parts))
+    return Container(_DataclassCopier(value, tuple(names)), tuple(parts))
 
 
 def build_dict(parts: Iterable[Any]) -> dict[Any, Any]:
@@ -85,7 +89,7 @@ def build_dict(parts: Iterable[Any]) -> dict[Any, Any]:
     return dict(zip(keys_and_values, keys_and_values, strict=True))
 
 
-class _DataclassBuilder:
+class _DataclassCopier:
     """Copies a dataclass instance with other field values, also a frozen or slotted one."""
 
     __slots__ = ("names", "pattern")
@@ -99,7 +103,7 @@ class _DataclassBuilder:
         return _with_fields(self.pattern, self.names, parts)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _DataclassBuilder, (self.pattern, self.names)
+        return _DataclassCopier, (self.pattern, self.names)
 
 
 def _with_fields(pattern: Any, names: tuple[str, ...], values: Iterable[Any]) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
-from functionfuse._common.gc import collection_paused
+from functionfuse._common.gc import gc_paused
 from functionfuse._graph.instances import Instance
 from functionfuse._graph.nodes import ATOMS, Container, Item, Node
 from functionfuse.errors import DuplicateNameError, NotANodeError
@@ -15,21 +15,21 @@ from functionfuse.errors import DuplicateNameError, NotANodeError
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-__all__ = ["Written", "duplicate", "write"]
+__all__ = ["CollectedGraph", "collect", "duplicate_name"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Written:
+class CollectedGraph:
     """Nodes, each after all that it needs itself, and what is taken of them."""
 
     nodes: Sequence[Node[Any]]  # in the order of writing
     targets: Sequence[Item]
     uses: Mapping[Node[Any], int]  # how often the outcome of each is taken, by nodes and as targets
-    readers: Mapping[Node[Any], int]  # of these, how often the instance that it leaves
+    instance_uses: Mapping[Node[Any], int]  # of these, how often the instance that it leaves
     names: Mapping[Node[Any], str]  # those that were given until now
 
 
-def write(targets: Iterable[Any]) -> Written:
+def collect(targets: Iterable[Any]) -> CollectedGraph:
     """Everything that the targets need.
 
     Args:
@@ -43,12 +43,12 @@ def write(targets: Iterable[Any]) -> Written:
     if not wanted:
         message = "a workflow needs at least one node to compute"
         raise NotANodeError(message)
-    with collection_paused():
-        uses, readers = _taken(wanted)
+    with gc_paused():
+        uses, instance_uses = _count_uses(wanted)
         nodes = sorted(uses, key=attrgetter("serial"))
     names = {node: node.name for node in nodes if node.name is not None}
     _check(names)
-    return Written(nodes, wanted, uses, readers, names)
+    return CollectedGraph(nodes, wanted, uses, instance_uses, names)
 
 
 def _target(target: Any) -> Item:
@@ -64,33 +64,33 @@ def _target(target: Any) -> Item:
     raise NotANodeError(message)
 
 
-def _taken(wanted: Iterable[Item]) -> tuple[dict[Node[Any], int], Counter[Node[Any]]]:
+def _count_uses(wanted: Iterable[Item]) -> tuple[dict[Node[Any], int], Counter[Node[Any]]]:
     """How often each node's outcome is taken, and its instance; without recursion, graphs are deep."""
     uses: dict[Node[Any], int] = {}
     waiting: list[Node[Any]] = []
     instances: list[Node[Any]] = []
-    _collect(wanted, waiting, instances)
+    _scan(wanted, waiting, instances)
     while waiting:
         node = waiting.pop()
         if node in uses:
             uses[node] += 1
             continue
         uses[node] = 1
-        for value in node.args:  # what `_collect` does, without a call for each node
+        for value in node.args:  # what `_scan` does, without a call for each node
             kind = type(value)
             if kind is Node:
                 waiting.append(value)
             elif kind not in ATOMS:
-                _collect((value,), waiting, instances)
+                _scan((value,), waiting, instances)
         if node.kwargs:
-            _collect(node.kwargs.values(), waiting, instances)
+            _scan(node.kwargs.values(), waiting, instances)
         if node.state is not None:
             waiting.append(node.state)
             instances.append(node.state)
     return uses, Counter(instances)
 
 
-def _collect(values: Iterable[Any], found: list[Node[Any]], instances: list[Node[Any]]) -> None:
+def _scan(values: Iterable[Any], found: list[Node[Any]], instances: list[Node[Any]]) -> None:
     for value in values:
         kind = type(value)
         if kind is Node:
@@ -100,7 +100,7 @@ def _collect(values: Iterable[Any], found: list[Node[Any]], instances: list[Node
             if value.slot == "state":
                 instances.append(value.node)
         elif kind is Container:
-            _collect(value.parts, found, instances)
+            _scan(value.parts, found, instances)
 
 
 def _check(names: Mapping[Node[Any], str]) -> None:
@@ -108,14 +108,14 @@ def _check(names: Mapping[Node[Any], str]) -> None:
     first: dict[str, Node[Any]] = {}
     for node, name in names.items():
         if first.setdefault(name, node) is not node:
-            raise duplicate(name, node, first[name])
+            raise duplicate_name(name, node, first[name])
 
 
-def duplicate(name: str, *nodes: Node[Any]) -> DuplicateNameError:
+def duplicate_name(name: str, *nodes: Node[Any]) -> DuplicateNameError:
     """What is wrong when two nodes have one name."""
     first, second = sorted(nodes, key=attrgetter("serial"))
     message = (
-        f"two different nodes are called {name!r}: {first.place} and {second.place}. "
+        f"two different nodes are called {name!r}: {first.location} and {second.location}. "
         "Results are stored under these names: call set_name() on one of them"
     )
     return DuplicateNameError(message)

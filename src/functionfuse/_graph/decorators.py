@@ -16,7 +16,7 @@ from typing import (
     overload,
 )
 
-from functionfuse._graph.capture import captured
+from functionfuse._graph.capture import capture_arguments
 from functionfuse._graph.instances import Instance
 from functionfuse._graph.nodes import Kind, Node
 from functionfuse._graph.signature import Signature, base_name
@@ -45,7 +45,7 @@ class WorkflowFunction(Generic[P, T]):
 
     def __call__(self, /, *args: P.args, **kwargs: P.kwargs) -> Node[T]:
         self._signature.check(args, kwargs)
-        args, kwargs = captured(args, kwargs)  # type: ignore[assignment]
+        args, kwargs = capture_arguments(args, kwargs)  # type: ignore[assignment]
         return Node(self.__wrapped__, args, kwargs, sys._getframe(1))
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
@@ -83,7 +83,7 @@ class WorkflowClass(Generic[C_co]):
         **kwargs: P.kwargs,
     ) -> Instance[T]:
         self._signature.check(args, kwargs)
-        args, kwargs = captured(args, kwargs)  # type: ignore[assignment]
+        args, kwargs = capture_arguments(args, kwargs)  # type: ignore[assignment]
         node = Node(self.__wrapped__, args, kwargs, sys._getframe(1), Kind.CONSTRUCT)
         return cast("Instance[T]", self._instance(node, self._method))
 

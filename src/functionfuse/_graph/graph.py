@@ -17,14 +17,14 @@ if TYPE_CHECKING:
     import re
     from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, Mapping
 
-__all__ = ["Graph", "Number", "Ref", "Step", "references"]
+__all__ = ["Graph", "GraphNode", "ItemRef", "ResultRef", "references"]
 
 
 #: Makes a named tuple of all its fields in a third of the time that its own constructor takes.
-new: Final = tuple.__new__
+new_tuple: Final = tuple.__new__
 
 
-class Number(int):
+class ResultRef(int):
     """A step's position in the graph; among the arguments of another step, what stands for its result.
 
     One object, since there is one for each step of a graph, however large.
@@ -36,23 +36,23 @@ class Number(int):
 
     @property
     def number(self) -> int:
-        """As `Ref` calls it."""
+        """As `ItemRef` calls it."""
         return self
 
 
-class Ref(NamedTuple):
+class ItemRef(NamedTuple):
     """The result of a step, an item of it, or the instance that it leaves."""
 
-    step: str
+    node: str
     number: int
     path: tuple[Any, ...] = ()
     slot: Slot = "value"
 
     def __str__(self) -> str:
-        return self.step + "".join(f"[{key!r}]" for key in self.path)
+        return self.node + "".join(f"[{key!r}]" for key in self.path)
 
 
-class Step(NamedTuple):
+class GraphNode(NamedTuple):
     """A node's place in a graph."""
 
     name: str
@@ -61,17 +61,17 @@ class Step(NamedTuple):
     args: tuple[Any, ...]  # a Number or Ref wherever a node stood, also within a Container
     kwargs: Mapping[str, Any]
     kind: Kind
-    state: Ref | None  # the instance that a METHOD works on
-    place: str  # "pipeline.py:41", for messages
+    state: ItemRef | None  # the instance that a METHOD works on
+    location: str  # "pipeline.py:41", for messages
     parents: tuple[int, ...]  # positions of the steps whose outcomes it takes, each once
 
     @property
-    def instances(self) -> set[int]:
+    def instance_parents(self) -> set[int]:
         """Those parents whose instance it takes, not only their value."""
-        return {ref.number for ref in references(self.takes) if ref.slot == "state"}
+        return {ref.number for ref in references(self.arguments) if ref.slot == "state"}
 
     @property
-    def takes(self) -> tuple[Any, ...]:
+    def arguments(self) -> tuple[Any, ...]:
         """All that its call is given."""
         return (self.state, *self.args, *self.kwargs.values())
 
@@ -81,14 +81,14 @@ class Step(NamedTuple):
         return base_name(self.func)
 
 
-_STATELESS: Final = ATOMS | {Number}
+_STATELESS: Final = ATOMS | {ResultRef}
 
 
-def references(values: Iterable[Any]) -> Iterator[Number | Ref]:
+def references(values: Iterable[Any]) -> Iterator[ResultRef | ItemRef]:
     """What stands for results among the arguments of a step, also inside containers."""
     for value in values:
         kind = type(value)
-        if kind is Number or kind is Ref:
+        if kind is ResultRef or kind is ItemRef:
             yield value
         elif kind is Container:
             yield from references(value.parts)
@@ -98,36 +98,36 @@ def references(values: Iterable[Any]) -> Iterator[Number | Ref]:
 class Graph:
     """The steps that some targets need, each after all that it needs itself."""
 
-    order: tuple[Step, ...]  # by their number
-    targets: tuple[Ref, ...]
+    order: tuple[GraphNode, ...]  # by their number
+    targets: tuple[ItemRef, ...]
     groups: tuple[tuple[str, ...], ...] = ()  # steps that an engine gets as one unit, see `fuse`
 
     def __len__(self) -> int:
         return len(self.order)
 
-    def __iter__(self) -> Iterator[Step]:
+    def __iter__(self) -> Iterator[GraphNode]:
         return iter(self.order)
 
     @cached_property
-    def steps(self) -> Mapping[str, Step]:
+    def nodes(self) -> Mapping[str, GraphNode]:
         """The steps by their name, in the same order."""
-        return MappingProxyType({step.name: step for step in self.order})
+        return MappingProxyType({node.name: node for node in self.order})
 
     @cached_property
-    def stateful(self) -> bool:
+    def has_instances(self) -> bool:
         """Tell whether a decorated class is in it."""
-        return any(step.kind is Kind.CONSTRUCT for step in self)
+        return any(node.kind is Kind.CONSTRUCT for node in self)
 
     @cached_property
-    def state_readers(self) -> Mapping[int, int]:
+    def instance_uses(self) -> Mapping[int, int]:
         """How many steps and targets take the instance that a step leaves; one that takes it twice counts twice."""
-        if not self.stateful:
+        if not self.has_instances:
             return {}
-        taken: list[Number | Ref] = [ref for ref in self.targets if ref.slot == "state"]
-        for step in self:
-            if step.state is not None:
-                taken.append(step.state)
-            given = (*step.args, *step.kwargs.values()) if step.kwargs else step.args
+        taken: list[ResultRef | ItemRef] = [ref for ref in self.targets if ref.slot == "state"]
+        for node in self:
+            if node.state is not None:
+                taken.append(node.state)
+            given = (*node.args, *node.kwargs.values()) if node.kwargs else node.args
             if not _STATELESS.issuperset(map(type, given)):
                 taken += [ref for ref in references(given) if ref.slot == "state"]
         return Counter([ref.number for ref in taken])
@@ -135,8 +135,8 @@ class Graph:
     def select(self, pattern: re.Pattern[str] | None) -> list[str]:
         """The names that a pattern matches in full, in graph order; None is all."""
         if pattern is None:
-            return list(self.steps)
-        return [name for name in self.steps if pattern.fullmatch(name)]
+            return list(self.nodes)
+        return [name for name in self.nodes if pattern.fullmatch(name)]
 
     def replace_func(self, name: str, func: Callable[..., Any]) -> Graph:
         """The same graph with another function in one step.
@@ -145,23 +145,23 @@ class Graph:
             GraphError: There is no such step.
             TypeError: The function cannot take the step's arguments, or is none.
         """
-        if name not in self.steps:
+        if name not in self.nodes:
             message = f"there is no node {name!r} whose function could be replaced"
             raise GraphError(message)
         if not callable(func):
             message = f"node {name!r} needs a function, not {func!r}"
             raise TypeError(message)
-        step, func = self.steps[name], undecorated(func)
-        instance = () if step.state is None else (step.state,)
-        Signature(func).check((*instance, *step.args), dict(step.kwargs))
+        node, func = self.nodes[name], undecorated(func)
+        instance = () if node.state is None else (node.state,)
+        Signature(func).check((*instance, *node.args), dict(node.kwargs))
         order = list(self.order)
-        order[step.number] = step._replace(func=func)
-        return self.with_steps(order)
+        order[node.number] = node._replace(func=func)
+        return self.with_nodes(order)
 
     def __repr__(self) -> str:
         return f"<graph of {len(self)} node{'s' * (len(self) != 1)}>"
 
-    def with_steps(self, order: Iterable[Step]) -> Graph:
+    def with_nodes(self, order: Iterable[GraphNode]) -> Graph:
         """The same graph with other functions in its steps."""
         return Graph(tuple(order), self.targets, self.groups)
 
@@ -182,23 +182,23 @@ class Graph:
         """
         levels: list[int] = []
         groups: defaultdict[tuple[int, Hashable], list[str]] = defaultdict(list)
-        for step in self.order:
-            kind = (step.name in names, kinds.get(step.name))
+        for node in self.order:
+            kind = (node.name in names, kinds.get(node.name))
             left = [
                 levels[parent.number]
                 + (parent.name in names and (True, kinds.get(parent.name)) != kind)
-                for parent in map(self.order.__getitem__, step.parents)
+                for parent in map(self.order.__getitem__, node.parents)
             ]
             levels.append(max(left, default=0))
-            if step.name in names:
-                groups[levels[-1], kind].append(step.name)
+            if node.name in names:
+                groups[levels[-1], kind].append(node.name)
         together = tuple(tuple(group) for group in groups.values() if len(group) > 1)
         return self.with_groups(together)
 
     def mermaid(self) -> str:
         """The graph as a Mermaid flowchart."""
-        nodes = [f'    n{step.number}["{_label(step.name)}"]' for step in self]
-        edges = [f"    n{parent} --> n{step.number}" for step in self for parent in step.parents]
+        nodes = [f'    n{node.number}["{_label(node.name)}"]' for node in self]
+        edges = [f"    n{parent} --> n{node.number}" for node in self for parent in node.parents]
         return "\n".join(["flowchart TD", *nodes, *edges])
 
     def _repr_mimebundle_(self, **_: Any) -> dict[str, str]:  # JupyterLab draws it

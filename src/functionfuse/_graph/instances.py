@@ -13,7 +13,7 @@ from typing import (
     TypeVar,
 )
 
-from functionfuse._graph.capture import captured
+from functionfuse._graph.capture import capture_arguments
 from functionfuse._graph.nodes import Item, Kind, Node, Placeholder, T_co
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ class Instance(Placeholder[T_co]):
         self, method: Signature, args: tuple[Any, ...], kwargs: dict[str, Any], frame: FrameType
     ) -> Node[Any]:
         method.check(args, kwargs)
-        args, kwargs = captured(args, kwargs)
+        args, kwargs = capture_arguments(args, kwargs)
         self._latest = node = Node(method.func, args, kwargs, frame, Kind.METHOD, self._latest)
         return node
 

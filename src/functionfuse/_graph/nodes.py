@@ -121,25 +121,33 @@ class Node(Placeholder[T_co]):
 
     def set_name(self, name: str) -> Node[T_co]:
         """Name the node: its result is stored, and its options are found, under this name."""
-        self.name = _checked_name(name)
+        self.name = _validated_name(name)
         return self
 
     def __getitem__(self, key: Any) -> Item:
         """Stand for an item of the result, taken where it is used."""
-        return Item(self, (key if type(key) in ATOMS else _checked_key(key),))
+        return Item(self, (key if type(key) in ATOMS else _validated_key(key),))
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """Where the call was written, as `pipeline.py:41`."""
         code = self.code
-        return code if isinstance(code, str) else _place(code, self.instruction)
+        return code if isinstance(code, str) else _format_location(code, self.instruction)
 
     def __repr__(self) -> str:
-        return f"<node {self.name or base_name(self.func)!r} of {self.place}>"
+        return f"<node {self.name or base_name(self.func)!r} of {self.location}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Be pickled by recipe: the copy gets a place of its own in the order of writing."""
-        recipe = (self.func, self.args, self.kwargs, self.kind, self.state, self.name, self.place)
+        recipe = (
+            self.func,
+            self.args,
+            self.kwargs,
+            self.kind,
+            self.state,
+            self.name,
+            self.location,
+        )
         return _restore_node, recipe
 
 
@@ -150,10 +158,10 @@ def _restore_node(  # noqa: PLR0913 - the fields of a node
     kind: Kind,
     state: Node[Any] | None,
     name: str | None,
-    place: str,
+    location: str,
 ) -> Node[Any]:
     node = Node(func, args, kwargs, sys._getframe(), kind, state)
-    node.name, node.code = name, place
+    node.name, node.code = name, location
     return node
 
 
@@ -168,7 +176,7 @@ class Item(Placeholder[Any]):
         self.slot = slot
 
     def __getitem__(self, key: Any) -> Item:
-        return Item(self.node, (*self.path, _checked_key(key)), self.slot)
+        return Item(self.node, (*self.path, _validated_key(key)), self.slot)
 
     def __repr__(self) -> str:
         return f"<item {''.join(f'[{key!r}]' for key in self.path)} of {self.node!r}>"
@@ -190,21 +198,21 @@ class Container:
 # ---- names and places ----
 
 
-def _checked_name(name: str) -> str:
+def _validated_name(name: str) -> str:
     if not isinstance(name, str) or not name:
         message = f"the name of a node is a string that is not empty, not {name!r}"
         raise TypeError(message) if not isinstance(name, str) else GraphError(message)
     return name
 
 
-def _checked_key(key: Any) -> Any:
+def _validated_key(key: Any) -> Any:
     if isinstance(key, Placeholder):
         message = f"{key!r} cannot be an index: take the item in a @workflow function"
         raise TypeError(message)
     return key
 
 
-def _place(code: CodeType, instruction: int) -> str:
+def _format_location(code: CodeType, instruction: int) -> str:
     line = next((line for start, end, line in code.co_lines() if start <= instruction < end), None)
     file = code.co_filename.replace("\\", "/").rpartition("/")[2]
     return f"{file}:{line or code.co_firstlineno}"

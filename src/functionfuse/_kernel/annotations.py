@@ -9,37 +9,39 @@ from functionfuse._graph.nodes import Item
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from functionfuse._graph.graph import Ref, Step
+    from functionfuse._graph.graph import GraphNode, ItemRef
     from functionfuse._graph.nodes import Node
 
-__all__ = ["add_note", "annotate", "name_item", "note_item"]
+__all__ = ["add_item_note", "add_node_note", "add_note", "name_item_note"]
 
 
-def annotate(error: BaseException, step: Step, workflow: str) -> None:
+def add_node_note(error: BaseException, node: GraphNode, workflow: str) -> None:
     """Say on an exception which node it comes from, once."""
-    note = f"in node {step.name!r} ({step.function} at {step.place}) of workflow {workflow!r}"
+    note = f"in node {node.name!r} ({node.function} at {node.location}) of workflow {workflow!r}"
     if note not in getattr(error, "__notes__", ()):
         add_note(error, note)
 
 
-def note_item(error: BaseException, ref: Ref | Item, path: tuple[Any, ...], kind: type) -> None:
-    """Say on an exception which item it was that could not be taken; of a node, see `name_item`."""
+def add_item_note(
+    error: BaseException, ref: ItemRef | Item, path: tuple[Any, ...], kind: type
+) -> None:
+    """Say on an exception which item it was that could not be taken; of a node, see `name_item_note`."""
     item = "".join(f"[{key!r}]" for key in path) + f" of a {kind.__qualname__}"
     if type(ref) is Item:
-        error.__dict__[_UNNAMED] = ref.node, item
+        error.__dict__[_UNNAMED_ITEM] = ref.node, item
     else:
-        add_note(error, f"taking item {ref.step}{item}")
+        add_note(error, f"taking item {ref.node}{item}")
 
 
-def name_item(error: BaseException, name_of: Callable[[Node[Any]], str]) -> None:
+def name_item_note(error: BaseException, name_of: Callable[[Node[Any]], str]) -> None:
     """Write the note on an item that could not be taken, if there was one, now that its node has a name."""
-    node, item = error.__dict__.pop(_UNNAMED, (None, ""))
+    node, item = error.__dict__.pop(_UNNAMED_ITEM, (None, ""))
     if node is not None:
         add_note(error, f"taking item {name_of(node)}{item}")
 
 
 #: The attribute of an exception that says which item it comes from, until the node's name is known.
-_UNNAMED: Final = "__functionfuse_unnamed_item__"
+_UNNAMED_ITEM: Final = "__functionfuse_unnamed_item__"
 
 
 def add_note(error: BaseException, note: str) -> None:

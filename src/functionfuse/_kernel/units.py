@@ -10,11 +10,20 @@ if TYPE_CHECKING:
     from array import array
     from collections.abc import Callable, Mapping
 
-    from functionfuse._graph.builder import WrittenGraph
-    from functionfuse._graph.graph import Graph, Step
+    from functionfuse._graph.builder import LazyGraph
+    from functionfuse._graph.graph import Graph, GraphNode
     from functionfuse.storage.base import Results
 
-__all__ = ["Outcome", "Record", "Stateful", "Status", "Timings", "Together", "Unit", "Whole"]
+__all__ = [
+    "GroupResult",
+    "InstanceResult",
+    "Outcome",
+    "Record",
+    "Status",
+    "Unit",
+    "WholeGraphRecords",
+    "WholeGraphUnits",
+]
 
 #: What became of a step; "cached": the engine's own cache had it.
 Status = Literal["computed", "loaded", "cached", "failed"]
@@ -29,7 +38,7 @@ class Record(NamedTuple):
     seconds: float  # in the worker: reading, set-up, the call and saving
     worker: str  # host and process
     nbytes: int | None  # stored size, where the storage tells
-    parts: Sequence[Record] = ()  # of the steps that ran together as this one
+    subrecords: Sequence[Record] = ()  # of the steps that ran together as this one
 
 
 class Outcome(NamedTuple):
@@ -40,7 +49,7 @@ class Outcome(NamedTuple):
 
 
 @dataclass(slots=True)
-class Stateful:
+class InstanceResult:
     """The value of a constructor or a method: what it returned, and the instance that it leaves."""
 
     state: Any
@@ -48,7 +57,7 @@ class Stateful:
 
 
 @dataclass(frozen=True, slots=True)
-class Together:
+class GroupResult:
     """The values of steps that ran together, by their numbers: those that somebody else needs."""
 
     values: Mapping[int, Any]
@@ -57,26 +66,28 @@ class Together:
 class Unit(NamedTuple):
     """What travels to a worker: one step, or several that run together, and what running it takes."""
 
-    step: Step
+    node: GraphNode
     workflow: str
     engine: str = ""
     storage: Results | None = None  # None: neither looked at nor saved to
     load: bool = False  # the result is stored, and only its value is needed
     setup: Callable[[], object] | None = None  # what a plugin's remote_initialize() returned
-    sole: bool = False  # no other step and no target takes the instance that this METHOD takes
-    parts: Sequence[Unit] = ()  # what runs together: then `step` stands for all of them
-    keep: tuple[int, ...] = ()  # the numbers of those parts whose values somebody else needs
+    exclusive_instance: bool = (
+        False  # no other step and no target takes the instance that this METHOD takes
+    )
+    subunits: Sequence[Unit] = ()  # what runs together: then `node` stands for all of them
+    outputs: tuple[int, ...] = ()  # the numbers of those parts whose values somebody else needs
     recompute: bool = False  # the stored result is damaged: replace it instead of loading it
 
 
 @dataclass(frozen=True, slots=True)
-class Whole(Sequence[Unit]):
+class WholeGraphUnits(Sequence[Unit]):
     """All steps of a graph, which are only computed: nothing is stored or set up.
 
     Their units are made when somebody looks at them.
     """
 
-    graph: WrittenGraph
+    graph: LazyGraph
     workflow: str
     engine: str
 
@@ -85,16 +96,18 @@ class Whole(Sequence[Unit]):
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return [self._unit(step) for step in self.graph.order[index]]
+            return [self._unit(node) for node in self.graph.order[index]]
         return self._unit(self.graph.order[index])
 
-    def _unit(self, step: Step) -> Unit:
-        sole = step.state is not None and self.graph.state_readers[step.state.number] == 1
-        return Unit(step, self.workflow, self.engine, sole=sole)
+    def _unit(self, node: GraphNode) -> Unit:
+        exclusive_instance = (
+            node.state is not None and self.graph.instance_uses[node.state.number] == 1
+        )
+        return Unit(node, self.workflow, self.engine, exclusive_instance=exclusive_instance)
 
 
 @dataclass(frozen=True, slots=True)
-class Timings(Sequence[Record]):
+class WholeGraphRecords(Sequence[Record]):
     """The records of steps that were computed one after the other; they are made when somebody looks at them."""
 
     graph: Graph

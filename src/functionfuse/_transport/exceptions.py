@@ -21,15 +21,17 @@ if TYPE_CHECKING:
 
 __all__ = [
     "RemoteTraceback",
-    "described",
-    "dump_error",
-    "dump_raised",
-    "load_raised",
-    "make_sendable",
+    "describe_exception",
+    "dump_exception",
+    "dump_exception_value",
+    "ensure_picklable",
+    "load_exception",
     "this_process",
 ]
 
-_OURS: Final = frozenset({"functionfuse._kernel.kernel", "functionfuse._transport.worker"})
+_LIBRARY_MODULES: Final = frozenset(
+    {"functionfuse._kernel.kernel", "functionfuse._transport.worker"}
+)
 
 
 class RemoteTraceback(Exception):
@@ -44,7 +46,7 @@ def this_process() -> tuple[str, int]:
     return platform.node(), os.getpid()
 
 
-def described(error: BaseException) -> str:
+def describe_exception(error: BaseException) -> str:
     """An exception's type and what it says, also if it cannot say it."""
     try:
         text = str(error)
@@ -54,21 +56,21 @@ def described(error: BaseException) -> str:
     return f"{name}: {text}" if text else name
 
 
-def dump_error(error: BaseException) -> bytes:
+def dump_exception_value(error: BaseException) -> bytes:
     """An exception as bytes that `pickle.loads` makes an exception of: itself, if there is any way."""
-    make_sendable(error)
+    ensure_picklable(error)
     try:
         data: bytes = cloudpickle.dumps(error)
         arrived = pickle.loads(data)
     except Exception as reason:  # noqa: BLE001 - whatever the user's classes raise
         message = (
-            f"the node's function raised {described(error)}, which cannot be sent to another process "
-            f"({described(reason)})"
+            f"the node's function raised {describe_exception(error)}, which cannot be sent to another process "
+            f"({describe_exception(reason)})"
         )
-        stand_in = EngineError(message)
-        stand_in.__dict__.update(_parts(error.__dict__))
-        data = cloudpickle.dumps(stand_in)
-        arrived = stand_in
+        envelope = EngineError(message)
+        envelope.__dict__.update(_picklable_attributes(error.__dict__))
+        data = cloudpickle.dumps(envelope)
+        arrived = envelope
     written = {name: value for name, value in error.__dict__.items() if name.startswith("__")}
     if written.keys() <= arrived.__dict__.keys():
         return data
@@ -91,32 +93,34 @@ def _with_attributes(data: bytes, attributes: dict[str, Any]) -> BaseException:
     return error
 
 
-def dump_raised(error: BaseException) -> bytes:
-    """An exception as bytes, as `dump_error` does it, with its traceback as text."""
-    lines = traceback.format_exception(type(error), error, _users_part(error.__traceback__))
-    return pickle.dumps((dump_error(error), "".join(lines)))
+def dump_exception(error: BaseException) -> bytes:
+    """An exception as bytes, as `dump_exception_value` does it, with its traceback as text."""
+    lines = traceback.format_exception(type(error), error, _user_frames(error.__traceback__))
+    return pickle.dumps((dump_exception_value(error), "".join(lines)))
 
 
-def load_raised(data: bytes) -> BaseException:
-    """The exception out of `dump_raised`; its cause says where it was raised."""
+def load_exception(data: bytes) -> BaseException:
+    """The exception out of `dump_exception`; its cause says where it was raised."""
     pickled, text = pickle.loads(data)
     try:
         error: BaseException = pickle.loads(pickled)
     except Exception as reason:  # noqa: BLE001 - whatever the user's classes raise
-        error = EngineError(f"an exception came that cannot be made here ({described(reason)})")
+        error = EngineError(
+            f"an exception came that cannot be made here ({describe_exception(reason)})"
+        )
     BaseException.__setattr__(error, "__cause__", RemoteTraceback(text))  # also of a frozen one
     return error
 
 
-def _users_part(whole: TracebackType | None) -> TracebackType | None:
+def _user_frames(whole: TracebackType | None) -> TracebackType | None:
     """A traceback from the first line on that is not ours."""
     rest = whole
-    while rest is not None and rest.tb_frame.f_globals.get("__name__") in _OURS:
+    while rest is not None and rest.tb_frame.f_globals.get("__name__") in _LIBRARY_MODULES:
         rest = rest.tb_next
     return rest or whole
 
 
-def make_sendable(error: BaseException) -> bool:
+def ensure_picklable(error: BaseException) -> bool:
     """See to it that an exception arrives as what it is, also if its class does not help; tell whether it does.
 
     Exceptions are made again by calling their class with `args`,
@@ -124,15 +128,15 @@ def make_sendable(error: BaseException) -> bool:
     """
     if isinstance(error, BaseExceptionGroup):
         for part in error.exceptions:
-            make_sendable(part)
-    if _arrives(error):
+            ensure_picklable(part)
+    if _round_trips(error):
         return True
     # for all pickling that it goes through on the way, in this process
-    copyreg.pickle(type(error), _reduced)
-    return _arrives(error)
+    copyreg.pickle(type(error), _reduce)
+    return _round_trips(error)
 
 
-def _arrives(value: Any) -> bool:
+def _round_trips(value: Any) -> bool:
     try:
         cloudpickle.loads(cloudpickle.dumps(value))
     except Exception:  # noqa: BLE001 - whatever the user's classes raise
@@ -140,20 +144,20 @@ def _arrives(value: Any) -> bool:
     return True
 
 
-def _reduced(error: BaseException) -> tuple[Any, ...]:
-    args = tuple(map(_part, error.args))
-    return _made_again, (type(error), args, _parts(error.__dict__))
+def _reduce(error: BaseException) -> tuple[Any, ...]:
+    args = tuple(map(_picklable_or_repr, error.args))
+    return _rebuild, (type(error), args, _picklable_attributes(error.__dict__))
 
 
-def _parts(attributes: dict[str, Any]) -> dict[str, Any]:
-    return {name: _part(value) for name, value in attributes.items()}
+def _picklable_attributes(attributes: dict[str, Any]) -> dict[str, Any]:
+    return {name: _picklable_or_repr(value) for name, value in attributes.items()}
 
 
-def _part(value: Any) -> Any:
-    return value if _arrives(value) else repr(value)
+def _picklable_or_repr(value: Any) -> Any:
+    return value if _round_trips(value) else repr(value)
 
 
-def _made_again(
+def _rebuild(
     kind: type[BaseException], args: tuple[Any, ...], attributes: dict[str, Any]
 ) -> BaseException:
     error = kind.__new__(kind, *args)

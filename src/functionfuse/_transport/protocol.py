@@ -9,25 +9,34 @@ from __future__ import annotations
 import struct
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
-from functionfuse._graph.graph import Step, new
+from functionfuse._graph.graph import GraphNode, new_tuple
 from functionfuse._graph.nodes import Kind
 from functionfuse._kernel.units import Unit
-from functionfuse._transport.shared_memory import unpack
+from functionfuse._transport.shared_memory import unpickle
 
 if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Mapping
 
     from functionfuse._kernel.units import Record
-    from functionfuse._transport.shared_memory import Parcel
+    from functionfuse._transport.shared_memory import Payload
 
-__all__ = ["Channel", "Hello", "Lent", "Reply", "ReplyKind", "Work", "flat", "unit_of"]
+__all__ = [
+    "Channel",
+    "Handshake",
+    "PickledArgument",
+    "Reply",
+    "ReplyKind",
+    "TaskMessage",
+    "decode_unit",
+    "encode_unit",
+]
 
 _LENGTH: Final = struct.Struct("<Q")
-_AT_ONCE: Final = 64 * 1024
+_CHUNK_SIZE: Final = 64 * 1024
 
 
-class Hello(NamedTuple):
+class Handshake(NamedTuple):
     """The first message to a worker; it is answered by nothing."""
 
     path: list[str]
@@ -37,15 +46,15 @@ class Hello(NamedTuple):
     name: str  # what no other worker of the pool is called
 
 
-class Work(NamedTuple):
+class TaskMessage(NamedTuple):
     """A unit, as it travels."""
 
-    forget: bool  # all tools that came before
-    tools: Mapping[
-        int, Parcel
+    reset: bool  # all tools that came before
+    shared_objects: Mapping[
+        int, Payload
     ]  # what many units share and that has not come yet: functions, the storage
-    unit: tuple[Any, ...]  # see `flat`
-    inputs: tuple[Parcel, ...]
+    unit: tuple[Any, ...]  # see `encode_unit`
+    inputs: tuple[Payload, ...]
 
 
 #: "value": what a unit gave. "error": what it raised. Else what the worker could not do:
@@ -57,7 +66,7 @@ class Reply(NamedTuple):
     """What became of a unit."""
 
     kind: ReplyKind
-    parcel: Parcel
+    payload: Payload
     record: Record | None = None
     parent: int | None = None  # whose value the "input" is
 
@@ -67,12 +76,12 @@ class Channel:
 
     def __init__(self, connected: socket.socket) -> None:
         self.socket = connected
-        self._ahead = b""  # of the next message, received with the last one
+        self._buffered = b""  # of the next message, received with the last one
 
     def send(self, message: bytes) -> None:
         """Send a message."""
         header = _LENGTH.pack(len(message))
-        if len(message) < _AT_ONCE:
+        if len(message) < _CHUNK_SIZE:
             self.socket.sendall(header + message)
         else:
             self.socket.sendall(header)
@@ -84,12 +93,12 @@ class Channel:
         Raises:
             EOFError: The other side is gone.
         """
-        start, self._ahead = self._ahead or self._some(), b""
+        start, self._buffered = self._buffered or self._receive_some(), b""
         while len(start) < _LENGTH.size:
-            start += self._some()
+            start += self._receive_some()
         end = _LENGTH.size + _LENGTH.unpack_from(start)[0]
         if len(start) >= end:
-            self._ahead = start[end:]
+            self._buffered = start[end:]
             return start[_LENGTH.size : end]
         message = bytearray(end - _LENGTH.size)
         done = len(start) - _LENGTH.size
@@ -102,65 +111,81 @@ class Channel:
             view = view[received:]
         return message
 
-    def _some(self) -> bytes:
-        data = self.socket.recv(_AT_ONCE)
+    def _receive_some(self) -> bytes:
+        data = self.socket.recv(_CHUNK_SIZE)
         if not data:
             raise EOFError
         return data
 
 
-class Lent:
+class PickledArgument:
     """An object of the user's that stands in an argument; where the message is read, it is the object itself."""
 
-    __slots__ = ("parcel",)
+    __slots__ = ("payload",)
 
-    def __init__(self, parcel: Parcel) -> None:
-        self.parcel = parcel
+    def __init__(self, payload: Payload) -> None:
+        self.payload = payload
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return unpack, (self.parcel,)
+        return unpickle, (self.payload,)
 
 
-def flat(unit: Unit, tool: Callable[[Any], int], lend: Callable[[Any], Any]) -> tuple[Any, ...]:
+def encode_unit(
+    unit: Unit, share: Callable[[Any], int], encode_argument: Callable[[Any], Any]
+) -> tuple[Any, ...]:
     """The fields of a unit as plain pickle takes them.
 
     Args:
         unit: The unit.
-        tool: Gives the number of what units share.
-        lend: Gives what stands for an argument.
+        share: Gives the number of what units share.
+        encode_argument: Gives what stands for an argument.
     """
-    step = unit.step
-    args, kwargs = step.args, step.kwargs
-    if unit.load or unit.parts:  # the parts have their own
+    node = unit.node
+    args, kwargs = node.args, node.kwargs
+    if unit.load or unit.subunits:  # the parts have their own
         args, kwargs = (), {}
     return (
-        step.name,
-        step.number,
-        tool(step.func),
-        tuple([lend(value) for value in args]),
-        {key: lend(value) for key, value in kwargs.items()} if kwargs else {},
-        step.kind.value,
-        step.state,
-        step.place,
-        step.parents,
+        node.name,
+        node.number,
+        share(node.func),
+        tuple([encode_argument(value) for value in args]),
+        {key: encode_argument(value) for key, value in kwargs.items()} if kwargs else {},
+        node.kind.value,
+        node.state,
+        node.location,
+        node.parents,
         unit.workflow,
         unit.engine,
-        None if unit.storage is None else tool(unit.storage),
+        None if unit.storage is None else share(unit.storage),
         unit.load,
-        lend(unit.setup),
-        unit.sole,
-        tuple([flat(part, tool, lend) for part in unit.parts]),
-        unit.keep,
+        encode_argument(unit.setup),
+        unit.exclusive_instance,
+        tuple([encode_unit(part, share, encode_argument) for part in unit.subunits]),
+        unit.outputs,
         unit.recompute,
     )
 
 
-def unit_of(fields: tuple[Any, ...], tools: Mapping[int, Any]) -> Unit:
+def decode_unit(fields: tuple[Any, ...], shared_objects: Mapping[int, Any]) -> Unit:
     """A unit out of its fields."""
-    name, number, func, args, kwargs, kind, state, place, parents, *rest = fields
-    workflow, engine, storage, load, setup, sole, parts, keep, recompute = rest
-    step = new(Step, (name, number, tools[func], args, kwargs, Kind(kind), state, place, parents))
-    storage = None if storage is None else tools[storage]
-    parts = tuple([unit_of(part, tools) for part in parts])
-    fields = (step, workflow, engine, storage, load, setup, sole, parts, keep, recompute)
-    return new(Unit, fields)
+    name, number, func, args, kwargs, kind, state, location, parents, *rest = fields
+    workflow, engine, storage, load, setup, exclusive_instance, subunits, outputs, recompute = rest
+    node = new_tuple(
+        GraphNode,
+        (name, number, shared_objects[func], args, kwargs, Kind(kind), state, location, parents),
+    )
+    storage = None if storage is None else shared_objects[storage]
+    subunits = tuple([decode_unit(part, shared_objects) for part in subunits])
+    fields = (
+        node,
+        workflow,
+        engine,
+        storage,
+        load,
+        setup,
+        exclusive_instance,
+        subunits,
+        outputs,
+        recompute,
+    )
+    return new_tuple(Unit, fields)

@@ -18,17 +18,25 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["THRESHOLD", "OwnSegment", "Parcel", "Segment", "Space", "pack", "unpack"]
+__all__ = [
+    "THRESHOLD",
+    "BufferPool",
+    "OwnedSharedBuffer",
+    "Payload",
+    "SharedBuffer",
+    "pickle_value",
+    "unpickle",
+]
 
 #: From this size on, a file costs less than sending the bytes through a socket twice.
 THRESHOLD: Final = 64 * 1024
 #: Below this size a copy costs no more than a mapping does, which holds a file descriptor as long as it lives.
-_WORTH_MAPPING: Final = 1024 * 1024
+_MIN_MAPPED: Final = 1024 * 1024
 _ALIGNMENT: Final = 64
-_NO_ROOM: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_NO_SPACE_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
-class Segment:
+class SharedBuffer:
     """A file with a pickle stream and its buffers."""
 
     __slots__ = ("path", "sizes")
@@ -38,16 +46,16 @@ class Segment:
         self.sizes = sizes
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Segment, (self.path, self.sizes)
+        return SharedBuffer, (self.path, self.sizes)
 
     def open(self) -> list[memoryview]:
         """The stream and the buffers; they can be written to, and the file stays as it is."""
         starts, end = _layout(self.sizes)
-        data = memoryview(_contents(self.path, end))
+        data = memoryview(_read_or_map(self.path, end))
         return [data[start : start + size] for start, size in zip(starts, self.sizes, strict=True)]
 
 
-class OwnSegment(Segment):
+class OwnedSharedBuffer(SharedBuffer):
     """A segment whose file goes when nobody in this process needs it any more; what was mapped stays."""
 
     __slots__ = ()
@@ -58,10 +66,10 @@ class OwnSegment(Segment):
 
 
 #: A pickled value: itself, or where it is.
-Parcel = bytes | Segment
+Payload = bytes | SharedBuffer
 
 
-class Space:
+class BufferPool:
     """Folders for segments; where one is full, the next is used."""
 
     def __init__(self, folders: Sequence[str], owner: str) -> None:
@@ -74,7 +82,7 @@ class Space:
         self._folders = folders
         self._names = (f"{owner}-{number}" for number in count())
 
-    def write(self, parts: Sequence[bytes | memoryview]) -> Segment:
+    def write(self, parts: Sequence[bytes | memoryview]) -> SharedBuffer:
         """Write a stream and its buffers.
 
         Raises:
@@ -87,15 +95,15 @@ class Space:
             try:
                 _write(path, parts, sizes)
             except OSError as error:
-                if error.errno not in _NO_ROOM:
+                if error.errno not in _NO_SPACE_ERRORS:
                     raise
             else:
-                return Segment(path, sizes)
+                return SharedBuffer(path, sizes)
         _write(last, parts, sizes)
-        return Segment(last, sizes)
+        return SharedBuffer(last, sizes)
 
 
-def pack(value: Any, space: Space, dumps: Callable[..., bytes]) -> Parcel:
+def pickle_value(value: Any, buffers: BufferPool, dumps: Callable[..., bytes]) -> Payload:
     """Pickle a value; what is large in it is written to a segment without a copy in between."""
     large: list[memoryview] = []
 
@@ -109,14 +117,14 @@ def pack(value: Any, space: Space, dumps: Callable[..., bytes]) -> Parcel:
     stream = dumps(value, protocol=5, buffer_callback=stays_in_stream)
     if not large and len(stream) < THRESHOLD:
         return stream
-    return space.write([stream, *large])
+    return buffers.write([stream, *large])
 
 
-def unpack(parcel: Parcel) -> Any:
+def unpickle(payload: Payload) -> Any:
     """The value; each call gives one of its own."""
-    if isinstance(parcel, bytes):
-        return pickle.loads(parcel)
-    stream, *buffers = parcel.open()
+    if isinstance(payload, bytes):
+        return pickle.loads(payload)
+    stream, *buffers = payload.open()
     return pickle.loads(stream, buffers=buffers)
 
 
@@ -148,9 +156,9 @@ def _write_all(descriptor: int, data: memoryview, start: int) -> None:
         data, start = data[written:], start + written
 
 
-def _contents(path: str, size: int) -> mmap.mmap | bytearray:
+def _read_or_map(path: str, size: int) -> mmap.mmap | bytearray:
     with open(path, "rb", buffering=0) as file:
-        if size >= _WORTH_MAPPING:
+        if size >= _MIN_MAPPED:
             with suppress(OSError):  # no file descriptors or mappings left: a copy needs none
                 return mmap.mmap(file.fileno(), size, access=mmap.ACCESS_COPY)
         data = bytearray(size)

@@ -16,8 +16,8 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from functionfuse._kernel.kernel import execute
-from functionfuse._transport.protocol import Channel, Hello, Reply, Work, unit_of
-from functionfuse._transport.shared_memory import Space, pack, unpack
+from functionfuse._transport.protocol import Channel, Handshake, Reply, TaskMessage, decode_unit
+from functionfuse._transport.shared_memory import BufferPool, pickle_value, unpickle
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from functionfuse._kernel.units import Unit
     from functionfuse._transport.protocol import ReplyKind
-    from functionfuse._transport.shared_memory import Parcel
+    from functionfuse._transport.shared_memory import Payload
 
 __all__ = ["main"]
 
@@ -52,76 +52,76 @@ class _Interruption:
         os.kill(os.getpid(), signal.SIGTERM)
 
 
-class _Unopened(Exception):
+class _UnpickleFailure(Exception):
     """Something that came cannot be unpickled here."""
 
     def __init__(self, error: Exception, parent: int | None = None) -> None:
         super().__init__(error, parent)
-        self.reply = _refusal("open" if parent is None else "input", error, parent)
+        self.reply = _error_reply("open" if parent is None else "input", error, parent)
 
 
 class _Worker:
     """Runs units; keeps nothing between them but what many of them share."""
 
-    def __init__(self, space: Space, interruption: _Interruption) -> None:
-        self._space = space
+    def __init__(self, buffers: BufferPool, interruption: _Interruption) -> None:
+        self._buffers = buffers
         self._interruption = interruption
-        self._tools: dict[int, Any] = {}
+        self._shared_objects: dict[int, Any] = {}
 
     def reply_to(self, message: bytes | bytearray) -> bytes:
         """Run a unit, and say what became of it."""
         try:
-            reply = self._run(*self._opened(message))
-        except _Unopened as unopened:
-            reply = unopened.reply
+            reply = self._run(*self._decode(message))
+        except _UnpickleFailure as failure:
+            reply = failure.reply
         return pickle.dumps(reply)
 
-    def _opened(self, message: bytes | bytearray) -> tuple[Unit, list[Any]]:
+    def _decode(self, message: bytes | bytearray) -> tuple[Unit, list[Any]]:
         try:
-            work: Work = pickle.loads(message)
-            if work.forget:
-                self._tools.clear()
-            for number, parcel in work.tools.items():
-                self._tools[number] = unpack(parcel)
-            unit = unit_of(work.unit, self._tools)
+            message_in: TaskMessage = pickle.loads(message)
+            if message_in.reset:
+                self._shared_objects.clear()
+            for number, payload in message_in.shared_objects.items():
+                self._shared_objects[number] = unpickle(payload)
+            unit = decode_unit(message_in.unit, self._shared_objects)
         except Exception as error:
-            raise _Unopened(error) from error
-        parents = () if unit.load else unit.step.parents
-        return unit, list(map(_opened_input, parents, work.inputs))
+            raise _UnpickleFailure(error) from error
+        parents = () if unit.load else unit.node.parents
+        return unit, list(map(_unpickle_input, parents, message_in.inputs))
 
     def _run(self, unit: Unit, inputs: list[Any]) -> Reply:
         try:
             value, record = execute(unit, inputs)
         except BaseException as error:  # noqa: BLE001 - the node's own
             self._interruption.check()
-            from functionfuse._transport.exceptions import dump_raised
+            from functionfuse._transport.exceptions import dump_exception
 
-            return Reply("error", dump_raised(error))
+            return Reply("error", dump_exception(error))
         try:
-            return Reply("value", self._packed(value), record)
+            return Reply("value", self._pickle_result(value), record)
         except Exception as error:  # noqa: BLE001 - whatever the user's classes raise
-            return _refusal("send", error)
+            return _error_reply("send", error)
 
-    def _packed(self, value: Any) -> Parcel:
+    def _pickle_result(self, value: Any) -> Payload:
         try:
-            return pack(value, self._space, pickle.dumps)
+            return pickle_value(value, self._buffers, pickle.dumps)
         except Exception:  # noqa: BLE001 - by reference did not do: a class of __main__, a closure
             from cloudpickle import dumps
 
-            return pack(value, self._space, dumps)
+            return pickle_value(value, self._buffers, dumps)
 
 
-def _opened_input(parent: int, parcel: Parcel) -> Any:
+def _unpickle_input(parent: int, payload: Payload) -> Any:
     try:
-        return unpack(parcel)
+        return unpickle(payload)
     except Exception as error:
-        raise _Unopened(error, parent) from error
+        raise _UnpickleFailure(error, parent) from error
 
 
-def _refusal(kind: ReplyKind, error: Exception, parent: int | None = None) -> Reply:
-    from functionfuse._transport.exceptions import described
+def _error_reply(kind: ReplyKind, error: Exception, parent: int | None = None) -> Reply:
+    from functionfuse._transport.exceptions import describe_exception
 
-    return Reply(kind, described(error).encode(errors="replace"), None, parent)
+    return Reply(kind, describe_exception(error).encode(errors="replace"), None, parent)
 
 
 def _messages(channel: Channel) -> Iterator[bytes | bytearray]:
@@ -130,9 +130,9 @@ def _messages(channel: Channel) -> Iterator[bytes | bytearray]:
             yield channel.receive()
 
 
-def _serve(channel: Channel, hello: Hello, interruption: _Interruption) -> None:
+def _serve(channel: Channel, handshake: Handshake, interruption: _Interruption) -> None:
     """Run what comes, until nothing can come any more."""
-    worker = _Worker(Space(hello.folders, hello.name), interruption)
+    worker = _Worker(BufferPool(handshake.folders, handshake.name), interruption)
     for message in _messages(channel):
         reply = worker.reply_to(message)
         _flush()
@@ -149,11 +149,11 @@ def _flush() -> None:
             stream.flush()
 
 
-def _settle_in(hello: Hello) -> None:
+def _apply_handshake(handshake: Handshake) -> None:
     """Be as the process that started this one is, as far as nodes can tell."""
-    sys.path[:] = hello.path
-    sys.argv[:] = hello.argv
-    for name, value in hello.environment.items():
+    sys.path[:] = handshake.path
+    sys.argv[:] = handshake.argv
+    for name, value in handshake.environment.items():
         if value is None:
             os.environ.pop(name, None)
         else:
@@ -164,7 +164,7 @@ def _settle_in(hello: Hello) -> None:
         faulthandler.enable()
 
 
-def _heed_signals() -> _Interruption:
+def _install_signal_handlers() -> _Interruption:
     """Leave Ctrl-C to the process that started this one; it says by SIGTERM when it has enough."""
     interruption = _Interruption()
     signal.signal(signal.SIGTERM, interruption)
@@ -175,7 +175,7 @@ def _heed_signals() -> _Interruption:
     return interruption
 
 
-def _leave_to_children(connected: socket.socket) -> None:
+def _reset_in_forked_children(connected: socket.socket) -> None:
     """Let forked processes be ordinary ones: without the socket, so that its end is seen, and with usual signals."""
     os.register_at_fork(after_in_child=connected.close)
     for number, handler in (
@@ -187,16 +187,16 @@ def _leave_to_children(connected: socket.socket) -> None:
 
 def main() -> None:
     """Serve until the socket closes."""
-    interruption = _heed_signals()
+    interruption = _install_signal_handlers()
     descriptor = int(sys.argv[1])
     os.set_inheritable(descriptor, False)  # noqa: FBT003 - positional only
     connected = socket.socket(fileno=descriptor)
-    _leave_to_children(connected)
+    _reset_in_forked_children(connected)
     channel = Channel(connected)
     try:
-        hello: Hello = pickle.loads(channel.receive())
-        _settle_in(hello)
-        _serve(channel, hello, interruption)
+        handshake: Handshake = pickle.loads(channel.receive())
+        _apply_handshake(handshake)
+        _serve(channel, handshake, interruption)
     except EOFError:
         return
     except KeyboardInterrupt:

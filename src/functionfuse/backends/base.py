@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
 
-from functionfuse._common.validation import check_names
+from functionfuse._common.validation import validate_names
 from functionfuse._execution.durations import expected_seconds
-from functionfuse._execution.run_spec import Job
-from functionfuse._execution.scheduler import Run
-from functionfuse._execution.whole_graph import RunAtOnce, can_run_at_once
+from functionfuse._execution.run_spec import RunSpec
+from functionfuse._execution.scheduler import Scheduler
+from functionfuse._execution.whole_graph import WholeGraphRun, can_run_whole_graph
 from functionfuse._graph.builder import build
-from functionfuse._graph.fusion import fuse_cheap
+from functionfuse._graph.fusion import fuse_short_nodes
 from functionfuse.backends.plugins import PluginCollection
 from functionfuse.errors import GraphError, OptionError
 from functionfuse.observers.report import Report
@@ -112,7 +112,7 @@ class Workflow(Generic[Q, ResultT]):
         self.workflow_name = workflow_name
         self._graph: Graph = build(nodes)
         self._options = Options()
-        self._logged: dict[str, None] = {}
+        self._always_run: dict[str, None] = {}
         self._results: Results | None = None
         self._observers: list[Observer] = []
         self._report: Report | None = None
@@ -154,7 +154,7 @@ class Workflow(Generic[Q, ResultT]):
 
     def log_nodes(self, pattern: str | None) -> None:
         """Let nodes always run and never be stored: those that print, plot or send."""
-        self._logged.update(dict.fromkeys(select(self._graph, pattern, stacklevel=2)))
+        self._always_run.update(dict.fromkeys(select(self._graph, pattern, stacklevel=2)))
 
     def set_storage(self, storage: Any) -> None:
         """Save each result as soon as it is there, and read what is stored instead of computing it.
@@ -179,8 +179,8 @@ class Workflow(Generic[Q, ResultT]):
     # ---- running ----
 
     def plan(self) -> Plan:
-        """What a run would compute, read and leave out now, and why."""
-        return self._job("raise").plan()
+        """What a run would compute, load and skip now, and why."""
+        return self._run_spec("raise").plan()
 
     @property
     def report(self) -> Report | None:
@@ -200,31 +200,31 @@ class Workflow(Generic[Q, ResultT]):
         Raises:
             BaseException: The first failure, as the user's function raised it, with the node in a note.
         """
-        check_names([on_error], ("raise", "continue"), "value of on_error")
-        result: ResultT = self._run(self._job(on_error))
+        validate_names([on_error], ("raise", "continue"), "value of on_error")
+        result: ResultT = self._run(self._run_spec(on_error))
         return result
 
-    def _run(self, job: Job) -> Any:
+    def _run(self, spec: RunSpec) -> Any:
         engine = self._engine()
-        return engine.drive(lambda: self._execute(job, engine))
+        return engine.drive(lambda: self._execute(spec, engine))
 
-    def _execute(self, job: Job, engine: Engine[Any]) -> Any:
-        run = (RunAtOnce if can_run_at_once(job, engine) else Run)(job, engine)
+    def _execute(self, spec: RunSpec, engine: Engine[Any]) -> Any:
+        run = (WholeGraphRun if can_run_whole_graph(spec, engine) else Scheduler)(spec, engine)
         try:
             values = run.execute()
         finally:
-            self._report = Report(job.workflow, run.plan, run.records)
+            self._report = Report(spec.workflow, run.plan, run.records)
         return values[0] if len(values) == 1 else values
 
     def _engine(self) -> Engine[Any]:
         raise NotImplementedError
 
-    def _job(self, on_error: OnError) -> Job:
-        return Job(
+    def _run_spec(self, on_error: OnError) -> RunSpec:
+        return RunSpec(
             self._fused(),
             self.workflow_name,
             self._results,
-            frozenset(self._logged),
+            frozenset(self._always_run),
             self._options.of("plugin"),
             self._options.of(self._option),
             tuple(self._observers),
@@ -233,21 +233,24 @@ class Workflow(Generic[Q, ResultT]):
 
     def _fused(self) -> Graph:
         asked = [name for name in self._options.of("fuse") if self._may_fuse(name)]
-        threshold = self._cheap_below()
+        threshold = self._fusion_threshold()
         if not asked and threshold is None:
             return self._graph
         given = [self._options.of(kind) for kind in ("plugin", self._option)]
         kinds = {
-            name: tuple(id(values.get(name)) for values in given) for name in self._graph.steps
+            name: tuple(id(values.get(name)) for values in given) for name in self._graph.nodes
         }
         graph = self._graph.fuse(asked, kinds)
         if threshold is None:
             return graph
-        seconds = expected_seconds(graph, self._report, self._results)
-        cheap = {name: taken for name, taken in seconds.items() if self._may_fuse_unasked(name)}
-        return fuse_cheap(graph, cheap, kinds, threshold)
+        durations = self._report.durations if self._report else {}
+        seconds = expected_seconds(graph, durations, self._results)
+        cheap = {
+            name: taken for name, taken in seconds.items() if self._may_fuse_automatically(name)
+        }
+        return fuse_short_nodes(graph, cheap, kinds, threshold)
 
-    def _cheap_below(self) -> float | None:
+    def _fusion_threshold(self) -> float | None:
         """The seconds below which nodes are fused unasked; None if none are."""
         return None
 
@@ -255,6 +258,6 @@ class Workflow(Generic[Q, ResultT]):
         """Tell whether a node that shall be fused can be."""
         return True
 
-    def _may_fuse_unasked(self, name: str) -> bool:
+    def _may_fuse_automatically(self, name: str) -> bool:
         """Tell whether a node means the same in a group, whatever options it was given."""
         return self._may_fuse(name)

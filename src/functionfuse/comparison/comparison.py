@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING, Any, Final
 from functionfuse._common.tables import Table
 from functionfuse._graph.builder import build
 from functionfuse._graph.nodes import Item, Kind, Node
-from functionfuse.comparison.equality import Equality, Mismatch, shortened
-from functionfuse.comparison.mutation import Change, changes_in, watched
+from functionfuse.comparison.equality import Equality, Mismatch, short_repr
+from functionfuse.comparison.mutation import Mutation, read_mutations, with_mutation_checks
 from functionfuse.errors import DifferentResults, OptionError
-from functionfuse.events import StepFailed, StepFinished
+from functionfuse.events import NodeFailed, NodeFinished
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from functionfuse._graph.graph import Graph, Step
+    from functionfuse._graph.graph import Graph, GraphNode
     from functionfuse.backends.base import Workflow
     from functionfuse.events import Event
 
@@ -35,7 +35,7 @@ class Difference:
     """A node whose result on a backend is not that of the reference."""
 
     node: str
-    place: str  # "train at pipeline.py:41"
+    location: str  # "train at pipeline.py:41"
     backend: str
     path: str  # where in the value, as `[0]['loss']`; empty for all of it
     expected: str  # of the reference
@@ -46,7 +46,7 @@ class Difference:
         where = f" at {self.path}" if self.path else ""
         reason = f" (because of node {self.because_of!r})" if self.because_of else ""
         return (
-            f"node {self.node!r} ({self.place}){where}: expected {self.expected}, "
+            f"node {self.node!r} ({self.location}){where}: expected {self.expected}, "
             f"on {self.backend} it is {self.actual}{reason}"
         )
 
@@ -58,7 +58,7 @@ class Comparison:
     backends: tuple[str, ...]
     nodes: int
     differences: tuple[Difference, ...]  # in graph order
-    changes: tuple[Change, ...]  # nodes that change what they are given, on the reference
+    changes: tuple[Mutation, ...]  # nodes that change what they are given, on the reference
     unknown: Mapping[str, str]  # nodes whose results cannot be compared, and why
 
     @property
@@ -99,7 +99,7 @@ class Comparison:
 
     def _table(self) -> Table:
         rows = [
-            (each.node, each.place, each.backend, each.path, each.expected, each.actual, because)
+            (each.node, each.location, each.backend, each.path, each.expected, each.actual, because)
             for each in self.differences
             for because in [each.because_of]
         ]
@@ -131,13 +131,13 @@ def compare(
         message = "compare() takes at least one backend, and no negative tolerance"
         raise OptionError(message)
     graph = build(targets)
-    nodes = graph.written.nodes
+    nodes = graph.collected.nodes
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "changes"
         runs = [_Run(backends[0], nodes, graph, file)]
         runs += [_Run(backend, nodes, graph) for backend in backends[1:]]
-        changes = changes_in(file)
-    return _Comparing(graph, runs, changes, Equality(rtol, atol)).result()
+        changes = read_mutations(file)
+    return _NodeComparer(graph, runs, changes, Equality(rtol, atol)).result()
 
 
 class _Run:
@@ -152,7 +152,7 @@ class _Run:
     ) -> None:
         self._backend = backend
         self._changes = changes
-        self._names = dict(zip(nodes, graph.steps, strict=True))
+        self._names = dict(zip(nodes, graph.nodes, strict=True))
         self.name = ""
         self.values: dict[str, Any] = {}  # by the name of the step
         self.states: dict[str, Any] = {}  # of objects, by the name of the last step that has them
@@ -165,7 +165,7 @@ class _Run:
         if not nodes:
             return
         states = [Item(node, (), "state") for node in objects]
-        seen = _Seen()
+        seen = _StatusObserver()
         try:
             workflow = self._workflow([*nodes, *states], seen)
             values = workflow.run(on_error="continue")
@@ -180,7 +180,7 @@ class _Run:
         self,
         nodes: Sequence[Node[Any]],
         objects: Sequence[Node[Any]],
-        seen: _Seen,
+        seen: _StatusObserver,
         error: Exception,
     ) -> None:
         by_name = dict(zip(seen.names, nodes, strict=True)) if seen.names else {}
@@ -189,19 +189,19 @@ class _Run:
             done = [by_name[name] for name in seen.names if name in seen.finished]
             self._run(done, _last_calls(done) if objects else ())
         elif objects:  # it is their objects that cannot be had
-            self.stateless = shortened(error)
+            self.stateless = short_repr(error)
             self._run(nodes, ())
         else:
             raise error
 
-    def _workflow(self, targets: Sequence[Any], seen: _Seen) -> Workflow[Any]:
+    def _workflow(self, targets: Sequence[Any], seen: _StatusObserver) -> Workflow[Any]:
         backend = self._backend
         named = {"workflow_name": _NAME} if isinstance(backend, type) else {}
         workflow: Workflow[Any] = backend(*targets, **named)
         self.name = type(workflow).__name__
         if self._changes is not None:
-            workflow._graph = watched(workflow.graph, self._changes)
-        seen.names = list(workflow.graph.steps)
+            workflow._graph = with_mutation_checks(workflow.graph, self._changes)
+        seen.names = list(workflow.graph.nodes)
         workflow.add_observer(seen)
         return workflow
 
@@ -212,7 +212,7 @@ def _last_calls(nodes: Sequence[Node[Any]]) -> list[Node[Any]]:
     return [node for node in nodes if node.kind is not Kind.FUNCTION and node not in continued]
 
 
-class _Seen:
+class _StatusObserver:
     """An observer that keeps which steps ended in which way."""
 
     def __init__(self) -> None:
@@ -221,21 +221,21 @@ class _Seen:
         self.failed: dict[str, Exception] = {}
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, StepFinished):
+        if isinstance(event, NodeFinished):
             self.finished.add(event.record.name)
-        elif isinstance(event, StepFailed) and isinstance(event.error, Exception):
+        elif isinstance(event, NodeFailed) and isinstance(event.error, Exception):
             self.failed[event.record.name] = event.error
 
 
-class _Comparing:
+class _NodeComparer:
     """Compares what several runs gave, node by node."""
 
     def __init__(
-        self, graph: Graph, runs: Sequence[_Run], changes: Sequence[Change], equality: Equality
+        self, graph: Graph, runs: Sequence[_Run], changes: Sequence[Mutation], equality: Equality
     ) -> None:
         self._graph = graph
         self._reference, *self._others = runs
-        self._names = _told_apart([run.name for run in runs])
+        self._names = _numbered_duplicates([run.name for run in runs])
         self._changes = changes
         self._changed_by = {change.of: change.node for change in reversed(changes) if change.of}
         self._equality = equality
@@ -245,13 +245,13 @@ class _Comparing:
         """What is found."""
         differences: list[Difference] = []
         differing: list[set[int]] = [set() for _ in self._others]
-        for step in self._graph:
+        for node in self._graph:
             for run, name, numbers in zip(self._others, self._names[1:], differing, strict=True):
-                mismatch = self._mismatch(run, step)
+                mismatch = self._mismatch(run, node)
                 if mismatch is not None:
-                    because = self._reason(step, numbers)
-                    numbers.add(step.number)
-                    differences.append(_difference(step, name, mismatch, because))
+                    because = self._reason(node, numbers)
+                    numbers.add(node.number)
+                    differences.append(_difference(node, name, mismatch, because))
         return Comparison(
             tuple(self._names),
             len(self._graph),
@@ -260,56 +260,56 @@ class _Comparing:
             self._unknown,
         )
 
-    def _reason(self, step: Step, differing: set[int]) -> str:
+    def _reason(self, node: GraphNode, differing: set[int]) -> str:
         order = self._graph.order
-        parents = [order[number].name for number in step.parents if number in differing]
-        return parents[0] if parents else self._changed_by.get(step.name, "")
+        parents = [order[number].name for number in node.parents if number in differing]
+        return parents[0] if parents else self._changed_by.get(node.name, "")
 
-    def _mismatch(self, run: _Run, step: Step) -> Mismatch | None:
-        name, reference = step.name, self._reference
+    def _mismatch(self, run: _Run, node: GraphNode) -> Mismatch | None:
+        name, reference = node.name, self._reference
         if name in reference.failures and name in run.failures:
-            return self._compared(reference.failures[name], run.failures[name], name, "")
+            return self._compare_values(reference.failures[name], run.failures[name], name, "")
         if name not in reference.values or name not in run.values:
-            return _unlike(_end(reference, name), _end(run, name))
-        mismatch = self._compared(reference.values[name], run.values[name], name, "")
+            return _status_mismatch(_status_text(reference, name), _status_text(run, name))
+        mismatch = self._compare_values(reference.values[name], run.values[name], name, "")
         if mismatch is None and name in reference.states and name in run.states:
             states = reference.states[name], run.states[name]
-            return self._compared(*states, name, "the object after it")
+            return self._compare_values(*states, name, "the object after it")
         if mismatch is None and (run.stateless or reference.stateless):
-            self._note_stateless(step, run.stateless or reference.stateless)
+            self._note_stateless(node, run.stateless or reference.stateless)
         return mismatch
 
-    def _compared(self, expected: Any, actual: Any, name: str, path: str) -> Mismatch | None:
+    def _compare_values(self, expected: Any, actual: Any, name: str, path: str) -> Mismatch | None:
         equality = Equality(self._equality.rtol, self._equality.atol)
         mismatch = equality.mismatch(expected, actual, path)
         if mismatch is None and equality.unknown:
             self._unknown[name] = f"{equality.unknown[0]}, which has neither == nor attributes"
         return mismatch
 
-    def _note_stateless(self, step: Step, reason: str) -> None:
-        if step.kind is Kind.CONSTRUCT:
-            self._unknown[step.name] = f"the object cannot be had: {reason}"
+    def _note_stateless(self, node: GraphNode, reason: str) -> None:
+        if node.kind is Kind.CONSTRUCT:
+            self._unknown[node.name] = f"the object cannot be had: {reason}"
 
 
-def _end(run: _Run, name: str) -> str:
+def _status_text(run: _Run, name: str) -> str:
     """What became of a node, as text."""
     if name in run.failures:
-        return f"a failure: {shortened(run.failures[name])}"
-    return shortened(run.values[name]) if name in run.values else "not started"
+        return f"a failure: {short_repr(run.failures[name])}"
+    return short_repr(run.values[name]) if name in run.values else "not started"
 
 
-def _unlike(expected: str, actual: str) -> Mismatch | None:
+def _status_mismatch(expected: str, actual: str) -> Mismatch | None:
     return None if expected == actual else Mismatch("", expected, actual)
 
 
-def _difference(step: Step, backend: str, mismatch: Mismatch, because: str) -> Difference:
-    place = f"{step.function} at {step.place}"
+def _difference(node: GraphNode, backend: str, mismatch: Mismatch, because: str) -> Difference:
+    location = f"{node.function} at {node.location}"
     return Difference(
-        step.name, place, backend, mismatch.path, mismatch.expected, mismatch.actual, because
+        node.name, location, backend, mismatch.path, mismatch.expected, mismatch.actual, because
     )
 
 
-def _told_apart(names: Sequence[str]) -> list[str]:
+def _numbered_duplicates(names: Sequence[str]) -> list[str]:
     """Names with a number where one comes more than once."""
     counts: Counter[str] = Counter()
     told = []

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from types import CodeType, FunctionType
 from typing import Any, Final
 
-__all__ = ["Equality", "Mismatch", "shortened"]
+__all__ = ["Equality", "Mismatch", "short_repr"]
 
 _LENGTH: Final = 70  # characters of a value in a message
 #: What has no parts that could tell more than `==` does.
@@ -38,7 +38,7 @@ class Equality:
     atol: float = 0.0
     unknown: list[str] = field(default_factory=list)  # paths and types of what cannot be compared
     # a value may contain itself; by identity, which is theirs only as long as they are held
-    _met: dict[tuple[int, int], tuple[Any, Any]] = field(default_factory=dict)
+    _visited: dict[tuple[int, int], tuple[Any, Any]] = field(default_factory=dict)
 
     def mismatch(self, expected: Any, actual: Any, path: str = "") -> Mismatch | None:  # noqa: PLR0911
         """The first difference, if there is one.
@@ -46,14 +46,14 @@ class Equality:
         Floats and arrays may differ by `atol + rtol * abs(expected)`; NaN equals NaN.
         Types, shapes and dtypes count, the order of a dict does not.
         """
-        if expected is actual or (id(expected), id(actual)) in self._met:
+        if expected is actual or (id(expected), id(actual)) in self._visited:
             return None
         kind = type(expected)
         if _name(kind) != _name(type(actual)):
             return Mismatch(path, _with_type(expected), _with_type(actual))
         if issubclass(kind, _PLAIN) and not _is_array(expected):
             return None if self._is_close(expected, actual) else _leaf(path, expected, actual)
-        self._met[id(expected), id(actual)] = expected, actual
+        self._visited[id(expected), id(actual)] = expected, actual
         if issubclass(kind, list | tuple):
             return self._sequences(expected, actual, path)
         if issubclass(kind, dict):
@@ -99,7 +99,7 @@ class Equality:
         numpy = sys.modules["numpy"]
         one, other = numpy.asarray(expected), numpy.asarray(actual)
         if (one.shape, one.dtype) != (other.shape, other.dtype):
-            return Mismatch(path, shortened(one), shortened(other))
+            return Mismatch(path, short_repr(one), short_repr(other))
         if one.dtype.names:
             names = one.dtype.names
             return self._first((one[name], other[name], f"{path}[{name!r}]") for name in names)
@@ -224,7 +224,7 @@ def _unequal_frames(check: Any, expected: Any, actual: Any, path: str) -> Mismat
     try:
         check(expected, actual, **options)
     except AssertionError as error:
-        return Mismatch(path, shortened(expected), " ".join(str(error).split()))
+        return Mismatch(path, short_repr(expected), " ".join(str(error).split()))
     return None
 
 
@@ -232,22 +232,22 @@ def _unequal_frames(check: Any, expected: Any, actual: Any, path: str) -> Mismat
 
 
 def _leaf(path: str, expected: Any, actual: Any) -> Mismatch:
-    return Mismatch(path, shortened(expected), shortened(actual))
+    return Mismatch(path, short_repr(expected), short_repr(actual))
 
 
 def _sets(expected: Any, actual: Any, path: str) -> Mismatch | None:
     if expected == actual:
         return None
     missing, surplus = expected - actual, actual - expected
-    return Mismatch(path, f"with {shortened(missing)}", f"with {shortened(surplus)} instead")
+    return Mismatch(path, f"with {short_repr(missing)}", f"with {short_repr(surplus)} instead")
 
 
 def _with_type(value: Any) -> str:
-    return f"{shortened(value)} ({_name(type(value))})"
+    return f"{short_repr(value)} ({_name(type(value))})"
 
 
 def _with_length(value: Any) -> str:
-    return f"{shortened(value)} ({len(value)} items)"
+    return f"{short_repr(value)} ({len(value)} items)"
 
 
 def _name(kind: type) -> str:
@@ -256,7 +256,7 @@ def _name(kind: type) -> str:
     return f"{module}{kind.__qualname__}"
 
 
-def shortened(value: Any) -> str:
+def short_repr(value: Any) -> str:
     """A value on one line, not longer than a line."""
     if _is_array(value) and getattr(value, "shape", None):
         dtype = f" and dtype {value.dtype}" if hasattr(value, "dtype") else ""

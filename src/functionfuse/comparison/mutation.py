@@ -10,25 +10,25 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Final
 
-from functionfuse._graph.graph import Number, Ref
+from functionfuse._graph.graph import ItemRef, ResultRef
 from functionfuse._graph.nodes import ATOMS, Container, Kind
-from functionfuse._kernel.kernel import _settled
+from functionfuse._kernel.kernel import materialized
 from functionfuse.comparison.equality import Equality
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from pathlib import Path
 
-    from functionfuse._graph.graph import Graph, Step
+    from functionfuse._graph.graph import Graph, GraphNode
 
-__all__ = ["Change", "changes_in", "watched"]
+__all__ = ["Mutation", "read_mutations", "with_mutation_checks"]
 
 #: Made anew for each call by the kernel: a function may change them as it likes.
 _FRESH: Final = frozenset({list, dict, set, tuple})
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class Mutation:
     """A node changed what it was given."""
 
     node: str
@@ -46,43 +46,43 @@ class Change:
         )
 
 
-def watched(graph: Graph, file: Path) -> Graph:
+def with_mutation_checks(graph: Graph, file: Path) -> Graph:
     """The same graph with functions that write down which of their arguments they change."""
-    names = [step.name for step in graph]
-    return graph.with_steps(step._replace(func=_Watched(step, names, file)) for step in graph)
+    names = [node.name for node in graph]
+    return graph.with_nodes(node._replace(func=_MutationCheck(node, names, file)) for node in graph)
 
 
-def changes_in(file: Path) -> list[Change]:
+def read_mutations(file: Path) -> list[Mutation]:
     """What the functions of a watched graph wrote down, each once."""
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-    return [Change(**json.loads(line)) for line in dict.fromkeys(lines)]
+    return [Mutation(**json.loads(line)) for line in dict.fromkeys(lines)]
 
 
-class _Watched:
+class _MutationCheck:
     """A step's function that compares its arguments with copies of them; it travels with the step."""
 
-    def __init__(self, step: Step, names: Sequence[str], file: Path) -> None:
-        functools.update_wrapper(self, step.func, updated=())
-        self._func = step.func
+    def __init__(self, node: GraphNode, names: Sequence[str], file: Path) -> None:
+        functools.update_wrapper(self, node.func, updated=())
+        self._func = node.func
         self._file = file
-        self._node = step.name, f"{step.function} at {step.place}"
-        self._is_method = step.kind is Kind.METHOD
-        self._templates = step.args, dict(step.kwargs)
-        self._names = {number: names[number] for number in step.parents}
+        self._node = node.name, f"{node.function} at {node.location}"
+        self._is_method = node.kind is Kind.METHOD
+        self._templates = node.args, dict(node.kwargs)
+        self._names = {number: names[number] for number in node.parents}
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
         given = args[1:] if self._is_method else args
-        held = list(self._held(given, kwargs))
-        copies = [_copied(value) for _, _, value in held]
+        held = list(self._shared_parts(given, kwargs))
+        copies = [_copy(value) for _, _, value in held]
         try:
             value = self._func(*args, **kwargs)
-            return _settled(value, type(value))  # what a generator does, it does now
+            return materialized(value, type(value))  # what a generator does, it does now
         finally:
             for (label, of, after), before in zip(held, copies, strict=True):
-                if before is not _NOT_COPIED:
+                if before is not _UNCOPYABLE:
                     self._compare(label, of, before, after)
 
-    def _held(
+    def _shared_parts(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Iterator[tuple[str, str, Any]]:
         """What others may hold of the arguments: a label, the node whose value it is, and the value."""
@@ -90,7 +90,7 @@ class _Watched:
         given = [*zip(self._labels(len(args)), positional, args, strict=True)]
         given += [(name, named[name], value) for name, value in kwargs.items()]
         for name, template, argument in given:
-            for label, number, value in _held(template, argument, name):
+            for label, number, value in _shared_parts(template, argument, name):
                 yield label, self._names.get(number, ""), value
 
     def _labels(self, count: int) -> list[str]:
@@ -112,7 +112,7 @@ class _Watched:
         mismatch = Equality().mismatch(before, after, label)
         if mismatch is not None:
             node, function = self._node
-            change = Change(node, function, mismatch.path, of, mismatch.expected, mismatch.actual)
+            change = Mutation(node, function, mismatch.path, of, mismatch.expected, mismatch.actual)
             with (
                 suppress(OSError),
                 self._file.open("a", encoding="utf-8") as file,
@@ -120,17 +120,17 @@ class _Watched:
                 file.write(f"{json.dumps(asdict(change))}\n")
 
 
-_NOT_COPIED: Final = object()
+_UNCOPYABLE: Final = object()
 
 
-def _copied(value: Any) -> Any:
+def _copy(value: Any) -> Any:
     try:
         return copy.deepcopy(value)
     except Exception:  # noqa: BLE001 - whatever its parts raise
-        return _NOT_COPIED
+        return _UNCOPYABLE
 
 
-def _held(template: Any, value: Any, label: str) -> Iterator[tuple[str, int, Any]]:
+def _shared_parts(template: Any, value: Any, label: str) -> Iterator[tuple[str, int, Any]]:
     """The parts of an argument that somebody else holds as well, and that can change.
 
     With the number of the step whose value each is; -1 if it was given by the user.
@@ -139,9 +139,9 @@ def _held(template: Any, value: Any, label: str) -> Iterator[tuple[str, int, Any
     if kind is Container:
         pieces = zip(template.parts, _pieces(value, label), strict=False)
         for part, (name, piece) in pieces:
-            yield from _held(part, piece, name)
+            yield from _shared_parts(part, piece, name)
     elif kind not in _FRESH and type(value) not in ATOMS:
-        yield label, template.number if kind is Number or kind is Ref else -1, value
+        yield label, template.number if kind is ResultRef or kind is ItemRef else -1, value
 
 
 def _pieces(value: Any, label: str) -> Iterator[tuple[str, Any]]:

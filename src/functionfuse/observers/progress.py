@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from functionfuse.events import Event, RunFinished, RunStarted, StepFailed, StepFinished
+from functionfuse.events import Event, NodeFailed, NodeFinished, RunFinished, RunStarted
 from functionfuse.plan import Action
 
 if TYPE_CHECKING:
@@ -35,9 +35,9 @@ class ProgressBar:
 
     def __call__(self, event: Event) -> None:
         """Show what an event changes."""
-        if type(event) is StepFinished or type(event) is StepFailed:  # most are one of these
+        if type(event) is NodeFinished or type(event) is NodeFailed:  # most are one of these
             self._done += 1
-            self._failed += type(event) is StepFailed
+            self._failed += type(event) is NodeFailed
             if time.monotonic() >= self._next:
                 self._show()
         elif isinstance(event, RunStarted):
@@ -50,7 +50,7 @@ class ProgressBar:
 
         columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._bar = Progress(*columns, console=self._console)
-        nodes = len(event.plan) - len(event.plan.names(Action.LEAVE_OUT))
+        nodes = len(event.plan) - len(event.plan.names(Action.SKIP))
         self._name = event.workflow
         self._task = self._bar.add_task(self._name, total=nodes)
         self._done = self._failed = 0

@@ -42,7 +42,7 @@ class Report:
         """What became of a node, also of one that was left out or not started."""
         if name in self.records:
             return self.records[name].status
-        return "left out" if self.plan.actions[name] is Action.LEAVE_OUT else "not started"
+        return "skipped" if self.plan.actions[name] is Action.SKIP else "not started"
 
     def why(self, name: str) -> str:
         """The plan's reason for what became of a node, or the failure for which it was not started."""
@@ -56,24 +56,30 @@ class Report:
             return {}
         cause = dict.fromkeys(failed, "")  # of what failed itself, the plan's reason
         order = self.plan.graph.order
-        for step in order:
-            if self.status(step.name) == "not started":
-                parents = [order[parent].name for parent in step.parents]
+        for node in order:
+            if self.status(node.name) == "not started":
+                parents = [order[parent].name for parent in node.parents]
                 lost = [parent for parent in parents if parent in cause]
                 if lost:
-                    cause[step.name] = cause[lost[0]] or f"it needs {lost[0]!r}, which failed"
+                    cause[node.name] = cause[lost[0]] or f"it needs {lost[0]!r}, which failed"
         others = f"nothing was started after {failed[0]!r} had failed"
-        names = [step.name for step in order if self.status(step.name) == "not started"]
+        names = [node.name for node in order if self.status(node.name) == "not started"]
         return {name: cause.get(name, others) for name in names}
 
     def names(self, status: Status) -> list[str]:
         """The nodes with this status, in graph order."""
         return [record.name for record in self if record.status == status]
 
+    @property
+    def durations(self) -> dict[str, float]:
+        """The seconds that each computed node took, by name."""
+        records = self.records.values()
+        return {record.name: record.seconds for record in records if record.status == "computed"}
+
     def summary(self) -> str:
-        """One line: how many nodes were computed, read, left out and so on."""
+        """One line: how many nodes were computed, loaded, skipped and so on."""
         counts = Counter(self.status(name) for name in self.plan.actions)
-        order = (*get_args(Status), "left out", "not started")
+        order = (*get_args(Status), "skipped", "not started")
         parts = [f"{counts[status]} {status}" for status in order if counts[status]]
         return f"workflow {self.workflow!r}: {', '.join(parts)}"
 

@@ -45,15 +45,15 @@ __all__ = [
     "FILE_PROTOCOL",
     "FOLDER_PROTOCOL",
     "S3_PROTOCOL",
-    "Reading",
+    "ReadSession",
     "ResultFolder",
-    "Saving",
+    "SaveSession",
     "Serializer",
     "Serializers",
     "generate_name",
     "is_literal",
-    "is_storing",
-    "storing",
+    "is_pickling_result",
+    "pickling_result",
 ]
 
 #: An object with `open(filename, mode)` and `remove(filename)`; on local folders only.
@@ -184,19 +184,19 @@ class Serializers:
             )
             raise StorageError(message) from None
 
-    def saving(self, protocols: Mapping[str, Any]) -> Saving:
+    def saving(self, protocols: Mapping[str, Any]) -> SaveSession:
         """What one save needs."""
-        return Saving(self, protocols)
+        return SaveSession(self, protocols)
 
-    def reading(self, protocols: Mapping[str, Any]) -> Reading:
+    def reading(self, protocols: Mapping[str, Any]) -> ReadSession:
         """What one read needs."""
-        return Reading(self, protocols)
+        return ReadSession(self, protocols)
 
     def remove(self, written: Mapping[str, Sequence[str]], protocols: Mapping[str, Any]) -> None:
         """Let serializers remove what they wrote; who is not registered wrote in the folder only.
 
         Args:
-            written: `Saving.written` of the save. A reference that no save wrote is left out:
+            written: `SaveSession.written` of the save. A reference that no save wrote is left out:
                 without a signing key it can be anybody's.
             protocols: Those of the save.
 
@@ -211,7 +211,7 @@ class Serializers:
                     _remove(serializer, pid, dict(protocols))
 
 
-class Saving:
+class SaveSession:
     """One save: `persistent_id` is the hook of the pickler, which asks once for each object."""
 
     def __init__(self, serializers: Serializers, protocols: Mapping[str, Any]) -> None:  # noqa: D107
@@ -258,7 +258,7 @@ class Saving:
         self._began = True
         for serializer in found:
             try:
-                with storing(now=False):  # it may send the value to where it is computed
+                with pickling_result(now=False):  # it may send the value to where it is computed
                     pid = serializer.pickle(obj, self._protocols)
             except FunctionFuseError:
                 raise
@@ -273,7 +273,7 @@ class Saving:
         return None
 
 
-class Reading:
+class ReadSession:
     """One read: `persistent_load` is the hook of the unpickler."""
 
     def __init__(self, serializers: Serializers, protocols: Mapping[str, Any]) -> None:  # noqa: D107
@@ -311,7 +311,7 @@ class Reading:
 
 
 @contextlib.contextmanager
-def storing(*, now: bool = True) -> Iterator[None]:
+def pickling_result(*, now: bool = True) -> Iterator[None]:
     """Around the pickling of a result: what connects to a storage does not belong in its file."""
     token = _storing.set(now)
     try:
@@ -320,7 +320,7 @@ def storing(*, now: bool = True) -> Iterator[None]:
         _storing.reset(token)
 
 
-def is_storing() -> bool:
+def is_pickling_result() -> bool:
     """Tell an object that is being pickled that it goes into a result file, not to a worker."""
     return _storing.get()
 

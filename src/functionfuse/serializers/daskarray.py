@@ -15,7 +15,7 @@ except ImportError as error:
     message = "DaskArraySerializer needs Dask: pip install 'functionfuse[arrays]'"
     raise MissingExtraError(message) from error
 
-from functionfuse.serializers.zarr_store import StoredArray, Target
+from functionfuse.serializers.zarr_store import ArrayWriter, StoredArray
 
 if TYPE_CHECKING:
     from collections.abc import MutableMapping, Sequence
@@ -77,7 +77,7 @@ def write_array(array: da.Array, folder: ResultFolder) -> tuple[str, str]:
     """
     _check(array)
     name = f"{generate_name()}.zarr"
-    target = Target(folder, name, array.dtype, array.chunks)
+    target = ArrayWriter(folder, name, array.dtype, array.chunks)
     regular = array.rechunk(target.chunks)
     written = regular.map_blocks(
         _write,
@@ -121,7 +121,7 @@ def _check(array: da.Array) -> None:
         raise StorageError(message)
 
 
-def _write(block: Any, target: Target, block_info: Any = None) -> np.ndarray[Any, Any]:
+def _write(block: Any, target: ArrayWriter, block_info: Any = None) -> np.ndarray[Any, Any]:
     """Write one chunk where the array is computed; returns its digest, in the shape of one item."""
     place = block_info[0]["array-location"]
     items = _as_announced(block, target.dtype, tuple(stop - start for start, stop in place))

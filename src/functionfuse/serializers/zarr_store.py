@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from functionfuse.serializers.base import ResultFolder
 
-__all__ = ["StoredArray", "Target"]
+__all__ = ["ArrayWriter", "StoredArray"]
 
 _DIGESTS: Final = "digests.json"
 _METADATA: Final = "zarr.json"
@@ -68,7 +68,7 @@ _PLAIN: Final = (
 )
 
 
-class Target:
+class ArrayWriter:
     """An array that is being written, chunk by chunk, perhaps in several processes."""
 
     def __init__(
@@ -89,7 +89,7 @@ class Target:
         """
         self.dtype = dtype
         self.chunks = tuple(max(1, *sizes) for sizes in chunks)
-        self._store = _Writing(folder, name)
+        self._store = _WriteStore(folder, name)
         items = () if _is_plain(dtype) else (dtype.itemsize,)
         self._array = zarr.create_array(
             self._store,
@@ -172,7 +172,7 @@ class StoredArray:
     @property
     def _array(self) -> zarr.Array[Any]:
         if self._opened is None:
-            self._opened = zarr.open_array(_Reading(*self._source), mode="r", zarr_format=3)
+            self._opened = zarr.open_array(_ReadStore(*self._source), mode="r", zarr_format=3)
         return self._opened
 
 
@@ -234,7 +234,7 @@ class _ResultStore(Store):
         return f"{self.folder.path}/{self.name}/{key}"
 
 
-class _Writing(_ResultStore):
+class _WriteStore(_ResultStore):
     """Writes, and remembers the digests of what this process has written."""
 
     supports_writes = True
@@ -243,8 +243,8 @@ class _Writing(_ResultStore):
         super().__init__(folder, name)
         self.digests: dict[str, str] = {}
 
-    def __reduce__(self) -> tuple[type[_Writing], tuple[ResultFolder, str]]:
-        return _Writing, (self.folder, self.name)
+    def __reduce__(self) -> tuple[type[_WriteStore], tuple[ResultFolder, str]]:
+        return _WriteStore, (self.folder, self.name)
 
     def read(self, key: str) -> None:
         """Nothing: the folder is new."""
@@ -259,7 +259,7 @@ class _Writing(_ResultStore):
         self.folder.write_bytes(f"{self.name}/{key}", data)
 
 
-class _Reading(_ResultStore):
+class _ReadStore(_ResultStore):
     """Reads what was written, all of it and nothing else."""
 
     def __init__(self, folder: ResultFolder, name: str, digest: str) -> None:

@@ -20,7 +20,7 @@ from functionfuse.storage.file_format.file_format import (
     header_size,
     is_signed,
 )
-from functionfuse.storage.file_format.legacy_format import old_stream
+from functionfuse.storage.file_format.legacy_format import legacy_stream
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with _opened(options.path) as file:
             start = _start(file)
-            described = _described(start) or _described_old(start + file.read())
+            described = _described(start) or _described_legacy(start + file.read())
             sys.stdout.write(_table(described))
             if header_size(start):
                 _check_size(file.seek(0, os.SEEK_END), file_size(start))
@@ -101,8 +101,8 @@ def _described(start: bytes) -> dict[str, str] | None:
     }
 
 
-def _described_old(data: bytes) -> dict[str, str]:
-    stream = old_stream(bytearray(data))
+def _described_legacy(data: bytes) -> dict[str, str]:
+    stream = legacy_stream(bytearray(data))
     return {
         "format": "old: a pickle and its SHA-1, which matches; it says nothing else",
         "signed": "no",

@@ -32,7 +32,7 @@ class Storage(ABC):
         task_name: str,
         obj: Any,
         *,
-        about: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> int | None:
         """Store a result, all of it or nothing.
 
@@ -40,7 +40,7 @@ class Storage(ABC):
             workflow_name: The workflow that the node belongs to.
             task_name: The name of the node.
             obj: The result.
-            about: What else to keep with it: function, seconds, seed, engine.
+            metadata: What else to keep with it: function, seconds, seed, engine.
 
         Returns:
             The stored size in bytes, where it is known.
@@ -106,7 +106,7 @@ class Storage(ABC):
         """
 
     @abstractmethod
-    def settle(self) -> None:
+    def wait_verified(self) -> None:
         """Wait until all results that this process has read are checked, in whatever storage.
 
         Raises:
@@ -147,7 +147,7 @@ class Results:
         """What is stored now: one listing where the storage can list, else asked name by name."""
         if hasattr(self._storage, "list_tasks"):
             return frozenset(self._storage.list_tasks(self._workflow, "*"))
-        return _Asked(self)
+        return _NamesOnDemand(self)
 
     def contains(self, name: str) -> bool:
         """Tell whether a result is stored."""
@@ -169,27 +169,27 @@ class Results:
             return None
         return seconds if isinstance(seconds, int | float) else None
 
-    def save(self, name: str, value: Any, about: Mapping[str, Any]) -> int | None:
+    def save(self, name: str, value: Any, metadata: Mapping[str, Any]) -> int | None:
         """Store the result of a node; returns its size where it is known.
 
         Raises:
             CorruptResult: Something that this process has read since the run began is damaged.
         """
-        verification.settle(forget=False, since=self._since)
+        verification.wait_verified(forget=False, since=self._since)
         if isinstance(self._storage, Storage):
-            return self._storage.save(self._workflow, name, value, about=about)
+            return self._storage.save(self._workflow, name, value, metadata=metadata)
         self._storage.save(self._workflow, name, value)
         return None
 
-    def settle(self) -> None:
+    def wait_verified(self) -> None:
         """Wait until everything that was read is checked, where a storage checks later.
 
         Raises:
             CorruptResult: Something that this process has read since the run began is damaged.
         """
-        verification.settle(forget=True, since=self._since)
+        verification.wait_verified(forget=True, since=self._since)
         if isinstance(self._storage, Storage):
-            self._storage.settle()
+            self._storage.wait_verified()
 
     def _can_be_read(self, name: str) -> bool:
         """Ask a storage that can only read; its None may mean that nothing is there."""
@@ -203,7 +203,7 @@ class Results:
             return False
 
 
-class _Asked:
+class _NamesOnDemand:
     """The names in a storage that cannot list, asked for once each."""
 
     def __init__(self, results: Results) -> None:

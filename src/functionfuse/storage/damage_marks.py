@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from functionfuse.errors import CorruptResult, StorageError
 from functionfuse.storage.file_format.file_format import header_of
-from functionfuse.storage.file_format.verification import DAMAGED
+from functionfuse.storage.file_format.verification import DAMAGED_PREFIX
 
 if TYPE_CHECKING:
-    from functionfuse.storage.backends.protocol import Place
-    from functionfuse.storage.backends.sidecar_folders import StoredObjects
+    from functionfuse.storage.backends.protocol import FileBackend
+    from functionfuse.storage.backends.sidecar_folders import SidecarFolder
 
 __all__ = ["StoredResult", "mark_of"]
 
@@ -25,14 +25,14 @@ _HEADER: Final = 2**20  # bytes; no header is longer
 class StoredResult(NamedTuple):
     """The result that a folder of sidecar files belongs to, by recipe."""
 
-    place: Place
+    backend: FileBackend
     subfolder: str
     file: str
     workflow: str
     node: str
     token: str  # of the save; empty for the old format, whose results share a folder
 
-    def corrupt(self, folder: StoredObjects, problem: str) -> CorruptResult:
+    def corrupt(self, folder: SidecarFolder, problem: str) -> CorruptResult:
         """The error to raise for a damaged file in the folder; marks the result."""
         error = CorruptResult(
             f"the stored result of node {self.node!r} of workflow {self.workflow!r} is damaged: "
@@ -41,7 +41,7 @@ class StoredResult(NamedTuple):
         error.workflow, error.node, error.problem = self.workflow, self.node, problem
         return error
 
-    def check(self, folder: StoredObjects) -> None:
+    def check(self, folder: SidecarFolder) -> None:
         """Refuse a result that is marked.
 
         Raises:
@@ -54,7 +54,7 @@ class StoredResult(NamedTuple):
         message = f"it was found to be damaged: {problem}"
         raise CorruptResult(message)
 
-    def _mark(self, folder: StoredObjects, problem: str) -> str:
+    def _mark(self, folder: SidecarFolder, problem: str) -> str:
         """Mark the result; returns what the user can do."""
         try:
             if self._stored_token() != self.token:
@@ -71,7 +71,7 @@ class StoredResult(NamedTuple):
 
     def _stored_token(self) -> str | None:
         """The save that the stored result is of; None for a result without sidecar files."""
-        match header_of(self.place.start(self.subfolder, self.file, _HEADER)):
+        match header_of(self.backend.start(self.subfolder, self.file, _HEADER)):
             case None:
                 return ""
             case {"objects": {"folder": str(token)}}:
@@ -81,4 +81,4 @@ class StoredResult(NamedTuple):
 
 def mark_of(file: str) -> str:
     """The name of the file that marks a result."""
-    return f"{DAMAGED}{file}"
+    return f"{DAMAGED_PREFIX}{file}"

@@ -7,9 +7,9 @@ import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from functionfuse._common.validation import check_names
+from functionfuse._common.validation import validate_names
 from functionfuse.errors import OptionError
-from functionfuse.storage.filesystem import Common, FilesystemStorage
+from functionfuse.storage.filesystem import CommonOptions, FilesystemStorage
 from functionfuse.storage.kinds import FileStorage, FsspecStorage, MemoryStorage, S3Storage
 from functionfuse.storage.ray_actor import RayStorage
 
@@ -47,7 +47,7 @@ def storage_factory(configuration: Mapping[str, Any] | str | os.PathLike[str]) -
     if not isinstance(configuration, Mapping):
         message = f"a storage is made of a path, an address or a mapping, not of a {type(configuration).__qualname__}"
         raise OptionError(message)
-    check_names(configuration, ("kind", "options"), "key of a storage configuration")
+    validate_names(configuration, ("kind", "options"), "key of a storage configuration")
     return _from_options(configuration.get("kind"), configuration.get("options", {}))
 
 
@@ -69,7 +69,7 @@ def _from_options(kind: Any, options: Any) -> Storage:
         raise OptionError(message)
     valid = _options_of(make)
     if valid is not None:
-        check_names(options, valid, f"option of a {kind!r} storage")
+        validate_names(options, valid, f"option of a {kind!r} storage")
     try:
         return make(**options)
     except TypeError as error:
@@ -85,7 +85,7 @@ def _maker(kind: Any) -> Callable[..., Storage]:
     from importlib.metadata import entry_points
 
     found = {point.name: point for point in entry_points(group=_GROUP)}
-    check_names([kind], [*_KINDS, *found], "kind of storage")
+    validate_names([kind], [*_KINDS, *found], "kind of storage")
     make: Callable[..., Storage] = found[kind].load()
     return make
 
@@ -101,4 +101,4 @@ def _options_of(make: Callable[..., Storage]) -> set[str] | None:
     if len(names) == len(parameters):
         return names
     is_ours = isinstance(make, type) and issubclass(make, FilesystemStorage)
-    return names | Common.__annotations__.keys() if is_ours else None
+    return names | CommonOptions.__annotations__.keys() if is_ours else None

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, get_args
 from functionfuse import __version__
 from functionfuse._common.process_identity import this_process
 from functionfuse.errors import OptionError, ResultNotFound, StorageError
-from functionfuse.serializers.base import storing
+from functionfuse.serializers.base import pickling_result
 from functionfuse.storage.backends.directories import NotAFileError
 from functionfuse.storage.backends.file_names import file_name, is_cut, stored_name
 from functionfuse.storage.backends.protocol import WorkflowRemovedError
@@ -21,22 +21,22 @@ from functionfuse.storage.backends.sidecar_candidates import DAY, check_grace
 from functionfuse.storage.base import Storage
 from functionfuse.storage.file_format import verification
 from functionfuse.storage.file_format.file_format import (
-    check_names,
     check_signature,
     frame,
     header_of,
     unframe,
+    validate_names,
 )
 from functionfuse.storage.file_format.restricted_unpickler import PickleAllowlist
 from functionfuse.storage.file_format.signatures import SigningKey
-from functionfuse.storage.sidecars import Beside, ReplacedError, start_at
+from functionfuse.storage.sidecars import ReplacedError, SidecarStore, start_at
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from functionfuse.storage.backends.protocol import Place
+    from functionfuse.storage.backends.protocol import FileBackend
 
-__all__ = ["Common", "FilesystemStorage", "Verify"]
+__all__ = ["CommonOptions", "FilesystemStorage", "Verify"]
 
 Verify = Literal["lazy", "always", "never"]
 #: How often a result is read or saved that others keep replacing or removing at the same time.
@@ -48,7 +48,7 @@ _ORIGIN: Final = {
 }
 
 
-class Common(TypedDict, total=False):
+class CommonOptions(TypedDict, total=False):
     """The options that all kinds of storage have."""
 
     verify: Verify  # when the contents of a result are checked; see `FilesystemStorage`
@@ -80,14 +80,14 @@ class FilesystemStorage(Storage):
 
     _recipe: _Recipe
 
-    def __init__(self, place: Place, *, always_read: bool = False, **recipe: Any) -> None:
+    def __init__(self, backend: FileBackend, *, always_read: bool = False, **recipe: Any) -> None:
         """Take a place.
 
         Args:
-            place: Where the files are.
+            backend: Where the files are.
             always_read: Children of a node get what was read back instead of the value that was saved.
             **recipe: `verify`: "lazy" gives large local results out at once and checks them in the
-                background, see `settle`; "always" checks before anything is given out; "never"
+                background, see `wait_verified`; "always" checks before anything is given out; "never"
                 checks no arrays.
                 `signing_key`: sign results, and read only what was signed with this key.
                 `allowed_types`: read nothing that is made of other things than plain data, arrays,
@@ -98,28 +98,28 @@ class FilesystemStorage(Storage):
         Raises:
             OptionError: An option is not understood.
         """
-        self._assemble(place, _Recipe(**recipe), this_process())
-        key, _ = self._tools()  # wrong options are told where they are given
+        self._assemble(backend, _Recipe(**recipe), this_process())
+        key, _ = self._key_and_allowlist()  # wrong options are told where they are given
         if key:
             self._recipe = replace(
                 self._recipe, signing_key=key.source
             )  # a worker may stand elsewhere
         self.always_read = always_read
 
-    def _assemble(self, place: Place, recipe: _Recipe, home: str) -> None:
-        self._place = place
+    def _assemble(self, backend: FileBackend, recipe: _Recipe, home: str) -> None:
+        self._backend = backend
         self._recipe = recipe
         self._home = home
-        self._beside = Beside(place, recipe.grace, lambda: self._tools()[0])
+        self._sidecars = SidecarStore(backend, recipe.grace, lambda: self._key_and_allowlist()[0])
         self._loaded: tuple[SigningKey | None, PickleAllowlist | None] | None = None
         self._registered: tuple[Any, ...] = ()
 
     def __reduce__(self) -> tuple[object, tuple[Any, ...]]:
         state = self._home, self.always_read, self._registered
-        return _restored, (type(self), self._place, self._recipe, *state)
+        return _restored, (type(self), self._backend, self._recipe, *state)
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self._place!r})"
+        return f"{type(self).__name__}({self._backend!r})"
 
     # ---- one result ----
 
@@ -129,23 +129,23 @@ class FilesystemStorage(Storage):
         task_name: str,
         obj: Any,
         *,
-        about: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> int:
         fields = {
             "created": time.time(),
             **_ORIGIN,
-            **(about or {}),
+            **(metadata or {}),
             "workflow": workflow_name,
             "node": task_name,
         }
-        with self._explained("save", workflow_name, task_name):
-            verification.settle(forget=False)  # else it might be made of what is damaged
-            where = self._where(workflow_name, task_name)
-            if self._beside.serializers:
+        with self._named_errors("save", workflow_name, task_name):
+            verification.wait_verified(forget=False)  # else it might be made of what is damaged
+            where = self._file_of(workflow_name, task_name)
+            if self._sidecars.serializers:
                 return self._save_with_objects(where, obj, fields)
-            with storing():
-                framed = frame(obj, fields, key=self._tools()[0])
-            return self._place.write(*where, framed)
+            with pickling_result():
+                framed = frame(obj, fields, key=self._key_and_allowlist()[0])
+            return self._backend.write(*where, framed)
 
     def _save_with_objects(
         self, where: tuple[str, str], obj: Any, fields: Mapping[str, Any]
@@ -161,14 +161,17 @@ class FilesystemStorage(Storage):
         self, where: tuple[str, str], obj: Any, fields: Mapping[str, Any]
     ) -> int | None:
         """Save a result and its sidecar folder; None if somebody removed the workflow meanwhile."""
-        beside, save = self._beside, self._beside.saving(*where)
+        beside, save = self._sidecars, self._sidecars.saving(*where)
         try:
-            with storing():
+            with pickling_result():
                 framed = frame(
-                    obj, save.header(fields), key=self._tools()[0], persistent_id=save.persistent_id
+                    obj,
+                    save.header(fields),
+                    key=self._key_and_allowlist()[0],
+                    persistent_id=save.persistent_id,
                 )
             with beside.replacing(*where):
-                size = self._place.write(*where, framed, requires=save.requires)
+                size = self._backend.write(*where, framed, requires=save.requires)
         except WorkflowRemovedError:
             save.undo()
             return None
@@ -184,11 +187,13 @@ class FilesystemStorage(Storage):
         return self._read(workflow_name, task_name)
 
     def _read(self, workflow_name: str, task_name: str) -> Any:
-        with self._explained("read", workflow_name, task_name):
-            where = self._where(workflow_name, task_name)
-            key, allowed = self._tools()
+        with self._named_errors("read", workflow_name, task_name):
+            where = self._file_of(workflow_name, task_name)
+            key, allowed = self._key_and_allowlist()
             # what a key vouches for is in private memory: a mapped file may change after its check
-            data, check = self._place.read(*where, mapped=not key, late=self._checks_later())
+            data, check = self._backend.read(
+                *where, mapped=not key, deferred=self._defers_verification()
+            )
             try:
                 value = unframe(
                     data,
@@ -196,7 +201,7 @@ class FilesystemStorage(Storage):
                     task_name,
                     key=key,
                     allowed=allowed,
-                    loader=partial(self._beside.loader, *where, (workflow_name, task_name)),
+                    loader=partial(self._sidecars.loader, *where, (workflow_name, task_name)),
                     defer=check.defer if check else None,
                     verify=self._recipe.verify != "never",
                 )
@@ -209,34 +214,34 @@ class FilesystemStorage(Storage):
             return value
 
     def file_exists(self, workflow_name: str, task_name: str) -> bool:  # noqa: D102
-        with self._explained("look for", workflow_name, task_name):
-            return self._place.exists(*self._where(workflow_name, task_name))
+        with self._named_errors("look for", workflow_name, task_name):
+            return self._backend.exists(*self._file_of(workflow_name, task_name))
 
     def info(self, workflow_name: str, task_name: str) -> dict[str, Any]:  # noqa: D102
-        with self._explained("read", workflow_name, task_name):
-            start = start_at(self._place, *self._where(workflow_name, task_name))
-            if key := self._tools()[0]:
+        with self._named_errors("read", workflow_name, task_name):
+            start = start_at(self._backend, *self._file_of(workflow_name, task_name))
+            if key := self._key_and_allowlist()[0]:
                 check_signature(start, workflow_name, task_name, key)
             header = header_of(start)
             if header is None:
                 return {"format": "old", "workflow": workflow_name, "node": task_name}
-            check_names(header, workflow_name, task_name)
+            validate_names(header, workflow_name, task_name)
         return header
 
     # ---- many results ----
 
     def list_tasks(self, workflow_name: str, pattern: str = "*") -> list[str]:  # noqa: D102
-        subfolder = self._quoted(workflow_name)
-        with self._explained("list", workflow_name, pattern):
-            files = self._place.names(subfolder)
+        subfolder = self._file_name(workflow_name)
+        with self._named_errors("list", workflow_name, pattern):
+            files = self._backend.names(subfolder)
             names = [self._name_of(file, "node", subfolder, file) for file in files]
         return sorted(
             name for name in names if name is not None and fnmatch.fnmatchcase(name, pattern)
         )
 
     def list_workflows(self) -> list[str]:  # noqa: D102
-        with self._explained("list", "*", "*"):
-            names = [self._workflow_in(subfolder) for subfolder in self._place.subfolders()]
+        with self._named_errors("list", "*", "*"):
+            names = [self._workflow_in(subfolder) for subfolder in self._backend.subfolders()]
         return sorted(name for name in names if name is not None)
 
     def remove_task(  # noqa: D102
@@ -253,38 +258,38 @@ class FilesystemStorage(Storage):
                 self._remove(workflow_name, name)
 
     def _remove(self, workflow_name: str, task_name: str) -> None:
-        with self._explained("remove", workflow_name, task_name):
-            where = self._where(workflow_name, task_name)
-            sidecar = self._beside.stored(*where)
-            self._place.remove(*where)
-            self._beside.remove(*where, sidecar)
+        with self._named_errors("remove", workflow_name, task_name):
+            where = self._file_of(workflow_name, task_name)
+            sidecar = self._sidecars.stored(*where)
+            self._backend.remove(*where)
+            self._sidecars.remove(*where, sidecar)
 
     def remove_workflow(self, workflow_name: str) -> None:  # noqa: D102
-        with self._explained("remove", workflow_name, "*"):
-            self._place.remove_all(self._quoted(workflow_name))
+        with self._named_errors("remove", workflow_name, "*"):
+            self._backend.remove_all(self._file_name(workflow_name))
 
     def new_workflow(self, workflow_name: str) -> None:
         """Make room for the results of a workflow, and remove what killed processes left of earlier ones."""
-        with self._explained("make a folder for", workflow_name, "*"):
-            subfolder = self._quoted(workflow_name)
-            self._place.make(subfolder)
-            self._place.sweep(subfolder)
-            self._beside.sweep(subfolder)
+        with self._named_errors("make a folder for", workflow_name, "*"):
+            subfolder = self._file_name(workflow_name)
+            self._backend.make(subfolder)
+            self._backend.sweep(subfolder)
+            self._sidecars.sweep(subfolder)
 
     # ---- and more ----
 
     def register_persistent_serializers(self, *serializers: Any) -> None:  # noqa: D102
-        self._beside.serializers.register(*serializers)
+        self._sidecars.serializers.register(*serializers)
         self._registered += serializers
 
-    def settle(self) -> None:  # noqa: D102
-        verification.settle(forget=True)
+    def wait_verified(self) -> None:  # noqa: D102
+        verification.wait_verified(forget=True)
 
     def check_before_reading(self) -> None:
         """Check everything before it is returned: it leaves this process, which checks in the background."""
         self._home = ""
 
-    def _tools(self) -> tuple[SigningKey | None, PickleAllowlist | None]:
+    def _key_and_allowlist(self) -> tuple[SigningKey | None, PickleAllowlist | None]:
         """What is made of the recipe in each process."""
         if self._loaded is None:
             recipe = self._recipe
@@ -293,20 +298,20 @@ class FilesystemStorage(Storage):
             self._loaded = key, PickleAllowlist(types) if types is not None else None
         return self._loaded
 
-    def _checks_later(self) -> bool:
+    def _defers_verification(self) -> bool:
         """What is read in a worker goes elsewhere, where nobody would know that it is damaged."""
         return self._recipe.verify == "lazy" and self._home == this_process()
 
-    def _quoted(self, name: str) -> str:
-        return file_name(name, fold_case=self._place.fold_case, globs=self._place.globs)
+    def _file_name(self, name: str) -> str:
+        return file_name(name, fold_case=self._backend.fold_case, globs=self._backend.globs)
 
-    def _where(self, workflow_name: str, task_name: str) -> tuple[str, str]:
-        return self._quoted(workflow_name), self._quoted(task_name)
+    def _file_of(self, workflow_name: str, task_name: str) -> tuple[str, str]:
+        return self._file_name(workflow_name), self._file_name(task_name)
 
     def _workflow_in(self, subfolder: str) -> str | None:
         """The workflow of a subfolder; None if it has no results, or cannot be looked into."""
         try:
-            files = self._place.names(subfolder)
+            files = self._backend.names(subfolder)
         except OSError:
             return None
         names = (self._name_of(subfolder, "workflow", subfolder, file) for file in files)
@@ -323,13 +328,13 @@ class FilesystemStorage(Storage):
         """
         if is_cut(quoted):
             name = self._header_name(subfolder, file, field)
-            return name if name is not None and self._quoted(name) == quoted else None
-        return stored_name(quoted, fold_case=self._place.fold_case, globs=self._place.globs)
+            return name if name is not None and self._file_name(name) == quoted else None
+        return stored_name(quoted, fold_case=self._backend.fold_case, globs=self._backend.globs)
 
     def _header_name(self, subfolder: str, file: str, field: str) -> str | None:
         """A field of a header; None if it cannot be known."""
         try:
-            start = start_at(self._place, subfolder, file)
+            start = start_at(self._backend, subfolder, file)
         except OSError:  # removed meanwhile, or not for us to read
             return None
         try:
@@ -341,12 +346,12 @@ class FilesystemStorage(Storage):
         return name if isinstance(name, str) else None
 
     @contextmanager
-    def _explained(self, verb: str, workflow_name: str, task_name: str) -> Iterator[None]:
+    def _named_errors(self, verb: str, workflow_name: str, task_name: str) -> Iterator[None]:
         """Give errors the names that the user knows."""
         try:
             yield
         except StorageError as error:
-            self._place.scrub(error)
+            self._backend.scrub(error)
             message = f"cannot {verb} {workflow_name}/{task_name} in {self!r}: {error}"
             explained = type(error)(message)
             vars(explained).update(vars(error))  # which result is damaged
@@ -363,7 +368,7 @@ class FilesystemStorage(Storage):
 
 def _restored(  # noqa: PLR0913 - a recipe
     kind: type[FilesystemStorage],
-    place: Place,
+    backend: FileBackend,
     recipe: _Recipe,
     home: str,
     always_read: bool,  # noqa: FBT001
@@ -371,7 +376,7 @@ def _restored(  # noqa: PLR0913 - a recipe
 ) -> FilesystemStorage:
     """A storage from its recipe; nothing is connected."""
     storage = kind.__new__(kind)
-    storage._assemble(place, recipe, home)
+    storage._assemble(backend, recipe, home)
     storage.always_read = always_read
     storage.register_persistent_serializers(*serializers)
     return storage

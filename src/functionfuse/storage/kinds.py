@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any, Unpack
 from functionfuse.errors import OptionError, StorageError
 from functionfuse.storage.backends.connection import Connection
 from functionfuse.storage.backends.file_names import file_name
-from functionfuse.storage.backends.local import LocalFolder
-from functionfuse.storage.filesystem import Common, FilesystemStorage
+from functionfuse.storage.backends.local import LocalBackend
+from functionfuse.storage.filesystem import CommonOptions, FilesystemStorage
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
-    from functionfuse.storage.backends.protocol import Place
+    from functionfuse.storage.backends.protocol import FileBackend
 
 __all__ = ["FileStorage", "FsspecStorage", "MemoryStorage", "S3Storage"]
 
@@ -29,7 +29,7 @@ class FileStorage(FilesystemStorage):
         fsync: bool = False,
         map: bool = True,
         mode: int | str | None = None,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         """Use a folder, which is made if it is not there.
 
@@ -46,7 +46,7 @@ class FileStorage(FilesystemStorage):
             OptionError: An option is not understood.
             StorageError: The folder cannot be made.
         """
-        folder = LocalFolder(path, fsync=fsync, map_files=map, mode=mode)
+        folder = LocalBackend(path, fsync=fsync, map_files=map, mode=mode)
         super().__init__(folder, **common)
         try:
             folder.create()
@@ -62,7 +62,7 @@ class FsspecStorage(FilesystemStorage):
         self,
         url: str,
         storage_options: Mapping[str, Any] | None = None,
-        **common: Unpack[Common],
+        **common: Unpack[CommonOptions],
     ) -> None:
         """Take an address; the connection is made when it is used first.
 
@@ -75,14 +75,14 @@ class FsspecStorage(FilesystemStorage):
         Raises:
             OptionError: An option is not understood.
         """
-        super().__init__(_place(url, storage_options or {}), **common)
+        super().__init__(_backend(url, storage_options or {}), **common)
 
 
 class S3Storage(FilesystemStorage):
     """Results in a bucket of an S3 server."""
 
     def __init__(
-        self, path: str, s3fs: Mapping[str, Any] | None = None, **common: Unpack[Common]
+        self, path: str, s3fs: Mapping[str, Any] | None = None, **common: Unpack[CommonOptions]
     ) -> None:
         """Take a bucket; the connection is made when it is used first.
 
@@ -100,13 +100,13 @@ class S3Storage(FilesystemStorage):
         if not bucket:
             message = f"a path on S3 begins with a bucket: {path!r} has none"
             raise OptionError(message)
-        super().__init__(_place(f"s3://{bucket}", s3fs or {}), **common)
+        super().__init__(_backend(f"s3://{bucket}", s3fs or {}), **common)
 
 
 class MemoryStorage(FilesystemStorage):
     """Results in the memory of this process, gone when it ends."""
 
-    def __init__(self, name: str = "results", **common: Unpack[Common]) -> None:
+    def __init__(self, name: str = "results", **common: Unpack[CommonOptions]) -> None:
         """Take a name: storages of one name have the same results.
 
         Args:
@@ -116,23 +116,23 @@ class MemoryStorage(FilesystemStorage):
         Raises:
             OptionError: An option is not understood.
         """
-        super().__init__(_place(f"memory://{file_name(name, globs=True)}", {}), **common)
+        super().__init__(_backend(f"memory://{file_name(name, globs=True)}", {}), **common)
 
 
-def _place(url: str, options: Mapping[str, Any]) -> Place:
+def _backend(url: str, options: Mapping[str, Any]) -> FileBackend:
     """The place that an address leads to."""
     protocol, separator, path = url.partition("://")
     if separator and protocol in {"file", "local"}:
-        return LocalFolder(path)
+        return LocalBackend(path)
     connection = Connection(url, options)
     if protocol in {"s3", "s3a"}:
-        from functionfuse.storage.backends.s3 import S3Folder
+        from functionfuse.storage.backends.s3 import S3Backend
 
-        return S3Folder(connection)
+        return S3Backend(connection)
     if protocol == "memory":
-        from functionfuse.storage.backends.memory import MemoryFolder
+        from functionfuse.storage.backends.memory import MemoryBackend
 
-        return MemoryFolder(connection)
-    from functionfuse.storage.backends.remote import RemoteFolder
+        return MemoryBackend(connection)
+    from functionfuse.storage.backends.remote import RemoteBackend
 
-    return RemoteFolder(connection)
+    return RemoteBackend(connection)

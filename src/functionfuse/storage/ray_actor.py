@@ -71,56 +71,56 @@ class RayStorage(Storage):
         task_name: str,
         obj: Any,
         *,
-        about: Mapping[str, Any] | None = None,
+        metadata: Mapping[str, Any] | None = None,
     ) -> int | None:
-        verification.settle(forget=False)
-        size: int | None = self._ask("save", workflow_name, task_name, obj, about=about)
+        verification.wait_verified(forget=False)
+        size: int | None = self._call("save", workflow_name, task_name, obj, metadata=metadata)
         return size
 
     def read_task(self, workflow_name: str, task_name: str) -> Any:  # noqa: D102
-        return self._ask("read_task", workflow_name, task_name)
+        return self._call("read_task", workflow_name, task_name)
 
     def file_exists(self, workflow_name: str, task_name: str) -> bool:  # noqa: D102
-        return bool(self._ask("file_exists", workflow_name, task_name))
+        return bool(self._call("file_exists", workflow_name, task_name))
 
     def info(self, workflow_name: str, task_name: str) -> dict[str, Any]:  # noqa: D102
-        return dict(self._ask("info", workflow_name, task_name))
+        return dict(self._call("info", workflow_name, task_name))
 
     def list_tasks(self, workflow_name: str, pattern: str = "*") -> list[str]:  # noqa: D102
-        return list(self._ask("list_tasks", workflow_name, pattern))
+        return list(self._call("list_tasks", workflow_name, pattern))
 
     def list_workflows(self) -> list[str]:  # noqa: D102
-        return list(self._ask("list_workflows"))
+        return list(self._call("list_workflows"))
 
     def remove_task(  # noqa: D102
         self, workflow_name: str, task_name: str | None = None, pattern: str | None = None
     ) -> None:
-        self._ask("remove_task", workflow_name, task_name, pattern)
+        self._call("remove_task", workflow_name, task_name, pattern)
 
     def remove_workflow(self, workflow_name: str) -> None:  # noqa: D102
-        self._ask("remove_workflow", workflow_name)
+        self._call("remove_workflow", workflow_name)
 
     def new_workflow(self, workflow_name: str) -> None:  # noqa: D102
-        self._ask("new_workflow", workflow_name)
+        self._call("new_workflow", workflow_name)
 
     def register_persistent_serializers(self, *serializers: Any) -> None:  # noqa: D102
-        self._ask("register_persistent_serializers", *serializers)
+        self._call("register_persistent_serializers", *serializers)
 
-    def settle(self) -> None:  # noqa: D102
-        verification.settle(forget=True)
-        self._ask("settle")
+    def wait_verified(self) -> None:  # noqa: D102
+        verification.wait_verified(forget=True)
+        self._call("settle")
 
-    def _ask(self, method: str, *arguments: Any, **options: Any) -> Any:
+    def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
         """Call a method of the storage where it is."""
         ray = _ray()
         if self._actor is None:
-            self._actor = self._find(ray)
+            self._actor = self._get_actor(ray)
         try:
             return ray.get(self._actor.call.remote(method, *arguments, **options))
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
 
-    def _find(self, ray: Any) -> Any:
+    def _get_actor(self, ray: Any) -> Any:
         """The actor, which is made if it is not there."""
         if self._connect is not None and not ray.is_initialized():
             ray.init(**self._connect)
@@ -129,10 +129,10 @@ class RayStorage(Storage):
         found = {"name": name, "namespace": _NAMESPACE, "get_if_exists": True}
         # it is there for whoever comes later, and takes no core from those who compute
         options = {"lifetime": "detached", "num_cpus": 0, **self._remote, **found}
-        return ray.remote(_Placed).options(**options).remote(self._inner)
+        return ray.remote(_StorageActor).options(**options).remote(self._inner)
 
 
-class _Placed:
+class _StorageActor:
     """The actor: the storage itself, made on the node where it is used."""
 
     def __init__(self, inner: Any) -> None:

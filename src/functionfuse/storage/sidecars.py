@@ -13,17 +13,17 @@ from functionfuse.storage.backends.file_names import file_name
 from functionfuse.storage.backends.sidecar_candidates import DAY, TOKEN, Candidate, Candidates
 from functionfuse.storage.damage_marks import StoredResult, mark_of
 from functionfuse.storage.file_format.file_format import check_signature, header_of, header_size
-from functionfuse.storage.file_format.legacy_format import old_references
+from functionfuse.storage.file_format.legacy_format import legacy_references
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from functionfuse.serializers.base import Reading, Saving
-    from functionfuse.storage.backends.protocol import Place
-    from functionfuse.storage.backends.sidecar_folders import StoredObjects
+    from functionfuse.serializers.base import ReadSession, SaveSession
+    from functionfuse.storage.backends.protocol import FileBackend
+    from functionfuse.storage.backends.sidecar_folders import SidecarFolder
     from functionfuse.storage.file_format.signatures import SigningKey
 
-__all__ = ["Beside", "OneSave", "ReplacedError", "header_at", "start_at"]
+__all__ = ["ReplacedError", "SidecarSave", "SidecarStore", "header_at", "start_at"]
 
 _GUESS: Final = 4096  # bytes; a header is longer if it tells of many parts
 _FIELD: Final = "objects"  # of the header
@@ -41,45 +41,48 @@ class _Sidecar(NamedTuple):
     start: bytes  # prefix and header of the result file
 
 
-def header_at(place: Place, subfolder: str, file: str) -> dict[str, Any] | None:
+def header_at(backend: FileBackend, subfolder: str, file: str) -> dict[str, Any] | None:
     """What a result says of itself; None for the old format.
 
     Raises:
         FileNotFoundError: There is no such file.
     """
-    return header_of(start_at(place, subfolder, file))
+    return header_of(start_at(backend, subfolder, file))
 
 
-def start_at(place: Place, subfolder: str, file: str) -> bytes:
+def start_at(backend: FileBackend, subfolder: str, file: str) -> bytes:
     """The beginning of a result file, with its header: one look at the file, two if that is long."""
-    start = place.start(subfolder, file, _GUESS)
+    start = backend.start(subfolder, file, _GUESS)
     size = header_size(start)
-    return place.start(subfolder, file, size) if size > len(start) == _GUESS else start
+    return backend.start(subfolder, file, size) if size > len(start) == _GUESS else start
 
 
-class Beside:
+class SidecarStore:
     """The objects of all results in one place."""
 
     def __init__(
-        self, place: Place, grace: float = DAY, key: Callable[[], SigningKey | None] = lambda: None
+        self,
+        backend: FileBackend,
+        grace: float = DAY,
+        key: Callable[[], SigningKey | None] = lambda: None,
     ) -> None:
         """Take a place.
 
         Args:
-            place: Where the results are.
+            backend: Where the results are.
             grace: Seconds for which the sidecar folder of a replaced result is kept.
             key: Gives the key without whose signature no header decides what is removed.
         """
-        self._place = place
+        self._backend = backend
         self._grace = grace
         self._key = key
         self.serializers = Serializers()
 
-    def saving(self, subfolder: str, file: str) -> OneSave:
+    def saving(self, subfolder: str, file: str) -> SidecarSave:
         """One save: it has a folder of its own, so that an earlier result stays whole."""
         token = generate_name()
         folder = self._folder(subfolder, file, token)
-        return OneSave(self.serializers.saving(folder.protocols()), folder, token)
+        return SidecarSave(self.serializers.saving(folder.protocols()), folder, token)
 
     def loader(
         self, subfolder: str, file: str, names: tuple[str, str], header: Mapping[str, Any] | None
@@ -92,12 +95,12 @@ class Beside:
             names: Its workflow and node.
             header: The result's, verified; None for the old format.
         """
-        opened: list[tuple[Reading, str]] = []  # one, when there is something to read
+        opened: list[tuple[ReadSession, str]] = []  # one, when there is something to read
 
         def load(pid: Any) -> Any:
             if not opened:
                 token = _named(header).get("folder", "")
-                result = StoredResult(self._place, subfolder, file, *names, token)
+                result = StoredResult(self._backend, subfolder, file, *names, token)
                 protocols = self._of(subfolder, file, token).of(result).protocols()
                 opened.append((self.serializers.reading(protocols), token))
             reading, token = opened[0]
@@ -130,7 +133,7 @@ class Beside:
                     candidates.drop(marker)
                 raise
 
-    def collect(self, subfolder: str, file: str, save: OneSave) -> bool:
+    def collect(self, subfolder: str, file: str, save: SidecarSave) -> bool:
         """After the write of a result: find sidecar folders of others, and delete what is due.
 
         Args:
@@ -141,7 +144,7 @@ class Beside:
         Returns:
             Whether the result has all that it names: somebody may have removed the workflow meanwhile.
         """
-        if not self._place.has_objects(subfolder):
+        if not self._backend.has_sidecars(subfolder):
             return not save.requires
         tokens = self._tokens(subfolder, file)
         others = tokens - {save.token}
@@ -159,10 +162,10 @@ class Beside:
         Raises:
             FileNotFoundError: There is no such result.
         """
-        if not self.serializers and not self._place.has_objects(subfolder):
+        if not self.serializers and not self._backend.has_sidecars(subfolder):
             return None  # a serializer that is registered may have written elsewhere
         try:
-            start = start_at(self._place, subfolder, file)
+            start = start_at(self._backend, subfolder, file)
             header = header_of(start)
             if header is None:
                 return self._published(subfolder, file)
@@ -176,7 +179,7 @@ class Beside:
         """Remove what a removed result had, and what results that it replaced had."""
         if sidecar is not None:
             self._remove(subfolder, file, sidecar)
-        if not self._place.has_objects(subfolder):
+        if not self._backend.has_sidecars(subfolder):
             return
         for candidate in self._candidates(subfolder).all():
             if candidate.file == file and candidate.replaced:
@@ -184,11 +187,11 @@ class Beside:
 
     def sweep(self, subfolder: str) -> None:
         """Delete candidates that are due, and what killed saves left long ago for results that are not there."""
-        if not self.serializers or not self._place.has_objects(subfolder):
+        if not self.serializers or not self._backend.has_sidecars(subfolder):
             return
         self._collect(subfolder, self._candidates(subfolder).all())
-        there = set(self._place.names(subfolder))
-        for file in self._place.objects(subfolder).names():
+        there = set(self._backend.names(subfolder))
+        for file in self._backend.sidecars(subfolder).names():
             if file not in there and not file.startswith("."):
                 with contextlib.suppress(
                     OSError, StorageError
@@ -197,7 +200,7 @@ class Beside:
 
     def _sweep_one(self, subfolder: str, file: str) -> None:
         """Delete the sidecar folders of a result that is not there, if none was written lately."""
-        folder = self._place.objects(subfolder).inner(file)
+        folder = self._backend.sidecars(subfolder).inner(file)
         for token in self._tokens(subfolder, file):
             if folder.inner(token).changed() < time.time() - max(self._grace, DAY):
                 folder.remove(token)
@@ -232,8 +235,8 @@ class Beside:
         """What a result of the old format names; there is no header to say so, and no folder of its own."""
         if self._key() or not self._of_all(subfolder).names():  # it has no signature
             return None
-        data, _ = self._place.read(subfolder, file, mapped=False)
-        written = old_references(memoryview(data))
+        data, _ = self._backend.read(subfolder, file, mapped=False)
+        written = legacy_references(memoryview(data))
         return _Sidecar("", written, b"") if written else None
 
     def _remove(self, subfolder: str, file: str, sidecar: _Sidecar) -> None:
@@ -260,7 +263,7 @@ class Beside:
     def _is_live(self, subfolder: str, candidate: Candidate) -> bool:
         """Whether the result names the folder; signed or not, since it is kept then."""
         try:
-            header = header_at(self._place, subfolder, candidate.file)
+            header = header_at(self._backend, subfolder, candidate.file)
         except FileNotFoundError:
             return False
         return _named(header).get("folder") == candidate.token
@@ -278,7 +281,9 @@ class Beside:
 
     def _is_replaced(self, subfolder: str, file: str, token: str) -> bool:
         try:
-            return bool(_named(header_at(self._place, subfolder, file)).get("folder", "") != token)
+            return bool(
+                _named(header_at(self._backend, subfolder, file)).get("folder", "") != token
+            )
         except StorageError:
             return False
         except FileNotFoundError:
@@ -286,29 +291,29 @@ class Beside:
 
     def _tokens(self, subfolder: str, file: str) -> set[str]:
         """The sidecar folders of a result."""
-        names = self._place.objects(subfolder).inner(file).names()
+        names = self._backend.sidecars(subfolder).inner(file).names()
         return {name for name in names if TOKEN.fullmatch(name)}
 
     def _candidates(self, subfolder: str) -> Candidates:
-        return Candidates(self._place.objects(subfolder))
+        return Candidates(self._backend.sidecars(subfolder))
 
     def _quoted(self, name: str) -> str:
-        return file_name(name, fold_case=self._place.fold_case, globs=self._place.globs)
+        return file_name(name, fold_case=self._backend.fold_case, globs=self._backend.globs)
 
-    def _of(self, subfolder: str, file: str, token: str) -> StoredObjects:
+    def _of(self, subfolder: str, file: str, token: str) -> SidecarFolder:
         return self._folder(subfolder, file, token) if token else self._of_all(subfolder)
 
-    def _of_all(self, subfolder: str) -> StoredObjects:
-        return self._place.objects(subfolder).published()
+    def _of_all(self, subfolder: str) -> SidecarFolder:
+        return self._backend.sidecars(subfolder).published()
 
-    def _folder(self, subfolder: str, file: str, token: str) -> StoredObjects:
-        return self._place.objects(subfolder).inner(file, token)
+    def _folder(self, subfolder: str, file: str, token: str) -> SidecarFolder:
+        return self._backend.sidecars(subfolder).inner(file, token)
 
 
-class OneSave:
+class SidecarSave:
     """What one save writes beside its result."""
 
-    def __init__(self, saving: Saving, folder: StoredObjects, token: str) -> None:  # noqa: D107
+    def __init__(self, saving: SaveSession, folder: SidecarFolder, token: str) -> None:  # noqa: D107
         self._saving = saving
         self._folder = folder
         self.token = token
@@ -342,7 +347,7 @@ class OneSave:
 class _Fields(Mapping[str, Any]):
     """Fields of a header of which one is known late."""
 
-    def __init__(self, fields: Mapping[str, Any], save: OneSave) -> None:
+    def __init__(self, fields: Mapping[str, Any], save: SidecarSave) -> None:
         self._fields = fields
         self._save = save
 

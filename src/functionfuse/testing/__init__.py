@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 #: Where everything is; imported when it is asked for. A worker that calls a node of the suite
 #: imports the module of that node, and neither the others nor hypothesis and numpy with them.
 _MODULES = {
-    "Door": "storage.suite",
+    "RawAccess": "storage.suite",
     "EngineTests": "engine.tests",
     "FolderTests": "storage.folder",
     "MinimalStorageTests": "storage.tests",
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
     from functionfuse.testing.backend_equality import assert_same_everywhere
     from functionfuse.testing.engine.tests import EngineTests
     from functionfuse.testing.storage.folder import FolderTests
-    from functionfuse.testing.storage.suite import Door
+    from functionfuse.testing.storage.suite import RawAccess
     from functionfuse.testing.storage.tests import MinimalStorageTests, RemoteTests, StorageTests
     from functionfuse.testing.strategies import graphs
 else:
@@ -68,10 +68,10 @@ else:
 
 
 __all__ = [
-    "Door",
     "EngineTests",
     "FolderTests",
     "MinimalStorageTests",
+    "RawAccess",
     "RemoteTests",
     "StorageTests",
     "assert_same_everywhere",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from multiprocessing.connection import Connection
     from multiprocessing.context import ForkServerContext
 
-__all__ = ["Child", "in_process", "say"]
+__all__ = ["Child", "call_in_process", "say"]
 
 _PATIENCE: Final = 60  # seconds until a process that hangs fails a test
 
@@ -62,7 +62,7 @@ class Child:
         self._receiver.close()
 
 
-def in_process(function: Callable[..., Any], *args: Any) -> Any:
+def call_in_process(function: Callable[..., Any], *args: Any) -> Any:
     """Call a function in another process; give what it returns, or raise what it raises."""
     return Child(function, *args).result()
 

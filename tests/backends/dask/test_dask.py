@@ -23,12 +23,12 @@ from distributed import Client, LocalCluster
 from engine_helpers import QUIET
 
 from functionfuse import workflow
-from functionfuse._kernel.units import Stateful, Together
+from functionfuse._kernel.units import GroupResult, InstanceResult
 from functionfuse.backends.builtin.daskback import DaskWorkflow
 from functionfuse.errors import EngineError, OptionError
-from functionfuse.events import StepFinished
+from functionfuse.events import NodeFinished
 from functionfuse.testing import EngineTests
-from functionfuse.testing.engine.suite import Gate, Journal
+from functionfuse.testing.engine.suite import Journal, Latch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -98,20 +98,20 @@ def work(number: int) -> float:
 
 
 @workflow
-def once(journal: Journal, gate: Gate) -> int:
+def once(journal: Journal, latch: Latch) -> int:
     """Tell in which process this runs; fail when it is not the first time, and open a gate."""
     journal.write(f"{os.getpid()}")
     if len(journal.lines()) > 1:
-        gate.open()
+        latch.open()
         message = "not again"
         raise ValueError(message)
     return os.getpid()
 
 
 @workflow
-def late(gate: Gate) -> str:
+def late(latch: Latch) -> str:
     """Take longer than what waits at the same gate, and what fails when it opens."""
-    gate.wait()
+    latch.wait()
     time.sleep(1.5)
     return "late"
 
@@ -259,17 +259,17 @@ def test_only_what_failed_is_blamed(client: Client) -> None:
 
 def test_a_value_that_cannot_be_made_again(client: Client, tmp_path: Path) -> None:
     """What was lost with its worker, and then fails, is the failure of who needs it, not of what runs meanwhile."""
-    journal, gate = Journal(str(tmp_path / "journal")), Gate(str(tmp_path / "gate"))
-    running = late(gate).set_name("running")
-    end = add(running, once(journal, gate).set_name("once")).set_name("end")
+    journal, latch = Journal(str(tmp_path / "journal")), Latch(str(tmp_path / "gate"))
+    running = late(latch).set_name("running")
+    end = add(running, once(journal, latch).set_name("once")).set_name("end")
     made = DaskWorkflow(end, workflow_name="again", client=client)
 
     def end_its_worker(event: Event) -> None:
-        if isinstance(event, StepFinished) and event.record.name == "once":
+        if isinstance(event, NodeFinished) and event.record.name == "once":
             os.kill(int(journal.lines()[0]), signal.SIGKILL)
 
     made.add_observer(end_its_worker)
-    with gate.closed(), pytest.raises(ValueError, match="not again"):
+    with latch.closed(), pytest.raises(ValueError, match="not again"):
         made.run(on_error="continue")
 
     assert made.report is not None
@@ -317,8 +317,8 @@ def test_sizes() -> None:
     """Dask knows how large our own wrappings are."""
     array = np.ones(1_000_000)
 
-    assert sizeof(Stateful(array, None)) > array.nbytes
-    assert sizeof(Together({0: array, 1: Stateful(None, array)})) > 2 * array.nbytes
+    assert sizeof(InstanceResult(array, None)) > array.nbytes
+    assert sizeof(GroupResult({0: array, 1: InstanceResult(None, array)})) > 2 * array.nbytes
 
 
 def test_names_in_the_dashboard(client: Client) -> None:

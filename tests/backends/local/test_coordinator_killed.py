@@ -143,7 +143,7 @@ def test_a_fork_of_the_coordinator_keeps_nothing(tmp_path: Path, temporary: Path
             "LocalWorkflow(wait",
             """
 def fork(event):
-    if type(event).__name__ == "StepFinished" and os.fork() == 0:
+    if type(event).__name__ == "NodeFinished" and os.fork() == 0:
         os.write(1, b"forked %d\\n" % os.getpid())
         time.sleep(1000)
 

@@ -11,7 +11,7 @@ import pytest
 
 from functionfuse import workflow
 from functionfuse.backends.builtin.localback import LocalEngine, LocalWorkflow
-from functionfuse.events import Event, StepFinished, StepSubmitted
+from functionfuse.events import Event, NodeFinished, NodeSubmitted
 from functionfuse.storage import storage_factory
 from functionfuse.testing import EngineTests
 
@@ -62,7 +62,7 @@ def test_an_engine_may_look_at_what_runs_at_once() -> None:
 
     class Looking(LocalEngine):
         def submit(self, unit: Unit, *given: Any) -> Any:
-            parts.extend(unit.parts)
+            parts.extend(unit.subunits)
             return super().submit(unit, *given)
 
     class LookingWorkflow(LocalWorkflow):
@@ -72,7 +72,7 @@ def test_an_engine_may_look_at_what_runs_at_once() -> None:
     made = LookingWorkflow(same(same([1, 2])[1]), workflow_name="looking")
 
     assert 2 == made.run()
-    assert ["same_0000", "same_0001"] == [part.step.name for part in parts]
+    assert ["same_0000", "same_0001"] == [part.node.name for part in parts]
     assert ("looking", "local") == (parts[1].workflow, parts[1].engine)
 
 
@@ -148,15 +148,15 @@ def test_exact_order_of_events() -> None:
     made.run()
 
     seen = [
-        (type(event), event.name if isinstance(event, StepSubmitted) else event.record.name)
+        (type(event), event.name if isinstance(event, NodeSubmitted) else event.record.name)
         for event in events
-        if isinstance(event, StepSubmitted | StepFinished)
+        if isinstance(event, NodeSubmitted | NodeFinished)
     ]
     assert seen == [
-        (StepSubmitted, "a"),
-        (StepFinished, "a"),
-        (StepSubmitted, "b"),
-        (StepFinished, "b"),
+        (NodeSubmitted, "a"),
+        (NodeFinished, "a"),
+        (NodeSubmitted, "b"),
+        (NodeFinished, "b"),
     ]
 
 

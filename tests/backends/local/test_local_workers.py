@@ -18,9 +18,9 @@ import pytest
 from functionfuse import workflow
 from functionfuse.backends.builtin.localback import LocalWorkflow
 from functionfuse.errors import EngineError, OptionError
-from functionfuse.events import Event, StepFinished, StepSubmitted
+from functionfuse.events import Event, NodeFinished, NodeSubmitted
 from functionfuse.testing import EngineTests
-from functionfuse.testing.engine.suite import Gate, Journal
+from functionfuse.testing.engine.suite import Journal, Latch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -176,16 +176,16 @@ def test_threads_end_with_the_run() -> None:
 
 def test_a_chain_stays_in_its_thread(tmp_path: Path) -> None:
     """What waits for a value runs in the thread that has it, without a way through the driver."""
-    gate = Gate(str(tmp_path / "gate"))
-    first = workflow(thread_behind)(gate)
+    latch = Latch(str(tmp_path / "gate"))
+    first = workflow(thread_behind)(latch)
     second = workflow(thread_after)(first)
     third = workflow(thread_after)(second).set_name("third")
     made = in_threads(first, second, third)
 
-    with gate.closed() as open_gate:
+    with latch.closed() as open_gate:
 
         def open_after_second(event: Event) -> None:
-            if isinstance(event, StepSubmitted) and event.name == "third":
+            if isinstance(event, NodeSubmitted) and event.name == "third":
                 open_gate()
 
         made.add_observer(open_after_second)
@@ -194,9 +194,9 @@ def test_a_chain_stays_in_its_thread(tmp_path: Path) -> None:
     assert threads[0] == threads[1]
 
 
-def thread_behind(gate: Gate) -> int:
+def thread_behind(latch: Latch) -> int:
     """The thread, once the gate is open."""
-    gate.wait()
+    latch.wait()
     return threading.get_ident()
 
 
@@ -251,7 +251,7 @@ def test_values_are_let_go_during_the_run() -> None:
     most = list[int]()
 
     def look(event: Event) -> None:
-        if isinstance(event, StepFinished):
+        if isinstance(event, NodeFinished):
             (folder,) = folders_of(os.getpid())
             most.append(len(list(folder.iterdir())))
 
@@ -340,11 +340,11 @@ def test_a_crash_says_how(crash: Any, words: str) -> None:
 
 def test_a_crash_loses_only_its_node(tmp_path: Path) -> None:
     """What runs beside a node that kills its worker goes on, and what comes after it has workers."""
-    journal, gate = Journal(str(tmp_path / "journal")), Gate(str(tmp_path / "gate"))
+    journal, latch = Journal(str(tmp_path / "journal")), Latch(str(tmp_path / "gate"))
 
     @workflow
     def wait() -> str:
-        gate.wait()
+        latch.wait()
         return "waited"
 
     crashes = [leave(number) for number in range(3)]
@@ -352,11 +352,11 @@ def test_a_crash_loses_only_its_node(tmp_path: Path) -> None:
     made = in_processes(*crashes, noted(journal, "after", waiting), noted(journal, "beside"))
 
     def open_after_crash(event: Event) -> None:
-        if isinstance(event, StepFinished) and event.record.name.startswith("noted"):
+        if isinstance(event, NodeFinished) and event.record.name.startswith("noted"):
             open_gate()
 
     made.add_observer(open_after_crash)
-    with gate.closed() as open_gate, pytest.raises(EngineError, match=r"exit code [012]"):
+    with latch.closed() as open_gate, pytest.raises(EngineError, match=r"exit code [012]"):
         made.run(on_error="continue")
 
     assert ["beside", "after"] == journal.lines()
@@ -544,16 +544,16 @@ except KeyboardInterrupt:
 
 def test_forks_of_nodes_are_ordinary(tmp_path: Path) -> None:
     """A process that a node forks, and that outlives the worker, does not keep the run from ending."""
-    gate = Gate(str(tmp_path / "gate"))
+    latch = Latch(str(tmp_path / "gate"))
 
     @workflow
     def fork() -> None:
         if os.fork() == 0:
-            gate.wait()
+            latch.wait()
             os._exit(0)
         os._exit(1)
 
-    with gate.closed() as open_gate:
+    with latch.closed() as open_gate:
         with pytest.raises(EngineError, match="exit code 1"):
             in_processes(fork()).run()
         open_gate()

@@ -89,5 +89,5 @@ def test_page(server: SyncPrefectClient, prefect_server: str, tmp_path: Path) ->
     drawn = {tuple(map(int, pair)) for pair in re.findall(r'id="L_n(\d+)_n(\d+)_\d+"', dom)}
     assert {(numbers[source], numbers[name]) for source, name in PAIRS} == drawn
     assert all(
-        f" {name} {step.function} computed" in words(dom) for name, step in seen.graph.steps.items()
+        f" {name} {step.function} computed" in words(dom) for name, step in seen.graph.nodes.items()
     )

@@ -452,13 +452,13 @@ class TestTaskOptions:
             print("printed")  # noqa: T201
             return value
 
-        class Reading(Sides):
+        class ReadSession(Sides):
             def _read(self, outcome: Outcome, identity: UUID, expected: int) -> None:
                 super()._read(outcome, identity, expected)
                 node = outcome.task_runs["node"]
                 logs.append(set(log_messages(self.server, node, 1 + len(printed))))
 
-        Reading(sides.server).compare(lambda _: Case(speak, options, flow_options))
+        ReadSession(sides.server).compare(lambda _: Case(speak, options, flow_options))
         assert [printed | {"Finished in state Completed()"}] * 2 == logs
 
 

@@ -14,7 +14,10 @@ from prefect_helpers import add, flow_run, make
 
 from functionfuse import workflow
 from functionfuse.backends.addons.prefectback import PrefectWorkflow
-from functionfuse.backends.addons.prefectback.artifact import send, sent_beside
+from functionfuse.backends.addons.prefectback.artifact import (
+    background_publishing,
+    publish_in_background,
+)
 from functionfuse.events import RunFinished
 from functionfuse.storage import storage_factory
 from functionfuse.storage.kinds import FileStorage
@@ -33,9 +36,9 @@ HEADER = ["node", "function", "status", "seconds", "stored bytes", "why"]
 def test_node_that_outlives_its_run() -> None:
     """A page that is sent when its run is over is sent all the same."""
     said: list[str] = []
-    with sent_beside():
+    with background_publishing():
         within = copy_context()
-    within.run(send, said.append, "page")
+    within.run(publish_in_background, said.append, "page")
     assert ["page"] == said
 
 
@@ -107,7 +110,7 @@ class TestPage:
             rows = table(text)
             assert {"first", "last"} == rows.keys()
         assert "loaded" == rows["last"][1]
-        assert "left out" == rows["first"][1]
+        assert "skipped" == rows["first"][1]
         assert all(rows[name][-1] for name in rows)  # the plan's reasons
 
     def test_seconds_and_sizes(self, server: SyncPrefectClient, tmp_path: Path) -> None:

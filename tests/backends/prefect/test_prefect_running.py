@@ -121,12 +121,12 @@ class Pipeline:
         self.script.write_text(PIPELINE.format(folder=str(folder), name=name))
 
     def close_gate(self) -> None:
-        """Let the node `gate` wait until it is let through."""
+        """Let the node `latch` wait until it is let through."""
         os.mkfifo(self.folder / "started")
         os.mkfifo(self.folder / "gate")
 
     def wait_at_gate(self) -> None:
-        """Return when the node `gate` runs."""
+        """Return when the node `latch` runs."""
         descriptor = os.open(self.folder / "started", os.O_RDONLY | os.O_NONBLOCK)
         try:
             assert select.select([descriptor], [], [], LIMIT)[0], "the gate was never reached"
@@ -134,11 +134,11 @@ class Pipeline:
             os.close(descriptor)
 
     def let_through(self) -> None:
-        """Let the node `gate` end."""
+        """Let the node `latch` end."""
         (self.folder / "gate").write_text("go on")
 
     def open_gate(self) -> None:
-        """Let the node `gate` pass from now on."""
+        """Let the node `latch` pass from now on."""
         (self.folder / "gate").unlink()
 
     @property

@@ -19,10 +19,10 @@ import pytest
 
 from functionfuse import workflow
 from functionfuse.errors import EngineError, FunctionFuseWarning, OptionError
-from functionfuse.events import StepFailed
+from functionfuse.events import NodeFailed
 from functionfuse.storage import storage_factory
 from functionfuse.testing import EngineTests
-from functionfuse.testing.engine.suite import Gate, Journal, notes_of
+from functionfuse.testing.engine.suite import Journal, Latch, notes_of
 from functionfuse.testing.engine.transport import Noting, size_of
 
 ray = pytest.importorskip("ray")
@@ -68,9 +68,9 @@ def journal(tmp_path: Path) -> Journal:
 
 
 @pytest.fixture
-def gate(tmp_path: Path) -> Gate:
+def latch(tmp_path: Path) -> Latch:
     """Where nodes wait."""
-    return Gate(str(tmp_path / "gate"))
+    return Latch(str(tmp_path / "gate"))
 
 
 @pytest.fixture
@@ -400,14 +400,14 @@ class TestRunning:
         assert list(range(6)) == made.run(max_pending_tasks=2)[:6]
         assert 2 == most
 
-    def test_nothing_new_starts(self, journal: Journal, gate: Gate, storage: Storage) -> None:
+    def test_nothing_new_starts(self, journal: Journal, latch: Latch, storage: Storage) -> None:
         """After a failure, what Ray has in its queue does not start either; what runs ends and is stored."""
-        made = ray_workflow(fail_when(journal, "held"), *[held(gate, journal) for _ in range(12)])
+        made = ray_workflow(fail_when(journal, "held"), *[held(latch, journal) for _ in range(12)])
         made.set_storage(storage)
-        with gate.closed() as open_gate:
+        with latch.closed() as open_gate:
 
             def open_on_failure(event: Any) -> None:
-                if isinstance(event, StepFailed):
+                if isinstance(event, NodeFailed):
                     open_gate()
 
             made.add_observer(open_on_failure)
@@ -456,10 +456,10 @@ class TestRunning:
 
 
 @workflow
-def held(gate: Gate, journal: Journal) -> str:
+def held(latch: Latch, journal: Journal) -> str:
     """Wait at a gate."""
     journal.write("held")
-    gate.wait()
+    latch.wait()
     return "held"
 
 
@@ -764,27 +764,27 @@ def _command_line(path: Path) -> str:
 def test_tasks_of_others_can_be_cancelled(tmp_path: Path) -> None:
     """What was cancelled and is not ours ends, also in a worker that has run nodes before."""
 
-    def for_ever(gate: Gate) -> None:
-        Path(f"{gate.path}.pid").write_text(str(os.getpid()))
-        gate.open()
+    def for_ever(latch: Latch) -> None:
+        Path(f"{latch.path}.pid").write_text(str(os.getpid()))
+        latch.open()
         while True:
             time.sleep(0.01)
 
-    gates = [Gate(str(tmp_path / f"{n}")) for n in range(int(ray.cluster_resources()["CPU"]))]
+    gates = [Latch(str(tmp_path / f"{n}")) for n in range(int(ray.cluster_resources()["CPU"]))]
     workers = set(ray_workflow(*[process(number) for number in range(20)]).run())
     with ExitStack() as stack:
-        for gate in gates:
-            stack.enter_context(gate.closed())
-        running = [ray.remote(for_ever).remote(gate) for gate in gates]
-        for gate in gates:
-            gate.wait()
+        for latch in gates:
+            stack.enter_context(latch.closed())
+        running = [ray.remote(for_ever).remote(latch) for latch in gates]
+        for latch in gates:
+            latch.wait()
         for task in running:
             ray.cancel(task)
 
         for task in running:
             with pytest.raises(ray.exceptions.TaskCancelledError):
                 ray.get(task, timeout=30)
-    assert workers & {int(Path(f"{gate.path}.pid").read_text()) for gate in gates}
+    assert workers & {int(Path(f"{latch.path}.pid").read_text()) for latch in gates}
 
 
 class TestOwnRay:

@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeVar, overload
 
-from functionfuse._common.validation import check_names
+from functionfuse._common.validation import validate_names
 from functionfuse._kernel.kernel import execute
 from functionfuse.backends.base import Query, ResultT, Workflow
 from functionfuse.engine import Capabilities
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
     from typing import NotRequired, TypedDict, Unpack
 
-    from functionfuse._execution.run_spec import Job, OnError
+    from functionfuse._execution.run_spec import OnError, RunSpec
     from functionfuse._graph.nodes import Placeholder
     from functionfuse._kernel.units import Outcome, Record, Unit
     from functionfuse.engine import Engine
@@ -108,7 +108,7 @@ class LocalWorkflow(Workflow[Query, ResultT]):
             OptionError: `workers` is no number from 1 on, `kind` is something else,
                 or this system cannot run nodes in processes: Windows.
         """
-        check_names([kind], _KINDS, "kind of workers")
+        validate_names([kind], _KINDS, "kind of workers")
         if workers is not None and (type(workers) is not int or workers < 1):
             message = f"workers is a whole number from 1 on, or None, not {workers!r}"
             raise OptionError(message)
@@ -122,10 +122,10 @@ class LocalWorkflow(Workflow[Query, ResultT]):
         self._workers = workers
         self._kind = kind
 
-    def _job(self, on_error: OnError) -> Job:
-        job = super()._job(on_error)
+    def _run_spec(self, on_error: OnError) -> RunSpec:
+        spec = super()._run_spec(on_error)
         # no more in flight than can run: after a failure nothing that waits for a worker is started
-        return job if self._workers is None else replace(job, max_pending=self._workers)
+        return spec if self._workers is None else replace(spec, max_in_flight=self._workers)
 
     def _engine(self) -> Engine[Any]:
         if self._workers is None:

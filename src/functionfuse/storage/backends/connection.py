@@ -12,13 +12,13 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse.errors import MissingExtraError, OptionError, StorageError
-from functionfuse.serializers.base import is_storing
+from functionfuse.serializers.base import is_pickling_result
 from functionfuse.storage.backends.redaction import (
     MASK,
+    environment_secrets,
     literal_secrets,
-    looked_up_secrets,
-    masked,
-    resolved,
+    mask_secrets,
+    resolve_variables,
 )
 
 if TYPE_CHECKING:
@@ -66,13 +66,13 @@ class Connection:
         self._digest = hashlib.sha256(recipe.encode(errors="surrogatepass")).hexdigest()
 
     def __reduce__(self) -> tuple[type[Connection], tuple[str, dict[str, Any]]]:
-        if is_storing() and any(self._literal()):
+        if is_pickling_result() and any(self._literal()):
             message = f"a connection to {self!r} has secrets, which would get into a file: give them as 'env:NAME'"
             raise StorageError(message)
         return type(self), (self.url, self._options)
 
     def __repr__(self) -> str:
-        options = f", {masked(self._options)!r}" if self._options else ""
+        options = f", {mask_secrets(self._options)!r}" if self._options else ""
         return f"{self.shown_url!r}{options}"
 
     @property
@@ -128,7 +128,7 @@ class Connection:
 
     def clean(self, text: str) -> str:
         """A text without the secrets of this connection."""
-        secrets = {*self._literal(), *looked_up_secrets(self._options)}
+        secrets = {*self._literal(), *environment_secrets(self._options)}
         for secret in sorted(secrets, key=len, reverse=True):  # one may contain another
             text = text.replace(secret, MASK)
         return text
@@ -162,7 +162,7 @@ class Connection:
 
         # an instance of its own that remembers no listing: others write and remove files too
         own = {"skip_instance_cache": True, "use_listings_cache": False}
-        options = {**resolved(self._options), **own}
+        options = {**resolve_variables(self._options), **own}
         try:
             filesystem, root = url_to_fs(self.url, **options)
         except Exception as error:  # noqa: BLE001 - each file system has its own

@@ -29,10 +29,10 @@ from functionfuse.storage.backends.directories import (
     remove_entry,
 )
 from functionfuse.storage.backends.file_names import native_name, portable_names
-from functionfuse.storage.backends.local_sidecar_folders import LocalObjects
+from functionfuse.storage.backends.local_sidecar_folders import LocalSidecarFolder
 from functionfuse.storage.backends.permissions import file_mode, folder_mode
 from functionfuse.storage.backends.protocol import Content, WorkflowRemovedError
-from functionfuse.storage.backends.sidecar_folders import OBJECTS, PUBLISHED
+from functionfuse.storage.backends.sidecar_folders import LEGACY_SIDECARS, SIDECARS
 from functionfuse.storage.file_format import verification
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from functionfuse.errors import StorageError
     from functionfuse.storage.file_format.file_format import Frame
 
-__all__ = ["LocalFolder"]
+__all__ = ["LocalBackend"]
 
 _TEMPORARY: Final = ".tmp-"
 _OF_A_SAVE: Final = re.compile(r"\.tmp-\d+-\d+-[0-9a-f]{8}")
@@ -56,8 +56,8 @@ _nothing_if_missing: Final = contextlib.suppress(FileNotFoundError, NotADirector
 _maps: Final = weakref.WeakSet[mmap.mmap]()
 
 
-class LocalFolder:
-    """Files in subfolders; see `Place`."""
+class LocalBackend:
+    """Files in subfolders; see `FileBackend`."""
 
     globs: ClassVar[bool] = False
 
@@ -101,16 +101,18 @@ class LocalFolder:
         self.create()
         return _ignores_case(Path(self._at()))
 
-    def objects(self, subfolder: str) -> LocalObjects:
+    def sidecars(self, subfolder: str) -> LocalSidecarFolder:
         """The folder of what serializers write for results of a subfolder."""
         everything = Connection("file:///", {"auto_mkdir": True})
-        parts = (self._at().strip("/"), native_name(subfolder), OBJECTS)
-        return LocalObjects(everything, parts, mode=self._mode)
+        parts = (self._at().strip("/"), native_name(subfolder), SIDECARS)
+        return LocalSidecarFolder(everything, parts, mode=self._mode)
 
-    def has_objects(self, subfolder: str) -> bool:
+    def has_sidecars(self, subfolder: str) -> bool:
         """Tell whether serializers have written something there."""
         folder = self._at(subfolder)
-        return any(os.path.isdir(os.path.join(folder, name)) for name in (OBJECTS, PUBLISHED))
+        return any(
+            os.path.isdir(os.path.join(folder, name)) for name in (SIDECARS, LEGACY_SIDECARS)
+        )
 
     def create(self) -> None:
         """Make the folder if it is not there."""
@@ -168,19 +170,21 @@ class LocalFolder:
         return size
 
     def read(
-        self, subfolder: str, name: str, *, mapped: bool = True, late: bool = False
+        self, subfolder: str, name: str, *, mapped: bool = True, deferred: bool = False
     ) -> Content:
         """A file: a large one is mapped, with what is changed in memory kept from the file."""
         path = self._at(subfolder, name)
         with open_file(self._at(subfolder), native_name(name)) as file:
             status = os.fstat(file.fileno())
-            verification.check_remembered(status)
+            verification.check_known_damage(status)
             mapped = mapped and self._map_files and status.st_size >= _MAPPED
             if not mapped or len(_maps) >= _most_maps():
                 return Content(_read_all(file, status.st_size))
             data = mmap.mmap(file.fileno(), status.st_size, access=mmap.ACCESS_COPY)
             _maps.add(data)
-            return Content(data, verification.LateCheck(path, file.fileno()) if late else None)
+            return Content(
+                data, verification.DeferredVerification(path, file.fileno()) if deferred else None
+            )
 
     def start(self, subfolder: str, name: str, size: int) -> bytes:
         """The first bytes of a file."""
@@ -244,11 +248,11 @@ class LocalFolder:
 
     def remove_all(self, subfolder: str) -> None:
         """Remove a subfolder with all that is in it, from one moment to the next for everybody else."""
-        native, away = native_name(subfolder), f"{_REMOVED}{secrets.token_hex(8)}"
+        native, in_other_process = native_name(subfolder), f"{_REMOVED}{secrets.token_hex(8)}"
         with _nothing_if_missing, directory(self._at()) as root:
             os.close(open_directory(native, dir_fd=root))  # else a link would be renamed
-            os.rename(native, away, src_dir_fd=root, dst_dir_fd=root)
-            remove_entry(away, root)
+            os.rename(native, in_other_process, src_dir_fd=root, dst_dir_fd=root)
+            remove_entry(in_other_process, root)
 
     def sweep(self, subfolder: str) -> None:
         """Remove temporary files of processes that were killed long ago, and what killed removals left."""
@@ -267,8 +271,8 @@ class LocalFolder:
         return native_name(os.path.join(self.path, *names))
 
 
-def _folder(path: str, fsync: bool, map_files: bool, mode: int | None) -> LocalFolder:  # noqa: FBT001 - of a recipe
-    return LocalFolder(path, fsync=fsync, map_files=map_files, mode=mode)
+def _folder(path: str, fsync: bool, map_files: bool, mode: int | None) -> LocalBackend:  # noqa: FBT001 - of a recipe
+    return LocalBackend(path, fsync=fsync, map_files=map_files, mode=mode)
 
 
 def _check_there(path: str, folder: int) -> None:

@@ -18,16 +18,16 @@ from functionfuse.storage.backends.directories import (
 )
 from functionfuse.storage.backends.file_names import native_name, portable_names
 from functionfuse.storage.backends.permissions import folder_mode
-from functionfuse.storage.backends.sidecar_folders import StoredObjects, inside
+from functionfuse.storage.backends.sidecar_folders import SidecarFolder, inside
 
 if TYPE_CHECKING:
     from functionfuse.storage.backends.connection import Connection
     from functionfuse.storage.damage_marks import StoredResult
 
-__all__ = ["LocalObjects"]
+__all__ = ["LocalSidecarFolder"]
 
 
-class LocalObjects(StoredObjects):
+class LocalSidecarFolder(SidecarFolder):
     """A folder of the local file system, with ordinary files."""
 
     def __init__(
@@ -48,7 +48,7 @@ class LocalObjects(StoredObjects):
         super().__init__(connection, parts, result)
         self._mode = mode
 
-    def __reduce__(self) -> tuple[type[LocalObjects], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[type[LocalSidecarFolder], tuple[Any, ...]]:
         return type(self), (self._connection, self.parts, self._result, self._mode)
 
     def protocols(self) -> dict[str, Any]:
@@ -112,7 +112,9 @@ class LocalObjects(StoredObjects):
             with contextlib.suppress(FileNotFoundError), directory(self._root, *folders) as parent:
                 gone = remove_empty(last, parent)
 
-    def _with(self, parts: tuple[str, ...], result: StoredResult | None = None) -> LocalObjects:
+    def _with(
+        self, parts: tuple[str, ...], result: StoredResult | None = None
+    ) -> LocalSidecarFolder:
         return type(self)(self._connection, tuple(map(native_name, parts)), result, self._mode)
 
     @property

@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from functionfuse._common.process_identity import this_process
 from functionfuse.errors import StorageError
-from functionfuse.storage.backends.remote import RemoteFolder
+from functionfuse.storage.backends.remote import RemoteBackend
 
 if TYPE_CHECKING:
     from functionfuse.storage.backends.connection import Connection
 
-__all__ = ["MemoryFolder"]
+__all__ = ["MemoryBackend"]
 
 
-class MemoryFolder(RemoteFolder):
+class MemoryBackend(RemoteBackend):
     """A folder that another process cannot see, which is told there rather than shown as empty."""
 
     def __init__(self, connection: Connection, home: str | None = None) -> None:

@@ -9,11 +9,11 @@ from functionfuse.errors import StorageError
 if TYPE_CHECKING:
     from mmap import mmap
 
-    from functionfuse.storage.backends.sidecar_folders import StoredObjects
+    from functionfuse.storage.backends.sidecar_folders import SidecarFolder
     from functionfuse.storage.file_format.file_format import Frame
-    from functionfuse.storage.file_format.verification import LateCheck
+    from functionfuse.storage.file_format.verification import DeferredVerification
 
-__all__ = ["Content", "Place", "WorkflowRemovedError"]
+__all__ = ["Content", "FileBackend", "WorkflowRemovedError"]
 
 
 class WorkflowRemovedError(StorageError):
@@ -24,10 +24,10 @@ class Content(NamedTuple):
     """A file that was read."""
 
     data: bytearray | mmap  # can be written to; the file stays as it is
-    check: LateCheck | None = None  # where buffers may be checked later
+    check: DeferredVerification | None = None  # where buffers may be checked later
 
 
-class Place(Protocol):
+class FileBackend(Protocol):
     """A folder whose subfolders hold files, each of them whole or not there.
 
     Its methods raise `OSError` and its children, or a `StorageError` that says more.
@@ -65,7 +65,7 @@ class Place(Protocol):
         """
 
     def read(
-        self, subfolder: str, name: str, *, mapped: bool = True, late: bool = False
+        self, subfolder: str, name: str, *, mapped: bool = True, deferred: bool = False
     ) -> Content:
         """Read a file.
 
@@ -73,7 +73,7 @@ class Place(Protocol):
             subfolder: The folder of the file.
             name: The name of the file.
             mapped: The file may be mapped; otherwise it is read once into private memory.
-            late: Parts of a mapped file may be checked after they were returned.
+            deferred: Parts of a mapped file may be checked after they were returned.
         """
 
     def start(self, subfolder: str, name: str, size: int) -> bytes:
@@ -94,10 +94,10 @@ class Place(Protocol):
     def remove_all(self, subfolder: str) -> None:
         """Remove a subfolder with all that is in it."""
 
-    def objects(self, subfolder: str) -> StoredObjects:
+    def sidecars(self, subfolder: str) -> SidecarFolder:
         """The folder of what serializers write for results of a subfolder."""
 
-    def has_objects(self, subfolder: str) -> bool:
+    def has_sidecars(self, subfolder: str) -> bool:
         """Tell whether serializers may have written something there."""
 
     def sweep(self, subfolder: str) -> None:

@@ -12,7 +12,7 @@ from functionfuse.errors import StorageError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["MASK", "literal_secrets", "looked_up_secrets", "masked", "resolved"]
+__all__ = ["MASK", "environment_secrets", "literal_secrets", "mask_secrets", "resolve_variables"]
 
 MASK: Final = "***"
 _FROM_ENVIRONMENT: Final = "env:"
@@ -23,12 +23,12 @@ _SECRET_NAME: Final = re.compile(
 _SHORTEST: Final = 4  # letters; a shorter value is no secret, and hiding it would spoil every text
 
 
-def masked(value: Any, name: str = "") -> Any:
+def mask_secrets(value: Any, name: str = "") -> Any:
     """Options with a mask in the place of every secret; what stands for one is shown."""
     if isinstance(value, Mapping):
-        return {inner: masked(item, _named(name, inner)) for inner, item in value.items()}
+        return {inner: mask_secrets(item, _named(name, inner)) for inner, item in value.items()}
     if isinstance(value, list | tuple):
-        return [masked(item, name) for item in value]
+        return [mask_secrets(item, name) for item in value]
     if value is None or isinstance(value, bool) or _variable(value):
         return value
     return MASK if _SECRET_NAME.search(name) else value
@@ -41,7 +41,7 @@ def literal_secrets(value: Any, name: str = "") -> Iterator[str]:
             yield leaf
 
 
-def looked_up_secrets(value: Any) -> Iterator[str]:
+def environment_secrets(value: Any) -> Iterator[str]:
     """What the environment of this process has for options that name a variable of it."""
     for leaf, _ in _leaves(value):
         found = os.environ.get(_variable(leaf) or "", "")
@@ -49,16 +49,16 @@ def looked_up_secrets(value: Any) -> Iterator[str]:
             yield found
 
 
-def resolved(value: Any, name: str = "") -> Any:
+def resolve_variables(value: Any, name: str = "") -> Any:
     """Options with what the environment has where they say `"env:NAME"`.
 
     Raises:
         StorageError: There is no such variable here.
     """
     if isinstance(value, Mapping):
-        return {inner: resolved(item, str(inner)) for inner, item in value.items()}
+        return {inner: resolve_variables(item, str(inner)) for inner, item in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(resolved(item, name) for item in value)
+        return type(value)(resolve_variables(item, name) for item in value)
     variable = _variable(value)
     if not variable:
         return value

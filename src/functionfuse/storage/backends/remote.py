@@ -6,7 +6,7 @@ import posixpath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from functionfuse.storage.backends.protocol import Content
-from functionfuse.storage.backends.sidecar_folders import OBJECTS, StoredObjects, is_link
+from functionfuse.storage.backends.sidecar_folders import SIDECARS, SidecarFolder, is_link
 
 if TYPE_CHECKING:
     from fsspec import AbstractFileSystem
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
     from functionfuse.storage.backends.connection import Connection
     from functionfuse.storage.file_format.file_format import Frame
 
-__all__ = ["RemoteFolder"]
+__all__ = ["RemoteBackend"]
 
 
-class RemoteFolder:
-    """Files in subfolders; see `Place`."""
+class RemoteBackend:
+    """Files in subfolders; see `FileBackend`."""
 
     fold_case: ClassVar[bool] = False
     globs: ClassVar[bool] = True
@@ -67,7 +67,7 @@ class RemoteFolder:
         name: str,
         *,
         mapped: bool = True,  # noqa: ARG002 - it never is
-        late: bool = False,  # noqa: ARG002
+        deferred: bool = False,  # noqa: ARG002
     ) -> Content:
         """A file, by one get."""
         return Content(bytearray(self.call("cat_file", self.at(subfolder, name))))
@@ -101,11 +101,11 @@ class RemoteFolder:
         """Remove a subfolder with all that is in it."""
         self.connection.remove_all(self.at(subfolder))
 
-    def objects(self, subfolder: str) -> StoredObjects:
+    def sidecars(self, subfolder: str) -> SidecarFolder:
         """The folder of what serializers write for results of a subfolder."""
-        return StoredObjects(self.connection, (subfolder, OBJECTS))
+        return SidecarFolder(self.connection, (subfolder, SIDECARS))
 
-    def has_objects(self, subfolder: str) -> bool:  # noqa: ARG002 - asking costs as much as looking
+    def has_sidecars(self, subfolder: str) -> bool:  # noqa: ARG002 - asking costs as much as looking
         """Serializers may have written something."""
         return True
 

@@ -6,16 +6,16 @@ from typing import TYPE_CHECKING, Any
 
 from functionfuse.errors import StorageError
 from functionfuse.storage.backends.protocol import Content
-from functionfuse.storage.backends.remote import RemoteFolder
-from functionfuse.storage.backends.sidecar_folders import OBJECTS, S3Objects
+from functionfuse.storage.backends.remote import RemoteBackend
+from functionfuse.storage.backends.sidecar_folders import SIDECARS, S3SidecarFolder
 
 if TYPE_CHECKING:
     from functionfuse.storage.backends.connection import Connection
 
-__all__ = ["S3Folder"]
+__all__ = ["S3Backend"]
 
 
-class S3Folder(RemoteFolder):
+class S3Backend(RemoteBackend):
     """A folder in a bucket, with no request more than needed."""
 
     def __init__(self, connection: Connection) -> None:
@@ -33,7 +33,7 @@ class S3Folder(RemoteFolder):
         name: str,
         *,
         mapped: bool = True,  # noqa: ARG002 - it never is
-        late: bool = False,  # noqa: ARG002
+        deferred: bool = False,  # noqa: ARG002
     ) -> Content:
         """A file, by one get: several at a time would need its size first."""
         data = self.call("cat_file", self.at(subfolder, name), max_concurrency=1)
@@ -46,9 +46,9 @@ class S3Folder(RemoteFolder):
         except StorageError:
             return bytes(self.read(subfolder, name).data[:size])
 
-    def objects(self, subfolder: str) -> S3Objects:
+    def sidecars(self, subfolder: str) -> S3SidecarFolder:
         """The folder of what serializers write for results of a subfolder."""
-        return S3Objects(self.connection, (subfolder, OBJECTS))
+        return S3SidecarFolder(self.connection, (subfolder, SIDECARS))
 
     def exists(self, subfolder: str, name: str) -> bool:
         """Tell whether there is such a file, by one request."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from functionfuse.errors import OptionError
 
 if TYPE_CHECKING:
-    from functionfuse.storage.backends.sidecar_folders import StoredObjects
+    from functionfuse.storage.backends.sidecar_folders import SidecarFolder
 
 __all__ = ["CANDIDATES", "DAY", "TOKEN", "Candidate", "Candidates", "check_grace"]
 
@@ -55,9 +55,9 @@ class Candidate(NamedTuple):
 class Candidates:
     """The candidates of one workflow."""
 
-    def __init__(self, objects: StoredObjects) -> None:
+    def __init__(self, sidecars: SidecarFolder) -> None:
         """Take the folder that has the sidecar folders of all results of the workflow."""
-        self._folder = objects.inner(CANDIDATES)
+        self._folder = sidecars.inner(CANDIDATES)
 
     def all(self) -> list[Candidate]:
         """All of them, by one listing; what is not a marker is left out."""

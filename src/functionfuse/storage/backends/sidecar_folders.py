@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from functionfuse.storage.backends.connection import Connection
     from functionfuse.storage.damage_marks import StoredResult
 
-__all__ = ["OBJECTS", "PUBLISHED", "S3Objects", "StoredObjects", "inside", "is_link"]
+__all__ = ["LEGACY_SIDECARS", "SIDECARS", "S3SidecarFolder", "SidecarFolder", "inside", "is_link"]
 
 _TIMES: Final = ("mtime", "LastModified", "last_modified", "created")  # as file systems call it
 
-#: The subfolder of a workflow that has them: `.objects/<file of the result>/<one save>/`.
-OBJECTS: Final = ".objects"
+#: The subfolder of a workflow that has them: `.sidecars/<file of the result>/<one save>/`.
+SIDECARS: Final = ".objects"
 #: The one that the published system has: `bigdata/<object>`, for all results.
-PUBLISHED: Final = "bigdata"
+LEGACY_SIDECARS: Final = "bigdata"
 
 
-class StoredObjects:
+class SidecarFolder:
     """A folder on a file system of fsspec; see `functionfuse.serializers.base.ResultFolder`."""
 
     def __init__(
@@ -43,7 +43,7 @@ class StoredObjects:
         self._result = result
         self.is_written = False  # by this process and object, as far as it has seen
 
-    def __reduce__(self) -> tuple[type[StoredObjects], tuple[Any, ...]]:
+    def __reduce__(self) -> tuple[type[SidecarFolder], tuple[Any, ...]]:
         return type(self), (self._connection, self.parts, self._result)
 
     def __repr__(self) -> str:
@@ -59,7 +59,7 @@ class StoredObjects:
         """The folder on the file system."""
         return "/".join((self._connection.root, *self.parts))
 
-    def inner(self, *parts: str) -> StoredObjects:
+    def inner(self, *parts: str) -> SidecarFolder:
         """A folder of this one.
 
         Raises:
@@ -67,7 +67,7 @@ class StoredObjects:
         """
         return self._with((*self.parts, *map(inside, parts)))
 
-    def of(self, result: StoredResult) -> StoredObjects:
+    def of(self, result: StoredResult) -> SidecarFolder:
         """The same folder, as one that a stored result is read from."""
         return self._with(self.parts, result)
 
@@ -103,9 +103,9 @@ class StoredObjects:
         found = self._connection.call("find", self.path, withdirs=True, detail=True)
         return max((_changed(file) for file in found.values()), default=0.0)
 
-    def published(self) -> StoredObjects:
+    def published(self) -> SidecarFolder:
         """The folder beside this one in which the published system keeps objects of all results."""
-        return self._with((*self.parts[:-1], PUBLISHED))
+        return self._with((*self.parts[:-1], LEGACY_SIDECARS))
 
     def open(self, name: str, mode: str) -> Any:
         """Open a file; the folder is made with the first one."""
@@ -143,7 +143,7 @@ class StoredObjects:
         self._check_links()
         self._connection.remove_all(f"{self.path}/{inside(name)}" if name else self.path)
 
-    def _with(self, parts: tuple[str, ...], result: StoredResult | None = None) -> StoredObjects:
+    def _with(self, parts: tuple[str, ...], result: StoredResult | None = None) -> SidecarFolder:
         """Another folder on the same file system, or this one for a result."""
         return type(self)(self._connection, parts, result)
 
@@ -163,13 +163,13 @@ class StoredObjects:
                 raise StorageError(message)
 
 
-class S3Objects(StoredObjects):
+class S3SidecarFolder(SidecarFolder):
     """A folder in a bucket."""
 
     def protocols(self) -> dict[str, Any]:
         """What serializers find here."""
-        place = {"client": self.filesystem, "folder": self.path}
-        return {S3_PROTOCOL: place, FOLDER_PROTOCOL: self}
+        backend = {"client": self.filesystem, "folder": self.path}
+        return {S3_PROTOCOL: backend, FOLDER_PROTOCOL: self}
 
     def _check_links(self) -> None:
         """There are none."""

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from functionfuse.errors import CorruptResult, StorageError, UntrustedResult
 from functionfuse.storage.file_format.checksums import BLOCK, blocks, digesting, digests
-from functionfuse.storage.file_format.legacy_format import old_stream
-from functionfuse.storage.file_format.pickle_stream import pickled, unpickled
+from functionfuse.storage.file_format.legacy_format import legacy_stream
+from functionfuse.storage.file_format.pickle_stream import pickle_value, unpickle_value
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -29,7 +29,6 @@ __all__ = [
     "DEFERRED",
     "PREFIX_SIZE",
     "Frame",
-    "check_names",
     "check_signature",
     "file_size",
     "frame",
@@ -37,6 +36,7 @@ __all__ = [
     "header_size",
     "is_signed",
     "unframe",
+    "validate_names",
 ]
 
 MAGIC: Final = b"\x89FFUSE\r\n"
@@ -75,10 +75,10 @@ class Frame:
     """
 
     def __init__(
-        self, about: Mapping[str, Any], parts: Sequence[memoryview], key: SigningKey | None
+        self, metadata: Mapping[str, Any], parts: Sequence[memoryview], key: SigningKey | None
     ) -> None:
         """Begin; see `frame`."""
-        self._about = {**about, "codec": "pickle5"}  # as it is now that the value was pickled
+        self._metadata = {**metadata, "codec": "pickle5"}  # as it is now that the value was pickled
         self._key = key
         self._lengths = [len(part) for part in parts]
         self._digests = digesting([piece for part in parts for piece in blocks(part)])
@@ -95,7 +95,7 @@ class Frame:
         header = self._header(self._digests())
         signature = _UNSIGNED
         if self._key:
-            names = self._about["workflow"], self._about["node"]
+            names = self._metadata["workflow"], self._metadata["node"]
             signature = self._key.sign(VERSION, *names, header)
         start = _START.pack(MAGIC, VERSION, len(header))
         return start + _head_digest(start, signature, header) + signature + header
@@ -112,13 +112,13 @@ class Frame:
             [length, *(next(found).hex() for _ in range(_blocks_of(length)))]
             for length in self._lengths
         ]
-        header = _to_json({**self._about, "parts": table}).encode(errors=_SURROGATES)
+        header = _to_json({**self._metadata, "parts": table}).encode(errors=_SURROGATES)
         return header + b" " * (-(PREFIX_SIZE + len(header)) % _ALIGNMENT)
 
 
 def frame(
     value: Any,
-    about: Mapping[str, Any],
+    metadata: Mapping[str, Any],
     *,
     key: SigningKey | None = None,
     persistent_id: Callable[[Any], Any] | None = None,
@@ -127,7 +127,7 @@ def frame(
 
     Args:
         value: The result. Large contiguous buffers in it (arrays) are not copied.
-        about: What else the header shall say, at least `workflow` and `node`.
+        metadata: What else the header shall say, at least `workflow` and `node`.
             What is no JSON value is kept as text.
             It is looked at after the value was pickled, so it may tell what that wrote elsewhere.
         key: Signs the result, for this workflow and node alone.
@@ -136,8 +136,8 @@ def frame(
     Raises:
         StorageError: The value cannot be pickled.
     """
-    parts = pickled(value, persistent_id)
-    return Frame(about, parts, key)
+    parts = pickle_value(value, persistent_id)
+    return Frame(metadata, parts, key)
 
 
 def unframe(  # noqa: PLR0913 - what a reader asks for, each by its name
@@ -175,13 +175,13 @@ def unframe(  # noqa: PLR0913 - what a reader asks for, each by its name
     """
     view = memoryview(data)
     if bytes(view[: len(MAGIC)]) != MAGIC:
-        return _unframe_old(view, key, allowed, loader)
+        return _unframe_legacy(view, key, allowed, loader)
     head, signature = _intact_head(view)
     if key:
         key.check(signature, VERSION, workflow, node, head)
         defer, verify = None, True
     header = _fields(head)
-    check_names(header, workflow, node)
+    validate_names(header, workflow, node)
     stream, *buffers = _parts(view, header, PREFIX_SIZE + len(head))
     stream = _private(stream)
     now, later = [stream], list[_Part]()
@@ -192,10 +192,10 @@ def unframe(  # noqa: PLR0913 - what a reader asks for, each by its name
     if defer and verify:
         _defer(later, defer)
     load = loader(header) if loader else None
-    return unpickled(stream.data, [buffer.data for buffer in buffers], allowed, load)
+    return unpickle_value(stream.data, [buffer.data for buffer in buffers], allowed, load)
 
 
-def check_names(header: Mapping[str, Any], workflow: str, node: str) -> None:
+def validate_names(header: Mapping[str, Any], workflow: str, node: str) -> None:
     """Refuse the result of another node, which was renamed or copied to this one's name.
 
     Raises:
@@ -372,13 +372,13 @@ def _defer(parts: Sequence[_Part], defer: Callable[[memoryview, bytes, int], Non
             defer(piece, part.digests[number], part.start + number * BLOCK)
 
 
-def _unframe_old(
+def _unframe_legacy(
     view: memoryview,
     key: SigningKey | None,
     allowed: PickleAllowlist | None,
     loader: Callable[[None], Callable[[Any], Any]] | None,
 ) -> Any:
-    stream = old_stream(view)
+    stream = legacy_stream(view)
     if key:
         raise UntrustedResult(_OLD_UNSIGNED)
-    return unpickled(stream, (), allowed, loader(None) if loader else None)
+    return unpickle_value(stream, (), allowed, loader(None) if loader else None)

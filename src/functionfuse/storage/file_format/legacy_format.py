@@ -11,12 +11,12 @@ from functionfuse.serializers.base import is_literal
 from functionfuse.storage.file_format.pickle_opcodes import Symbol
 from functionfuse.storage.pickle_interpreter import PickleInterpreter
 
-__all__ = ["old_references", "old_stream"]
+__all__ = ["legacy_references", "legacy_stream"]
 
 _SHA1_SIZE: Final = 20
 
 
-def old_stream(data: bytearray | memoryview) -> bytes:
+def legacy_stream(data: bytearray | memoryview) -> bytes:
     """The pickle stream of a file of the old published format, which ends with its SHA-1.
 
     Raises:
@@ -29,8 +29,8 @@ def old_stream(data: bytearray | memoryview) -> bytes:
     return stream
 
 
-def old_references(data: bytearray | memoryview) -> dict[str, list[str]]:
-    """By serializer what an old file names of what stands beside it, as in `Saving.written`.
+def legacy_references(data: bytearray | memoryview) -> dict[str, list[str]]:
+    """By serializer what an old file names of what stands beside it, as in `SaveSession.written`.
 
     Nothing that the file asks for is imported or called, whoever wrote it.
     What cannot be followed in this way is left out.
@@ -38,7 +38,7 @@ def old_references(data: bytearray | memoryview) -> dict[str, list[str]]:
     Raises:
         CorruptResult: It is not of the old format, or not what was written.
     """
-    collector = _ReferenceCollector(old_stream(data))
+    collector = _ReferenceCollector(legacy_stream(data))
     with contextlib.suppress(Exception):  # it needed what it asked for: what it named before stays
         collector.load()
     return collector.found

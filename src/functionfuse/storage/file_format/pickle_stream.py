@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from functionfuse.storage.file_format.restricted_unpickler import PickleAllowlist
 
-__all__ = ["pickled", "unpickled"]
+__all__ = ["pickle_value", "unpickle_value"]
 
 #: What the main module is called in a process that `multiprocessing` spawned; elsewhere there is no such module.
 _SPAWNED_MAIN: Final = "__mp_main__"
@@ -22,21 +22,21 @@ _SPAWNED_MAIN: Final = "__mp_main__"
 _SMALL: Final = 4096
 
 
-def pickled(value: Any, persistent_id: Callable[[Any], Any] | None) -> list[memoryview]:
+def pickle_value(value: Any, persistent_id: Callable[[Any], Any] | None) -> list[memoryview]:
     """A pickle stream of protocol 5 and its buffers, which are not copied.
 
     Raises:
         StorageError: The value cannot be pickled.
     """
-    find = _once(persistent_id) if persistent_id else None
+    find = _memoized(persistent_id) if persistent_id else None
     try:
-        return _pickled_by(pickle, value, find)
+        return _pickle_with(pickle, value, find)
     except StorageError:  # of what keeps an object elsewhere
         raise
     except Exception:  # noqa: BLE001 - by reference did not do: __main__ of a worker, a closure
         import cloudpickle
     try:
-        return _pickled_by(cloudpickle, value, find)
+        return _pickle_with(cloudpickle, value, find)
     except StorageError:
         raise
     except Exception as error:
@@ -44,7 +44,7 @@ def pickled(value: Any, persistent_id: Callable[[Any], Any] | None) -> list[memo
         raise StorageError(message) from error
 
 
-def unpickled(
+def unpickle_value(
     stream: bytes | memoryview,
     buffers: Sequence[memoryview],
     allowed: PickleAllowlist | None,
@@ -61,7 +61,7 @@ def unpickled(
             return allowed.load(stream, buffers, persistent_load)
         if persistent_load is None:
             return _loaded(stream, buffers)
-        return _Finding(stream, buffers, persistent_load).load()
+        return _PersistentUnpickler(stream, buffers, persistent_load).load()
     except StorageError:
         raise
     except Exception as error:
@@ -78,10 +78,10 @@ def _loaded(stream: bytes | memoryview, buffers: Sequence[memoryview]) -> Any:
     except ModuleNotFoundError as error:
         if error.name != _SPAWNED_MAIN:
             raise
-    return _Finding(stream, buffers, None).load()
+    return _PersistentUnpickler(stream, buffers, None).load()
 
 
-class _Finding(pickle.Unpickler):
+class _PersistentUnpickler(pickle.Unpickler):
     """An unpickler that asks for objects that are stored elsewhere, and knows all names of the script."""
 
     def __init__(
@@ -105,7 +105,7 @@ class _Finding(pickle.Unpickler):
         )
 
 
-def _pickled_by(library: Any, value: Any, find: Callable[[Any], Any] | None) -> list[memoryview]:
+def _pickle_with(library: Any, value: Any, find: Callable[[Any], Any] | None) -> list[memoryview]:
     """What pickle or cloudpickle makes of a value."""
     buffers: list[memoryview] = []
 
@@ -120,13 +120,15 @@ def _pickled_by(library: Any, value: Any, find: Callable[[Any], Any] | None) -> 
         stream = library.dumps(value, protocol=5, buffer_callback=keep)
     else:
         file = io.BytesIO()
-        _asking(library.Pickler)(find, file, protocol=5, buffer_callback=keep).dump(value)
+        _persistent_pickler(library.Pickler)(find, file, protocol=5, buffer_callback=keep).dump(
+            value
+        )
         stream = file.getvalue()  # not a view of it, which would hinder its end as garbage
     return [memoryview(stream), *buffers]
 
 
 @functools.cache
-def _asking(pickler: type[Any]) -> type[Any]:
+def _persistent_pickler(pickler: type[Any]) -> type[Any]:
     """A kind of pickler that asks of each object what stands for it."""
 
     class Asking(pickler):  # type: ignore[misc] # which class it is, is known when it is called
@@ -140,7 +142,7 @@ def _asking(pickler: type[Any]) -> type[Any]:
     return Asking
 
 
-def _once(persistent_id: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _memoized(persistent_id: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Ask once for each object: asking may store it, and a value is pickled again if it has to be."""
     known: dict[int, tuple[Any, Any]] = {}  # with the object itself, so that its id stays its own
 

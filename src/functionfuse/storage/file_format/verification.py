@@ -17,15 +17,24 @@ from typing import Final
 
 from functionfuse.errors import CorruptResult
 
-__all__ = ["DAMAGED", "LateCheck", "begin_run", "check_remembered", "reported", "settle"]
+__all__ = [
+    "DAMAGED_PREFIX",
+    "DeferredVerification",
+    "begin_run",
+    "check_known_damage",
+    "reported",
+    "wait_verified",
+]
 
 #: How the names of files begin that were moved aside.
-DAMAGED: Final = ".damaged-"
+DAMAGED_PREFIX: Final = ".damaged-"
 _SLICE: Final = 2**20  # bytes that are read at once
-_MOST: Final = 64  # files that wait at once, with a descriptor each; more are checked on the spot
+_MAX_WAITING: Final = (
+    64  # files that wait at once, with a descriptor each; more are checked on the spot
+)
 
 
-class LateCheck:
+class DeferredVerification:
     """The check of one file: its buffers are noted, then it begins."""
 
     def __init__(self, path: str, descriptor: int) -> None:
@@ -44,7 +53,7 @@ class LateCheck:
         if not self._buffers:
             self.cancel()
         else:
-            _checks.add(self)
+            _verifier.add(self)
 
     def cancel(self) -> None:
         """Check nothing."""
@@ -56,7 +65,7 @@ class LateCheck:
         try:
             if all(self._is_intact(*buffer) for buffer in self._buffers):
                 return None
-            return f"{self._path!r} is damaged: its contents do not match their digest; {self._put_away()}"
+            return f"{self._path!r} is damaged: its contents do not match their digest; {self._quarantine()}"
         except OSError as error:
             return f"{self._path!r} cannot be checked: {error.strerror}"
         finally:
@@ -69,9 +78,9 @@ class LateCheck:
             start += len(data)
         return found.digest() == digest
 
-    def _put_away(self) -> str:
+    def _quarantine(self) -> str:
         folder, name = os.path.split(self._path)
-        aside = os.path.join(folder, f"{DAMAGED}{secrets.token_hex(4)}-{name}")
+        aside = os.path.join(folder, f"{DAMAGED_PREFIX}{secrets.token_hex(4)}-{name}")
         try:
             if _identity(os.stat(self._path)) != _identity(os.fstat(self._descriptor)):
                 return "it has been replaced since"
@@ -79,35 +88,37 @@ class LateCheck:
         except FileNotFoundError:
             return "it has been removed since"
         except OSError:
-            _checks.remembered.add(_identity(os.fstat(self._descriptor)))
+            _verifier.remembered.add(_identity(os.fstat(self._descriptor)))
             return "remove it, and its result is computed anew"
         return "it was moved aside, and the next run computes its result anew"
 
 
-class _Checks:
+class _Verifier:
     """All checks of this process."""
 
     def __init__(self) -> None:
         self.remembered: set[tuple[int, int]] = set()
         self.damage: list[str] = []  # in the order in which it was found
-        self.raised = 0  # how many were raised, by `settle` or by a save that was refused
+        self.raised = 0  # how many were raised, by `wait_verified` or by a save that was refused
         self.reported = 0  # how many make no save fail any more, except in runs that had begun
-        self._waiting: list[LateCheck] = []
-        self._left: list[LateCheck] = []  # by the process that this one was forked from
+        self._waiting: list[DeferredVerification] = []
+        self._inherited: list[
+            DeferredVerification
+        ] = []  # by the process that this one was forked from
         self._begin()
 
     def _begin(self) -> None:
         """Have no thread: at first, and in a process that was forked."""
         self._lock = threading.RLock()
-        self._line: queue.SimpleQueue[LateCheck] = queue.SimpleQueue()
+        self._queue: queue.SimpleQueue[DeferredVerification] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
-    def continue_after_fork(self) -> None:
+    def reset_after_fork(self) -> None:
         """Take over what was given out before: in this process nobody checks it."""
-        self._left, self._waiting = [*self._left, *self._waiting], []
+        self._inherited, self._waiting = [*self._inherited, *self._waiting], []
         self._begin()
 
-    def add(self, check: LateCheck) -> None:
+    def add(self, check: DeferredVerification) -> None:
         """Check in the background, or now if there is too much to do."""
         with self._lock:
             if self._thread is None:
@@ -115,16 +126,16 @@ class _Checks:
                     target=self._work, name="functionfuse-checks", daemon=True
                 )
                 self._thread.start()
-            at_once = len(self._waiting) >= _MOST
+            immediate = len(self._waiting) >= _MAX_WAITING
             self._waiting.append(check)
-        if at_once:
+        if immediate:
             self._finish(check)
         else:
-            self._line.put(check)
+            self._queue.put(check)
 
     def wait(self) -> None:
         """Wait for all checks that have begun."""
-        if self._left:
+        if self._inherited:
             self._take_over()
         if self._waiting:
             for check in [*self._waiting]:
@@ -132,27 +143,27 @@ class _Checks:
 
     def _take_over(self) -> None:
         with self._lock:
-            while self._left:
-                self._note(self._left.pop())
+            while self._inherited:
+                self._note(self._inherited.pop())
 
     def _work(self) -> None:
-        line = self._line
+        queue_ = self._queue
         while True:
-            self._finish(line.get())
+            self._finish(queue_.get())
 
-    def _finish(self, check: LateCheck) -> None:
+    def _finish(self, check: DeferredVerification) -> None:
         self._note(check)
         with self._lock:
             self._waiting.remove(check)
         check.done.set()
 
-    def _note(self, check: LateCheck) -> None:
+    def _note(self, check: DeferredVerification) -> None:
         if damage := check.run():
             with self._lock:
                 self.damage.append(damage)
 
 
-def settle(*, forget: bool, since: int | None = None) -> None:
+def wait_verified(*, forget: bool, since: int | None = None) -> None:
     """Wait for the checks of all files that this process has read, in any storage.
 
     Args:
@@ -163,43 +174,45 @@ def settle(*, forget: bool, since: int | None = None) -> None:
     Raises:
         CorruptResult: A file is damaged whose result was given out.
     """
-    _checks.wait()
-    if not _checks.damage:
+    _verifier.wait()
+    if not _verifier.damage:
         return
-    start = _checks.reported if since is None else min(since, _checks.reported)
-    end = len(_checks.damage)  # more may be found meanwhile
-    found = _checks.damage[start:end]
-    _checks.raised = end
+    start = _verifier.reported if since is None else min(since, _verifier.reported)
+    end = len(_verifier.damage)  # more may be found meanwhile
+    found = _verifier.damage[start:end]
+    _verifier.raised = end
     if forget:
-        _checks.reported = end
+        _verifier.reported = end
     if found:
         message = (
             "background verification failed: results read from these files, and anything computed "
             f"from them, are invalid: {'; '.join(found)}"
         )
         if not forget:
-            message += ". Nothing is saved until `settle()` of a storage is called, or a run begins"
+            message += (
+                ". Nothing is saved until `wait_verified()` of a storage is called, or a run begins"
+            )
         raise CorruptResult(message)
 
 
 def reported() -> int:
-    """How much damage has been reported so far: a mark for `settle`."""
-    return _checks.reported
+    """How much damage has been reported so far: a mark for `wait_verified`."""
+    return _verifier.reported
 
 
 def begin_run() -> int:
     """Forget damage that a save has raised, so that a new run does not fail of it; returns a mark."""
-    _checks.reported = max(_checks.reported, _checks.raised)
-    return _checks.reported
+    _verifier.reported = max(_verifier.reported, _verifier.raised)
+    return _verifier.reported
 
 
-def check_remembered(status: os.stat_result) -> None:
+def check_known_damage(status: os.stat_result) -> None:
     """Refuse a file that is known to be damaged.
 
     Raises:
         CorruptResult: It is.
     """
-    if _checks.remembered and _identity(status) in _checks.remembered:
+    if _verifier.remembered and _identity(status) in _verifier.remembered:
         message = "the contents do not match their digest"
         raise CorruptResult(message)
 
@@ -208,6 +221,6 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
-_checks: Final = _Checks()
+_verifier: Final = _Verifier()
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_checks.continue_after_fork)
+    os.register_at_fork(after_in_child=_verifier.reset_after_fork)

@@ -10,9 +10,9 @@ import pytest
 
 from functionfuse import workflow
 from functionfuse.errors import CorruptResult, DamagedResultWarning
-from functionfuse.events import Event, RunStarted, StepFinished
+from functionfuse.events import Event, NodeFinished, RunStarted
 from functionfuse.testing.engine.storage import Noted, chain, fail_unless, noted, noted_value
-from functionfuse.testing.engine.suite import WORKFLOW, Gate, Suite
+from functionfuse.testing.engine.suite import WORKFLOW, Latch, Suite
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -161,16 +161,16 @@ class DamageTests(Suite):
         self, storage: Storage, journal: Journal, tmp_path: Path
     ) -> None:
         """An instance is as the calls before left it, also if damage shows when they were made and let go of."""
-        gate = Gate(str(tmp_path / "gate"))
+        latch = Latch(str(tmp_path / "gate"))
         instance: Any = Noted(journal)
         first = instance.step("one").set_name("first")
         user = noted_value(journal, instance.step("two")).set_name("user")
         third = instance.step("three").set_name("third")
-        made = self.stored(Damaged(storage, "third", gate.wait), first, user, third)
-        with gate.closed() as open_gate:
+        made = self.stored(Damaged(storage, "third", latch.wait), first, user, third)
+        with latch.closed() as open_gate:
 
             def open_when_used(event: Event) -> None:
-                if isinstance(event, StepFinished) and event.record.name == "user":
+                if isinstance(event, NodeFinished) and event.record.name == "user":
                     open_gate()
 
             made.add_observer(open_when_used)

@@ -10,8 +10,8 @@ import pytest
 
 from functionfuse import workflow
 from functionfuse.errors import OptionError
-from functionfuse.events import Event, StepFailed
-from functionfuse.testing.engine.suite import WORKFLOW, Gate, Suite, here, notes_of
+from functionfuse.events import Event, NodeFailed
+from functionfuse.testing.engine.suite import WORKFLOW, Latch, Suite, here, notes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,29 +90,29 @@ def noted(journal: Journal, name: str, *needs: Any) -> str:
 
 
 @workflow
-def hold(gate: Gate, journal: Journal) -> str:
+def hold(latch: Latch, journal: Journal) -> str:
     """Wait at a gate."""
     journal.write("held")
-    gate.wait()
+    latch.wait()
     return "held"
 
 
 @workflow
-def hold_and_fail(gate: Gate, journal: Journal) -> None:
+def hold_and_fail(latch: Latch, journal: Journal) -> None:
     """Wait at a gate, and raise."""
     journal.write("held")
-    gate.wait()
+    latch.wait()
     message = "late"
     raise ValueError(message)
 
 
 @contextmanager
-def open_on_failure(gate: Gate, made: Workflow[Any]) -> Iterator[None]:
+def open_on_failure(latch: Latch, made: Workflow[Any]) -> Iterator[None]:
     """Keep a gate closed until a node of a workflow has failed."""
-    with gate.closed() as open_gate:
+    with latch.closed() as open_gate:
 
         def see(event: Event) -> None:
-            if isinstance(event, StepFailed):
+            if isinstance(event, NodeFailed):
                 open_gate()
 
         made.add_observer(see)
@@ -277,12 +277,12 @@ class ErrorTests(Suite):
 
     def test_nothing_new_starts(self, journal: Journal, storage: Storage, tmp_path: Path) -> None:
         """After a failure nothing new is started; what is running ends, is stored and reported."""
-        gate = Gate(str(tmp_path / "gate"))
+        latch = Latch(str(tmp_path / "gate"))
         failed = fail("bad")
-        running = hold(gate, journal).set_name("running")
+        running = hold(latch, journal).set_name("running")
         made = self.stored(storage, failed, noted(journal, "new", running))
 
-        with open_on_failure(gate, made), pytest.raises(ValueError, match="bad"):
+        with open_on_failure(latch, made), pytest.raises(ValueError, match="bad"):
             made.run()
 
         assert set(journal.lines()) <= {"held"}
@@ -306,12 +306,12 @@ class ErrorTests(Suite):
 
     def test_only_what_failed_is_blamed(self, journal: Journal, tmp_path: Path) -> None:
         """What runs on is not blamed for the failure of something else that its consumers need as well."""
-        gate = Gate(str(tmp_path / "gate"))
-        failed, running = fail("bad").set_name("failed"), hold(gate, journal).set_name("running")
+        latch = Latch(str(tmp_path / "gate"))
+        failed, running = fail("bad").set_name("failed"), hold(latch, journal).set_name("running")
         child = noted(journal, "child", failed, running)
         made = self.new_workflow(noted(journal, "grandchild", child, running))
 
-        with open_on_failure(gate, made), pytest.raises(ValueError, match="bad"):
+        with open_on_failure(latch, made), pytest.raises(ValueError, match="bad"):
             made.run(on_error="continue")
 
         assert journal.lines() == ["held"]
@@ -322,11 +322,11 @@ class ErrorTests(Suite):
     @pytest.mark.parametrize("on_error", ["raise", "continue"])
     def test_failure_after_failure(self, on_error: Any, journal: Journal, tmp_path: Path) -> None:
         """What runs while its only consumer is lost may fail itself, with an error of its own."""
-        gate = Gate(str(tmp_path / "gate"))
-        first, second = fail("bad").set_name("first"), hold_and_fail(gate, journal)
+        latch = Latch(str(tmp_path / "gate"))
+        first, second = fail("bad").set_name("first"), hold_and_fail(latch, journal)
         made = self.new_workflow(noted(journal, "both", first, second.set_name("second")))
 
-        with open_on_failure(gate, made), pytest.raises(ValueError, match="bad") as caught:
+        with open_on_failure(latch, made), pytest.raises(ValueError, match="bad") as caught:
             made.run(on_error=on_error)
 
         ran = "held" in journal.lines()

@@ -15,7 +15,7 @@ from functionfuse.errors import DamagedResultWarning
 from functionfuse.storage import storage_factory
 from functionfuse.testing.engine.damage import Damaged
 from functionfuse.testing.engine.properties import listed, numbered
-from functionfuse.testing.engine.suite import WORKFLOW, Gate, Suite, notes_of
+from functionfuse.testing.engine.suite import WORKFLOW, Latch, Suite, notes_of
 from functionfuse.testing.programs import Program, describe
 from functionfuse.testing.strategies import graphs
 
@@ -68,9 +68,9 @@ def reseed(seed: int) -> None:
 
 
 @workflow
-def pass_gate(gate: Gate) -> int:
+def pass_gate(latch: Latch) -> int:
     """Wait at the gate."""
-    gate.wait()
+    latch.wait()
     return 1
 
 
@@ -103,8 +103,8 @@ class FuseTests(Suite):
         assert made.report is not None
         assert made.report.names("computed") == ["prep_a", "prep_b", "prep_c", "use"]
         finished = [type(event).__name__ for event in events]
-        assert finished.count("StepSubmitted") == 4
-        assert finished.count("StepFinished") == 4
+        assert finished.count("NodeSubmitted") == 4
+        assert finished.count("NodeFinished") == 4
 
     def test_plan_shows_groups(self, journal: Journal) -> None:
         """The plan says what runs together."""
@@ -180,16 +180,16 @@ class FuseTests(Suite):
 
     def test_damage_that_needs_a_part_in_flight(self, storage: Storage, tmp_path: Path) -> None:
         """What turns out to be damaged while a group runs may need a value that only the group needed."""
-        gate = Gate(str(tmp_path / "gate"))
-        first = pass_gate(gate).set_name("in_first")
+        latch = Latch(str(tmp_path / "gate"))
+        first = pass_gate(latch).set_name("in_first")
         second = plus_one(first).set_name("in_second")
         late = add(first, second).set_name("late")
         made = self.fused("in_.*", second, late)
-        made.set_storage(Damaged(storage, "late", gate.open))
+        made.set_storage(Damaged(storage, "late", latch.open))
 
         if not self.runs_side_by_side:
             pytest.skip("nothing else runs while a group does")
-        with gate.closed(), pytest.warns(DamagedResultWarning, match="'late'"):
+        with latch.closed(), pytest.warns(DamagedResultWarning, match="'late'"):
             assert made.run() == [2, 3]
 
     # each damaged result that is read is a warning, which other tests look at

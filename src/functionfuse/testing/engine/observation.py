@@ -9,11 +9,11 @@ import pytest
 from functionfuse import workflow
 from functionfuse.events import (
     Event,
+    NodeFailed,
+    NodeFinished,
+    NodeSubmitted,
     RunFinished,
     RunStarted,
-    StepFailed,
-    StepFinished,
-    StepSubmitted,
 )
 from functionfuse.plan import Action
 from functionfuse.testing.engine.options import noted
@@ -39,7 +39,7 @@ def finished_after(events: list[Event], name: str) -> int:
     return next(
         position
         for position, event in enumerate(events)
-        if isinstance(event, StepFinished) and event.record.name == name
+        if isinstance(event, NodeFinished) and event.record.name == name
     )
 
 
@@ -59,8 +59,8 @@ class ObservingTests(Suite):
         started, submitted, finished, ended = events
         assert isinstance(started, RunStarted)
         assert (started.workflow, started.plan.names(Action.COMPUTE)) == (WORKFLOW, ["x"])
-        assert submitted == StepSubmitted("x")
-        assert isinstance(finished, StepFinished)
+        assert submitted == NodeSubmitted("x")
+        assert isinstance(finished, NodeFinished)
         assert (finished.record.name, finished.record.status) == ("x", "computed")
         assert ended == RunFinished(WORKFLOW, None)
 
@@ -78,7 +78,7 @@ class ObservingTests(Suite):
         ends = {name: finished_after(events, name) for name in names}
         assert ends["top"] < min(ends["left"], ends["right"])
         assert ends["bottom"] > max(ends["left"], ends["right"])
-        assert all(events.index(StepSubmitted(name)) < ends[name] for name in names)
+        assert all(events.index(NodeSubmitted(name)) < ends[name] for name in names)
         assert len(events) == 2 + 2 * len(names)
 
     def test_events_of_a_failure(self, journal: Journal) -> None:
@@ -90,10 +90,10 @@ class ObservingTests(Suite):
         with pytest.raises(ValueError, match="bad") as caught:
             made.run()
 
-        assert events[1] == StepSubmitted("bad")
+        assert events[1] == NodeSubmitted("bad")
         failed, ended = events[-2:]
-        assert isinstance(failed, StepFailed)
-        assert not [event for event in events if isinstance(event, StepFinished)]
+        assert isinstance(failed, NodeFailed)
+        assert not [event for event in events if isinstance(event, NodeFinished)]
         assert (failed.record.name, failed.record.status) == ("bad", "failed")
         assert failed.error is caught.value
         assert ended == RunFinished(WORKFLOW, caught.value)
@@ -134,9 +134,9 @@ class ObservingTests(Suite):
         made.run()
         report = made.report
         assert (report.names("loaded"), report.names("computed")) == (["second"], ["third"])
-        assert report.summary() == f"workflow {WORKFLOW!r}: 1 computed, 1 loaded, 1 left out"
+        assert report.summary() == f"workflow {WORKFLOW!r}: 1 computed, 1 loaded, 1 skipped"
         rows = {row.split()[0]: row for row in str(report).splitlines() if row.strip()}
-        assert "left out" in rows["first"]
+        assert "skipped" in rows["first"]
         assert "loaded" in rows["second"]
         assert "computed" in rows["third"]
         report.to_html(tmp_path / "report.html")
@@ -173,8 +173,8 @@ class ObservingTests(Suite):
 
         storage.remove_task(WORKFLOW, "third")
         plan = made.plan()
-        assert {step.name: step.action for step in plan} == {
-            "first": Action.LEAVE_OUT,
+        assert {node.name: node.action for node in plan} == {
+            "first": Action.SKIP,
             "second": Action.LOAD,
             "third": Action.COMPUTE,
         }

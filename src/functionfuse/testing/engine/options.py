@@ -141,7 +141,7 @@ class OptionTests(Suite):
         assert made.run() == [43, 44, 0, 1, 1]
 
     def test_seeds_do_not_depend_on_what_is_stored(self, storage: Storage) -> None:
-        """A node has the same seed whether the nodes before it are computed, read or left out."""
+        """A node has the same seed whether the nodes before it are computed, loaded or skipped."""
 
         def make() -> Any:
             first = drawn().set_name("first")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from functionfuse.backends.base import Workflow
     from functionfuse.storage.base import Storage
 
-__all__ = ["WORKFLOW", "Gate", "Journal", "Suite", "here", "notes_of", "text_of"]
+__all__ = ["WORKFLOW", "Journal", "Latch", "Suite", "here", "notes_of", "text_of"]
 
 #: What the workflows of the suite are called.
 WORKFLOW = "suite"
@@ -52,7 +52,7 @@ class Journal:
 
 
 @dataclass(frozen=True)
-class Gate:
+class Latch:
     """Nodes wait at it, in whatever process, until the test opens it: a named pipe."""
 
     path: str

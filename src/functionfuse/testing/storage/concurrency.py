@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse.errors import StorageError
-from functionfuse.testing.child_processes import Child, in_process, say
+from functionfuse.testing.child_processes import Child, call_in_process, say
 from functionfuse.testing.storage.suite import StorageSuite, number_of, value_of
 
 if TYPE_CHECKING:
     from functionfuse.storage.base import Storage
-    from functionfuse.testing.storage.suite import Door, Make
+    from functionfuse.testing.storage.suite import Make, RawAccess
 
 __all__ = ["ProcessTests", "ThreadTests"]
 
@@ -89,11 +89,11 @@ class ThreadTests(StorageSuite):
             )
         _all_whole(storage, THREADS)
 
-    def test_writers_leave_one_file_each(self, storage: Storage, door: Door) -> None:
+    def test_writers_leave_one_file_each(self, storage: Storage, raw_access: RawAccess) -> None:
         """Many writers at once leave a file for each result, and no other."""
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(save_some, [storage] * THREADS, range(THREADS)))
-        assert THREADS + 1 == len(door.files())
+        assert THREADS + 1 == len(raw_access.files())
 
     def test_readers_never_see_half(self, storage: Storage, make: Make) -> None:
         """Who reads while others write gets whole results, in a thread or through another storage."""
@@ -129,8 +129,8 @@ class ProcessTests(StorageSuite):
         """A pickled storage is the same place, with the same options, in another process."""
         shared_storage.always_read = True
         shared_storage.save("w", "here", 1)
-        assert (["here"], 1, True) == in_process(look, shared_storage)
-        assert ["here", "there"] == in_process(use, shared_storage)
+        assert (["here"], 1, True) == call_in_process(look, shared_storage)
+        assert ["here", "there"] == call_in_process(use, shared_storage)
         assert 2 == shared_storage.read_task("w", "there")
 
     def test_a_copy_of_a_copy(self, shared_storage: Any) -> None:
@@ -138,17 +138,20 @@ class ProcessTests(StorageSuite):
         shared_storage.save("w", "here", 1)
         copy = pickle.loads(pickle.dumps(shared_storage))
         copy.list_tasks("w")
-        assert (["here"], 1, False) == in_process(look, pickle.loads(pickle.dumps(copy)))
+        assert (["here"], 1, False) == call_in_process(look, pickle.loads(pickle.dumps(copy)))
 
     def test_after_a_fork(self, shared_storage: Any) -> None:
         """A storage that is in use when a process forks works in both."""
-        (read, listed), all_of_them = in_process(fork_and_use, shared_storage)
+        (read, listed), all_of_them = call_in_process(fork_and_use, shared_storage)
         assert (1, ["parent"]) == (read, listed)
         assert ["after", "child", "parent"] == all_of_them
 
     def test_errors_travel(self, shared_storage: Any) -> None:
         """An error in another process arrives as what it is."""
-        here, there = error_of_reading(shared_storage), in_process(error_of_reading, shared_storage)
+        here, there = (
+            error_of_reading(shared_storage),
+            call_in_process(error_of_reading, shared_storage),
+        )
         assert (type(here), str(here)) == (type(there), str(there))
 
     def test_processes_write(self, shared_storage: Any) -> None:

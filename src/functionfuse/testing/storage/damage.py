@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from functionfuse.storage.base import Storage
-    from functionfuse.testing.storage.suite import Door, Make
+    from functionfuse.testing.storage.suite import Make, RawAccess
 
 __all__ = ["DamageTests"]
 
@@ -88,68 +88,68 @@ def run(storage: Any, *nodes: Any) -> Any:
 class DamageTests(StorageSuite):
     """Damage behind the storage's back."""
 
-    def test_every_changed_byte_is_found(self, storage: Storage, door: Door) -> None:
+    def test_every_changed_byte_is_found(self, storage: Storage, raw_access: RawAccess) -> None:
         """No byte of a small result can change unseen, not even those that carry nothing."""
         storage.save("w", "node", SMALL)
-        whole = door.read("w", "node")
+        whole = raw_access.read("w", "node")
         ways = [(position, bits) for position in range(len(whole)) for bits in (0x01, 0x80, 0xFF)]
         for position, bits in self.chosen(ways):
-            door.write("w", "node", flipped(whole, position, bits))
+            raw_access.write("w", "node", flipped(whole, position, bits))
             with pytest.raises(CorruptResult, match="w/node"):
                 storage.read_task("w", "node")
 
-    def test_every_cut_is_found(self, storage: Storage, door: Door) -> None:
+    def test_every_cut_is_found(self, storage: Storage, raw_access: RawAccess) -> None:
         """A result that does not go to its end, or beyond it, is never taken for one."""
         storage.save("w", "node", SMALL)
-        whole = door.read("w", "node")
+        whole = raw_access.read("w", "node")
         for length in self.chosen(range(len(whole))):
-            door.write("w", "node", whole[:length])
+            raw_access.write("w", "node", whole[:length])
             with pytest.raises(CorruptResult, match="cannot read w/node"):
                 storage.read_task("w", "node")
-        door.write("w", "node", whole + b"\0")
+        raw_access.write("w", "node", whole + b"\0")
         with pytest.raises(CorruptResult, match="w/node"):
             storage.read_task("w", "node")
 
     @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
     def test_damage_of_a_mapped_result(
-        self, storage: Storage, door: Door, damage: Callable[[bytes], bytes]
+        self, storage: Storage, raw_access: RawAccess, damage: Callable[[bytes], bytes]
     ) -> None:
         """A result that is large enough to be mapped is checked as well."""
         storage.save("w", "node", np.arange(200_000))
-        door.write("w", "node", damage(door.read("w", "node")))
+        raw_access.write("w", "node", damage(raw_access.read("w", "node")))
         with pytest.raises(CorruptResult, match="w/node"):
             storage.read_task("w", "node")
 
     @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
     def test_a_workflow_computes_damaged_results_anew(
-        self, storage: Storage, door: Door, damage: Callable[[bytes], bytes]
+        self, storage: Storage, raw_access: RawAccess, damage: Callable[[bytes], bytes]
     ) -> None:
         """A run warns of a damaged result that it needs, and replaces it."""
         run(storage, *targets())
         for name in ("first", "second"):
-            door.write("w", name, damage(door.read("w", name)))
+            raw_access.write("w", name, damage(raw_access.read("w", name)))
         with pytest.warns(DamagedResultWarning) as caught:
             assert ["first", "first second"] == run(storage, *targets())
         assert 2 == len([each for each in caught if each.category is DamagedResultWarning])
         assert "first" == storage.read_task("w", "first")
         assert ["first", "first second"] == run(storage, *targets())
 
-    def test_damage_is_in_the_way_of_nothing(self, storage: Storage, door: Door) -> None:
+    def test_damage_is_in_the_way_of_nothing(self, storage: Storage, raw_access: RawAccess) -> None:
         """A damaged result is listed, replaced and removed like any other."""
         for name in ("replaced", "removed"):
             storage.save("w", name, SMALL)
-            door.write("w", name, b"")
+            raw_access.write("w", name, b"")
         assert ["removed", "replaced"] == storage.list_tasks("w")
         storage.save("w", "replaced", 2)
         storage.remove_task("w", "removed")
         assert ["replaced"] == storage.list_tasks("w")
         assert 2 == storage.read_task("w", "replaced")
 
-    def test_a_result_that_is_taken_away(self, storage: Storage, door: Door) -> None:
+    def test_a_result_that_is_taken_away(self, storage: Storage, raw_access: RawAccess) -> None:
         """A result that was removed behind the back is not there, for all who ask."""
         run(storage, *targets())
         assert storage.file_exists("w", "second")
-        door.remove("w", "second")
+        raw_access.remove("w", "second")
         assert not storage.file_exists("w", "second")
         assert ["first"] == storage.list_tasks("w")
         for method in (storage.read_task, storage.info):
@@ -157,22 +157,22 @@ class DamageTests(StorageSuite):
                 method("w", "second")
         assert "first second" == run(storage, targets()[1])
 
-    def test_a_result_that_is_put_back(self, storage: Storage, door: Door) -> None:
+    def test_a_result_that_is_put_back(self, storage: Storage, raw_access: RawAccess) -> None:
         """A result that was copied aside and put back is the earlier one."""
         storage.save("w", "node", "earlier")
-        earlier = door.read("w", "node")
+        earlier = raw_access.read("w", "node")
         storage.save("w", "node", "later")
         assert "later" == storage.read_task("w", "node")
-        door.write("w", "node", earlier)
+        raw_access.write("w", "node", earlier)
         assert "earlier" == storage.read_task("w", "node")
 
     # ---- large results, which are checked at leisure ----
 
-    def spoil(self, storage: Storage, door: Door) -> bytes:
+    def spoil(self, storage: Storage, raw_access: RawAccess) -> bytes:
         """Store a large result whose last number is then changed; give what it was."""
         storage.save("w", "large", np.ones(LARGE))
-        whole = door.read("w", "large")
-        door.write("w", "large", flipped(whole, -1))
+        whole = raw_access.read("w", "large")
+        raw_access.write("w", "large", flipped(whole, -1))
         return whole
 
     @pytest.mark.parametrize("verify", VERIFY)
@@ -181,57 +181,57 @@ class DamageTests(StorageSuite):
         storage: Storage = make(verify=verify)
         storage.save("w", "large", np.ones(LARGE))
         assert LARGE == storage.read_task("w", "large").sum()
-        storage.settle()
+        storage.wait_verified()
         storage.save("w", "after", 1)
         assert ["after", "large"] == storage.list_tasks("w")
 
     @pytest.mark.parametrize("verify", ["lazy", "always"])
-    def test_settle_finds_damage(self, make: Make, door: Door, verify: str) -> None:
+    def test_settle_finds_damage(self, make: Make, raw_access: RawAccess, verify: str) -> None:
         """Who reads and settles learns which result is damaged; then it counts as not stored."""
         storage = make(verify=verify)
-        self.spoil(storage, door)
+        self.spoil(storage, raw_access)
         with pytest.raises(CorruptResult, match="w/large"):
             _read_and_settle(storage)
         with pytest.raises((CorruptResult, ResultNotFound)):
             storage.read_task("w", "large")
-        storage.settle()  # it has been told
+        storage.wait_verified()  # it has been told
 
     def test_changed_bytes_of_a_large_result_are_found(
-        self, make: Make, door: Door, storage: Storage
+        self, make: Make, raw_access: RawAccess, storage: Storage
     ) -> None:
         """Wherever it is changed: sooner or later, but before anything is stored of it."""
         storage.save(
             "w", "large", {"one": np.ones(LARGE), "odd": np.ones(LARGE + 1, dtype=np.int8)}
         )
-        whole = door.read("w", "large")
+        whole = raw_access.read("w", "large")
         half = len(whole) // 2
         for position in self.chosen(
             [0, 10, 20, 60, 100, 400, 700, half, half + 64, -4_000_000, -1]
         ):
-            door.write("w", "large", flipped(whole, position))
+            raw_access.write("w", "large", flipped(whole, position))
             with pytest.raises(CorruptResult, match="w/large"):
                 _read_and_settle(make())
 
-    def test_always_finds_damage_on_reading(self, make: Make, door: Door) -> None:
+    def test_always_finds_damage_on_reading(self, make: Make, raw_access: RawAccess) -> None:
         """With verify="always" a damaged value is not given at all."""
         storage = make(verify="always")
-        self.spoil(storage, door)
+        self.spoil(storage, raw_access)
         with pytest.raises(CorruptResult, match="w/large"):
             storage.read_task("w", "large")
 
-    def test_never_checks_no_arrays(self, make: Make, door: Door) -> None:
+    def test_never_checks_no_arrays(self, make: Make, raw_access: RawAccess) -> None:
         """With verify="never" the user answers for the numbers, but not for the pickle stream and the header."""
         storage = make(verify="never")
-        whole = self.spoil(storage, door)
+        whole = self.spoil(storage, raw_access)
         assert LARGE == len(storage.read_task("w", "large"))
-        storage.settle()
+        storage.wait_verified()
         for damage in ("nothing left", "cut", "cut in the header", "changed header", "zeros"):
-            door.write("w", "large", DAMAGE[damage](whole))
+            raw_access.write("w", "large", DAMAGE[damage](whole))
             with pytest.raises(CorruptResult, match="w/large"):
                 storage.read_task("w", "large")
         stream = whole.index(b"numpy") - 20
         for position in self.chosen(range(stream, stream + 100)):
-            door.write("w", "large", flipped(whole, position))
+            raw_access.write("w", "large", flipped(whole, position))
             with pytest.raises(CorruptResult, match="w/large"):
                 storage.read_task("w", "large")
 
@@ -250,34 +250,36 @@ class DamageTests(StorageSuite):
         assert [] == storage.list_tasks("w")
         assert LARGE == run(storage, total(np.ones(LARGE)).set_name("total"))  # it has been told
 
-    def test_nothing_is_stored_from_damaged_data(self, storage: Storage, door: Door) -> None:
+    def test_nothing_is_stored_from_damaged_data(
+        self, storage: Storage, raw_access: RawAccess
+    ) -> None:
         """A save after the reading of a damaged result stores nothing and says why."""
         storage.save("w", "sum", "earlier")
-        self.spoil(storage, door)
+        self.spoil(storage, raw_access)
         # a storage that checks on reading has said so already
         with pytest.raises(CorruptResult, match="w/large"):
             storage.save("w", "sum", storage.read_task("w", "large").sum())
         assert "earlier" == storage.read_task("w", "sum")
         with contextlib.suppress(CorruptResult):
-            storage.settle()
+            storage.wait_verified()
 
     def test_a_workflow_never_gives_what_was_made_of_damaged_data(
-        self, storage: Storage, door: Door
+        self, storage: Storage, raw_access: RawAccess
     ) -> None:
         """The first run fails, or computes the result anew; the next one is right in any case."""
         node = large().set_name("large")
-        self.spoil(storage, door)
+        self.spoil(storage, raw_access)
         with contextlib.suppress(CorruptResult), _warnings_of_damage():
             assert LARGE == run(storage, total(node).set_name("total"))
         with _warnings_of_damage():
             assert LARGE == run(storage, total(node).set_name("total"))
         assert LARGE == storage.read_task("w", "total")
         assert LARGE == storage.read_task("w", "large").sum()
-        storage.settle()
+        storage.wait_verified()
 
-    def test_a_damaged_target_is_never_given(self, storage: Storage, door: Door) -> None:
+    def test_a_damaged_target_is_never_given(self, storage: Storage, raw_access: RawAccess) -> None:
         """A run that only reads a damaged result fails, or computes it anew."""
-        self.spoil(storage, door)
+        self.spoil(storage, raw_access)
         for _ in range(2):
             with contextlib.suppress(CorruptResult), _warnings_of_damage():
                 assert LARGE == run(storage, large().set_name("large")).sum()
@@ -291,7 +293,7 @@ class DamageTests(StorageSuite):
 
 def _read_and_settle(storage: Storage) -> None:
     storage.read_task("w", "large")
-    storage.settle()
+    storage.wait_verified()
 
 
 def _warnings_of_damage() -> contextlib.AbstractContextManager[object]:

@@ -14,7 +14,7 @@ from functionfuse.testing.storage.suite import StorageSuite
 
 if TYPE_CHECKING:
     from functionfuse.storage.base import Storage
-    from functionfuse.testing.storage.suite import Door
+    from functionfuse.testing.storage.suite import RawAccess
 
 __all__ = ["FailureTests"]
 
@@ -63,14 +63,16 @@ class FailureTests(StorageSuite):
             assert ["earlier"] == storage.list_tasks("w")
 
     @pytest.mark.parametrize("value", INTERRUPTED.values(), ids=INTERRUPTED)
-    def test_a_failed_save_leaves_no_file(self, storage: Storage, door: Door, value: Any) -> None:
+    def test_a_failed_save_leaves_no_file(
+        self, storage: Storage, raw_access: RawAccess, value: Any
+    ) -> None:
         """What fails, or is interrupted, halfway changes no file and leaves none."""
         storage.save("w", "node", 1)
-        before = door.files()
+        before = raw_access.files()
         for name in ("node", "new"):
             with pytest.raises((StorageError, KeyboardInterrupt)):
                 storage.save("w", name, [np.zeros(200_000), value])
-        assert before == door.files()
+        assert before == raw_access.files()
 
     def test_an_interrupt_goes_through(self, storage: Storage) -> None:
         """Ctrl-C is no error of the storage."""

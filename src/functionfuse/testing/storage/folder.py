@@ -19,7 +19,7 @@ import pytest
 from functionfuse import workflow
 from functionfuse.backends.builtin.localback import LocalWorkflow
 from functionfuse.errors import CorruptResult, ResultNotFound, StorageError
-from functionfuse.testing.child_processes import Child, in_process, say
+from functionfuse.testing.child_processes import Child, call_in_process, say
 from functionfuse.testing.storage.foreign_files import ForeignFileTests
 from functionfuse.testing.storage.links import LinkTests
 from functionfuse.testing.storage.sidecars import ACTIONS, Acting, Numbered, NumberedSerializer
@@ -111,7 +111,7 @@ def read_damaged(storage: Any) -> list[str]:
     for _ in range(3):
         try:
             storage.read_task("w", "large")
-            storage.settle()
+            storage.wait_verified()
             outcomes.append("given")
         except CorruptResult:
             outcomes.append("damaged")
@@ -171,7 +171,7 @@ class FolderTests(LinkTests, ForeignFileTests):
         storage = self.make_in(folder)
         storage.save("w", "node", "earlier")
         before = _files(folder)
-        assert "cannot save w/node" in in_process(save_limited, storage)
+        assert "cannot save w/node" in call_in_process(save_limited, storage)
         assert before == _files(folder)
         assert "earlier" == storage.read_task("w", "node")
 
@@ -213,7 +213,7 @@ class FolderTests(LinkTests, ForeignFileTests):
             storages.append(self.make_in(place))
             fill(storages[-1], place)
         with read_only(folder / "storage"):
-            return in_process(as_nobody, function, *storages)
+            return call_in_process(as_nobody, function, *storages)
 
     def test_no_reader_sees_a_result_whose_sidecar_files_were_removed(self, folder: Path) -> None:
         """A workflow is removed while a result is saved: the result is not there before it is whole."""

@@ -140,8 +140,8 @@ class ForeignFileTests:
     def test_damaged_results_are_told_when_they_are_asked_for(self, tmp_path: Path) -> None:
         """A listing leaves out a shortened name that cannot be known; reading it says what is wrong."""
         storage = self.make_in(tmp_path / "storage")
-        about = {"workflow": "w", "node": LONG}
-        intact = b"".join(frame(1, about))
+        metadata = {"workflow": "w", "node": LONG}
+        intact = b"".join(frame(1, metadata))
         storage.save("w", "good", 1)
         file = tmp_path / "storage" / "w" / file_name(LONG)
         for data, message in (

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from functionfuse.storage.base import Storage
-    from functionfuse.testing.storage.suite import Door
+    from functionfuse.testing.storage.suite import RawAccess
 
 __all__ = ["HeaderTests", "forged", "header_of"]
 
@@ -155,12 +155,12 @@ class HeaderTests(StorageSuite):
 
     @pytest.mark.parametrize("there", [("w", "other"), ("v", "node"), ("v", "other")])
     def test_a_result_under_another_name_is_refused(
-        self, storage: Storage, door: Door, there: tuple[str, str]
+        self, storage: Storage, raw_access: RawAccess, there: tuple[str, str]
     ) -> None:
         """A file that was renamed or copied is neither read nor described under its new name."""
         storage.save("w", "node", "value")
         storage.save(*there, "overwritten")
-        door.write(*there, door.read("w", "node"))
+        raw_access.write(*there, raw_access.read("w", "node"))
         for method in (storage.read_task, storage.info):
             with pytest.raises((CorruptResult, UntrustedResult), match=r"renamed|belongs to"):
                 method(*there)
@@ -168,14 +168,16 @@ class HeaderTests(StorageSuite):
         storage.save(*there, "again")
         assert "again" == storage.read_task(*there)
 
-    def test_results_that_were_swapped_are_not_used(self, storage: Storage, door: Door) -> None:
+    def test_results_that_were_swapped_are_not_used(
+        self, storage: Storage, raw_access: RawAccess
+    ) -> None:
         """A run computes them again, or says that they are not to be trusted."""
         node = one().set_name("node")
         storage.save("w", "node", 2)
         storage.save("w", "other", 3)
-        mine, other = door.read("w", "node"), door.read("w", "other")
-        door.write("w", "node", other)
-        door.write("w", "other", mine)
+        mine, other = raw_access.read("w", "node"), raw_access.read("w", "other")
+        raw_access.write("w", "node", other)
+        raw_access.write("w", "other", mine)
         made = LocalWorkflow(node, workflow_name="w")
         made.set_storage(storage)
         with contextlib.suppress(UntrustedResult), warnings.catch_warnings():
@@ -184,7 +186,7 @@ class HeaderTests(StorageSuite):
 
     @pytest.mark.parametrize("place", ["node", "workflow"])
     def test_a_long_name_is_listed_under_its_own_file_alone(
-        self, storage: Storage, door: Door, place: str
+        self, storage: Storage, raw_access: RawAccess, place: str
     ) -> None:
         """A name that stands in the header only is believed where the file has its name."""
         other = "m" * 300
@@ -192,8 +194,8 @@ class HeaderTests(StorageSuite):
         here = {"node": ("w", LONG), "workflow": (LONG, "node")}[place]
         storage.save(*here, 1)
         storage.save(*there, 2)
-        data = door.read(file_name(here[0]), file_name(here[1]))
-        door.write(file_name(there[0]), file_name(there[1]), data)
+        data = raw_access.read(file_name(here[0]), file_name(here[1]))
+        raw_access.write(file_name(there[0]), file_name(there[1]), data)
         names = storage.list_tasks("w") if place == "node" else storage.list_workflows()
         assert [LONG] == names
 
@@ -207,24 +209,24 @@ class HeaderTests(StorageSuite):
 
     def test_a_result_keeps_its_names(self, storage: Storage) -> None:
         """What else is said of a result cannot rename it."""
-        storage.save("w", "node", 1, about={"workflow": "v", "node": "other", "seed": 3})
+        storage.save("w", "node", 1, metadata={"workflow": "v", "node": "other", "seed": 3})
         info = storage.info("w", "node")
         assert ("w", "node", 3) == (info["workflow"], info["node"], info["seed"])
         assert 1 == storage.read_task("w", "node")
 
-    def test_forged_headers(self, storage: Storage, door: Door) -> None:
+    def test_forged_headers(self, storage: Storage, raw_access: RawAccess) -> None:
         """Whatever a header says, with whatever digest: errors are ours, and results can be replaced."""
         storage.register_persistent_serializers(Pictures)
         storage.save("w", "node", [1j, "text"])
         storage.save(LONG, "node", 1)
-        whole = door.read("w", "node")
+        whole = raw_access.read("w", "node")
         forger = Forger(header_of(whole), seed=14)
         paths = [("w", "node"), ("w", file_name(LONG)), (file_name(LONG), "node")]
         for number in range(self.forgeries):
             storage.save("w", "node", [1j, "text"])
             data = forged(whole, forger.header())
             for path in paths:
-                door.write(*path, data)
+                raw_access.write(*path, data)
             _use(storage)
             if number % 2:
                 with contextlib.suppress(FunctionFuseError):
@@ -232,14 +234,14 @@ class HeaderTests(StorageSuite):
 
     @pytest.mark.parametrize("seconds", ["a text", [1], None, {}])
     def test_a_forged_duration_is_not_believed(
-        self, storage: Storage, door: Door, seconds: object
+        self, storage: Storage, raw_access: RawAccess, seconds: object
     ) -> None:
         """It may be no number."""
-        storage.save("w", "node", 1, about={"seconds": 0.5})
+        storage.save("w", "node", 1, metadata={"seconds": 0.5})
         assert 0.5 == Results(storage, "w").seconds("node")
-        whole = door.read("w", "node")
+        whole = raw_access.read("w", "node")
         header = {**header_of(whole), "seconds": seconds}
-        door.write("w", "node", forged(whole, json.dumps(header).encode()))
+        raw_access.write("w", "node", forged(whole, json.dumps(header).encode()))
         assert Results(storage, "w").seconds("node") is None
 
 

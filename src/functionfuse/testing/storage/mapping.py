@@ -109,8 +109,8 @@ class StorageIsADict(RuleBasedStateMachine):
         there = name in self.model.get(workflow, {})
         assert there == self.storage.file_exists(workflow, name)
         if there:
-            about = self.storage.info(workflow, name)
-            assert (workflow, name) == (about["workflow"], about["node"])
+            metadata = self.storage.info(workflow, name)
+            assert (workflow, name) == (metadata["workflow"], metadata["node"])
             return
         with pytest.raises(ResultNotFound):
             self.storage.read_task(workflow, name)
@@ -243,11 +243,13 @@ class DictTests(StorageSuite):
 
     def test_info(self, storage: Storage) -> None:
         """A result tells its origin without being read."""
-        size = storage.save("w", "node", list(range(1000)), about={"function": "make", "seed": 3})
-        about = storage.info("w", "node")
+        size = storage.save(
+            "w", "node", list(range(1000)), metadata={"function": "make", "seed": 3}
+        )
+        metadata = storage.info("w", "node")
         expected = {"workflow": "w", "node": "node", "function": "make", "seed": 3}
-        assert expected == {key: about[key] for key in expected}
-        assert {"created", "host", "python", "functionfuse"} <= set(about)
+        assert expected == {key: metadata[key] for key in expected}
+        assert {"created", "host", "python", "functionfuse"} <= set(metadata)
         assert size is not None
         assert size > 1000
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from functionfuse.storage.base import Storage
-    from functionfuse.testing.storage.suite import Connection, Door
+    from functionfuse.testing.storage.suite import Connection, RawAccess
 
 __all__ = ["SecretTests"]
 
@@ -73,22 +73,22 @@ class SecretTests(StorageSuite):
         assert [] == told(secrets, *texts)
 
     def test_results_and_their_headers(
-        self, storage: Storage, secrets: Sequence[str], door: Door
+        self, storage: Storage, secrets: Sequence[str], raw_access: RawAccess
     ) -> None:
         """No file has a secret in it, and no header."""
         one = increased(1).set_name("one")
         made = LocalWorkflow(increased(one).set_name("two"), workflow_name="w")
         made.set_storage(storage)
         made.run()
-        files = [f"{path} {data.decode('latin-1')}" for path, data in door.files().items()]
+        files = [f"{path} {data.decode('latin-1')}" for path, data in raw_access.files().items()]
         assert 2 == len(files)
         texts = [repr(made), repr(made.plan()), repr(made.report)]
         assert [] == told(secrets, *files, *texts, repr(storage.info("w", "one")))
 
-    def test_errors(self, storage: Storage, secrets: Sequence[str], door: Door) -> None:
+    def test_errors(self, storage: Storage, secrets: Sequence[str], raw_access: RawAccess) -> None:
         """No error tells a secret, whatever goes wrong."""
         storage.save("w", "node", 1)
-        door.write("w", "damaged", b"no result")
+        raw_access.write("w", "damaged", b"no result")
         errors = [
             error_of(lambda: storage.save("w", "node", threading.Lock())),
             error_of(lambda: storage.read_task("w", "nothing")),

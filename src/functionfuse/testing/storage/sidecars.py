@@ -15,7 +15,7 @@ from functionfuse.testing.child_processes import Child
 from functionfuse.testing.storage.suite import StorageSuite
 
 if TYPE_CHECKING:
-    from functionfuse.testing.storage.suite import Door, Make
+    from functionfuse.testing.storage.suite import Make, RawAccess
 
 __all__ = ["SidecarTests"]
 
@@ -149,7 +149,9 @@ class SidecarTests(StorageSuite):
         storage.register_persistent_serializers(NumberedSerializer)
         return storage
 
-    def test_a_replaced_result_can_still_be_read_lazily(self, make: Make, door: Door) -> None:
+    def test_a_replaced_result_can_still_be_read_lazily(
+        self, make: Make, raw_access: RawAccess
+    ) -> None:
         """Whoever holds a lazy value reads it for the grace period, also while others sweep."""
         storage, sweeper = make(), make(grace=0)
         storage.register_persistent_serializers(LazySerializer)
@@ -162,19 +164,19 @@ class SidecarTests(StorageSuite):
         assert 1 == lazy()
 
         sweeper.new_workflow("w")
-        assert set() == sidecar_folders(door)
+        assert set() == sidecar_folders(raw_access)
         with pytest.raises(FileNotFoundError):
             lazy()
 
-    def test_a_removed_result_leaves_no_file(self, keeping: Any, door: Door) -> None:
+    def test_a_removed_result_leaves_no_file(self, keeping: Any, raw_access: RawAccess) -> None:
         """Neither its own sidecar files nor those of results that it replaced wait for a grace period."""
         for number in range(3):
             keeping.save("w", "node", Numbered(number))
         keeping.save("w", "other", Numbered(3))
         keeping.remove_task("w", "node")
-        assert {"other"} == {file for file, _ in sidecar_folders(door)}
+        assert {"other"} == {file for file, _ in sidecar_folders(raw_access)}
         keeping.remove_task("w", "other")
-        assert {} == door.files()
+        assert {} == raw_access.files()
 
     def test_a_result_that_is_replaced_while_it_is_read(self, make: Make) -> None:
         """The reader gets the new one, also without a grace period."""
@@ -192,7 +194,7 @@ class SidecarTests(StorageSuite):
         with pytest.raises(ResultNotFound):
             storage.read_task("w", "node")
 
-    def test_a_serializer_that_writes_elsewhere(self, make: Make, door: Door) -> None:
+    def test_a_serializer_that_writes_elsewhere(self, make: Make, raw_access: RawAccess) -> None:
         """It need not use the sidecar folder, and is asked to remove what it wrote."""
         storage = make()
         storage.register_persistent_serializers(ElsewhereSerializer)
@@ -206,38 +208,40 @@ class SidecarTests(StorageSuite):
         sweeper.new_workflow("w")
         assert [2] == [*ElsewhereSerializer.numbers.values()]
         storage.remove_task("w", "node")
-        assert ({}, {}) == (ElsewhereSerializer.numbers, door.files())
+        assert ({}, {}) == (ElsewhereSerializer.numbers, raw_access.files())
 
-    def test_a_copied_result_removes_nothing_elsewhere(self, make: Make, door: Door) -> None:
+    def test_a_copied_result_removes_nothing_elsewhere(
+        self, make: Make, raw_access: RawAccess
+    ) -> None:
         """What a serializer wrote elsewhere belongs to the result that the header names."""
         storage = make()
         storage.register_persistent_serializers(ElsewhereSerializer)
         ElsewhereSerializer.numbers.clear()
         storage.save("w", "node", Numbered(1))
-        door.write("w", "copy", door.read("w", "node"))
+        raw_access.write("w", "copy", raw_access.read("w", "node"))
         storage.remove_task("w", "copy")
         assert 1 == storage.read_task("w", "node").number
 
-    def test_what_a_result_names_is_not_collected(self, make: Make, door: Door) -> None:
+    def test_what_a_result_names_is_not_collected(self, make: Make, raw_access: RawAccess) -> None:
         """A marker of a sidecar folder that is in use goes alone, whoever wrote it."""
         storage = make(grace=0)
         storage.register_persistent_serializers(NumberedSerializer)
         storage.save("w", "node", Numbered(1))
         folder = storage.info("w", "node")["objects"]["folder"]
-        markers = f"{door.root}/w/.objects/.candidates"
-        door.filesystem.makedirs(markers, exist_ok=True)
+        markers = f"{raw_access.root}/w/.objects/.candidates"
+        raw_access.filesystem.makedirs(markers, exist_ok=True)
         for kind in "ru":
-            door.filesystem.pipe_file(f"{markers}/{kind}{0:012x}-{folder}-node", b"")
+            raw_access.filesystem.pipe_file(f"{markers}/{kind}{0:012x}-{folder}-node", b"")
         storage.new_workflow("w")
         assert 1 == storage.read_task("w", "node").number
-        assert not [path for path in door.files() if "/.candidates/" in path]
+        assert not [path for path in raw_access.files() if "/.candidates/" in path]
 
-    def test_a_missing_sidecar_file_is_damage(self, storage: Any, door: Door) -> None:
+    def test_a_missing_sidecar_file_is_damage(self, storage: Any, raw_access: RawAccess) -> None:
         """A result that nobody replaced and whose file is gone is damaged."""
         storage.register_persistent_serializers(Acting)
         storage.save("w", "node", Numbered(1))
-        (path,) = (path for path in door.files() if "/.objects/" in path)
-        door.filesystem.rm_file(path)
+        (path,) = (path for path in raw_access.files() if "/.objects/" in path)
+        raw_access.filesystem.rm_file(path)
         with pytest.raises(CorruptResult, match="its file is missing"):
             storage.read_task("w", "node")
 
@@ -249,7 +253,9 @@ class SidecarTests(StorageSuite):
         storage.save("w", "node", Numbered(2))
         assert 2 == storage.read_task("w", "node").number
 
-    def test_threads_replace_what_threads_read(self, keeping: Any, make: Make, door: Door) -> None:
+    def test_threads_replace_what_threads_read(
+        self, keeping: Any, make: Make, raw_access: RawAccess
+    ) -> None:
         """Every read gives one whole result; in the end a collection leaves one sidecar folder."""
         keeping.save("w", "node", [Numbered(0), 0])
         with ThreadPoolExecutor(WRITERS + 1) as pool:
@@ -258,10 +264,10 @@ class SidecarTests(StorageSuite):
                 assert set(read(keeping, 5)) <= {*range(WRITERS)}
         assert [*range(WRITERS)] == [writer.result() for writer in writers]
         keeping.save("w", "node", [Numbered(7), 7])
-        one_sidecar_folder(make, door)
+        one_sidecar_folder(make, raw_access)
 
     def test_processes_replace_what_others_read(
-        self, shared_storage: Any, make: Make, door: Door
+        self, shared_storage: Any, make: Make, raw_access: RawAccess
     ) -> None:
         """The same between processes."""
         shared_storage.register_persistent_serializers(NumberedSerializer)
@@ -272,9 +278,11 @@ class SidecarTests(StorageSuite):
         for reader in readers:
             assert set(reader.result()) <= {*range(WRITERS)}
         shared_storage.save("w", "node", [Numbered(7), 7])
-        one_sidecar_folder(make, door)
+        one_sidecar_folder(make, raw_access)
 
-    def test_removing_at_the_same_time(self, keeping: Any, make: Make, door: Door) -> None:
+    def test_removing_at_the_same_time(
+        self, keeping: Any, make: Make, raw_access: RawAccess
+    ) -> None:
         """No save fails while others remove, in threads and in processes, and nothing is left."""
         with ThreadPoolExecutor(WRITERS) as pool:
             calls = [pool.submit(write_and_remove, keeping, number) for number in range(WRITERS)]
@@ -283,9 +291,9 @@ class SidecarTests(StorageSuite):
                 assert [0, 1] == [child.result() for child in children]
             assert [*range(WRITERS)] == [call.result() for call in calls]
         keeping.save("w", "node", [Numbered(7), 7])
-        one_sidecar_folder(make, door)
+        one_sidecar_folder(make, raw_access)
         keeping.remove_task("w", "node")
-        assert {} == door.files()
+        assert {} == raw_access.files()
 
     @pytest.mark.parametrize("grace", [-1, "1", None, True, float("nan")])
     def test_a_grace_period_is_a_number(self, make: Make, grace: Any) -> None:
@@ -294,37 +302,39 @@ class SidecarTests(StorageSuite):
             make(grace=grace)
 
 
-def sidecar_folders(door: Door) -> set[tuple[str, str]]:
+def sidecar_folders(raw_access: RawAccess) -> set[tuple[str, str]]:
     """The result file and the name of each sidecar folder of workflow `w`."""
-    start = f"{door.root}/w/.objects/".lstrip("/")
-    paths = [path.lstrip("/").removeprefix(start) for path in door.files() if "/.objects/" in path]
+    start = f"{raw_access.root}/w/.objects/".lstrip("/")
+    paths = [
+        path.lstrip("/").removeprefix(start) for path in raw_access.files() if "/.objects/" in path
+    ]
     return {
         (parts[0], parts[1]) for parts in (path.split("/") for path in paths) if len(parts) == 3
     }
 
 
-def one_sidecar_folder(make: Make, door: Door) -> None:
+def one_sidecar_folder(make: Make, raw_access: RawAccess) -> None:
     """Collect when the grace period is over: of all that was written, what the result names is left."""
     storage = make(grace=0)
     storage.register_persistent_serializers(NumberedSerializer)
-    start = f"{door.root}/w/.objects/.candidates/"
-    for path in list(door.files()):
+    start = f"{raw_access.root}/w/.objects/.candidates/"
+    for path in list(raw_access.files()):
         if start in path or start.lstrip("/") in path:
-            _make_old(door, path)
+            _make_old(raw_access, path)
     storage.new_workflow("w")
     named = storage.info("w", "node")["objects"]["folder"]
-    assert {("node", named)} == sidecar_folders(door)
-    assert not [path for path in door.files() if "/.candidates/" in path]
+    assert {("node", named)} == sidecar_folders(raw_access)
+    assert not [path for path in raw_access.files() if "/.candidates/" in path]
     assert 7 == storage.read_task("w", "node")[-1]
 
 
-def _make_old(door: Door, path: str) -> None:
+def _make_old(raw_access: RawAccess, path: str) -> None:
     """Let a candidate be of 1970: the name of its marker has the time."""
     folder, marker = os.path.split(path)
-    data = door.filesystem.cat_file(path)
-    door.filesystem.rm_file(path)
+    data = raw_access.filesystem.cat_file(path)
+    raw_access.filesystem.rm_file(path)
     numbered = f"{marker[0]}{next(_milliseconds):012x}{marker[13:]}"
-    door.filesystem.pipe_file(f"{folder}/{numbered}", data)
+    raw_access.filesystem.pipe_file(f"{folder}/{numbered}", data)
 
 
 _milliseconds: Final = itertools.count()

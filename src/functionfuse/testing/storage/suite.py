@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = [
     "HOSTILE",
     "Connection",
-    "Door",
     "Make",
+    "RawAccess",
     "Requests",
     "StorageSuite",
     "long_names",
@@ -76,7 +76,7 @@ class Connection(Protocol):
 
 
 @dataclass(frozen=True)
-class Door:
+class RawAccess:
     """A way to the files of a storage behind its back: `root/workflow/node`.
 
     Tests that use it give workflows and nodes ordinary names, which stand for themselves.
@@ -138,7 +138,7 @@ class StorageSuite:
         return storage
 
     @pytest.fixture
-    def door(self) -> Door:
+    def raw_access(self) -> RawAccess:
         """The way to the files behind the storage's back."""
         pytest.skip("there is no way behind the back of this storage")
 

@@ -54,7 +54,7 @@ class StorageTests(
 
             @pytest.fixture
             def door(self, tmp_path):
-                return Door(fsspec.filesystem("file"), str(tmp_path))
+                return RawAccess(fsspec.filesystem("file"), str(tmp_path))
 
     A storage in a folder of this machine derives from `FolderTests` as well,
     one that is reached by a connection from `RemoteTests`.

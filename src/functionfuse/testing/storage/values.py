@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 
 from functionfuse.errors import UntrustedResult
-from functionfuse.testing.child_processes import in_process
+from functionfuse.testing.child_processes import call_in_process
 from functionfuse.testing.programs import Box, describe
 from functionfuse.testing.storage.suite import StorageSuite, number_of, value_of
 
 if TYPE_CHECKING:
-    from functionfuse.testing.storage.suite import Door, Make
+    from functionfuse.testing.storage.suite import Make, RawAccess
 
 __all__ = ["ArrayTests", "ValueTests"]
 
@@ -110,13 +110,13 @@ class ValueTests(StorageSuite):
 class ArrayTests(StorageSuite):
     """Large arrays, as the library's own storages keep them."""
 
-    def test_writing_to_an_array_changes_no_file(self, storage: Any, door: Door) -> None:
+    def test_writing_to_an_array_changes_no_file(self, storage: Any, raw_access: RawAccess) -> None:
         """Not a byte of the stored result, and of no other reader's array, changes."""
         storage.save("w", "large", value_of(7, 500_000))
-        before, other = door.files(), storage.read_task("w", "large")
+        before, other = raw_access.files(), storage.read_task("w", "large")
         mine = storage.read_task("w", "large")
         mine["array"][:] = 8
-        assert before == door.files()
+        assert before == raw_access.files()
         assert 7 == number_of(other)
         assert 7 == number_of(storage.read_task("w", "large"))
 
@@ -129,7 +129,7 @@ class ArrayTests(StorageSuite):
         second = storage.read_task("w", "large")
         make().remove_workflow("w")
         assert [1, 2] == [number_of(first), number_of(second)]
-        storage.settle()
+        storage.wait_verified()
 
     def test_always_read_is_an_option(self, make: Make) -> None:
         """It may be said when a storage is made, or later."""
@@ -153,9 +153,9 @@ class ArrayTests(StorageSuite):
 
     def test_an_array_is_read_elsewhere(self, shared_storage: Any) -> None:
         """A large result that another process saved comes back, and the other way round."""
-        in_process(save_value, shared_storage, 3, 500_000)
+        call_in_process(save_value, shared_storage, 3, 500_000)
         assert 3 == number_of(shared_storage.read_task("w", "node"))
-        assert 3 == in_process(read_number, shared_storage)
+        assert 3 == call_in_process(read_number, shared_storage)
 
 
 def save_value(storage: Any, number: int, size: int = 20_000) -> None:

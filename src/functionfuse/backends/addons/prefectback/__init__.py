@@ -5,10 +5,10 @@ This package is the only one that imports Prefect.
 `server` knows Prefect's settings and waits until its server has every record.
 """
 
-from functionfuse._common.gc import collection_paused
+from functionfuse._common.gc import gc_paused
 from functionfuse.errors import MissingExtraError
 
-with collection_paused():  # a sixth of the time that Prefect's modules take
+with gc_paused():  # a sixth of the time that Prefect's modules take
     try:
         import prefect as _  # noqa: F401
     except ImportError as error:

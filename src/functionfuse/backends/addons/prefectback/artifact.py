@@ -31,7 +31,13 @@ if TYPE_CHECKING:
     from functionfuse.observers.report import Report
     from functionfuse.storage.base import Results
 
-__all__ = ["markdown_table", "publish", "put", "send", "sent_beside"]
+__all__ = [
+    "background_publishing",
+    "markdown_table",
+    "publish",
+    "publish_in_background",
+    "upsert_artifact",
+]
 
 _logger = logging.getLogger(__name__)
 _MOST_DRAWN: Final = 200  # nodes; a larger picture shows nothing, and takes a browser minutes
@@ -43,13 +49,13 @@ _STYLES: Final = {
     "failed": "stroke:#d32f2f,stroke-width:3px",
     "loaded": "stroke-dasharray:4",
     "cached": "stroke-dasharray:4",
-    "left out": "stroke-dasharray:1 4",
+    "skipped": "stroke-dasharray:1 4",
     "not started": "stroke-dasharray:1 4",
 }
 
 
 @contextmanager
-def sent_beside() -> Iterator[None]:
+def background_publishing() -> Iterator[None]:
     """Send the pages of a run while it goes on, and wait for them at the end."""
     with ThreadPoolExecutor(1, "functionfuse-pages") as executor:
         token = _sender.set(executor)
@@ -64,7 +70,7 @@ _sender: Final[ContextVar[ThreadPoolExecutor | None]] = ContextVar(
 )
 
 
-def send(function: Callable[..., None], *arguments: Any) -> None:
+def publish_in_background(function: Callable[..., None], *arguments: Any) -> None:
     """Call a function that sends a page: beside the run where there is one to wait for it, else now."""
     executor = _sender.get()
     try:
@@ -89,12 +95,12 @@ def publish(
     """
     try:
         page = "\n\n".join(_page(graph, report, results, error))
-        put("markdown", page, _literal(report.summary()))
+        upsert_artifact("markdown", page, _literal(report.summary()))
     except Exception:
         _logger.exception("the page of workflow %r could not be written", report.workflow)
 
 
-def put(kind: str, data: Any, description: str) -> UUID | None:
+def upsert_artifact(kind: str, data: Any, description: str) -> UUID | None:
     """Give the current flow run an artifact, or new contents to the one of its kind that it got in an earlier try.
 
     Returns:
@@ -152,8 +158,8 @@ def _failure(report: Report, error: BaseException) -> Iterator[str]:
 def _drawing(graph: Graph, report: Report) -> str:
     """The graph in Mermaid's language, with the nodes of each status in their style."""
     styled: dict[str, list[int]] = defaultdict(list)
-    for step in graph:
-        styled[report.status(step.name)].append(step.number)
+    for node in graph:
+        styled[report.status(node.name)].append(node.number)
     lines = [graph.mermaid()]
     for status in sorted(styled.keys() & _STYLES.keys()):
         kind = status.replace(" ", "_")
@@ -165,12 +171,12 @@ def _drawing(graph: Graph, report: Report) -> str:
 def _rows(graph: Graph, report: Report) -> Iterator[Sequence[str]]:
     failed = report.names("failed")
     first = set(failed)
-    others = [step.name for step in graph if step.name not in first]
+    others = [node.name for node in graph if node.name not in first]
     for name in [*failed, *others][:_MOST_ROWS]:
         record = report.records.get(name)
         seconds = f"{record.seconds:.3f}" if record else ""
         nbytes = "" if record is None or record.nbytes is None else str(record.nbytes)
-        function, why = graph.steps[name].function, report.why(name)
+        function, why = graph.nodes[name].function, report.why(name)
         yield name, function, report.status(name), seconds, nbytes, why
 
 

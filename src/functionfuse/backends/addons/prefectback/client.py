@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from prefect.client.orchestration import SyncPrefectClient
     from prefect.settings import Settings
 
-__all__ = ["kept_client"]
+__all__ = ["shared_client"]
 
 _lock: Final = Lock()
 #: By process, since a fork must not speak on its parent's connection, and by the settings, which are kept
@@ -27,7 +27,7 @@ _MOST_KEPT: Final = 8
 
 
 @contextmanager
-def kept_client() -> Iterator[None]:
+def shared_client() -> Iterator[None]:
     """Let everything within use one client: a new one reads all certificates, which takes 20 ms, and connects."""
     if SyncClientContext.get() is not None:  # that of a flow around this one
         yield

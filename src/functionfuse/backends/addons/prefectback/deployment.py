@@ -14,7 +14,7 @@ from prefect.exceptions import MissingFlowError, ScriptError
 from prefect.flows import Flow
 from prefect.settings import PREFECT_API_URL
 
-from functionfuse._common.validation import check_names
+from functionfuse._common.validation import validate_names
 from functionfuse.backends.addons.prefectback.entrypoints import module_entrypoint
 from functionfuse.backends.addons.prefectback.server import check_reachable
 from functionfuse.errors import EngineError, OptionError
@@ -39,7 +39,7 @@ _loading: Final[ContextVar[str]] = ContextVar("functionfuse_prefect_loading", de
 
 def serve(workflow: PrefectWorkflow, name: str | None, options: Mapping[str, Any]) -> None:
     """Wait for runs that the server asks for, and run each in a new process; see `PrefectWorkflow.serve`."""
-    check_names(options, _SERVE_OPTIONS, "option of Flow.serve")
+    validate_names(options, _SERVE_OPTIONS, "option of Flow.serve")
     _check_where("serve")
     _check_pickles(workflow)
     workflow.flow.serve(name, **options)
@@ -53,7 +53,7 @@ def deploy(
     options: Mapping[str, Any],
 ) -> UUID:
     """Tell the server where workers find the flow; see `PrefectWorkflow.deploy`."""
-    check_names(options, _DEPLOY_OPTIONS, "option of Flow.deploy")
+    validate_names(options, _DEPLOY_OPTIONS, "option of Flow.deploy")
     _check_where("deploy")
     entrypoint = entrypoint or _entrypoint_of(workflow)
     flow = _load(source or Path.cwd(), entrypoint)
@@ -100,15 +100,15 @@ def _check_pickles(workflow: PrefectWorkflow) -> None:
 
 def _parts(workflow: PrefectWorkflow) -> Iterator[tuple[str, Any]]:
     """What can be in the way, with what to call it."""
-    job = workflow._job("raise")
-    for step in job.graph:
-        yield f"the function of node {step.name!r}", step.func
-        for argument in (*step.args, *step.kwargs.values()):
-            yield f"an argument of node {step.name!r}", argument
-    yield "the storage", job.results
-    yield from ((f"the plugin of node {name!r}", value) for name, value in job.plugins.items())
-    yield from ((f"an option of node {name!r}", value) for name, value in job.options.items())
-    yield from ((f"observer {observer!r}", observer) for observer in job.observers)
+    spec = workflow._run_spec("raise")
+    for node in spec.graph:
+        yield f"the function of node {node.name!r}", node.func
+        for argument in (*node.args, *node.kwargs.values()):
+            yield f"an argument of node {node.name!r}", argument
+    yield "the storage", spec.results
+    yield from ((f"the plugin of node {name!r}", value) for name, value in spec.plugins.items())
+    yield from ((f"an option of node {name!r}", value) for name, value in spec.options.items())
+    yield from ((f"observer {observer!r}", observer) for observer in spec.observers)
 
 
 def _refusal(value: Any) -> Exception | None:

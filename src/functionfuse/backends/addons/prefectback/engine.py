@@ -17,13 +17,17 @@ from prefect.results import ResultRecord  # type: ignore[attr-defined]
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
 from functionfuse._graph.graph import references
-from functionfuse._kernel.binding import resolve
+from functionfuse._kernel.binding import resolve_argument
 from functionfuse._kernel.kernel import save
-from functionfuse._kernel.units import Outcome, Record, Stateful, Status
-from functionfuse._transport.broadcast import Lending
-from functionfuse._transport.exceptions import described
-from functionfuse.backends.addons.prefectback.envelopes import Box, literal, sealed
-from functionfuse.backends.addons.prefectback.exceptions import NodeFailed
+from functionfuse._kernel.units import InstanceResult, Outcome, Record, Status
+from functionfuse._transport.broadcast import Broadcaster
+from functionfuse._transport.exceptions import describe_exception
+from functionfuse.backends.addons.prefectback.envelopes import (
+    OpaqueResult,
+    opaque_argument,
+    pickle_value,
+)
+from functionfuse.backends.addons.prefectback.exceptions import ExceptionEnvelope
 from functionfuse.backends.addons.prefectback.node_function import arguments_of
 from functionfuse.backends.addons.prefectback.server import Cancellation, Recorder
 from functionfuse.backends.addons.prefectback.tasks import TaskTemplates
@@ -41,7 +45,7 @@ if TYPE_CHECKING:
     from functionfuse._kernel.units import Unit
     from functionfuse.backends.addons.prefectback.node_function import NodeFunction
 
-__all__ = ["PrefectEngine", "overhead"]
+__all__ = ["PrefectEngine", "task_run_overhead"]
 
 R = TypeVar("R")
 #: The bytes from which on an argument is pickled once for all nodes that take it.
@@ -49,7 +53,7 @@ _LARGE: Final = 100_000
 _STATUS: Final[dict[str, Status]] = {"Stored": "loaded", "Cached": "cached"}
 
 
-def overhead(runner: object) -> float:
+def task_run_overhead(runner: object) -> float:
     """What a task run costs in seconds, here and on the server, as measured on two cores."""
     return 0.02 if runner is None or isinstance(runner, ThreadPoolTaskRunner) else 0.1
 
@@ -67,16 +71,16 @@ class _Handle:
     submitted: float = field(default_factory=time.time)
     result: Any = None  # what the task returned, out of its box, once it is done
 
-    def settle(self) -> State[Any]:
+    def finish(self) -> State[Any]:
         """Take the result out of all that would keep it: the future, its state, and what is told of the run later."""
         state = _final_state(self)
         result = _result(state)
-        self.result = result.take() if isinstance(result, Box) else result
+        self.result = result.take() if isinstance(result, OpaqueResult) else result
         state.data = None
         for parameter in self.parameters.values():
             parameter.empty()
-        self.function.forget()
-        _take_apart(self.future)
+        self.function.release_arguments()
+        _break_cycles(self.future)
         return state
 
 
@@ -101,9 +105,9 @@ class PrefectEngine:
         assert context is not None
         self._runner = context.task_runner
         self._depth = 2 if isinstance(self._runner, ProcessPoolTaskRunner) else 1
-        self._lending: Lending[Any] | None = None
+        self._broadcaster: Broadcaster[Any] | None = None
         if not isinstance(self._runner, ThreadPoolTaskRunner):
-            self._lending = Lending(graph, sealed, _LARGE)
+            self._broadcaster = Broadcaster(graph, pickle_value, _LARGE)
         self._templates = TaskTemplates(caching=caching)
         self._recorder = Recorder()
         self._cancellation = Cancellation(context.flow_run.id if context.flow_run else None)
@@ -115,7 +119,7 @@ class PrefectEngine:
         task = self._templates.task_of(unit, options)
         function = cast("NodeFunction", task.fn)
         arguments = {} if unit.load else arguments_of(function, unit)
-        parents = () if unit.load else unit.step.parents
+        parents = () if unit.load else unit.node.parents
         values = dict(zip(parents, map(_value, inputs), strict=True))
         runs = {
             number: cast("UUID", parent.task_run)
@@ -123,18 +127,19 @@ class PrefectEngine:
         }
         try:
             parameters = {
-                name: resolve(value, values.__getitem__) for name, value in arguments.items()
+                name: resolve_argument(value, values.__getitem__)
+                for name, value in arguments.items()
             }
         except Exception as error:  # noqa: BLE001 - an item that is not there: the node's own failure
             parameters = function.fail_with(error)
         handle = _Handle(unit, function, {})
         try:
-            handle.parameters = self._literals(unit, parameters)
+            handle.parameters = self._wrap_arguments(unit, parameters)
             handle.future = self._runner.submit(
                 task, parameters=handle.parameters, dependencies=_dependencies(arguments, runs)
             )
         except Exception as error:  # noqa: BLE001 - of pickling
-            handle.error = _refused(unit, error)
+            handle.error = _submit_error(unit, error)
             self._done.put(handle)
             return handle
         handle.task_run = handle.future.task_run_id
@@ -142,12 +147,12 @@ class PrefectEngine:
         handle.future.add_done_callback(lambda _: self._done.put(handle))
         return handle
 
-    def _literals(self, unit: Unit, values: Mapping[str, Any]) -> dict[str, Any]:
+    def _wrap_arguments(self, unit: Unit, values: Mapping[str, Any]) -> dict[str, Any]:
         """Arguments as Prefect gets them; what is large and goes to other processes is pickled once for all nodes."""
-        if self._lending is not None and self._lending.concerns(unit):
-            with self._lending.packing(unit) as pack:
-                values = {name: sealed(value, pack) for name, value in values.items()}
-        return {name: literal(value, self._depth) for name, value in values.items()}
+        if self._broadcaster is not None and self._broadcaster.applies_to(unit):
+            with self._broadcaster.pickling(unit) as pack:
+                values = {name: pickle_value(value, pack) for name, value in values.items()}
+        return {name: opaque_argument(value, self._depth) for name, value in values.items()}
 
     def wait(self, _: Collection[_Handle]) -> Iterator[_Handle]:
         """Block until a unit is done; give all that are.
@@ -161,7 +166,7 @@ class PrefectEngine:
 
     def _first(self) -> _Handle:
         while True:
-            self._cancellation.look()
+            self._cancellation.check()
             try:
                 return self._done.get(timeout=self._cancellation.interval)
             except Empty:
@@ -170,22 +175,24 @@ class PrefectEngine:
     def record(self, handle: _Handle) -> Record:  # noqa: D102
         if handle.error is not None:
             raise handle.error
-        unit, state = handle.unit, handle.settle()
+        unit, state = handle.unit, handle.finish()
         result = handle.result
         if not state.is_completed():
             raise _error(state, result)
         if isinstance(result, Outcome):
             return result.record
-        return self._record_of_kept(unit, state, result, handle.submitted)
+        return self._record_of_persisted(unit, state, result, handle.submitted)
 
     @staticmethod
-    def _record_of_kept(unit: Unit, state: State[Any], result: Any, submitted: float) -> Record:
+    def _record_of_persisted(
+        unit: Unit, state: State[Any], result: Any, submitted: float
+    ) -> Record:
         """What is known of a result that Prefect keeps, and perhaps had already."""
-        name, nbytes = unit.step.name, None
+        name, nbytes = unit.node.name, None
         seconds = state.timestamp.timestamp() - submitted
         status = _STATUS.get(state.name or "", "computed")
         if status == "cached" and unit.storage is not None and not unit.storage.contains(name):
-            value = result.value if isinstance(result, Stateful) else result
+            value = result.value if isinstance(result, InstanceResult) else result
             nbytes = save(unit, value, seconds)
         return Record(name, status, submitted, seconds, "", nbytes)
 
@@ -210,19 +217,19 @@ class PrefectEngine:
     def drive(self, body: Callable[[], R]) -> R:
         """Run the loop, and see that a temporary server has recorded everything when it ends."""
         try:
-            with _without_advice(self._runner):
+            with _large_graph_warning_disabled(self._runner):
                 result = body()
         except Exception:
             self._recorder.finish()
             raise
         finally:
-            if self._lending is not None:
-                self._lending.end()
+            if self._broadcaster is not None:
+                self._broadcaster.end()
         self._recorder.finish()
         return result
 
 
-def _without_advice(runner: object) -> AbstractContextManager[object]:
+def _large_graph_warning_disabled(runner: object) -> AbstractContextManager[object]:
     """Dask warns of large arguments, and advises what its task runner for Prefect cannot do."""
     if not type(runner).__module__.startswith("prefect_dask"):
         return nullcontext()
@@ -241,9 +248,9 @@ def _dependencies(
     }
 
 
-def _refused(unit: Unit, error: Exception) -> EngineError:
+def _submit_error(unit: Unit, error: Exception) -> EngineError:
     message = (
-        f"node {unit.step.name!r} cannot be sent to a worker ({described(error)}): "
+        f"node {unit.node.name!r} cannot be sent to a worker ({describe_exception(error)}): "
         "with a task runner of other processes, its function, its arguments and its plugin must be picklable"
     )
     refused = EngineError(message)
@@ -259,29 +266,29 @@ def _final_state(handle: _Handle) -> State[Any]:
         if future._final_state is None:  # Dask's future keeps to itself what went wrong
             future.wrapped_future.result()
     except BrokenExecutor as error:
-        message = f"the worker of node {handle.unit.step.name!r} died: {error}"
+        message = f"the worker of node {handle.unit.node.name!r} died: {error}"
         raise EngineError(message) from error
     except CancelledError:
         raise
     except Exception as error:  # of pickling, on the way there or back, or of a worker that is gone
-        raise _no_state(handle, error) from error
+        raise _missing_state_error(handle, error) from error
     state = future.state
     crash = state.data if state.is_crashed() else None
     if isinstance(crash, Exception) and type(crash).__module__.startswith("ray."):
-        raise _no_state(handle, crash) from crash
+        raise _missing_state_error(handle, crash) from crash
     return state
 
 
-def _no_state(handle: _Handle, error: Exception) -> EngineError:
+def _missing_state_error(handle: _Handle, error: Exception) -> EngineError:
     message = (
-        f"the task run of node {handle.unit.step.name!r} gave no state "
-        f"({described(_ours(error))}): with a task runner of other processes, "
+        f"the task run of node {handle.unit.node.name!r} gave no state "
+        f"({describe_exception(_engine_error(error))}): with a task runner of other processes, "
         "all that goes there and comes back must be picklable, and no worker may die"
     )
     return EngineError(message)
 
 
-def _ours(error: BaseException) -> BaseException:
+def _engine_error(error: BaseException) -> BaseException:
     """What we have said of it ourselves, if we have, and Prefect has wrapped."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, EngineError):
@@ -289,7 +296,7 @@ def _ours(error: BaseException) -> BaseException:
     return cause or error
 
 
-def _take_apart(future: Any) -> None:
+def _break_cycles(future: Any) -> None:
     """Cut the cycles of a future that is done: its callbacks lead to itself, and it holds the result."""
     while isinstance(future, (PrefectConcurrentFuture, Future)):
         inner = getattr(future, "wrapped_future", None)
@@ -309,7 +316,7 @@ def _result(state: State[Any]) -> Any:
 
 
 def _error(state: State[Any], result: Any) -> BaseException:
-    if isinstance(result, NodeFailed):
+    if isinstance(result, ExceptionEnvelope):
         return result.error
     if isinstance(result, BaseException):
         return result

@@ -13,55 +13,55 @@ from typing import TYPE_CHECKING, Any, Final
 import cloudpickle
 from prefect.utilities.annotations import opaque, quote
 
-from functionfuse._transport.broadcast import unpack
-from functionfuse._transport.exceptions import described
+from functionfuse._transport.broadcast import unpickle
+from functionfuse._transport.exceptions import describe_exception
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from functionfuse._kernel.units import Outcome
-    from functionfuse._transport.broadcast import Lent, Pack
+    from functionfuse._transport.broadcast import BroadcastRef, PickleFunction
 
-__all__ = ["Box", "Sealed", "literal", "sealed"]
+__all__ = ["OpaqueResult", "PickledValue", "opaque_argument", "pickle_value"]
 
 
 _OUT_OF_BAND: Final = 5  # the first protocol that knows of buffers
 
 
-class Sealed:
+class PickledValue:
     """Something that is pickled."""
 
-    __slots__ = ("_buffers", "_lent", "_stream")
+    __slots__ = ("_buffers", "_refs", "_stream")
 
     def __init__(
-        self, stream: bytes, buffers: Sequence[tuple[Any, bool]], lent: Sequence[Sealed] = ()
+        self, stream: bytes, buffers: Sequence[tuple[Any, bool]], refs: Sequence[PickledValue] = ()
     ) -> None:
         """Take a pickle.
 
         Args:
             stream: The pickle without its buffers.
             buffers: Each with whether its maker made it read-only.
-            lent: Large objects that others hold as well, and that are not in the pickle, see `Lending`.
+            refs: Large objects that others hold as well, and that are not in the pickle, see `Broadcaster`.
         """
         self._stream = stream
         self._buffers = buffers
-        self._lent = lent
+        self._refs = refs
 
     def open(self) -> Any:
         """Make what it holds, anew and in memory of its own."""
         own = [buffer if read_only else bytearray(buffer) for buffer, read_only in self._buffers]
-        if self._lent:
-            return unpack(self._stream, lambda number: self._lent[number].open(), own)
+        if self._refs:
+            return unpickle(self._stream, lambda number: self._refs[number].open(), own)
         return pickle.loads(self._stream, buffers=own)
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         as_sent = pickle.PickleBuffer if protocol >= _OUT_OF_BAND else bytes
         buffers = [(as_sent(each), flag) for each, flag in self._buffers]
-        return Sealed, (self._stream, buffers, self._lent)
+        return PickledValue, (self._stream, buffers, self._refs)
 
 
-def sealed(value: Any, pack: Pack[Sealed] | None = None) -> Sealed:
+def pickle_value(value: Any, pack: PickleFunction[PickledValue] | None = None) -> PickledValue:
     """Pickle something.
 
     Args:
@@ -69,16 +69,18 @@ def sealed(value: Any, pack: Pack[Sealed] | None = None) -> Sealed:
         pack: Leaves out what others send as well.
     """
     buffers = list[pickle.PickleBuffer]()
-    lent: Sequence[Lent[Sealed]] = ()
+    refs: Sequence[BroadcastRef[PickledValue]] = ()
     if pack is None:
         stream = cloudpickle.dumps(value, protocol=_OUT_OF_BAND, buffer_callback=buffers.append)
     else:
-        stream, lent = pack(value, buffers.append)
+        stream, refs = pack(value, buffers.append)
     views = [buffer.raw() for buffer in buffers]
-    return Sealed(stream, [(view, view.readonly) for view in views], [each.sent for each in lent])
+    return PickledValue(
+        stream, [(view, view.readonly) for view in views], [each.sent for each in refs]
+    )
 
 
-class _Literal(quote):  # type: ignore[misc]
+class OpaqueArgument(quote):  # type: ignore[misc]
     """An argument that Prefect hands on without looking into it.
 
     A look costs seconds for a list of a million numbers, and finds dependencies that are none:
@@ -95,19 +97,19 @@ class _Literal(quote):  # type: ignore[misc]
             EngineError: It cannot be unpickled here.
         """
         value = self[0][0]
-        if type(value) is not Sealed:
+        if type(value) is not PickledValue:
             return value
         try:
             return value.open()
         except Exception as error:
             message = (
-                f"an argument cannot be unpickled in a worker ({described(error)}): "
+                f"an argument cannot be unpickled in a worker ({describe_exception(error)}): "
                 "the modules of its type must be installed there"
             )
             raise EngineError(message) from error
 
-    def rewrap(self, value: Any) -> _Literal:
-        return _Literal([value])
+    def rewrap(self, value: Any) -> OpaqueArgument:
+        return OpaqueArgument([value])
 
     def empty(self) -> None:
         """Let the argument go."""
@@ -116,12 +118,13 @@ class _Literal(quote):  # type: ignore[misc]
     def __reduce__(self) -> tuple[Any, ...]:
         # Prefect's own annotations come back wrapped once more
         content = [
-            value if type(value) in {_Literal, Sealed} else sealed(value) for value in self[0]
+            value if type(value) in {OpaqueArgument, PickledValue} else pickle_value(value)
+            for value in self[0]
         ]
-        return _Literal, (content,)
+        return OpaqueArgument, (content,)
 
 
-class Box(opaque):  # type: ignore[misc]
+class OpaqueResult(opaque):  # type: ignore[misc]
     """An outcome that Prefect hands on without looking into it.
 
     It can be taken out, since Prefect keeps the box: in the contexts of all that the server has not been told yet.
@@ -135,14 +138,14 @@ class Box(opaque):  # type: ignore[misc]
         return outcome
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _opened, (sealed(self[0]),)
+        return _restore_result, (pickle_value(self[0]),)
 
 
-def _opened(content: Sealed) -> Box:
-    return Box(content.open())
+def _restore_result(content: PickledValue) -> OpaqueResult:
+    return OpaqueResult(content.open())
 
 
-def literal(value: Any, depth: int) -> Any:
+def opaque_argument(value: Any, depth: int) -> Any:
     """Wrap an argument.
 
     Args:
@@ -150,5 +153,5 @@ def literal(value: Any, depth: int) -> Any:
         depth: How often Prefect unwraps it on its way to the function.
     """
     for _ in range(depth):
-        value = _Literal([value])
+        value = OpaqueArgument([value])
     return value

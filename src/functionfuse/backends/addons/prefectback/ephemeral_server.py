@@ -35,7 +35,7 @@ from functionfuse.errors import EngineError
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["CONNECT", "is_open", "is_running", "serve", "used"]
+__all__ = ["CONNECT", "accepts_connections", "is_running", "running_server", "serve"]
 
 #: Collecting garbage takes a third of the time that a server needs to start, and finds nothing: modules stay.
 _SERVE: Final = "import gc, sys; gc.disable(); from {module} import serve; serve(int(sys.argv[1]))"
@@ -56,13 +56,13 @@ def _address() -> str:
         EngineError: It does not come up.
     """
     with _lock:
-        if not _answers():
+        if not _is_alive():
             _servers[os.getpid()] = _start()
         return _servers[os.getpid()][0]
 
 
 @contextmanager
-def used() -> Iterator[str]:
+def running_server() -> Iterator[str]:
     """Use this process's own server; so do the threads and processes that Prefect starts meanwhile.
 
     They know nothing of the settings of the run: threads look at the global ones,
@@ -71,17 +71,17 @@ def used() -> Iterator[str]:
     url = _address()
     with _lock:
         _uses.append(url)
-        _tell_everyone(url)
+        _set_api_url(url)
     try:
         yield url
     finally:
         with _lock:
             _uses.pop()
             if not _uses:
-                _tell_everyone(None)
+                _set_api_url(None)
 
 
-def _tell_everyone(url: str | None) -> None:
+def _set_api_url(url: str | None) -> None:
     if os.environ.get("PREFECT_API_URL") == url:
         return
     if url is None:
@@ -106,7 +106,7 @@ def serve(port: int) -> None:
             gc.freeze()
             gc.enable()
 
-    _record_soon()
+    _shorten_flush_interval()
     threading.Thread(target=_end_with_parent, daemon=True).start()
     config = uvicorn.Config(
         "prefect.server.api.server:create_app",
@@ -119,7 +119,7 @@ def serve(port: int) -> None:
     Server(config).run()
 
 
-def _record_soon() -> None:
+def _shorten_flush_interval() -> None:
     """Write task runs sooner than each second, which is the least that Prefect's setting allows.
 
     A run waits at its end until everything is written.
@@ -143,7 +143,7 @@ def _end_with_parent() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def _answers() -> bool:
+def _is_alive() -> bool:
     return os.getpid() in _servers and _servers[os.getpid()][1].poll() is None
 
 
@@ -155,7 +155,7 @@ def _start() -> tuple[str, subprocess.Popen[bytes]]:
     )
     open_closed_streams()  # before their numbers are those of pipes
     variables = get_current_settings().to_environment_variables(exclude_unset=True)
-    with _one_at_a_time():
+    with _startup_lock():
         server = subprocess.Popen(  # noqa: S603
             [sys.executable, "-c", _SERVE.format(module=__name__), str(port)],
             env={**os.environ, **_ENVIRONMENT, **variables},
@@ -183,7 +183,7 @@ def _wait_until_up(url: str, server: subprocess.Popen[bytes]) -> None:
     seconds = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and server.poll() is None:
-        if is_open(url):  # it listens when it has started
+        if accepts_connections(url):  # it listens when it has started
             with suppress(httpx.TransportError):
                 if httpx.get(url, timeout=5, trust_env=False).is_success:
                     return
@@ -196,7 +196,7 @@ def _wait_until_up(url: str, server: subprocess.Popen[bytes]) -> None:
     raise EngineError(message)
 
 
-def is_open(url: str) -> bool:
+def accepts_connections(url: str) -> bool:
     """Tell in a millisecond whether a connection can be made, apart from proxies and certificates."""
     parts = urlsplit(url)
     try:
@@ -215,7 +215,7 @@ def _free_port() -> int:
 
 
 @contextmanager
-def _one_at_a_time() -> Iterator[None]:
+def _startup_lock() -> Iterator[None]:
     """Let one process on a PREFECT_HOME start its server after the other: a first start makes the database."""
     try:
         import fcntl

@@ -7,17 +7,23 @@ import sys
 from typing import Any
 
 from functionfuse._kernel.damage import has_damage
-from functionfuse._transport.exceptions import described, dump_error, make_sendable
+from functionfuse._transport.exceptions import (
+    describe_exception,
+    dump_exception_value,
+    ensure_picklable,
+)
 
-__all__ = ["NodeFailed", "is_awkward", "needs_stand_in"]
+__all__ = ["ExceptionEnvelope", "is_incompatible", "needs_envelope"]
 
 
-class NodeFailed(Exception):
+class ExceptionEnvelope(Exception):
     """Stands in a task's or flow's state for an exception that Prefect could not handle."""
 
-    def __init__(self, error: BaseException | _Carried) -> None:
+    def __init__(self, error: BaseException | _PickledException) -> None:
         """Take the user's exception."""
-        super().__init__(error if isinstance(error, _Carried) else _Carried(error))
+        super().__init__(
+            error if isinstance(error, _PickledException) else _PickledException(error)
+        )
 
     @property
     def error(self) -> BaseException:
@@ -26,40 +32,40 @@ class NodeFailed(Exception):
         return error
 
     def __str__(self) -> str:
-        return described(self.error)
+        return describe_exception(self.error)
 
 
-class _Carried:
+class _PickledException:
     """Sends an exception as what can be sent of it.
 
-    Not `NodeFailed` itself: some libraries have their own way to pickle whatever is an exception.
+    Not `ExceptionEnvelope` itself: some libraries have their own way to pickle whatever is an exception.
     """
 
     def __init__(self, error: BaseException) -> None:
         self.error = error
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _arrived, (dump_error(self.error),)
+        return _restore, (dump_exception_value(self.error),)
 
 
-def _arrived(data: bytes) -> _Carried:
-    return _Carried(pickle.loads(data))
+def _restore(data: bytes) -> _PickledException:
+    return _PickledException(pickle.loads(data))
 
 
-def needs_stand_in(error: Exception, *, away: bool) -> bool:
+def needs_envelope(error: Exception, *, in_other_process: bool) -> bool:
     """Tell whether an exception cannot go through Prefect as it is.
 
     Args:
         error: The exception.
-        away: It has to go to another process.
+        in_other_process: It has to go to another process.
     """
-    if is_awkward(error) or not away:
-        return is_awkward(error)
+    if is_incompatible(error) or not in_other_process:
+        return is_incompatible(error)
     if has_damage(error):  # a mark, which the exception's own `__reduce__` may leave out
         return True
     # Ray pickles with a cloudpickle of its own, in which the class of a function or script would be another one
     through_ray = "ray" in sys.modules
-    return not make_sendable(error) or (through_ray and not _is_importable(type(error)))
+    return not ensure_picklable(error) or (through_ray and not _is_importable(type(error)))
 
 
 def _is_importable(kind: type) -> bool:
@@ -69,7 +75,7 @@ def _is_importable(kind: type) -> bool:
     return found is kind
 
 
-def is_awkward(error: Exception) -> bool:
+def is_incompatible(error: Exception) -> bool:
     """Tell whether an exception cannot do what Prefect asks of it: say something, and take a traceback."""
     try:
         str(error)

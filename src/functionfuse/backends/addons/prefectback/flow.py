@@ -14,15 +14,15 @@ from prefect.flows import Flow
 from prefect.states import Cancelled, Cancelling
 from prefect.utilities.asyncutils import run_coro_as_sync
 
-from functionfuse.backends.addons.prefectback.artifact import sent_beside
-from functionfuse.backends.addons.prefectback.exceptions import NodeFailed, is_awkward
+from functionfuse.backends.addons.prefectback.artifact import background_publishing
+from functionfuse.backends.addons.prefectback.exceptions import ExceptionEnvelope, is_incompatible
 from functionfuse.backends.addons.prefectback.server import RunCancelled, run_settings
 
 if TYPE_CHECKING:
-    from functionfuse._execution.run_spec import Job
+    from functionfuse._execution.run_spec import RunSpec
     from functionfuse.backends.addons.prefectback.workflow import PrefectWorkflow
 
-__all__ = ["FlowFunction", "RunCall", "WorkflowFlow", "current"]
+__all__ = ["FlowFunction", "RunCall", "WorkflowFlow", "current_run"]
 
 _logger = logging.getLogger(__name__)
 
@@ -32,10 +32,10 @@ class WorkflowFlow(Flow[[], Any]):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102 - as in Flow
         try:
-            with run_settings(), sent_beside():
+            with run_settings(), background_publishing():
                 return super().__call__(*args, **kwargs)
-        except NodeFailed as stand_in:
-            error = stand_in.error
+        except ExceptionEnvelope as envelope:
+            error = envelope.error
         raise error
 
 
@@ -47,12 +47,14 @@ class RunCall:
     """
 
     workflow: PrefectWorkflow
-    job: Job
+    spec: RunSpec
     result: Any = None
 
 
 #: The call of run() that is on, if flow() was not called itself.
-current: Final[ContextVar[RunCall | None]] = ContextVar("functionfuse_prefect_run", default=None)
+current_run: Final[ContextVar[RunCall | None]] = ContextVar(
+    "functionfuse_prefect_run", default=None
+)
 
 
 class FlowFunction:
@@ -73,17 +75,17 @@ class FlowFunction:
 
     def __call__(self) -> Any:
         """Run the graph, in the flow run that is on."""
-        workflow, run = self._workflow, current.get()
+        workflow, run = self._workflow, current_run.get()
         assert workflow is not None
         self._running += 1
         try:
             if run is None or run.workflow is not workflow:  # flow() was called, not run()
-                return workflow._in_flow(workflow._job("raise"))
-            run.result = workflow._in_flow(run.job)
+                return workflow._in_flow(workflow._run_spec("raise"))
+            run.result = workflow._in_flow(run.spec)
             return run.result if workflow._result_is_seen() else None
         except Exception as error:
-            if is_awkward(error):
-                raise NodeFailed(error) from None
+            if is_incompatible(error):
+                raise ExceptionEnvelope(error) from None
             raise
         except RunCancelled:
             _call_cancellation_hooks()

@@ -13,16 +13,20 @@ from prefect.task_engine import BaseTaskRunEngine
 from prefect.transactions import get_transaction
 from prefect.utilities.callables import get_call_parameters
 
-from functionfuse._graph.graph import Ref
+from functionfuse._graph.graph import ItemRef
 from functionfuse._graph.nodes import Container, Kind
 from functionfuse._graph.signature import base_name
-from functionfuse._kernel.binding import copied
+from functionfuse._kernel.binding import copy_instance
 from functionfuse._kernel.kernel import call
-from functionfuse._kernel.units import Stateful
-from functionfuse._transport.exceptions import described, this_process
-from functionfuse.backends.addons.prefectback.envelopes import Box, Sealed, sealed
-from functionfuse.backends.addons.prefectback.exceptions import NodeFailed, needs_stand_in
-from functionfuse.backends.addons.prefectback.task_groups import run_parts
+from functionfuse._kernel.units import InstanceResult
+from functionfuse._transport.exceptions import describe_exception, this_process
+from functionfuse.backends.addons.prefectback.envelopes import (
+    OpaqueResult,
+    PickledValue,
+    pickle_value,
+)
+from functionfuse.backends.addons.prefectback.exceptions import ExceptionEnvelope, needs_envelope
+from functionfuse.backends.addons.prefectback.task_groups import run_group
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
@@ -50,42 +54,45 @@ class NodeFunction:
 
     __slots__ = (
         "__dict__",
-        "_arrival",
+        "_contexts",
+        "_coordinator",
         "_failure",
         "_given",
-        "_home",
-        "_is_sealed",
-        "_kept",
+        "_is_pickled",
+        "_persisted",
+        "_pickled",
         "_unit",
-        "_where",
     )
     __wrapped__: Any
 
-    def __init__(self, func: Callable[..., Any], *, kept: bool) -> None:
+    def __init__(self, func: Callable[..., Any], *, persisted: bool) -> None:
         """Look like a function.
 
         Args:
             func: The user's.
-            kept: Prefect keeps results, so they must be just what the user's function returned.
+            persisted: Prefect keeps results, so they must be just what the user's function returned.
         """
         functools.update_wrapper(self, func, updated=())
         self.__name__ = base_name(func).rpartition(".")[2]
         self.__signature__ = _signature(func)
-        self._arrival: _Arrival | None = None
-        self._is_sealed = False
+        self._pickled: _PickledFunction | None = None
+        self._is_pickled = False
         self._unit: Unit | None = None
         # in another process: the parameters that were given arguments
         self._given: frozenset[str] | None = None
         self._failure: BaseException | None = None
-        self._kept = kept
-        self._home = this_process()
-        self._where: tuple[Any, Any] = None, None  # the context and the transaction of the task run
+        self._persisted = persisted
+        self._coordinator = this_process()
+        self._contexts: tuple[Any, Any] = (
+            None,
+            None,
+        )  # the context and the transaction of the task run
 
     def of(self, unit: Unit) -> NodeFunction:
         """The function of one node."""
         new = NodeFunction.__new__(NodeFunction)
-        new._arrival, new._is_sealed = None, False
-        new._restore((self.__dict__, unit, self._failure, self._kept, self._home, None))
+        new._pickled, new._is_pickled = None, False
+        new._restore((self.__dict__, unit, self._failure, self._persisted, self._coordinator, None))
         return new
 
     def fail_with(self, error: BaseException) -> dict[str, Any]:
@@ -96,17 +103,17 @@ class NodeFunction:
 
     def returned(self, result: Any) -> Any:
         """What the user's function returned, out of what this one did."""
-        value = result[0][0].value if isinstance(result, Box) else result
-        if isinstance(value, Stateful):
+        value = result[0][0].value if isinstance(result, OpaqueResult) else result
+        if isinstance(value, InstanceResult):
             assert self._unit is not None
-            return value.state if self._unit.step.kind is Kind.CONSTRUCT else value.value
+            return value.state if self._unit.node.kind is Kind.CONSTRUCT else value.value
         return value
 
-    def forget(self) -> None:
+    def release_arguments(self) -> None:
         """Let the arguments go: what Prefect has yet to tell the server would hold them until it is told."""
-        for parameters in _held_by(*self._where):
+        for parameters in _parameter_dicts(*self._contexts):
             parameters.clear()
-        self._where = None, None
+        self._contexts = None, None
 
     @property
     def __code__(self) -> CodeType:
@@ -116,37 +123,43 @@ class NodeFunction:
         return code
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
-        away = self._home != this_process()
+        in_other_process = self._coordinator != this_process()
         try:
             return self._run(args, kwargs)
         except Exception as error:
-            if not needs_stand_in(error, away=away):
+            if not needs_envelope(error, in_other_process=in_other_process):
                 raise
-            stand_in = NodeFailed(error)
+            envelope = ExceptionEnvelope(error)
         except BaseException as error:
-            if not away or type(error).__module__.startswith("prefect."):  # Prefect's own: a pause
+            if not in_other_process or type(error).__module__.startswith(
+                "prefect."
+            ):  # Prefect's own: a pause
                 raise
             # workers of Dask and Ray end with a node that raises it
-            message = f"Execution was ended by {described(error)}"
-            return Crashed(message=message, data=NodeFailed(error))
-        raise stand_in  # not while the other is handled: as its context, that would come along
+            message = f"Execution was ended by {describe_exception(error)}"
+            return Crashed(message=message, data=ExceptionEnvelope(error))
+        raise envelope  # not while the other is handled: as its context, that would come along
 
     def _run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        if not self._kept:  # a cache key function of the user's may keep the arguments
-            self._where = TaskRunContext.get(), get_transaction()
+        if not self._persisted:  # a cache key function of the user's may keep the arguments
+            self._contexts = TaskRunContext.get(), get_transaction()
         if self._failure is not None:
             raise self._failure
         unit = self._unit
         assert unit is not None
-        if unit.parts:
-            return Box([run_parts(unit, args[0])])
+        if unit.subunits:
+            return OpaqueResult([run_group(unit, args[0])])
         if self._given is not None:
             args, kwargs = self._without_defaults(args, kwargs)
-        if unit.step.kind is Kind.METHOD and not unit.load:  # Prefect may call it again
-            args = (copied(args[0]), *args[1:])
+        if unit.node.kind is Kind.METHOD and not unit.load:  # Prefect may call it again
+            args = (copy_instance(args[0]), *args[1:])
         outcome = call(unit, args, kwargs)
         stored = outcome.record.status == "loaded"
-        result = outcome.value if self._kept or isinstance(outcome.value, State) else Box([outcome])
+        result = (
+            outcome.value
+            if self._persisted or isinstance(outcome.value, State)
+            else OpaqueResult([outcome])
+        )
         return Completed(name="Stored", data=result) if stored else result
 
     # ---- in another process ----
@@ -162,36 +175,38 @@ class NodeFunction:
         return bound.args, bound.kwargs
 
     def __reduce__(self) -> tuple[Any, ...]:
-        if self._arrival is not None:
-            return _arrived, self._arrival
+        if self._pickled is not None:
+            return _restore, self._pickled
         unit, given, name = self._unit, self._given, self.__name__
         if unit is not None:
-            name = unit.step.name
-            if given is None and not (unit.parts or unit.load or self._failure):
-                bound = self.__signature__.bind(*_arguments(unit), **unit.step.kwargs)
+            name = unit.node.name
+            if given is None and not (unit.subunits or unit.load or self._failure):
+                bound = self.__signature__.bind(*_arguments(unit), **unit.node.kwargs)
                 given = frozenset(bound.arguments)
                 # the arguments come beside it
-                unit = unit._replace(step=unit.step._replace(args=(), kwargs={}))
-        state = self.__dict__, unit, self._failure, self._kept, self._home, given
-        return _arrived, _Arrival(sealed(state), name, tuple(self.__signature__.parameters))
+                unit = unit._replace(node=unit.node._replace(args=(), kwargs={}))
+        state = self.__dict__, unit, self._failure, self._persisted, self._coordinator, given
+        return _restore, _PickledFunction(
+            pickle_value(state), name, tuple(self.__signature__.parameters)
+        )
 
     def __getattr__(self, name: str) -> Any:
-        if name in {"_arrival", "_is_sealed"} or not self._is_sealed:
+        if name in {"_pickled", "_is_pickled"} or not self._is_pickled:
             message = f"{type(self).__name__!r} object has no attribute {name!r}"
             raise AttributeError(message, name=name, obj=self)
-        self._is_sealed = False
+        self._is_pickled = False
         self._open()
         return getattr(self, name)
 
     def _open(self) -> None:
         """Be what was sent; what cannot be made here raises an error when it is called."""
-        assert self._arrival is not None
-        content, name, parameters = self._arrival
+        assert self._pickled is not None
+        content, name, parameters = self._pickled
         try:
             self._restore(content.open())
         except Exception as error:  # noqa: BLE001 - whatever the user's modules raise
             message = (
-                f"node {name!r} cannot be unpickled in a worker ({described(error)}): "
+                f"node {name!r} cannot be unpickled in a worker ({describe_exception(error)}): "
                 "the modules of its function must be installed there"
             )
             kind = inspect.Parameter.KEYWORD_ONLY
@@ -199,25 +214,27 @@ class NodeFunction:
             attributes = {"__name__": name, "__signature__": signature}
             self._restore((attributes, None, EngineError(message), False, ("", 0), None))
         else:
-            self._arrival = None
+            self._pickled = None
 
     def _restore(self, state: tuple[Any, ...]) -> None:
-        attributes, self._unit, self._failure, self._kept, self._home, self._given = state
-        self._where = None, None
+        attributes, self._unit, self._failure, self._persisted, self._coordinator, self._given = (
+            state
+        )
+        self._contexts = None, None
         self.__dict__.update(attributes)
 
 
-class _Arrival(NamedTuple):
+class _PickledFunction(NamedTuple):
     """A function as it was sent."""
 
-    content: Sealed
+    content: PickledValue
     name: str  # of its node
     parameters: tuple[str, ...]
 
 
-def _arrived(content: Sealed, name: str, parameters: tuple[str, ...]) -> NodeFunction:
+def _restore(content: PickledValue, name: str, parameters: tuple[str, ...]) -> NodeFunction:
     function = NodeFunction.__new__(NodeFunction)
-    function._arrival, function._is_sealed = _Arrival(content, name, parameters), True
+    function._pickled, function._is_pickled = _PickledFunction(content, name, parameters), True
     return function
 
 
@@ -233,11 +250,11 @@ def _signature(func: Callable[..., Any]) -> inspect.Signature:
 
 def arguments_of(function: NodeFunction, unit: Unit) -> dict[str, Any]:
     """The arguments of a unit by the names of the function's parameters, with references in place."""
-    step = unit.step
-    if unit.parts:
-        outcomes = [Ref(step.name, number, slot="outcome") for number in step.parents]
+    node = unit.node
+    if unit.subunits:
+        outcomes = [ItemRef(node.name, number, slot="outcome") for number in node.parents]
         return {"inputs": Container(list, tuple(outcomes))}
-    arguments = get_call_parameters(function, _arguments(unit), dict(step.kwargs))
+    arguments = get_call_parameters(function, _arguments(unit), dict(node.kwargs))
     for name, parameter in function.__signature__.parameters.items():
         if parameter.kind is parameter.VAR_POSITIONAL:
             arguments[name] = Container(tuple, arguments[name])
@@ -248,8 +265,8 @@ def arguments_of(function: NodeFunction, unit: Unit) -> dict[str, Any]:
 
 
 def _arguments(unit: Unit) -> tuple[Any, ...]:
-    step = unit.step
-    return step.args if step.state is None else (step.state, *step.args)
+    node = unit.node
+    return node.args if node.state is None else (node.state, *node.args)
 
 
 class _Keyed:
@@ -262,7 +279,7 @@ class _Keyed:
         return dict(zip(self._keys, values, strict=True))
 
 
-def _held_by(context: Any, transaction: Any) -> Iterator[dict[str, Any]]:
+def _parameter_dicts(context: Any, transaction: Any) -> Iterator[dict[str, Any]]:
     """The arguments of a task run, wherever Prefect has them: hooks of its transaction know all of its engine."""
     holders = [context, *(_owner(hook) for hook in getattr(transaction, "on_rollback_hooks", ()))]
     for holder in holders:

@@ -18,7 +18,7 @@ from functionfuse.errors import OptionError
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-__all__ = ["check_plain"]
+__all__ = ["check_option_types"]
 
 #: By what is declared, what is taken: Python's numbers stand for those of numpy as well.
 _PLAIN: Final[dict[Any, type]] = {
@@ -31,7 +31,9 @@ _PLAIN: Final[dict[Any, type]] = {
 }
 
 
-def check_plain(what: str, decorator: Callable[..., Any], options: Mapping[str, Any]) -> None:
+def check_option_types(
+    what: str, decorator: Callable[..., Any], options: Mapping[str, Any]
+) -> None:
     """See that values are of the types that a decorator declares.
 
     Args:

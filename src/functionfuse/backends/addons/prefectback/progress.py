@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Final
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
-from functionfuse.backends.addons.prefectback.artifact import put
-from functionfuse.events import RunFinished, RunStarted, StepFailed, StepFinished
+from functionfuse.backends.addons.prefectback.artifact import upsert_artifact
+from functionfuse.events import NodeFailed, NodeFinished, RunFinished, RunStarted
 from functionfuse.plan import Action
 
 if TYPE_CHECKING:
@@ -34,9 +34,9 @@ class Progress:
         """Show what an event changes."""
         match event:
             case RunStarted(plan=plan):
-                self._nodes = len(plan) - len(plan.names(Action.LEAVE_OUT))
-                self._artifact = put("progress", 0.0, f"{self._nodes} nodes")
-            case StepFinished() | StepFailed():
+                self._nodes = len(plan) - len(plan.names(Action.SKIP))
+                self._artifact = upsert_artifact("progress", 0.0, f"{self._nodes} nodes")
+            case NodeFinished() | NodeFailed():
                 self._done += 1
                 if time.monotonic() >= self._next:
                     self._update()

@@ -27,7 +27,7 @@ from prefect.settings import (
 )
 
 from functionfuse.backends.addons.prefectback import ephemeral_server
-from functionfuse.backends.addons.prefectback.client import kept_client
+from functionfuse.backends.addons.prefectback.client import shared_client
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ __all__ = [
     "asks_for_persistence",
     "check_reachable",
     "run_settings",
-    "stop_asked",
+    "stop_requested",
 ]
 
 _logger = logging.getLogger(__name__)
@@ -65,7 +65,7 @@ _CHUNK: Final = 500  # task runs asked for in one request
 _LONGEST_LAG: Final = (
     1_500  # task runs that the server may be behind; its queue drops from 10,000 events
 )
-_PATIENCE: Final = 30.0  # seconds without any progress of the server
+_TIMEOUT: Final = 30.0  # seconds without any progress of the server
 
 
 @contextmanager
@@ -75,7 +75,7 @@ def run_settings() -> Iterator[None]:
         url = PREFECT_API_URL.value()
         nowhere = url is None or ephemeral_server.is_running(url)
         if nowhere and PREFECT_SERVER_ALLOW_EPHEMERAL_MODE.value():
-            with ephemeral_server.used() as url, _settings_entered(url), _connected(url):
+            with ephemeral_server.running_server() as url, _settings_entered(url), _connected(url):
                 yield
         elif url is None:
             yield
@@ -87,7 +87,7 @@ def run_settings() -> Iterator[None]:
 
 @contextmanager
 def _connected(url: str) -> Iterator[None]:
-    with _events_sent_to(url), kept_client():
+    with _events_sent_to(url), shared_client():
         yield
 
 
@@ -158,7 +158,7 @@ def check_reachable() -> None:
     Raises:
         EngineError: Nobody does.
     """
-    if ephemeral_server.is_open(PREFECT_API_URL.value()):
+    if ephemeral_server.accepts_connections(PREFECT_API_URL.value()):
         return
     # Prefect's client knows of proxies and certificates, and connects four times
     with (
@@ -193,7 +193,9 @@ class RunCancelled(BaseException):
 
 
 #: Set by whoever awaits the run, when nobody wants it any more.
-stop_asked: Final[ContextVar[Event | None]] = ContextVar("functionfuse_prefect_stop", default=None)
+stop_requested: Final[ContextVar[Event | None]] = ContextVar(
+    "functionfuse_prefect_stop", default=None
+)
 
 
 class Cancellation:
@@ -204,10 +206,10 @@ class Cancellation:
 
     def __init__(self, flow_run: UUID | None) -> None:  # noqa: D107
         self._flow_run = flow_run
-        self._stop = stop_asked.get()
+        self._stop = stop_requested.get()
         self._next = time.monotonic() + self.interval
 
-    def look(self) -> None:
+    def check(self) -> None:
         """Look, if it is time.
 
         Raises:
@@ -251,7 +253,7 @@ class Recorder:
         """Wait until everything is sent; a temporary server ends with this process, so it has to record it too."""
         sending = Thread(target=EventsWorker.instance().wait_until_empty, daemon=True)
         sending.start()
-        sending.join(_PATIENCE)
+        sending.join(_TIMEOUT)
         if self._temporary:
             ids = iter(self._ids)
             while chunk := list(islice(ids, _CHUNK)):
@@ -262,7 +264,7 @@ class Recorder:
         task_runs = {"id": {"any_": [str(task_run) for task_run in ids]}, **condition}
         count, pause, last_progress = -1, 0.01, time.monotonic()
         with get_client(sync_client=True) as client:
-            while time.monotonic() - last_progress < _PATIENCE:
+            while time.monotonic() - last_progress < _TIMEOUT:
                 response = client.request("POST", "/task_runs/count", json={"task_runs": task_runs})
                 if response.json() >= len(ids):
                     return

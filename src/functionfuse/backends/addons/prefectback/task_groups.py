@@ -8,40 +8,42 @@ from typing import TYPE_CHECKING, Any, Final
 from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
-from functionfuse._kernel.kernel import FAILED_PART, execute
-from functionfuse.backends.addons.prefectback.artifact import markdown_table, send
+from functionfuse._kernel.kernel import FAILED_SUBUNIT, execute
+from functionfuse.backends.addons.prefectback.artifact import markdown_table, publish_in_background
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from functionfuse._kernel.units import Outcome, Record, Unit
 
-__all__ = ["run_parts", "together"]
+__all__ = ["run_group", "task_group"]
 
 _logger = logging.getLogger(__name__)
 #: Nodes in one message: each message is an object for the server.
 _LINES: Final = 500
 
 
-def together(inputs: list[Any]) -> None:
+def task_group(inputs: list[Any]) -> None:
     """Run several nodes one after the other."""
 
 
-def run_parts(unit: Unit, inputs: list[Any]) -> Outcome:
+def run_group(unit: Unit, inputs: list[Any]) -> Outcome:
     """Run the nodes of a group in the current task run, and say in it what became of each."""
     # Prefect may call it again: an instance that comes from outside must stay as it is
-    unit = unit._replace(parts=tuple(part._replace(sole=False) for part in unit.parts))
+    unit = unit._replace(
+        subunits=tuple(part._replace(exclusive_instance=False) for part in unit.subunits)
+    )
     try:
         outcome = execute(unit, inputs)
     except Exception as error:
-        failed, records = getattr(error, FAILED_PART, ("", ()))
-        _say(unit, records, failed)
+        failed, records = getattr(error, FAILED_SUBUNIT, ("", ()))
+        _log_records(unit, records, failed)
         raise
-    _say(unit, outcome.record.parts, "")
+    _log_records(unit, outcome.record.subrecords, "")
     return outcome
 
 
-def _say(unit: Unit, records: Sequence[Record], failed: str) -> None:
+def _log_records(unit: Unit, records: Sequence[Record], failed: str) -> None:
     logger = get_run_logger()
     lines = [
         f"Node {name!r} {status} in {seconds:.3f} s" for name, status, _, seconds, *_ in records
@@ -50,17 +52,17 @@ def _say(unit: Unit, records: Sequence[Record], failed: str) -> None:
         logger.info("%s", "\n".join(lines[start : start + _LINES]))
     if failed:
         logger.error("Node %r failed", failed)
-    send(_publish, unit, records, failed)
+    publish_in_background(_publish, unit, records, failed)
 
 
 def _publish(unit: Unit, records: Sequence[Record], failed: str) -> None:
     """Give the current task run its page; it can never fail it."""
     done = {record.name: (record.status, f"{record.seconds:.3f}") for record in records}
     done[failed] = ("failed", "")
-    steps = [part.step for part in unit.parts]
-    rows = [(step.name, step.function, *done.get(step.name, ("not started", ""))) for step in steps]
+    nodes = [part.node for part in unit.subunits]
+    rows = [(node.name, node.function, *done.get(node.name, ("not started", ""))) for node in nodes]
     try:
         page = markdown_table(("node", "function", "status", "seconds"), rows)
         create_markdown_artifact(page, _sync=True)  # type: ignore[call-arg]
     except Exception:
-        _logger.exception("the page of %r could not be written", unit.step.name)
+        _logger.exception("the page of %r could not be written", unit.node.name)

@@ -11,7 +11,7 @@ from prefect.results import ResultRecord  # type: ignore[attr-defined]
 from prefect.tasks import Task
 
 from functionfuse.backends.addons.prefectback.node_function import NodeFunction
-from functionfuse.backends.addons.prefectback.task_groups import together
+from functionfuse.backends.addons.prefectback.task_groups import task_group
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -70,8 +70,8 @@ class TaskTemplates:
 
     def task_of(self, unit: Unit, options: Mapping[str, Any]) -> Task[..., Any]:
         """The task of one node."""
-        template = self._template(together if unit.parts else unit.step.func, options)
-        name = unit.step.name
+        template = self._template(task_group if unit.subunits else unit.node.func, options)
+        name = unit.node.name
         new = copy.copy(template)
         new.fn = cast("NodeFunction", template.fn).of(unit)
         new.name = options.get("name") or name
@@ -85,15 +85,15 @@ class TaskTemplates:
         key = id(func), id(options)
         if key not in self._templates:
             chosen = {"cache_result_in_memory": False, **options}
-            kept = self._caching or not CACHING.isdisjoint(options)
-            if not kept:
+            persisted = self._caching or not CACHING.isdisjoint(options)
+            if not persisted:
                 chosen["cache_policy"] = NO_CACHE  # else every argument is hashed, for nothing
             if chosen.get("on_completion"):
                 chosen["on_completion"] = [*map(_Hook, chosen["on_completion"])]
-            if func is together:  # several results, of which Prefect could keep none
+            if func is task_group:  # several results, of which Prefect could keep none
                 chosen["persist_result"] = False
             # a `@task` is one with the flow's log_prints
-            made = Task(NodeFunction(func, kept=kept), **{"log_prints": None, **chosen})
+            made = Task(NodeFunction(func, persisted=persisted), **{"log_prints": None, **chosen})
             for name in _OF_THE_FUNCTION:
                 vars(made).pop(name, None)
             self._templates[key] = made, (func, options)  # both stay, so their ids do

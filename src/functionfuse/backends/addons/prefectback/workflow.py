@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING, Any, Final, Literal, Self, overload
 from prefect.flows import Flow, flow
 from prefect.tasks import task
 
-from functionfuse._common.validation import check_names
+from functionfuse._common.validation import validate_names
 from functionfuse.backends.addons.prefectback import deployment
-from functionfuse.backends.addons.prefectback.artifact import publish, send
-from functionfuse.backends.addons.prefectback.engine import PrefectEngine, overhead
+from functionfuse.backends.addons.prefectback.artifact import publish, publish_in_background
+from functionfuse.backends.addons.prefectback.engine import PrefectEngine, task_run_overhead
 from functionfuse.backends.addons.prefectback.flow import (
     FlowFunction,
     RunCall,
     WorkflowFlow,
-    current,
+    current_run,
 )
-from functionfuse.backends.addons.prefectback.option_types import check_plain
+from functionfuse.backends.addons.prefectback.option_types import check_option_types
 from functionfuse.backends.addons.prefectback.progress import Progress
-from functionfuse.backends.addons.prefectback.server import asks_for_persistence, stop_asked
+from functionfuse.backends.addons.prefectback.server import asks_for_persistence, stop_requested
 from functionfuse.backends.addons.prefectback.tasks import CACHING
 from functionfuse.backends.base import Query, ResultT, Workflow
 from functionfuse.errors import OptionError
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from typing import NotRequired, TypedDict, Unpack
     from uuid import UUID
 
-    from functionfuse._execution.run_spec import Job, OnError
+    from functionfuse._execution.run_spec import OnError, RunSpec
     from functionfuse._graph.nodes import Placeholder
     from functionfuse.engine import Engine
 
@@ -60,7 +60,7 @@ _TRANSACTION_HOOKS: Final = frozenset({"on_commit", "on_rollback"})
 _TASK_OPTIONS: Final = _options_of(task) | _TRANSACTION_HOOKS
 _FLOW_OPTIONS: Final = _options_of(flow)
 #: Task options that mean the same for nodes that run together.
-_SAME_IN_GROUPS: Final = frozenset({"description", "log_prints", "tags", "version"})
+_GROUP_SAFE_OPTIONS: Final = frozenset({"description", "log_prints", "tags", "version"})
 _NOT_IN_FLOW_NAMES: Final = re.compile(r"[/%&<>]")
 
 
@@ -73,9 +73,11 @@ class PrefectQuery(Query):
         Raises:
             OptionError: The installed Prefect does not know an option, or refuses its value.
         """
-        check_names(options, _TASK_OPTIONS, "option of a Prefect task")
-        _checked("task", _task, options)
-        check_plain(f"query(...).set_task_args on {_listed(self.names)}", task, options)
+        validate_names(options, _TASK_OPTIONS, "option of a Prefect task")
+        _validate("task", _task, options)
+        check_option_types(
+            f"query(...).set_task_args on {_format_names(self.names)}", task, options
+        )
         self._options.set("task", self.names, dict(options))
         return self
 
@@ -130,9 +132,9 @@ class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
         Raises:
             OptionError: The installed Prefect does not know an option, or refuses its value.
         """
-        check_names(options, _FLOW_OPTIONS, "option of a Prefect flow")
-        _checked("flow", flow, options)
-        check_plain("set_prefect_flow_options", flow, options)
+        validate_names(options, _FLOW_OPTIONS, "option of a Prefect flow")
+        _validate("flow", flow, options)
+        check_option_types("set_prefect_flow_options", flow, options)
         self._flow_options = dict(options)
         self._flow = None
 
@@ -157,14 +159,14 @@ class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
         and what runs ends and is stored.
         """
         stop = threading.Event()
-        token = stop_asked.set(stop)
+        token = stop_requested.set(stop)
         try:
             return await asyncio.to_thread(self.run, on_error=on_error)
         except asyncio.CancelledError:
             stop.set()
             raise
         finally:
-            stop_asked.reset(token)
+            stop_requested.reset(token)
 
     def serve(self, name: str | None = None, **options: Any) -> None:
         """Make a deployment, and run it in new processes whenever the server says so, until this one is stopped.
@@ -211,19 +213,19 @@ class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
         options["work_pool_name"] = work_pool_name
         return deployment.deploy(self, name, entrypoint, source, options)
 
-    def _run(self, job: Job) -> Any:
-        run = RunCall(self, job)
-        token = current.set(run)
+    def _run(self, spec: RunSpec) -> Any:
+        run = RunCall(self, spec)
+        token = current_run.set(run)
         try:
             self.flow()
         finally:
-            current.reset(token)
+            current_run.reset(token)
         return run.result
 
-    def _in_flow(self, job: Job) -> Any:
+    def _in_flow(self, spec: RunSpec) -> Any:
         """The body of the flow."""
-        engine = PrefectEngine(job.graph, caching=self._caches())
-        return engine.drive(lambda: self._execute(job, engine))
+        engine = PrefectEngine(spec.graph, caching=self._caches())
+        return engine.drive(lambda: self._execute(spec, engine))
 
     def _caches(self) -> bool:
         """Tell whether the flow or the settings ask Prefect to keep results."""
@@ -233,33 +235,37 @@ class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
         """Tell whether Prefect shall do more with the flow's result than hand it on, in the same process."""
         return self._caches() or "on_completion" in self._flow_options
 
-    def _job(self, on_error: OnError) -> Job:
-        job = super()._job(on_error)
-        return replace(job, observers=(*job.observers, Progress())) if self._progress else job
+    def _run_spec(self, on_error: OnError) -> RunSpec:
+        spec = super()._run_spec(on_error)
+        return replace(spec, observers=(*spec.observers, Progress())) if self._progress else spec
 
-    def _cheap_below(self) -> float | None:
+    def _fusion_threshold(self) -> float | None:
         return (
-            overhead(self._flow_options.get("task_runner")) if self._fuse == "auto" else self._fuse
+            task_run_overhead(self._flow_options.get("task_runner"))
+            if self._fuse == "auto"
+            else self._fuse
         )
 
-    def _may_fuse_unasked(self, name: str) -> bool:
+    def _may_fuse_automatically(self, name: str) -> bool:
         """A task option holds for a whole group: a timeout, say, would cut off its last nodes."""
         given = self._options.of("task").get(name, {})
-        return self._may_fuse(name) and given.keys() <= _SAME_IN_GROUPS
+        return self._may_fuse(name) and given.keys() <= _GROUP_SAFE_OPTIONS
 
     def _may_fuse(self, name: str) -> bool:
         """Prefect keeps the results of tasks: a node whose result it shall keep is a task of its own."""
         return not self._caches() and CACHING.isdisjoint(self._options.of("task").get(name, {}))
 
-    def _execute(self, job: Job, engine: Engine[Any]) -> Any:
+    def _execute(self, spec: RunSpec, engine: Engine[Any]) -> Any:
         try:
-            return super()._execute(job, engine)
+            return super()._execute(spec, engine)
         finally:
             if self._report is not None:
-                send(publish, job.graph, self._report, job.results, sys.exception())
+                publish_in_background(
+                    publish, spec.graph, self._report, spec.results, sys.exception()
+                )
 
 
-def _listed(names: Sequence[str]) -> str:
+def _format_names(names: Sequence[str]) -> str:
     """The first names, and how many there are."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""  # noqa: PLR2004
     return ", ".join(map(repr, names[:3])) + more
@@ -274,7 +280,7 @@ def _task(**options: Any) -> Callable[..., Any]:
     return task(**{key: options[key] for key in options if key not in _TRANSACTION_HOOKS})
 
 
-def _checked(what: str, decorator: Callable[..., Any], options: Mapping[str, Any]) -> None:
+def _validate(what: str, decorator: Callable[..., Any], options: Mapping[str, Any]) -> None:
     """Let Prefect itself look at the values, now and not when the flow runs."""
 
     def nothing() -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection"]
 
-_PATIENCE: Final = 10  # seconds until an attempt to reach a scheduler is given up
+_TIMEOUT: Final = 10  # seconds until an attempt to reach a scheduler is given up
 #: Of a cluster of our own, unless the user says otherwise.
 _LOCAL: Final[Mapping[str, Any]] = {
     "host": "127.0.0.1",
@@ -60,13 +60,13 @@ class Connection:
                 raise EngineError(message)
             return self.client, ()
         if self.address is not None:
-            client = _reached(self.address)
+            client = _connect(self.address)
             return client, (client.close,)
         # a worker that dies some times in a row is for good given up by Dask's own clusters otherwise
         patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"})
         with ExitStack() as made:
             made.push(patient)
-            cluster = _started(self.cluster_kwargs)
+            cluster = _start_local_cluster(self.cluster_kwargs)
             made.callback(cluster.close)
             client = _client_of(cluster)
             made.callback(client.close)
@@ -87,10 +87,10 @@ def _check_client(client: Any) -> None:
 
 def _client_of(target: Any) -> Client:
     """A client that only we use: the user's default client stays what it is."""
-    return Client(target, timeout=_PATIENCE, set_as_default=False)
+    return Client(target, timeout=_TIMEOUT, set_as_default=False)
 
 
-def _reached(address: str) -> Client:
+def _connect(address: str) -> Client:
     try:
         return _client_of(address)
     except (OSError, ValueError, TypeError) as error:
@@ -101,7 +101,7 @@ def _reached(address: str) -> Client:
         raise EngineError(message) from error
 
 
-def _started(options: Mapping[str, Any]) -> LocalCluster:
+def _start_local_cluster(options: Mapping[str, Any]) -> LocalCluster:
     if getattr(multiprocessing.current_process(), "_inheriting", False):
         message = (
             "this is a worker that is being started, and it runs your script once more: "

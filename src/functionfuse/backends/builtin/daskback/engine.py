@@ -12,21 +12,21 @@ from uuid import uuid4
 import dask
 from distributed import Future
 
-from functionfuse._transport.broadcast import Lending
-from functionfuse._transport.exceptions import described
-from functionfuse.backends.builtin.daskback.event_subscriber import mailbox_of
-from functionfuse.backends.builtin.daskback.failures import blamed_key, failure_of
-from functionfuse.backends.builtin.daskback.handles import Handle, seen_at
-from functionfuse.backends.builtin.daskback.resources import why_nowhere
+from functionfuse._transport.broadcast import Broadcaster
+from functionfuse._transport.exceptions import describe_exception
+from functionfuse.backends.builtin.daskback.event_subscriber import subscriber_of
+from functionfuse.backends.builtin.daskback.failures import exception_of, failed_key
+from functionfuse.backends.builtin.daskback.handles import Handle, observable_handle
+from functionfuse.backends.builtin.daskback.resources import explain_unschedulable
 from functionfuse.backends.builtin.daskback.tasks import (
-    NodeFailed,
-    give,
-    pack,
-    pack_unit,
+    ExceptionEnvelope,
+    hold,
+    pickle_unit,
+    pickle_value,
     run_unit,
-    taken_out,
+    unwrapped,
 )
-from functionfuse.engine import Capabilities, Withdrawn
+from functionfuse.engine import Cancelled, Capabilities
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
@@ -53,10 +53,14 @@ class DaskEngine:
         self._run = uuid4().hex[:8]
         self._submitted = 0
         self._done: SimpleQueue[Handle] = SimpleQueue()
-        self._lending = Lending(graph, self._send_literal, _LARGE)
-        self._flying: dict[str, Handle] = {}  # those that were not told, by the keys of their tasks
+        self._broadcaster = Broadcaster(graph, self._send_literal, _LARGE)
+        self._in_flight: dict[
+            str, Handle
+        ] = {}  # those that were not told, by the keys of their tasks
         self._held: dict[Handle, None] = {}  # those whose values are on the workers, and in use
-        self._refusals: dict[int, str] = {}  # why no worker can take some options, by their id
+        self._placement_errors: dict[
+            int, str
+        ] = {}  # why no worker can take some options, by their id
 
     def drive(self, body: Callable[[], R]) -> R:
         """Run the loop while the cluster is there.
@@ -65,14 +69,14 @@ class DaskEngine:
         """
         self._client, endings = self._connection.open()
         try:
-            self._mailbox = mailbox_of(self._client)
-            self._mailbox.open(self._client, self._run, self._receive)
+            self._subscriber = subscriber_of(self._client)
+            self._subscriber.open(self._client, self._run, self._receive)
             try:
                 return body()
             finally:
-                self._mailbox.close(self._client, self._run)
-                self._lending.end()
-                for handle in (*self._flying.values(), *self._held):
+                self._subscriber.close(self._client, self._run)
+                self._broadcaster.end()
+                for handle in (*self._in_flight.values(), *self._held):
                     handle.future, handle.literals = None, ()
         finally:
             for end in endings:
@@ -80,26 +84,26 @@ class DaskEngine:
 
     def _receive(self, key: str, record: bytes) -> None:
         """Take a worker's word for it that a unit has a value; an empty one if it failed, and may be tried again."""
-        handle = self._flying.get(key)
+        handle = self._in_flight.get(key)
         if handle is None:
             return
         if record:
             handle.record = pickle.loads(record)
-            if handle.unneeded:
-                handle.let_go()
+            if handle.released:
+                handle.release_if_observable()
         self._done.put(handle)
 
     def submit(  # noqa: D102
         self, unit: Unit, inputs: Sequence[Handle], options: Mapping[str, Any]
     ) -> Handle:
         self._submitted += 1
-        name = unit.step.name
+        name = unit.node.name
         handle = Handle(name, f"{_printable(name)}-{self._run}-{self._submitted}", self._submitted)
-        handle.wait_for([parent for parent in inputs if not parent.told])
-        handle.lost = any(parent.failed for parent in inputs)
+        handle.wait_for([parent for parent in inputs if not parent.reported])
+        handle.upstream_failed = any(parent.failed for parent in inputs)
         try:
-            if not handle.lost:
-                self._check_place(name, options)
+            if not handle.upstream_failed:
+                self._check_placement(name, options)
                 self._send(handle, unit, inputs, options)
         except EngineError as error:
             handle.error = error
@@ -111,20 +115,20 @@ class DaskEngine:
         self, handle: Handle, unit: Unit, inputs: Sequence[Handle], options: Mapping[str, Any]
     ) -> None:
         try:
-            parcel, handle.literals = pack_unit(_repeatable(unit), self._lending)
+            pickled, handle.literals = pickle_unit(_retryable(unit), self._broadcaster)
         except Exception as error:
             message = (
-                f"node {handle.name!r} cannot be sent to a worker ({described(error)}): "
+                f"node {handle.name!r} cannot be sent to a worker ({describe_exception(error)}): "
                 "its function, its arguments and its plugin must be picklable"
             )
             raise EngineError(message) from error
         literals = [literal.sent for literal in handle.literals]
-        self._flying[handle.key] = handle
+        self._in_flight[handle.key] = handle
         handle.future = self._client.submit(
             run_unit,
-            self._mailbox.topic,
+            self._subscriber.topic,
             self._run,
-            parcel,
+            pickled,
             len(literals),
             *literals,
             *[parent.future for parent in inputs],
@@ -137,79 +141,83 @@ class DaskEngine:
         """A task that holds a large object, for all units that take it."""
         self._submitted += 1
         key = f"literal-{self._run}-{self._submitted}"
-        parcel = pack(value)
-        with dask.config.set({_WARN_FROM: max(parcel.nbytes * 2, 10_000_000)}):  # once is well
-            return self._client.submit(give, parcel, key=key, pure=False)
+        pickled = pickle_value(value)
+        with dask.config.set({_WARN_FROM: max(pickled.nbytes * 2, 10_000_000)}):  # once is well
+            return self._client.submit(hold, pickled, key=key, pure=False)
 
-    def _check_place(self, name: str, options: Mapping[str, Any]) -> None:
+    def _check_placement(self, name: str, options: Mapping[str, Any]) -> None:
         if not options.get("resources") and not options.get("workers"):
             return
-        if id(options) not in self._refusals:
+        if id(options) not in self._placement_errors:
             workers = self._client.scheduler_info()["workers"]
             # without any, they may have yet to come
-            self._refusals[id(options)] = why_nowhere(options, workers) if workers else ""
-        if self._refusals[id(options)]:
-            message = f"node {name!r} {self._refusals[id(options)]}"
+            self._placement_errors[id(options)] = (
+                explain_unschedulable(options, workers) if workers else ""
+            )
+        if self._placement_errors[id(options)]:
+            message = f"node {name!r} {self._placement_errors[id(options)]}"
             raise EngineError(message)
 
     def wait(self, pending: Collection[Handle]) -> Iterable[Handle]:  # noqa: D102
         done: list[Handle] = []
         while not done:
-            for ended in self._ended(pending):
-                done += self._in_order(ended)
+            for ended in self._wait_for_outcomes(pending):
+                done += self._reportable(ended)
             done = [handle for handle in done if handle in pending]
         return done
 
-    def _ended(self, pending: Collection[Handle]) -> Iterator[Handle]:
+    def _wait_for_outcomes(self, pending: Collection[Handle]) -> Iterator[Handle]:
         try:
-            yield from self._known(self._done.get(timeout=_LOOK))
+            yield from self._with_known_outcome(self._done.get(timeout=_POLL_INTERVAL))
         except Empty:
             # no worker speaks for what was given up; to ask Dask for a call for each costs too much
             for handle in pending:
-                if handle.future is not None and handle.future.status in _BAD:
-                    yield from self._known(handle)
+                if handle.future is not None and handle.future.status in _FAILED_STATUSES:
+                    yield from self._with_known_outcome(handle)
         while not self._done.empty():
-            yield from self._known(self._done.get())
+            yield from self._with_known_outcome(self._done.get())
 
-    def _known(self, handle: Handle) -> Iterator[Handle]:
+    def _with_known_outcome(self, handle: Handle) -> Iterator[Handle]:
         """Those of which it is known what became, now that something has happened to a unit or near it."""
         if handle.record is not None or handle.failed:
             yield handle
-        elif (there := seen_at(handle)) is not None and there.future is not None:
-            if there.future.status in _BAD:
+        elif (there := observable_handle(handle)) is not None and there.future is not None:
+            if there.future.status in _FAILED_STATUSES:
                 yield from self._failed(there, there.future)
             elif there.future.status == "pending":  # it is tried again
                 there.future.add_done_callback(lambda _: self._done.put(there))
 
     def _failed(self, handle: Handle, future: Future[Any]) -> Iterator[Handle]:
         """Those that have no value and will have none: whose fault it is that a task has failed."""
-        failed = handle.leading_here()
+        failed = handle.unfinished_ancestors()
         if future.status == "error":
-            blamed = self._flying.get(blamed_key(future))
+            blamed = self._in_flight.get(failed_key(future))
             if blamed is None or blamed.record:
                 # one that was done is made once more when its worker dies, and fails then: who needs it has failed,
                 # and not what is seen elsewhere and may still run
-                failed = ([other for other in failed if seen_at(other) is handle] or failed)[:1]
+                failed = (
+                    [other for other in failed if observable_handle(other) is handle] or failed
+                )[:1]
             else:
                 failed = [blamed]
         for other in failed:
-            other.error = failure_of(other.name, future)
+            other.error = exception_of(other.name, future)
             yield other
 
-    def _in_order(self, ended: Handle) -> Iterator[Handle]:
+    def _reportable(self, ended: Handle) -> Iterator[Handle]:
         """What can be told now that a unit has ended: nothing before all its inputs are.
 
         When one of several inputs fails, what needs it is lost, while the others may still run.
         """
-        ready = [] if ended.waits_for or ended.told else [ended]
+        ready = [] if ended.pending_inputs or ended.reported else [ended]
         while ready:
             handle = ready.pop()
-            handle.told = True
-            self._flying.pop(handle.key, None)
-            if handle.failed or handle.unneeded:
-                handle.let_go()
+            handle.reported = True
+            self._in_flight.pop(handle.key, None)
+            if handle.failed or handle.released:
+                handle.release_if_observable()
             yield handle
-            ready += handle.tell_those_that_wait()
+            ready += handle.report_to_dependents()
 
     def record(self, handle: Handle) -> Record:
         """What became of a unit.
@@ -223,8 +231,8 @@ class DaskEngine:
         if handle.error is not None:
             raise handle.error
         if handle.record is None:
-            raise Withdrawn
-        if not handle.unneeded:
+            raise Cancelled
+        if not handle.released:
             self._held[handle] = None
         return handle.record
 
@@ -237,7 +245,7 @@ class DaskEngine:
             except Exception:  # noqa: BLE001 - which one it is?
                 wanted, values = [handle], [self._fetch(handle)]
             for other, value in zip(wanted, values, strict=True):
-                other.value, other.future = taken_out(value), None
+                other.value, other.future = unwrapped(value), None
                 del self._held[other]
         return handle.value
 
@@ -246,27 +254,29 @@ class DaskEngine:
         assert handle.future is not None
         try:
             return handle.future.result()
-        except NodeFailed:  # its worker died with the value, and then it failed
-            raise failure_of(handle.name, handle.future) from None
+        except ExceptionEnvelope:  # its worker died with the value, and then it failed
+            raise exception_of(handle.name, handle.future) from None
         except Exception as error:
-            message = f"the result of node {handle.name!r} cannot be fetched: {described(error)}"
+            message = (
+                f"the result of node {handle.name!r} cannot be fetched: {describe_exception(error)}"
+            )
             raise EngineError(message) from error
 
     def release(self, handle: Handle) -> None:
         """Let the value go; if nothing that takes it is there, as soon as a worker says that it has one."""
-        handle.unneeded = True
-        handle.let_go()
+        handle.released = True
+        handle.release_if_observable()
         self._held.pop(handle, None)
 
     def cancel(self, pending: Collection[Handle]) -> None:
         """Take back what waits; what runs goes on, and nobody asks for it."""
         if not pending or self._client.status != "running":
             return
-        given_up = set(pending)
+        cancelled = set(pending)
         others = [
             handle
-            for handle in self._flying.values()
-            if handle.future is None and handle.record is None and handle not in given_up
+            for handle in self._in_flight.values()
+            if handle.future is None and handle.record is None and handle not in cancelled
         ]
         for other in others:  # what becomes of these was to be seen at what is taken back
             other.future = Future(other.key, self._client)
@@ -279,27 +289,27 @@ class DaskEngine:
             dask_scheduler.client_releases_keys(keys=keys, client=client)
 
         with suppress(Exception):  # the scheduler may be gone
-            self._let_scheduler_hear()
+            self._sync_with_scheduler()
             self._client.run_on_scheduler(take_back)
         for handle in pending:
-            handle.drop()
+            handle.release_future()
 
-    def _let_scheduler_hear(self) -> None:
+    def _sync_with_scheduler(self) -> None:
         """Wait until the scheduler knows of all that was submitted and let go.
 
         What clients do not wait for goes there in its own time, but in its order: a subscription comes behind.
         """
-        heard, topic = Event(), f"{self._mailbox.topic}-{uuid4().hex}"
+        heard, topic = Event(), f"{self._subscriber.topic}-{uuid4().hex}"
         self._client.subscribe_topic(topic, lambda _: heard.set())
         while self._client.status == "running" and not heard.is_set():
             self._client.log_event(topic, None)
-            heard.wait(_BRIEF)
+            heard.wait(_SYNC_INTERVAL)
         self._client.unsubscribe_topic(topic)
 
 
-_LOOK: Final = 0.5  # seconds between two looks at what nobody speaks for
-_BRIEF: Final = 0.005  # seconds between two questions whether the scheduler has heard
-_BAD: Final = frozenset({"error", "cancelled"})  # what tasks are that have no value
+_POLL_INTERVAL: Final = 0.5  # seconds between two looks at what nobody speaks for
+_SYNC_INTERVAL: Final = 0.005  # seconds between two questions whether the scheduler has heard
+_FAILED_STATUSES: Final = frozenset({"error", "cancelled"})  # what tasks are that have no value
 _WARN_FROM: Final = "distributed.admin.large-graph-warning-threshold"
 
 
@@ -308,14 +318,20 @@ def _printable(name: str) -> str:
     return name.encode("utf-8", "backslashreplace").decode()
 
 
-def _repeatable(unit: Unit) -> Unit:
+def _retryable(unit: Unit) -> Unit:
     """The same unit, to work on copies of the instances that come from outside.
 
     Dask may run it again, on retries and when workers die: what it takes must stay as it is.
     """
-    outside = unit.step.parents
+    outside = unit.node.parents
     parts = [
-        part._replace(sole=False) if part.step.state and part.step.state.number in outside else part
-        for part in unit.parts
+        part._replace(exclusive_instance=False)
+        if part.node.state and part.node.state.number in outside
+        else part
+        for part in unit.subunits
     ]
-    return unit._replace(sole=False, parts=tuple(parts)) if unit.sole or parts else unit
+    return (
+        unit._replace(exclusive_instance=False, subunits=tuple(parts))
+        if unit.exclusive_instance or parts
+        else unit
+    )

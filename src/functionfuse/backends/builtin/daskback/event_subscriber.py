@@ -11,10 +11,10 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-__all__ = ["Mailbox", "mailbox_of"]
+__all__ = ["EventSubscriber", "subscriber_of"]
 
 
-class Mailbox:
+class EventSubscriber:
     """Takes what comes for a client, and gives each run what is for it."""
 
     def __init__(self, client: Client) -> None:  # noqa: D107
@@ -43,9 +43,9 @@ class Mailbox:
             receive(key, record)
 
 
-_mailboxes: Final[WeakKeyDictionary[Client, Mailbox]] = WeakKeyDictionary()
+_subscribers: Final[WeakKeyDictionary[Client, EventSubscriber]] = WeakKeyDictionary()
 
 
-def mailbox_of(client: Client) -> Mailbox:
+def subscriber_of(client: Client) -> EventSubscriber:
     """The one of a client: it hears of a topic in one place only."""
-    return _mailboxes.setdefault(client, Mailbox(client))
+    return _subscribers.setdefault(client, EventSubscriber(client))

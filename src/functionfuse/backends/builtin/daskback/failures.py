@@ -8,33 +8,33 @@ from typing import TYPE_CHECKING, Any
 from distributed import KilledWorker
 from distributed.scheduler import NoValidWorkerError
 
-from functionfuse._transport.exceptions import described
-from functionfuse.backends.builtin.daskback.tasks import NodeFailed
+from functionfuse._transport.exceptions import describe_exception
+from functionfuse.backends.builtin.daskback.tasks import ExceptionEnvelope
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
     from distributed import Future
 
-__all__ = ["blamed_key", "failure_of"]
+__all__ = ["exception_of", "failed_key"]
 
 
-def blamed_key(future: Future[Any]) -> str:
+def failed_key(future: Future[Any]) -> str:
     """The key of the task whose fault it is that a task failed: itself, or one that it needs; empty if Dask does not say."""
     error = future.exception()
-    if isinstance(error, NodeFailed):
+    if isinstance(error, ExceptionEnvelope):
         return error.key
     if isinstance(error, KilledWorker | NoValidWorkerError):
         return str(error.task)
     return ""
 
 
-def failure_of(name: str, future: Future[Any]) -> BaseException:
+def exception_of(name: str, future: Future[Any]) -> BaseException:
     """The exception that a node raised, or what else became of its task."""
     if future.status != "error":
         return EngineError(f"Dask gave node {name!r} up: its task is {future.status}")
     error: BaseException = future.exception()
-    if isinstance(error, NodeFailed):
-        return _raised(name, error, future)
+    if isinstance(error, ExceptionEnvelope):
+        return _user_exception(name, error, future)
     if isinstance(error, KilledWorker):
         message = (
             f"node {name!r} was given up: {error.allowed_failures + 1} workers died while they "
@@ -42,20 +42,20 @@ def failure_of(name: str, future: Future[Any]) -> BaseException:
             "It may have crashed or needed too much memory: the workers' logs say more"
         )
     else:
-        message = f"Dask could not run node {name!r}: {described(error)}"
+        message = f"Dask could not run node {name!r}: {describe_exception(error)}"
     failed = EngineError(message)
     failed.__cause__ = error
     return failed
 
 
-def _raised(name: str, error: NodeFailed, future: Future[Any]) -> BaseException:
+def _user_exception(name: str, error: ExceptionEnvelope, future: Future[Any]) -> BaseException:
     """The node's own exception."""
     try:
         own: BaseException = pickle.loads(error.error)
     except Exception as reason:  # noqa: BLE001 - whatever the user's classes raise
         message = (
             f"node {name!r} raised {error.summary}, "
-            f"which cannot be made again here ({described(reason)})"
+            f"which cannot be made again here ({describe_exception(reason)})"
         )
         return EngineError(message)
     return own.with_traceback(future.traceback())

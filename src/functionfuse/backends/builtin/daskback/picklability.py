@@ -9,8 +9,8 @@ import cloudpickle
 from distributed.protocol.serialize import serialize
 
 from functionfuse._graph.nodes import ATOMS
-from functionfuse._kernel.units import Stateful, Together
-from functionfuse._transport.exceptions import described
+from functionfuse._kernel.units import GroupResult, InstanceResult
+from functionfuse._transport.exceptions import describe_exception
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
 
     from functionfuse._kernel.units import Unit
 
-__all__ = ["check_sendable"]
+__all__ = ["check_picklable"]
 
-_TRIED: Final = 1_000_000  # bytes up to which a value is also made again
+_MAX_TRIED: Final = 1_000_000  # bytes up to which a value is also made again
 
 
-def check_sendable(unit: Unit, value: Any) -> None:
+def check_picklable(unit: Unit, value: Any) -> None:
     """See now that a value can go to other workers: on the way, it would be an endless attempt."""
     for name, part in _parts(unit, value):
-        if type(part) not in ATOMS and (reason := _why_not_sent(part)):
+        if type(part) not in ATOMS and (reason := _pickle_error(part)):
             message = (
                 f"the result of node {name!r} cannot be sent to other workers ({reason}): "
                 "return something that can be pickled"
@@ -36,37 +36,37 @@ def check_sendable(unit: Unit, value: Any) -> None:
 
 def _parts(unit: Unit, value: Any) -> Iterator[tuple[str, Any]]:
     kind = type(value)
-    if kind is Together:
-        names = {part.step.number: part for part in unit.parts}
+    if kind is GroupResult:
+        names = {part.node.number: part for part in unit.subunits}
         for number, own in value.values.items():
             yield from _parts(names[number], own)
-    elif kind is Stateful:
-        yield unit.step.name, value.value
-        yield unit.step.name, value.state
+    elif kind is InstanceResult:
+        yield unit.node.name, value.value
+        yield unit.node.name, value.state
     else:
-        yield unit.step.name, value
+        yield unit.node.name, value
 
 
-def _why_not_sent(value: Any) -> str:
+def _pickle_error(value: Any) -> str:
     try:
         _try_pickle(value)
     except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
         try:  # what has no pickle, but a way of Dask's own
             serialize(value, serializers=("dask",), on_error="raise")
         except Exception:  # noqa: BLE001 - as above
-            return described(error)
+            return describe_exception(error)
     return ""
 
 
 def _try_pickle(value: Any) -> None:
     """Pickle a value, and make it again if that is cheap; buffers are not copied."""
-    file, buffers = _Start(), list[pickle.PickleBuffer]()
+    file, buffers = _TruncatingFile(), list[pickle.PickleBuffer]()
     cloudpickle.Pickler(file, protocol=5, buffer_callback=buffers.append).dump(value)
-    if file.size <= _TRIED:
+    if file.size <= _MAX_TRIED:
         pickle.loads(b"".join(file.parts), buffers=buffers)
 
 
-class _Start:
+class _TruncatingFile:
     """A file that keeps no more than its start."""
 
     def __init__(self) -> None:
@@ -76,7 +76,7 @@ class _Start:
     def write(self, data: Any) -> int:
         size = len(data)
         self.size += size
-        if self.size <= _TRIED:
+        if self.size <= _MAX_TRIED:
             self.parts.append(bytes(data))
         else:
             self.parts.clear()

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 from dask.utils import parse_timedelta
 from distributed import Client
 
-from functionfuse._common.validation import check_names
+from functionfuse._common.validation import validate_names
 from functionfuse.errors import OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
 
-__all__ = ["check_options", "why_nowhere"]
+__all__ = ["check_options", "explain_unschedulable"]
 
 #: Ours to give, or without a meaning for nodes.
 _NOT_FOR_NODES: Final = frozenset(
@@ -31,9 +31,9 @@ def check_options(options: Mapping[str, Any]) -> None:
     Raises:
         OptionError: `Client.submit` does not take one, or not this value.
     """
-    check_names(options, _OPTIONS, "option of Client.submit that a node can be given")
+    validate_names(options, _OPTIONS, "option of Client.submit that a node can be given")
     for name, value in options.items():
-        valid, what = _VALID.get(name, (_anything, ""))
+        valid, what = _VALID.get(name, (_accepts_any, ""))
         if not valid(value):
             message = f"{name} is {what}, not {value!r}"
             raise OptionError(message)
@@ -42,7 +42,7 @@ def check_options(options: Mapping[str, Any]) -> None:
         raise OptionError(message)
 
 
-def _anything(_: Any) -> bool:
+def _accepts_any(_: Any) -> bool:
     return True
 
 
@@ -84,7 +84,9 @@ _VALID: Final[Mapping[str, tuple[Callable[[Any], bool], str]]] = {
 }
 
 
-def why_nowhere(options: Mapping[str, Any], workers: Mapping[str, Mapping[str, Any]]) -> str:
+def explain_unschedulable(
+    options: Mapping[str, Any], workers: Mapping[str, Mapping[str, Any]]
+) -> str:
     """Why no worker can take a node; empty if one can.
 
     Args:
@@ -95,15 +97,15 @@ def why_nowhere(options: Mapping[str, Any], workers: Mapping[str, Mapping[str, A
     if options.get("workers") and not options.get("allow_other_workers"):
         wanted = _as_names(options["workers"])
         allowed = {
-            address: about for address, about in workers.items() if wanted & _names(address, about)
+            address: info for address, info in workers.items() if wanted & _names(address, info)
         }
         if not allowed:
             return (
-                f"may only run on {_listed(wanted)}, and the cluster has {_listed(workers)}: "
+                f"may only run on {_format_names(wanted)}, and the cluster has {_format_names(workers)}: "
                 "name some of these, or set allow_other_workers"
             )
     resources = options.get("resources") or {}
-    if any(_has(about, resources) for about in allowed.values()):
+    if any(_has(info, resources) for info in allowed.values()):
         return ""
     return (
         f"needs a worker with resources {resources}, and {_most(allowed.values())}: start workers "
@@ -111,8 +113,8 @@ def why_nowhere(options: Mapping[str, Any], workers: Mapping[str, Mapping[str, A
     )
 
 
-def _has(about: Mapping[str, Any], resources: Mapping[str, float]) -> bool:
-    there = about.get("resources") or {}
+def _has(info: Mapping[str, Any], resources: Mapping[str, float]) -> bool:
+    there = info.get("resources") or {}
     return all(there.get(name, 0) >= amount for name, amount in resources.items())
 
 
@@ -120,19 +122,19 @@ def _as_names(value: Any) -> set[str]:
     return set(map(str, value if isinstance(value, (list, tuple, set)) else [value]))
 
 
-def _names(address: str, about: Mapping[str, Any]) -> set[str]:
+def _names(address: str, info: Mapping[str, Any]) -> set[str]:
     """All that a worker may be called."""
-    return {address, address.partition("://")[2], str(about.get("name")), str(about.get("host"))}
+    return {address, address.partition("://")[2], str(info.get("name")), str(info.get("host"))}
 
 
-def _listed(names: Iterable[str]) -> str:
+def _format_names(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
 
 
 def _most(workers: Iterable[Mapping[str, Any]]) -> str:
     """The most that a single worker has of each resource."""
     most: defaultdict[str, float] = defaultdict(float)
-    for about in workers:
-        for name, amount in (about.get("resources") or {}).items():
+    for info in workers:
+        for name, amount in (info.get("resources") or {}).items():
             most[name] = max(most[name], amount)
     return f"no worker has more than {dict(most)}" if most else "no worker has any resources"

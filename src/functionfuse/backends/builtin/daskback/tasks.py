@@ -13,10 +13,10 @@ from dask.sizeof import sizeof
 from distributed import WorkerPlugin, get_worker
 
 from functionfuse._kernel.kernel import execute
-from functionfuse._kernel.units import Stateful, Together
-from functionfuse._transport.broadcast import unpack
-from functionfuse._transport.exceptions import described, dump_error
-from functionfuse.backends.builtin.daskback.picklability import check_sendable
+from functionfuse._kernel.units import GroupResult, InstanceResult
+from functionfuse._transport.broadcast import unpickle
+from functionfuse._transport.exceptions import describe_exception, dump_exception_value
+from functionfuse.backends.builtin.daskback.picklability import check_picklable
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
@@ -25,9 +25,17 @@ if TYPE_CHECKING:
     from distributed import Worker
 
     from functionfuse._kernel.units import Unit
-    from functionfuse._transport.broadcast import Lending, Lent
+    from functionfuse._transport.broadcast import Broadcaster, BroadcastRef
 
-__all__ = ["NodeFailed", "Parcel", "give", "pack", "pack_unit", "run_unit", "taken_out"]
+__all__ = [
+    "ExceptionEnvelope",
+    "PickledValue",
+    "hold",
+    "pickle_unit",
+    "pickle_value",
+    "run_unit",
+    "unwrapped",
+]
 
 T = TypeVar("T")
 
@@ -35,7 +43,7 @@ T = TypeVar("T")
 # ---- going there ----
 
 
-class Parcel:
+class PickledValue:
     """Something that was pickled once, by the client.
 
     Schedulers hand it on as it is: they look into nothing, and need none of the user's modules.
@@ -52,78 +60,82 @@ class Parcel:
         """How large it is."""
         return len(self._stream) + sum(memoryview(buffer).nbytes for buffer in self._buffers)
 
-    def open(self, literals: Sequence[Parcel] = ()) -> Any:
+    def open(self, literals: Sequence[PickledValue] = ()) -> Any:
         """Make what it holds, anew and for the caller alone.
 
         Args:
             literals: The parcels of the large objects that are not in it.
         """
-        return unpack(
+        return unpickle(
             self._stream, lambda number: literals[number].open(), map(bytearray, self._buffers)
         )
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Parcel, (self._stream, tuple(map(pickle.PickleBuffer, self._buffers)))
+        return PickledValue, (self._stream, tuple(map(pickle.PickleBuffer, self._buffers)))
 
 
-def pack(value: Any) -> Parcel:
+def pickle_value(value: Any) -> PickledValue:
     """Pickle something."""
     buffers = list[pickle.PickleBuffer]()
     stream = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
-    return Parcel(stream, [buffer.raw() for buffer in buffers])
+    return PickledValue(stream, [buffer.raw() for buffer in buffers])
 
 
-def pack_unit(unit: Unit, lending: Lending[T]) -> tuple[Parcel, Sequence[Lent[T]]]:
+def pickle_unit(
+    unit: Unit, broadcaster: Broadcaster[T]
+) -> tuple[PickledValue, Sequence[BroadcastRef[T]]]:
     """Pickle a unit; gives also the large objects that are not in the parcel."""
     buffers = list[pickle.PickleBuffer]()
-    stream, lent = lending.pack(unit, unit, buffers.append)
-    return Parcel(stream, [buffer.raw() for buffer in buffers]), lent
+    stream, refs = broadcaster.pickle_value(unit, unit, buffers.append)
+    return PickledValue(stream, [buffer.raw() for buffer in buffers]), refs
 
 
 # ---- there ----
 
 
-def give(parcel: Parcel) -> Parcel:
+def hold(pickled: PickledValue) -> PickledValue:
     """Have a parcel: a task like any other, so a worker that dies does not take it along for good."""
-    return parcel
+    return pickled
 
 
-def run_unit(topic: str, run: str, parcel: Parcel, literals: int, *inputs: Any) -> Any:
+def run_unit(topic: str, run: str, pickled: PickledValue, literals: int, *inputs: Any) -> Any:
     """Run a unit; its record goes to the client as an event, an empty one if it failed.
 
     Args:
         topic: The topic that the client listens to.
         run: What the client calls its run.
-        parcel: The unit.
+        pickled: The unit.
         literals: How many of the inputs are large literals; the others are its parents' values.
         inputs: What Dask puts in for the futures.
 
     Raises:
-        NodeFailed: Whatever went wrong, as something that surely arrives.
+        ExceptionEnvelope: Whatever went wrong, as something that surely arrives.
     """
     worker = get_worker()
     key: Any = worker.get_current_task()
     try:
-        unit = _opened(parcel, inputs[:literals])
-        value, record = execute(unit, [*map(taken_out, inputs[literals:])])
+        unit = _unpickle_unit(pickled, inputs[:literals])
+        value, record = execute(unit, [*map(unwrapped, inputs[literals:])])
         if not worker.address.startswith("inproc:"):
-            check_sendable(unit, value)
+            check_picklable(unit, value)
     except BaseException as error:  # noqa: BLE001 - the node's own
-        failed = NodeFailed(key, described(error)[:_SUMMARY], dump_error(error))
+        failed = ExceptionEnvelope(
+            key, describe_exception(error)[:_SUMMARY], dump_exception_value(error)
+        )
         failed.__traceback__ = error.__traceback__  # Dask carries its end
     else:
         _report(worker, key, topic, (run, key, pickle.dumps(record)))
-        return _Whole(value) if type(value) in _CONTAINERS else value
+        return _OpaqueContainer(value) if type(value) in _CONTAINERS else value
     _report(worker, key, topic, (run, key, b""))
     raise failed  # here, where the node's exception is no context of it: Dask would pickle that too
 
 
-def _opened(parcel: Parcel, literals: Sequence[Parcel]) -> Unit:
+def _unpickle_unit(pickled: PickledValue, literals: Sequence[PickledValue]) -> Unit:
     try:
-        unit: Unit = parcel.open(literals)
+        unit: Unit = pickled.open(literals)
     except Exception as error:
         message = (
-            f"a worker cannot make the node again that it was sent ({described(error)}): "
+            f"a worker cannot make the node again that it was sent ({describe_exception(error)}): "
             "its modules must be installed there, or be sent with Client.upload_file"
         )
         raise EngineError(message) from error
@@ -136,21 +148,21 @@ _CONTAINERS: Final = frozenset({list, tuple, dict, set, frozenset})
 
 
 @dataclass(frozen=True, slots=True)
-class _Whole:
+class _OpaqueContainer:
     """A container that travels as one pickle: Dask would send its parts one by one, also what is the same object."""
 
     value: Any
 
 
-def taken_out(value: Any) -> Any:
+def unwrapped(value: Any) -> Any:
     """What a unit returned, out of its wrapping for the way."""
-    return value.value if type(value) is _Whole else value
+    return value.value if type(value) is _OpaqueContainer else value
 
 
 _SUMMARY: Final = 1_000  # characters of what the dashboard shows
 
 
-class NodeFailed(Exception):
+class ExceptionEnvelope(Exception):
     """Carries an exception as bytes: Dask cuts long ones, and replaces those that cannot be made again."""
 
     def __init__(self, key: str, summary: str, error: bytes) -> None:  # noqa: D107
@@ -168,18 +180,18 @@ class NodeFailed(Exception):
 
 def _report(worker: Worker, key: str, topic: str, message: Any) -> None:
     """Tell the client of a task before it hears from the scheduler that the task is done."""
-    messenger = worker.plugins.get(_Messenger.name)
-    if isinstance(messenger, _Messenger):
+    messenger = worker.plugins.get(_EventPlugin.name)
+    if isinstance(messenger, _EventPlugin):
         messenger.messages[key] = topic, message
         return
     worker.log_event(topic, message)
     with _adding:
         if worker not in _workers:
             _workers.add(worker)
-            worker.loop.add_callback(worker.plugin_add, _Messenger())
+            worker.loop.add_callback(worker.plugin_add, _EventPlugin())
 
 
-class _Messenger(WorkerPlugin):
+class _EventPlugin(WorkerPlugin):
     """Sends an event in the same packet as the news that its task is done.
 
     Workers send packets some milliseconds apart: an event sent before would hold that news up, and what waits for it.
@@ -206,7 +218,7 @@ _workers: Final[WeakSet[Worker]] = WeakSet()
 
 # ---- what they weigh, for Dask's memory management ----
 
-sizeof.register(Parcel, lambda parcel: parcel.nbytes)
-sizeof.register(_Whole, lambda whole: sizeof(whole.value))
-sizeof.register(Stateful, lambda value: sizeof(value.state) + sizeof(value.value))
-sizeof.register(Together, lambda value: sum(map(sizeof, value.values.values())))
+sizeof.register(PickledValue, lambda pickled: pickled.nbytes)
+sizeof.register(_OpaqueContainer, lambda whole: sizeof(whole.value))
+sizeof.register(InstanceResult, lambda value: sizeof(value.state) + sizeof(value.value))
+sizeof.register(GroupResult, lambda value: sum(map(sizeof, value.values.values())))

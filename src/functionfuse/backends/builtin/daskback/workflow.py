@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from distributed import Client
 
-    from functionfuse._execution.run_spec import Job
+    from functionfuse._execution.run_spec import RunSpec
     from functionfuse._graph.nodes import Placeholder
 
     class _Options(TypedDict):
@@ -88,6 +88,6 @@ class DaskWorkflow(Workflow[DaskQuery, ResultT]):
         super().__init__(*nodes, workflow_name=workflow_name)
         self._connection = Connection(client, address, dict(cluster_kwargs or {}))
 
-    def _run(self, job: Job) -> Any:
-        engine = DaskEngine(self._connection, job.graph)
-        return engine.drive(lambda: self._execute(job, engine))
+    def _run(self, spec: RunSpec) -> Any:
+        engine = DaskEngine(self._connection, spec.graph)
+        return engine.drive(lambda: self._execute(spec, engine))

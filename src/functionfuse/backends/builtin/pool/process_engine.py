@@ -10,12 +10,12 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from functionfuse._common.stdio import open_closed_streams
-from functionfuse._transport.exceptions import described, load_raised
-from functionfuse._transport.shared_memory import Space, unpack
+from functionfuse._transport.exceptions import describe_exception, load_exception
+from functionfuse._transport.shared_memory import BufferPool, unpickle
 from functionfuse.backends.builtin.pool.reaper import Reaper
-from functionfuse.backends.builtin.pool.run_folders import Folders
-from functionfuse.backends.builtin.pool.task_messages import Packing, own
-from functionfuse.backends.builtin.pool.worker_process import WorkerProcess, interruptions_later
+from functionfuse.backends.builtin.pool.run_folders import RunFolders
+from functionfuse.backends.builtin.pool.task_messages import MessageBuilder, owned
+from functionfuse.backends.builtin.pool.worker_process import WorkerProcess, sigint_blocked
 from functionfuse.engine import Capabilities
 from functionfuse.errors import EngineError
 
@@ -23,32 +23,32 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Mapping, Sequence
 
     from functionfuse._kernel.units import Record, Unit
-    from functionfuse._transport.protocol import Reply, Work
-    from functionfuse._transport.shared_memory import Parcel
+    from functionfuse._transport.protocol import Reply, TaskMessage
+    from functionfuse._transport.shared_memory import Payload
 
 __all__ = ["ProcessEngine"]
 
 R = TypeVar("R")
-_AGAIN: Final = 0.1  # seconds until a worker that has not ended is interrupted once more
-_PATIENCE: Final = 5.0  # seconds that a worker has to end by itself, before it is killed
-_NOT_YET: Final = object()
+_RETRY_INTERVAL: Final = 0.1  # seconds until a worker that has not ended is interrupted once more
+_TIMEOUT: Final = 5.0  # seconds that a worker has to end by itself, before it is killed
+_UNSET: Final = object()
 
 
 class _Task:
     """A unit, what it takes, and what became of it."""
 
-    __slots__ = ("error", "inputs", "parcel", "record", "unit", "value", "work")
+    __slots__ = ("error", "inputs", "payload", "record", "unit", "value", "work")
 
-    def __init__(self, unit: Unit, inputs: list[Parcel]) -> None:
+    def __init__(self, unit: Unit, inputs: list[Payload]) -> None:
         self.unit = unit
         self.inputs = inputs
-        self.work: Work | None = (
+        self.work: TaskMessage | None = (
             None  # as it was sent: segments that it names stay until it is done
         )
-        self.parcel: Parcel | None = None
+        self.payload: Payload | None = None
         self.record: Record | None = None
         self.error: BaseException | None = None
-        self.value: Any = _NOT_YET
+        self.value: Any = _UNSET
 
 
 class ProcessEngine:
@@ -62,35 +62,37 @@ class ProcessEngine:
     capabilities = Capabilities()
 
     def __init__(self, workers: int) -> None:  # noqa: D107
-        self._most = workers
+        self._max_workers = workers
         open_closed_streams()  # before their numbers are those of sockets
-        self._folders = Folders()
+        self._folders = RunFolders()
         self._reaper: Reaper | None = None  # until there is a worker
-        self._packing = Packing(Space(self._folders.paths, "run"))
+        self._messages = MessageBuilder(BufferPool(self._folders.paths, "run"))
         self._selector = selectors.DefaultSelector()
         self._names = (f"worker{number}" for number in count())
         self._idle: list[WorkerProcess] = []
         self._busy: dict[WorkerProcess, _Task] = {}
-        self._waiting: deque[_Task] = deque()
+        self._queue: deque[_Task] = deque()
         self._done: list[_Task] = []
         self._nodes: dict[int, str] = {}  # the names of those that were submitted, by number
 
     def submit(self, unit: Unit, inputs: Sequence[_Task], _: Mapping[str, Any]) -> _Task:
         """Give a unit to a worker that is free."""
-        for part in unit.parts or (unit,):
-            self._nodes[part.step.number] = part.step.name
-        parcels = [] if unit.load else [task.parcel for task in inputs if task.parcel is not None]
-        task = _Task(unit, parcels)
-        self._waiting.append(task)
-        self._hand_out()
+        for part in unit.subunits or (unit,):
+            self._nodes[part.node.number] = part.node.name
+        payloads = (
+            [] if unit.load else [task.payload for task in inputs if task.payload is not None]
+        )
+        task = _Task(unit, payloads)
+        self._queue.append(task)
+        self._dispatch()
         return task
 
     def wait(self, _: Collection[_Task]) -> Collection[_Task]:
         """Block until a unit is done; give all that are."""
         while not self._done:
             for key, _events in self._selector.select():
-                self._listen_to(key.data)
-            self._hand_out()
+                self._receive_reply(key.data)
+            self._dispatch()
         done, self._done = self._done, []
         return done
 
@@ -106,26 +108,26 @@ class ProcessEngine:
         Raises:
             EngineError: It cannot be unpickled here.
         """
-        if handle.value is _NOT_YET:
-            assert handle.parcel is not None
+        if handle.value is _UNSET:
+            assert handle.payload is not None
             try:
-                handle.value = unpack(handle.parcel)
+                handle.value = unpickle(handle.payload)
             except Exception as error:
-                name, reason = handle.unit.step.name, described(error)
+                name, reason = handle.unit.node.name, describe_exception(error)
                 message = f"the result of node {name!r} cannot be unpickled here: {reason}"
                 raise EngineError(message) from error
-            handle.parcel = None
+            handle.payload = None
         return handle.value
 
     def release(self, handle: _Task) -> None:
         """Let the value go, as soon as no unit that takes it is in flight."""
-        handle.parcel = None
-        handle.value = _NOT_YET
+        handle.payload = None
+        handle.value = _UNSET
 
     def cancel(self, pending: Collection[_Task]) -> None:
         """Do not start these."""
-        given_up = set(pending)
-        self._waiting = deque(task for task in self._waiting if task not in given_up)
+        cancelled = set(pending)
+        self._queue = deque(task for task in self._queue if task not in cancelled)
 
     def drive(self, body: Callable[[], R]) -> R:
         """Run the loop; see to it that nothing is left of it."""
@@ -136,61 +138,61 @@ class ProcessEngine:
 
     # ---- handing out ----
 
-    def _hand_out(self) -> None:
-        while self._waiting and (self._idle or len(self._busy) < self._most):
+    def _dispatch(self) -> None:
+        while self._queue and (self._idle or len(self._busy) < self._max_workers):
             worker = self._idle.pop() if self._idle else self._new_worker()
-            self._give(worker, self._waiting.popleft())
+            self._send_task(worker, self._queue.popleft())
 
     def _new_worker(self) -> WorkerProcess:
-        with interruptions_later():
+        with sigint_blocked():
             if self._reaper is None:
                 self._reaper = Reaper(self._folders.paths)
             worker = WorkerProcess(next(self._names), self._folders.paths, self._reaper)
             self._selector.register(worker, selectors.EVENT_READ, worker)
         return worker
 
-    def _give(self, worker: WorkerProcess, task: _Task) -> None:
+    def _send_task(self, worker: WorkerProcess, task: _Task) -> None:
         self._busy[worker] = task
         try:
-            task.work = self._packing.work(task.unit, task.inputs, worker.tools)
+            task.work = self._messages.work(task.unit, task.inputs, worker.shared_objects)
         except EngineError as error:
-            self._settle(worker).error = error
+            self._free_worker(worker).error = error
             return
         try:
             worker.channel.send(pickle.dumps(task.work, protocol=5))
         except ConnectionError:  # it did not get the whole unit, so the unit has not run
-            if worker.served:
-                self._waiting.appendleft(self._busy.pop(worker))
-                self._dispose_of(worker)
+            if worker.has_replied:
+                self._queue.appendleft(self._busy.pop(worker))
+                self._remove_worker(worker)
             else:
-                self._bury(worker)
+                self._handle_worker_death(worker)
 
     # ---- what comes back ----
 
-    def _listen_to(self, worker: WorkerProcess) -> None:
+    def _receive_reply(self, worker: WorkerProcess) -> None:
         if worker not in self._busy:  # it says nothing unasked: it is gone
             self._idle.remove(worker)
-            self._dispose_of(worker)
+            self._remove_worker(worker)
             return
         try:
             reply: Reply = pickle.loads(worker.channel.receive())
         except (EOFError, ConnectionError):
-            self._bury(worker)
+            self._handle_worker_death(worker)
             return
-        worker.served = True
-        task = self._settle(worker)
+        worker.has_replied = True
+        task = self._free_worker(worker)
         if reply.kind == "value":
-            task.record, task.parcel = reply.record, own(reply.parcel)
+            task.record, task.payload = reply.record, owned(reply.payload)
         else:
-            worker.tools.clear()  # they may be what could not be opened
-            task.error = self._error(reply, task.unit.step.name)
+            worker.shared_objects.clear()  # they may be what could not be opened
+            task.error = self._error(reply, task.unit.node.name)
 
-    def _settle(self, worker: WorkerProcess) -> _Task:
+    def _free_worker(self, worker: WorkerProcess) -> _Task:
         """Take a unit off a worker, which is free again."""
         self._idle.append(worker)
-        return self._taken_off(worker)
+        return self._end_task(worker)
 
-    def _taken_off(self, worker: WorkerProcess) -> _Task:
+    def _end_task(self, worker: WorkerProcess) -> _Task:
         task = self._busy.pop(worker)
         task.inputs, task.work = [], None
         self._done.append(task)
@@ -198,10 +200,10 @@ class ProcessEngine:
 
     def _error(self, reply: Reply, name: str) -> BaseException:
         """Why a unit has no value."""
-        assert isinstance(reply.parcel, bytes)
+        assert isinstance(reply.payload, bytes)
         if reply.kind == "error":
-            return load_raised(reply.parcel)
-        reason = reply.parcel.decode()
+            return load_exception(reply.payload)
+        reason = reply.payload.decode()
         if reply.kind == "send":
             return EngineError(
                 f"the result of node {name!r} cannot be sent to another process: {reason}. "
@@ -220,14 +222,14 @@ class ProcessEngine:
 
     # ---- ends ----
 
-    def _bury(self, worker: WorkerProcess) -> None:
+    def _handle_worker_death(self, worker: WorkerProcess) -> None:
         """A worker is gone: so is the unit that it ran, and nothing else."""
-        task = self._taken_off(worker)
-        ended = worker.how_it_ended(_PATIENCE)
-        task.error = EngineError(f"the worker of node {task.unit.step.name!r} {ended}")
-        self._dispose_of(worker)
+        task = self._end_task(worker)
+        ended = worker.describe_exit(_TIMEOUT)
+        task.error = EngineError(f"the worker of node {task.unit.node.name!r} {ended}")
+        self._remove_worker(worker)
 
-    def _dispose_of(self, worker: WorkerProcess) -> None:
+    def _remove_worker(self, worker: WorkerProcess) -> None:
         self._selector.unregister(worker)
         worker.kill()
 
@@ -249,9 +251,9 @@ class ProcessEngine:
                 self._reaper.stop()
 
     def _wait_for_ends(self, left: int) -> None:
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + _TIMEOUT
         while left and time.monotonic() < deadline:
-            events = self._selector.select(_AGAIN)
+            events = self._selector.select(_RETRY_INTERVAL)
             for key, _ in events:
                 if key.data.has_ended():
                     self._selector.unregister(key.data)

@@ -44,7 +44,7 @@ class Reaper:
         """End a worker when this process is gone."""
         self._tell(f"+{process}\n")
 
-    def forget(self, process: int) -> None:
+    def reset(self, process: int) -> None:
         """Leave a number alone that other processes may get: the worker has ended."""
         self._tell(f"-{process}\n")
 

@@ -21,8 +21,8 @@ __all__ = ["MARKER", "main", "open_folder", "remove_folder", "remove_open_folder
 #: The file that makes a folder one of a pool; the pool's process holds a lock on it.
 MARKER: Final = "functionfuse-pool"
 _LOOK: Final = 0.25  # seconds between two looks whether the coordinator lives
-_AGAIN: Final = 0.1  # seconds until a worker that has not ended is interrupted again
-_PATIENCE: Final = 5.0  # seconds that nodes have to clean up, as after Ctrl-C
+_RETRY_INTERVAL: Final = 0.1  # seconds until a worker that has not ended is interrupted again
+_TIMEOUT: Final = 5.0  # seconds that nodes have to clean up, as after Ctrl-C
 _CHUNK: Final = 64 * 1024
 _STDIN: Final = 0
 
@@ -79,9 +79,9 @@ def main() -> None:
     for folder in folders:
         with suppress(OSError):  # removed by the next pool, or gone
             remove_folder(folder)
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _TIMEOUT
     while alive and time.monotonic() < deadline:
-        time.sleep(_AGAIN)
+        time.sleep(_RETRY_INTERVAL)
         alive = _signalled(alive, signal.SIGTERM)
     _signalled(alive, signal.SIGKILL)  # in C code, which does not look at signals
 

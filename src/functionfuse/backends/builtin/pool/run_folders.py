@@ -17,14 +17,14 @@ from functionfuse.backends.builtin.pool.reaper_main import (
     remove_open_folder,
 )
 
-__all__ = ["Folders"]
+__all__ = ["RunFolders"]
 
 _MEMORY: Final = "/dev/shm"  # noqa: S108 - a folder of our own in it, which nobody else can open
 _NAME: Final = re.compile(r"functionfuse-[0-9]+-[0-9a-f]{16}")
 _PRIVATE: Final = 0o700
 
 
-class Folders:
+class RunFolders:
     """One folder in memory, where the system has that, and one where temporary files are, should the first be full.
 
     Each holds a marker file that is locked as long as this process lives and uses the folder.
@@ -32,12 +32,16 @@ class Folders:
     """
 
     def __init__(self) -> None:  # noqa: D107
-        places = [place for place in (_MEMORY, tempfile.gettempdir()) if os.access(place, os.W_OK)]
+        roots = [
+            position
+            for position in (_MEMORY, tempfile.gettempdir())
+            if os.access(position, os.W_OK)
+        ]
         self._locks: list[int] = []
         self.paths: tuple[str, ...] = ()
-        for place in places:
-            _remove_abandoned(place)
-            self._make_in(place)
+        for position in roots:
+            _remove_abandoned(position)
+            self._make_in(position)
 
     def remove(self) -> None:
         """Remove all; values that were mapped stay readable."""
@@ -48,8 +52,8 @@ class Folders:
             os.close(lock)
         self._locks.clear()
 
-    def _make_in(self, place: str) -> None:
-        path = os.path.join(place, f"functionfuse-{os.getpid()}-{os.urandom(8).hex()}")
+    def _make_in(self, position: str) -> None:
+        path = os.path.join(position, f"functionfuse-{os.getpid()}-{os.urandom(8).hex()}")
         os.mkdir(path, _PRIVATE)
         self.paths += (path,)
         # under another name until it is locked: no other pool takes the folder for abandoned
@@ -65,11 +69,11 @@ def _signature() -> bytes:
     return f"folder of a functionfuse pool on {os.uname().nodename}\n".encode()
 
 
-def _remove_abandoned(place: str) -> None:
+def _remove_abandoned(position: str) -> None:
     with suppress(OSError):  # it may be written to, and not read
-        for name in filter(_NAME.fullmatch, os.listdir(place)):
+        for name in filter(_NAME.fullmatch, os.listdir(position)):
             with suppress(OSError):  # another user's, in use, or gone
-                _remove_if_abandoned(os.path.join(place, name))
+                _remove_if_abandoned(os.path.join(position, name))
 
 
 def _remove_if_abandoned(path: str) -> None:

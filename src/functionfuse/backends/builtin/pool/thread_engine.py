@@ -7,7 +7,7 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from functionfuse._kernel.kernel import execute
-from functionfuse.engine import Capabilities, Withdrawn
+from functionfuse.engine import Cancelled, Capabilities
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -23,14 +23,14 @@ class _Task:
     """A unit, the values that it takes, and what became of it."""
 
     __slots__ = (
+        "cancelled",
+        "dependents",
         "ended",
         "error",
-        "given_up",
         "missing",
         "record",
-        "takers",
+        "released",
         "unit",
-        "unneeded",
         "value",
         "values",
     )
@@ -39,18 +39,18 @@ class _Task:
         self.unit = unit
         self.values: list[Any] = []
         self.missing = 0  # inputs that have not ended
-        self.takers: list[tuple[_Task, int]] = []  # who waits for the value, and where it goes
+        self.dependents: list[tuple[_Task, int]] = []  # who waits for the value, and where it goes
         self.record: Record | None = None
         self.value: Any = None
         self.error: BaseException | None = None
-        self.ended = self.given_up = self.unneeded = False
+        self.ended = self.cancelled = self.released = False
 
     def take(self, inputs: Sequence[_Task]) -> None:
         """Get the values that are there, and wait for the others."""
         self.values = [parent.value for parent in inputs]
-        for place, parent in enumerate(inputs):
+        for position, parent in enumerate(inputs):
             if not parent.ended:
-                parent.takers.append((self, place))
+                parent.dependents.append((self, position))
                 self.missing += 1
             elif parent.error is not None:
                 self.error = parent.error
@@ -58,8 +58,8 @@ class _Task:
     def run(self) -> Any:
         """Make the call, unless something that it needs has failed; returns its value."""
         value = None
-        if self.given_up:
-            self.error = Withdrawn()
+        if self.cancelled:
+            self.error = Cancelled()
         if self.error is None:
             try:
                 value, self.record = execute(self.unit, self.values)
@@ -71,16 +71,16 @@ class _Task:
     def end(self, value: Any) -> list[_Task]:
         """Hand the value, or the failure, to those that wait for it; gives those that need nothing more."""
         self.ended = True
-        if not self.unneeded:
+        if not self.released:
             self.value = value
-        takers, self.takers = self.takers, []
+        dependents, self.dependents = self.dependents, []
         ready = []
-        for taker, place in takers:
-            taker.values[place] = value
-            taker.error = taker.error or self.error
-            taker.missing -= 1
-            if not taker.missing:
-                ready.append(taker)
+        for dependent, position in dependents:
+            dependent.values[position] = value
+            dependent.error = dependent.error or self.error
+            dependent.missing -= 1
+            if not dependent.missing:
+                ready.append(dependent)
         return ready
 
 
@@ -92,28 +92,28 @@ class ThreadEngine:
     """
 
     name = "local"
-    capabilities = Capabilities(schedules=True, withdraws=True, releases_early=True)
+    capabilities = Capabilities(schedules=True, cancels_queued=True, releases_early=True)
 
     def __init__(self, workers: int) -> None:  # noqa: D107
-        self._most = workers
+        self._max_workers = workers
         self._threads: list[Thread] = []
         self._busy = 0
         self._lock = Lock()  # for what tasks know of each other
-        self._waiting: SimpleQueue[_Task | None] = SimpleQueue()
+        self._queue: SimpleQueue[_Task | None] = SimpleQueue()
         self._done: SimpleQueue[_Task] = SimpleQueue()
 
     def submit(self, unit: Unit, inputs: Sequence[_Task], _: Mapping[str, Any]) -> _Task:
         """Give a unit to the first thread that is free, once its inputs are there."""
         task = _Task(unit)
         self._busy += 1
-        if self._busy > len(self._threads) and len(self._threads) < self._most:
+        if self._busy > len(self._threads) and len(self._threads) < self._max_workers:
             self._start()
         with self._lock:
             if inputs and not unit.load:
                 task.take(inputs)
             ready = not task.missing
         if ready:
-            self._waiting.put(task)
+            self._queue.put(task)
         return task
 
     def wait(self, pending: Collection[_Task]) -> Collection[_Task]:
@@ -143,12 +143,12 @@ class ThreadEngine:
     def release(self, handle: _Task) -> None:
         """Let the value go; those that wait for it get it."""
         with self._lock:
-            handle.unneeded, handle.value = True, None
+            handle.released, handle.value = True, None
 
     def cancel(self, pending: Collection[_Task]) -> None:
         """Do not start these."""
         for task in pending:
-            task.given_up = True
+            task.cancelled = True
 
     def drive(self, body: Callable[[], R]) -> R:
         """Run the loop, then let the threads end."""
@@ -165,7 +165,7 @@ class ThreadEngine:
         thread.start()
 
     def _serve(self) -> None:
-        while (task := self._waiting.get()) is not None:
+        while (task := self._queue.get()) is not None:
             while task is not None:
                 task = self._run(task)
 
@@ -176,12 +176,12 @@ class ThreadEngine:
             ready = task.end(value)
         self._done.put(task)
         for other in ready[1:]:
-            self._waiting.put(other)
+            self._queue.put(other)
         return ready[0] if ready else None
 
     def _close(self) -> None:
         for _thread in self._threads:
-            self._waiting.put(None)
+            self._queue.put(None)
         while not self._done.empty():  # what was given up
             self._busy -= len(list(self._ended()))
         if not self._busy:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import functionfuse
 from functionfuse._common.stdio import inherited_output
-from functionfuse._transport.protocol import Channel, Hello
+from functionfuse._transport.protocol import Channel, Handshake
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 
     from functionfuse.backends.builtin.pool.reaper import Reaper
 
-__all__ = ["WorkerProcess", "interruptions_later"]
+__all__ = ["WorkerProcess", "sigint_blocked"]
 
 _ROOT: Final = str(Path(functionfuse.__file__).parent.parent)
 _PATH: Final = "PYTHONPATH"
-_AT_ONCE: Final = 64 * 1024
+_CHUNK_SIZE: Final = 64 * 1024
 
 
 class WorkerProcess:
@@ -39,12 +39,12 @@ class WorkerProcess:
             EngineError: The system starts no more processes.
         """
         ours, theirs = socket.socketpair()
-        self.tools: set[int] = set()
-        self.served = False  # it has answered once, so it can start
+        self.shared_objects: set[int] = set()
+        self.has_replied = False  # it has answered once, so it can start
         self.channel = Channel(ours)
         with theirs:
             try:
-                self._process = _started(theirs.fileno())
+                self._process = _start_process(theirs.fileno())
             except OSError as error:
                 ours.close()
                 message = f"a worker process cannot be started: {error}"
@@ -52,16 +52,16 @@ class WorkerProcess:
         self._reaper = reaper
         reaper.watch(self._process.pid)
         before = {_PATH: os.environ.get(_PATH)}
-        hello = Hello(list(sys.path), list(sys.argv), before, tuple(folders), name)
-        self.channel.send(pickle.dumps(hello))
+        handshake = Handshake(list(sys.path), list(sys.argv), before, tuple(folders), name)
+        self.channel.send(pickle.dumps(handshake))
 
     def fileno(self) -> int:
         """For selectors."""
         return self.channel.socket.fileno()
 
-    def how_it_ended(self, patience: float) -> str:
+    def describe_exit(self, patience: float) -> str:
         """Wait for the end of a process that does not answer any more; say how it came."""
-        self._reaper.forget(self._process.pid)
+        self._reaper.reset(self._process.pid)
         try:
             code = self._process.wait(patience)
         except subprocess.TimeoutExpired:
@@ -75,7 +75,7 @@ class WorkerProcess:
     def has_ended(self) -> bool:
         """Drop what it said; tell whether it can say no more."""
         try:
-            return not self.channel.socket.recv(_AT_ONCE)
+            return not self.channel.socket.recv(_CHUNK_SIZE)
         except ConnectionError:
             return True
 
@@ -90,13 +90,13 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End it, if it has not ended."""
-        self._reaper.forget(self._process.pid)
+        self._reaper.reset(self._process.pid)
         self._process.kill()
         self._process.wait()
         self.channel.socket.close()
 
 
-def _started(descriptor: int) -> subprocess.Popen[bytes]:
+def _start_process(descriptor: int) -> subprocess.Popen[bytes]:
     flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     command = [
         sys.executable,
@@ -117,7 +117,7 @@ def _started(descriptor: int) -> subprocess.Popen[bytes]:
 
 
 @contextmanager
-def interruptions_later() -> Iterator[None]:
+def sigint_blocked() -> Iterator[None]:
     """Take no Ctrl-C meanwhile; processes that are started inherit that, and end it when they are ready for one."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
     try:

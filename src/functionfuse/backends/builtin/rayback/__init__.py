@@ -2,7 +2,7 @@
 
 This package is the only one that imports Ray.
 `workflow` holds the facade, `engine` submits nodes, `remote` is what runs in Ray's workers,
-`carried` is how values travel, `remote_args` checks options,
+`wrapped` is how values travel, `remote_args` checks options,
 `cluster` finds a cluster and asks what it has, `addresses` tells who is there.
 """
 

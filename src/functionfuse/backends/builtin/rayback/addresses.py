@@ -8,15 +8,15 @@ from typing import Final
 
 from functionfuse.errors import EngineError
 
-__all__ = ["check_ray_listens", "same_place"]
+__all__ = ["check_ray_answers", "same_cluster"]
 
-_PATIENCE: Final = 10.0  # seconds for a connection, and again for the first words
+_TIMEOUT: Final = 10.0  # seconds for a connection, and again for the first words
 #: How a client of HTTP/2 starts, as in RFC 9113: both kinds of Ray's servers speak gRPC, which is built on it.
-_HELLO: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
+_HTTP2_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 _SETTINGS: Final = bytes([4, 0, 0, 0, 0, 0])  # in the head of the first frame, after its length
 
 
-def check_ray_listens(address: str, *, encrypted: bool) -> None:
+def check_ray_answers(address: str, *, encrypted: bool) -> None:
     """Find out soon: Ray itself tries for minutes, and may then end the process.
 
     Args:
@@ -26,11 +26,11 @@ def check_ray_listens(address: str, *, encrypted: bool) -> None:
     Raises:
         EngineError: Nobody listens there, or somebody who is not Ray.
     """
-    place = _place(address)
+    place = _host_and_port(address)
     if place is None:
         return
     try:
-        connection = socket.create_connection(place, _PATIENCE)
+        connection = socket.create_connection(place, _TIMEOUT)
     except OSError as error:
         message = (
             f"nobody listens at the address of the Ray cluster, {address!r} ({error}): "
@@ -49,7 +49,7 @@ def check_ray_listens(address: str, *, encrypted: bool) -> None:
     raise EngineError(message)
 
 
-def _place(address: str) -> tuple[str, int] | None:
+def _host_and_port(address: str) -> tuple[str, int] | None:
     host, _, port = address.removeprefix("ray://").rpartition(":")
     if not host or "://" in host or not port.isdecimal():
         return None  # "local", "auto" and the like
@@ -58,19 +58,19 @@ def _place(address: str) -> tuple[str, int] | None:
 
 def _speaks_grpc(connection: socket.socket) -> bool:
     with suppress(OSError), connection.makefile("rb") as answer:
-        connection.sendall(_HELLO)
+        connection.sendall(_HTTP2_PREFACE)
         return answer.read(9)[3:] == _SETTINGS
     return False
 
 
-def same_place(address: str, cluster: str) -> bool:
+def same_cluster(address: str, cluster: str) -> bool:
     """Tell whether an address leads to a cluster, as far as can be known; True for those without a host.
 
     Args:
         address: What `ray.init` takes; of one for Ray's client only the host is looked at.
         cluster: Host and port of the cluster itself.
     """
-    one, other = _place(address), _place(cluster)
+    one, other = _host_and_port(address), _host_and_port(cluster)
     if one is None or other is None:
         return True
     ports_differ = not address.startswith("ray://") and one[1] != other[1]

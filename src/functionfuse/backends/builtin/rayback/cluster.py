@@ -13,18 +13,18 @@ import ray
 from ray.exceptions import AuthenticationError
 
 from functionfuse._common.stdio import open_closed_streams
-from functionfuse._common.validation import check_names
-from functionfuse.backends.builtin.rayback.addresses import check_ray_listens, same_place
+from functionfuse._common.validation import validate_names
+from functionfuse.backends.builtin.rayback.addresses import check_ray_answers, same_cluster
 from functionfuse.errors import EngineError, FunctionFuseWarning, OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Collection
 
-__all__ = ["check_init_args", "connect", "unmet"]
+__all__ = ["check_init_args", "connect", "unsatisfied_request"]
 
 _INIT: Final = frozenset(inspect.signature(ray.init).parameters) - {"kwargs"}
 _starting: Final = threading.Lock()  # workflows may run in several threads
-_joined: Final = list[
+_connections: Final = list[
     tuple[Mapping[str, Any], str]
 ]()  # what ray.init got here, and which cluster it gave
 
@@ -35,7 +35,9 @@ def check_init_args(options: Mapping[str, Any]) -> None:
     Raises:
         OptionError: The installed Ray does not know an option.
     """
-    check_names([name for name in options if not name.startswith("_")], _INIT, "option of ray.init")
+    validate_names(
+        [name for name in options if not name.startswith("_")], _INIT, "option of ray.init"
+    )
 
 
 def connect(options: Mapping[str, Any]) -> None:
@@ -53,13 +55,13 @@ def connect(options: Mapping[str, Any]) -> None:
             _check_unused(options)
             return
         address = options.get("address") or os.environ.get("RAY_ADDRESS") or ""
-        check_ray_listens(address, encrypted=_uses_tls(options))
+        check_ray_answers(address, encrypted=_uses_tls(options))
         open_closed_streams()  # before their numbers are those of sockets
         try:
             ray.init(**options)
         except (AuthenticationError, RuntimeError, OSError, ValueError) as error:
             raise EngineError(_advice(address, error)) from error
-        _joined.append((options, _cluster()))
+        _connections.append((options, _cluster()))
 
 
 def _uses_tls(options: Mapping[str, Any]) -> bool:
@@ -74,9 +76,9 @@ def _check_unused(options: Mapping[str, Any]) -> None:
         OptionError: Another cluster is wanted.
     """
     address, used = options.get("address") or "", _cluster()
-    if (options, used) in _joined:
+    if (options, used) in _connections:
         return
-    if not same_place(address, used) and not address.startswith("ray://"):
+    if not same_cluster(address, used) and not address.startswith("ray://"):
         message = (
             f"ray_init_args ask for the cluster at {address!r}, but Ray is initialised already, "
             f"with the one at {used!r}: leave the address out to use that one, or call ray.shutdown() before run()"
@@ -99,7 +101,7 @@ def _cluster() -> str:
 
 def _has_effect(name: str, value: Any, cluster: str) -> bool:
     if name == "address":
-        return value != "local" and same_place(value or "", cluster)
+        return value != "local" and same_cluster(value or "", cluster)
     return name == "ignore_reinit_error" or value is None
 
 
@@ -113,7 +115,7 @@ def _advice(address: str, error: Exception) -> str:
     )
 
 
-def unmet(options: Mapping[str, Any], *, actor: bool) -> str | None:
+def unsatisfied_request(options: Mapping[str, Any], *, actor: bool) -> str | None:
     """What a request asks for, if there is no node that has all of it; None if there is one.
 
     Ray itself waits for ever for such a node.
@@ -126,8 +128,8 @@ def unmet(options: Mapping[str, Any], *, actor: bool) -> str | None:
     for node in nodes:
         if _covers(node["Resources"], request) and _matches(node.get("Labels", {}), labels):
             return None
-    wanted = _listed(request, request) + (f" with labels {labels}" if labels else "")
-    have = "; ".join(_listed(node["Resources"], request) for node in nodes)
+    wanted = _format_resources(request, request) + (f" with labels {labels}" if labels else "")
+    have = "; ".join(_format_resources(node["Resources"], request) for node in nodes)
     return f"{wanted}, and no node of the cluster has all of it (they have: {have})"
 
 
@@ -165,7 +167,7 @@ def _matches(labels: Mapping[str, str], selector: Mapping[str, str]) -> bool:
 _EVERYWHERE: Final = ("node:", "memory", "object_store_memory")
 
 
-def _listed(resources: Mapping[str, float], asked: Collection[str] = ()) -> str:
+def _format_resources(resources: Mapping[str, float], asked: Collection[str] = ()) -> str:
     shown = [
         f"{name}: {resources[name]:g}"
         for name in sorted(resources)

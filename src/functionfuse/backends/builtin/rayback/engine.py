@@ -21,25 +21,25 @@ from ray.exceptions import (
 
 from functionfuse._graph.graph import references
 from functionfuse._graph.nodes import Kind
-from functionfuse._transport.broadcast import Lending
-from functionfuse._transport.exceptions import described, load_raised
-from functionfuse.backends.builtin.rayback.envelopes import REDUCERS, carried, dumps, opened
+from functionfuse._transport.broadcast import Broadcaster
+from functionfuse._transport.exceptions import describe_exception, load_exception
+from functionfuse.backends.builtin.rayback.envelopes import REDUCERS, dumps, unwrapped, wrapped
 from functionfuse.backends.builtin.rayback.tasks import (
-    Again,
+    ExceptionEnvelope,
     InstanceActor,
-    Raised,
-    pack_unit,
+    RetryableExceptionEnvelope,
+    pickle_unit,
     run_unit,
 )
-from functionfuse.engine import Capabilities, Withdrawn
+from functionfuse.engine import Cancelled, Capabilities
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-    from functionfuse._graph.graph import Graph, Step
+    from functionfuse._graph.graph import Graph, GraphNode
     from functionfuse._kernel.units import Record, Unit
-    from functionfuse._transport.broadcast import Lent
+    from functionfuse._transport.broadcast import BroadcastRef
 
 __all__ = ["RayEngine"]
 
@@ -48,7 +48,7 @@ _LARGE: Final = (
     100_000  # bytes of a function or literal that go into the store once, not along with each node
 )
 _BATCH: Final = 100  # nodes that are waited for together ...
-_PAUSE: Final = (
+_POLL_TIMEOUT: Final = (
     0.02  # ... for so many seconds at most: to wait for each by itself costs as much as to run it
 )
 _GRACE: Final = 1.0  # seconds that nodes have to end by themselves when a run is interrupted
@@ -67,8 +67,8 @@ class _Handle:
     record: Any = None  # to the record, which is fetched without the value
     actor: Any = None  # where the instance is that this unit made or called
     answer: bytes | None = None  # the record, fetched together with others
-    settled: bool = False  # its record was given
-    unneeded: bool = False  # nobody will ask for the value
+    recorded: bool = False  # its record was given
+    released: bool = False  # nobody will ask for the value
     error: BaseException | None = None  # it never reached Ray
 
 
@@ -77,11 +77,11 @@ class _Sent(NamedTuple):
 
     code: Any  # its function
     packed: bytes
-    lent: Sequence[Lent[Any]]  # the large objects that it takes
+    refs: Sequence[BroadcastRef[Any]]  # the large objects that it takes
 
     @property
     def literals(self) -> list[Any]:
-        return [literal.sent for literal in self.lent]
+        return [literal.sent for literal in self.refs]
 
 
 class RayEngine:
@@ -97,41 +97,41 @@ class RayEngine:
             actors: Instances of decorated classes stay in actors, instead of going from task to task.
             read_only: Arrays are given out as Ray does it, instead of a copy for each node that takes one.
         """
-        self.capabilities = Capabilities(schedules=True, withdraws=True, releases_early=True)
+        self.capabilities = Capabilities(schedules=True, cancels_queued=True, releases_early=True)
         self._actors = actors
-        self._left = _instances_taken(graph) if actors else frozenset()
+        self._returned_instances = _instances_taken(graph) if actors else frozenset()
         self._code: dict[int, tuple[Any, Any]] = {}  # functions as they are sent, by id
         self._read_only = read_only
-        self._lending = Lending(graph, self._put, _LARGE, dict(REDUCERS))
+        self._broadcaster = Broadcaster(graph, self._put, _LARGE, dict(REDUCERS))
         self._failed: list[_Handle] = []  # what never reached Ray, and nobody was told of
-        self._given_up: list[_Handle] = []  # by the last call of cancel
+        self._cancelled: list[_Handle] = []  # by the last call of cancel
 
     def submit(  # noqa: D102 - as in Engine
         self, unit: Unit, inputs: Sequence[_Handle], options: Mapping[str, Any]
     ) -> _Handle:
-        name = unit.step.name
+        name = unit.node.name
         for handle in inputs:
             if handle.error is not None:
                 return self._fail(name, handle.error)
         try:
             retried = options.get("retry_exceptions")
             types = retried if isinstance(retried, (list, tuple)) else ()
-            packed = pack_unit(unit, types, self._lending, read_only=self._read_only)
-            sent = _Sent(self._sent(unit.step.func), *packed)
+            packed = pickle_unit(unit, types, self._broadcaster, read_only=self._read_only)
+            sent = _Sent(self._pickled_function(unit.node.func), *packed)
         except Exception as error:  # noqa: BLE001 - whatever the user's objects raise
             message = (
                 f"node {name!r} cannot be sent to a worker, since its function or what it is given "
-                f"cannot be pickled: {described(error)}. Make what cannot be pickled inside of a node"
+                f"cannot be pickled: {describe_exception(error)}. Make what cannot be pickled inside of a node"
             )
             failure = EngineError(message)
             failure.__cause__ = error
             return self._fail(name, failure)
-        if self._actors and unit.step.kind is not Kind.FUNCTION and not unit.load:
+        if self._actors and unit.node.kind is not Kind.FUNCTION and not unit.load:
             return self._call(unit, sent, inputs, options)
         if unit.load:  # reading takes neither a graphics card nor a second try
             options = {key: options[key] for key in options if key == "runtime_env"}
         elif types:
-            options = {**options, "retry_exceptions": [Again]}
+            options = {**options, "retry_exceptions": [RetryableExceptionEnvelope]}
         given = {"name": name, "max_retries": 0, **options, "num_returns": 2}
         values = [handle.value for handle in inputs]
         value, record = self._start(given, sent.code, sent.packed, *sent.literals, *values)
@@ -151,24 +151,24 @@ class RayEngine:
         self, unit: Unit, sent: _Sent, inputs: Sequence[_Handle], options: Mapping[str, Any]
     ) -> _Handle:
         """Give a constructor or method to the actor of its instance."""
-        step, before = unit.step, None
+        node, before = unit.node, None
         actor: Any
         values = [handle.value for handle in inputs]
-        if step.state is None:
+        if node.state is None:
             actor = _actor.options(**options).remote()
         else:
-            position = step.parents.index(step.state.number)
+            position = node.parents.index(node.state.number)
             actor, before = inputs[position].actor, inputs[position].record
-            if not _takes(step, step.state.number):
+            if not _refers_to(node, node.state.number):
                 values[position] = None
-        leave = step.number in self._left
-        method = actor.run.options(name=step.name, num_returns=2)
+        return_instance = node.number in self._returned_instances
+        method = actor.run.options(name=node.name, num_returns=2)
         value, record = method.remote(
-            sent.code, sent.packed, leave, before, *sent.literals, *values
+            sent.code, sent.packed, return_instance, before, *sent.literals, *values
         )
-        return _Handle(step.name, value, record, actor)
+        return _Handle(node.name, value, record, actor)
 
-    def _sent(self, function: Any) -> Any:
+    def _pickled_function(self, function: Any) -> Any:
         """A function as it is sent: pickled once in a run."""
         known = self._code.get(id(function))
         if known is None:
@@ -179,7 +179,7 @@ class RayEngine:
 
     def _put(self, literal: Any) -> Any:
         """Put a large object into Ray's store, for all nodes that take it."""
-        return ray.put(carried(literal, "a large argument", read_only=self._read_only))
+        return ray.put(wrapped(literal, "a large argument", read_only=self._read_only))
 
     def wait(self, pending: Collection[_Handle]) -> Iterable[_Handle]:  # noqa: D102
         failed, self._failed = self._failed, []
@@ -188,13 +188,13 @@ class RayEngine:
             return failed
         handles = {handle.record: handle for handle in islice(pending, _BATCH)}
         # a quarter, so that a run with few in flight soon has the next
-        done, _ = ray.wait([*handles], num_returns=-(-len(handles) // 4), timeout=_PAUSE)
+        done, _ = ray.wait([*handles], num_returns=-(-len(handles) // 4), timeout=_POLL_TIMEOUT)
         if not done:
             handles = {handle.record: handle for handle in pending}
             ray.wait([*handles], num_returns=1)
             done, _ = ray.wait([*handles], num_returns=len(handles), timeout=0)
         finished = [handles[reference] for reference in done]
-        _answer_together(finished)
+        _fetch_records(finished)
         return finished
 
     def record(self, handle: _Handle) -> Record:
@@ -207,26 +207,26 @@ class RayEngine:
         """
         if handle.error is not None:
             raise handle.error
-        handle.settled = True
-        answer = handle.answer or _got(handle.record, handle.name)
+        handle.recorded = True
+        answer = handle.answer or _get(handle.record, handle.name)
         handle.answer = None
-        if handle.unneeded:
+        if handle.released:
             self.release(handle)
         return cast("Record", pickle.loads(answer))
 
     def fetch(self, handle: _Handle) -> Any:  # noqa: D102
-        return opened(_got(handle.value, handle.name))
+        return unwrapped(_get(handle.value, handle.name))
 
     def release(self, handle: _Handle) -> None:
         """Drop the references: Ray frees the value when no task takes it, and ends an actor that nobody can call."""
-        handle.value, handle.unneeded = None, True
-        if handle.settled:
+        handle.value, handle.released = None, True
+        if handle.recorded:
             handle.record = handle.actor = None
 
     def cancel(self, pending: Collection[_Handle]) -> None:
         """Take back what has not started; what runs is told as well, and may not listen."""
-        self._given_up = [handle for handle in pending if handle.record is not None]
-        for handle in self._given_up:
+        self._cancelled = [handle for handle in pending if handle.record is not None]
+        for handle in self._cancelled:
             ray.cancel(handle.record, recursive=False)
 
     def drive(self, body: Callable[[], R]) -> R:
@@ -234,13 +234,13 @@ class RayEngine:
         try:
             return body()
         except BaseException:
-            if self._given_up and ray.is_initialized():
-                self._end_given_up()
+            if self._cancelled and ray.is_initialized():
+                self._end_cancelled()
             raise
 
-    def _end_given_up(self) -> None:
+    def _end_cancelled(self) -> None:
         """End what did not listen, with its worker: it would keep the next run from its cores."""
-        handles = {handle.record: handle for handle in self._given_up}
+        handles = {handle.record: handle for handle in self._cancelled}
         _, running = ray.wait([*handles], num_returns=len(handles), timeout=_GRACE)
         for record in running:
             if handles[record].actor is None:
@@ -251,21 +251,21 @@ class RayEngine:
 
 def _instances_taken(graph: Graph) -> frozenset[int]:
     """The steps whose instance somebody takes as they leave it, and not only the next method."""
-    followed = Counter(step.state.number for step in graph if step.state is not None)
-    readers = graph.state_readers
+    followed = Counter(node.state.number for node in graph if node.state is not None)
+    readers = graph.instance_uses
     return frozenset(number for number in readers if readers[number] > followed[number])
 
 
-def _takes(step: Step, number: int) -> bool:
+def _refers_to(node: GraphNode, number: int) -> bool:
     """Tell whether the arguments of a method refer to a step, apart from the instance that it works on."""
-    arguments = (*step.args, *step.kwargs.values())
+    arguments = (*node.args, *node.kwargs.values())
     return any(ref.number == number for ref in references(arguments))
 
 
 # ---- what comes back ----
 
 
-def _answer_together(handles: Sequence[_Handle]) -> None:
+def _fetch_records(handles: Sequence[_Handle]) -> None:
     """Fetch the records of what is done in one go, which takes a third of the time; not if one failed."""
     try:
         answers = ray.get([handle.record for handle in handles])
@@ -275,33 +275,33 @@ def _answer_together(handles: Sequence[_Handle]) -> None:
         handle.answer = answer
 
 
-def _got(reference: Any, name: str) -> Any:
+def _get(reference: Any, name: str) -> Any:
     try:
         return ray.get(reference)
     except RayTaskError as error:
         if isinstance(error.cause, TaskCancelledError):  # when its worker had it, but not begun
-            raise Withdrawn from error
-        original = _original(error)
+            raise Cancelled from error
+        original = _user_exception(error)
     except TaskCancelledError as error:
-        raise Withdrawn from error
+        raise Cancelled from error
     except _DEATHS as error:
         message = (
-            f"the worker of node {name!r} died before the node was done: {described(error)}\n"
+            f"the worker of node {name!r} died before the node was done: {describe_exception(error)}\n"
             "Nothing was run again: whether that is safe is known to you alone. "
             "query(...).set_remote_args({'max_retries': 3}) runs functions again"
         )
         raise EngineError(message) from error
     except RayError as error:
-        message = f"Ray could not run node {name!r}: {described(error)}"
+        message = f"Ray could not run node {name!r}: {describe_exception(error)}"
         raise EngineError(message) from error
     raise original  # here, and not where Ray's own error would become its context
 
 
-def _original(error: RayTaskError) -> BaseException:
+def _user_exception(error: RayTaskError) -> BaseException:
     """What was raised in the worker."""
     cause: BaseException = error.cause
-    if isinstance(cause, Raised):
-        return load_raised(cause.args[0])
+    if isinstance(cause, ExceptionEnvelope):
+        return load_exception(cause.args[0])
     if isinstance(cause, EngineError):
         return cause
-    return EngineError(f"Ray could not finish the node: {described(cause)}")
+    return EngineError(f"Ray could not finish the node: {describe_exception(cause)}")

@@ -18,15 +18,15 @@ import cloudpickle
 import ray.cloudpickle
 
 from functionfuse._graph.nodes import ATOMS
-from functionfuse._kernel.units import Stateful, Together
-from functionfuse._transport.exceptions import described
-from functionfuse.backends.builtin.rayback.buffers import copied
+from functionfuse._kernel.units import GroupResult, InstanceResult
+from functionfuse._transport.exceptions import describe_exception
+from functionfuse.backends.builtin.rayback.buffers import copy_buffer
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["REDUCERS", "Carried", "carried", "dumps", "opened"]
+__all__ = ["REDUCERS", "PickledValue", "dumps", "unwrapped", "wrapped"]
 
 _PROTOCOL = 5  # the first that leaves buffers out of the stream, and so lets Ray write them to shared memory once
 
@@ -53,23 +53,23 @@ def dumps(value: Any, keep_buffer: Callable[[PickleBuffer], object] | None = Non
         return file.getvalue()
 
 
-def carried(value: Any, what: str, *, read_only: bool) -> Any:
-    """A value as it is sent, see `Carried`; one that nobody can write to goes as it is."""
+def wrapped(value: Any, what: str, *, read_only: bool) -> Any:
+    """A value as it is sent, see `PickledValue`; one that nobody can write to goes as it is."""
     if type(value) in ATOMS:
         return value
-    return Carried(value, what, read_only=read_only and not _has_instance(value))
+    return PickledValue(value, what, read_only=read_only and not _has_instance(value))
 
 
 def _has_instance(value: Any) -> bool:
-    return type(value) is Together or (type(value) is Stateful and value.state is not None)
+    return type(value) is GroupResult or (type(value) is InstanceResult and value.state is not None)
 
 
-def opened(value: Any) -> Any:
+def unwrapped(value: Any) -> Any:
     """What a value was before it was sent."""
-    return value.open() if type(value) is Carried else value
+    return value.open() if type(value) is PickledValue else value
 
 
-class Carried:
+class PickledValue:
     """A value to be sent, or one that arrived and is still packed.
 
     It is pickled when Ray pickles it: so Ray sees the references to its own objects that it may hold.
@@ -96,29 +96,30 @@ class Carried:
         if self._stream is None:
             return self._value
         own = [
-            buffer if was_read_only else copied(buffer) for buffer, was_read_only in self._buffers
+            buffer if was_read_only else copy_buffer(buffer)
+            for buffer, was_read_only in self._buffers
         ]
         try:
             return pickle.loads(self._stream, buffers=own)
         except Exception as error:
-            message = f"{self._what} cannot be read where it is needed: {described(error)}"
+            message = f"{self._what} cannot be read where it is needed: {describe_exception(error)}"
             raise EngineError(message) from error
 
     def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
         if self._stream is not None:
             again = [(PickleBuffer(buffer), read_only) for buffer, read_only in self._buffers]
-            return _arrived, (self._what, self._stream, again)
+            return _restore, (self._what, self._stream, again)
         buffers: list[PickleBuffer] = []
         try:
             stream = dumps(self._value, buffers.append)
         except Exception as error:
-            message = f"{self._what} cannot be pickled to be sent: {described(error)}"
+            message = f"{self._what} cannot be pickled to be sent: {describe_exception(error)}"
             raise EngineError(message) from error
         flags = [(buffer, self._read_only or buffer.raw().readonly) for buffer in buffers]
-        return _arrived, (self._what, stream, flags)
+        return _restore, (self._what, stream, flags)
 
 
-def _arrived(what: str, stream: bytes, buffers: list[Any]) -> Carried:
-    value = Carried(None, what)
+def _restore(what: str, stream: bytes, buffers: list[Any]) -> PickledValue:
+    value = PickledValue(None, what)
     value._stream, value._buffers = stream, buffers
     return value

@@ -11,7 +11,7 @@ from ray._common.ray_option_utils import (
     validate_task_options,
 )
 
-from functionfuse._common.validation import check_names
+from functionfuse._common.validation import validate_names
 from functionfuse.errors import OptionError
 
 if TYPE_CHECKING:
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["check_actor", "check_task"]
 
 _ORDER: Final = "the calls on an instance run one after the other"
-_ANEW: Final = "a new actor would have lost what the calls before did to the instance"
-_OWN: Final = "the actor belongs to one run, and ends with it"
+_LOSES_STATE: Final = "a new actor would have lost what the calls before did to the instance"
+_ONE_RUN: Final = "the actor belongs to one run, and ends with it"
 _RETURNS: Final = "FunctionFuse decides how results travel"
 #: What Ray knows and a workflow cannot leave to the user, with the reason.
 _RESERVED: Final = {
@@ -34,10 +34,10 @@ _RESERVED: Final = {
     "max_concurrency": _ORDER,
     "concurrency_groups": _ORDER,
     "allow_out_of_order_execution": _ORDER,
-    "max_restarts": _ANEW,
-    "max_task_retries": _ANEW,
-    "get_if_exists": _OWN,
-    "lifetime": _OWN,
+    "max_restarts": _LOSES_STATE,
+    "max_task_retries": _LOSES_STATE,
+    "get_if_exists": _ONE_RUN,
+    "lifetime": _ONE_RUN,
     "max_pending_calls": "run(max_pending_tasks=...) limits what is in flight, and waits instead of failing",
 }
 _TASK: Final = task_options.keys() - _RESERVED
@@ -51,7 +51,7 @@ def check_task(options: Mapping[str, Any]) -> None:
         OptionError: The installed Ray does not know an option, or refuses its value.
     """
     _check_reserved(options)
-    check_names(options, _TASK, "option of a Ray task")
+    validate_names(options, _TASK, "option of a Ray task")
     _validated(validate_task_options, options)
 
 
@@ -67,7 +67,7 @@ def check_actor(options: Mapping[str, Any], name: str) -> None:
     """
     _check_reserved(options)
     what = f"option of a Ray actor, and node {name!r} runs in one (not with RayWorkflow(..., actors=False))"
-    check_names(options, _ACTOR, what)
+    validate_names(options, _ACTOR, what)
     _validated(validate_actor_options, options)
 
 

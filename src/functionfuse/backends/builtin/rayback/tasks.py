@@ -11,37 +11,43 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import ray
 
-from functionfuse._graph.graph import Number, Ref
+from functionfuse._graph.graph import ItemRef, ResultRef
 from functionfuse._graph.nodes import ATOMS, Kind
-from functionfuse._kernel.annotations import annotate
+from functionfuse._kernel.annotations import add_node_note
 from functionfuse._kernel.binding import bind
 from functionfuse._kernel.damage import mark_damage
 from functionfuse._kernel.kernel import call, execute
-from functionfuse._kernel.units import Outcome, Stateful, Unit
-from functionfuse._transport.broadcast import unpack
-from functionfuse._transport.exceptions import described, dump_raised
-from functionfuse.backends.builtin.rayback.envelopes import carried, dumps, opened
+from functionfuse._kernel.units import InstanceResult, Outcome, Unit
+from functionfuse._transport.broadcast import unpickle
+from functionfuse._transport.exceptions import describe_exception, dump_exception
+from functionfuse.backends.builtin.rayback.envelopes import dumps, unwrapped, wrapped
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from functionfuse._transport.broadcast import Lending, Lent
+    from functionfuse._transport.broadcast import Broadcaster, BroadcastRef
 
-__all__ = ["Again", "InstanceActor", "Raised", "pack_unit", "run_unit"]
+__all__ = [
+    "ExceptionEnvelope",
+    "InstanceActor",
+    "RetryableExceptionEnvelope",
+    "pickle_unit",
+    "run_unit",
+]
 
 T = TypeVar("T")
-_NOT_HERE: Final = cast("Any", None)  # the function of a step, which travels by itself
+_OMITTED: Final = cast("Any", None)  # the function of a step, which travels by itself
 #: How many large objects there are, and whether arrays are read-only; Ray itself pickles all but plain bytes.
 _HEAD: Final = struct.Struct("<I?")
 _SMALL: Final = 100_000  # bytes of a pickled function that a worker keeps unpickled
 
 
-class Raised(Exception):
+class ExceptionEnvelope(Exception):
     """Carries what a node raised: Ray loses some exceptions on the way, and takes others for its own."""
 
 
-class Again(Raised):
+class RetryableExceptionEnvelope(ExceptionEnvelope):
     """Carries what the node's `retry_exceptions` names: Ray shall make the call once more."""
 
 
@@ -66,7 +72,7 @@ class InstanceActor:
         self,
         code: bytes,
         packed: bytes,
-        leave: bool,  # noqa: FBT001 - Ray's actors take what comes by position fastest
+        return_instance: bool,  # noqa: FBT001 - Ray's actors take what comes by position fastest
         _before: bytes | None,
         *inputs: Any,
     ) -> tuple[Any, bytes]:
@@ -75,28 +81,30 @@ class InstanceActor:
         Args:
             code: The pickled constructor or method.
             packed: The rest of the unit.
-            leave: Somebody else takes the instance as this call leaves it.
+            return_instance: Somebody else takes the instance as this call leaves it.
             _before: The record of the call before: where that failed, Ray does not make this one.
             inputs: The large objects, and the values of the step's parents; None for the one that stands only for the instance.
         """
 
         def call_instance(unit: Unit, values: Sequence[Any]) -> Outcome:
             value, record = self._call(unit, values)
-            return Outcome(Stateful(self._instance if leave else None, value), record)
+            return Outcome(
+                InstanceResult(self._instance if return_instance else None, value), record
+            )
 
         return _run(call_instance, code, packed, inputs)
 
     def _call(self, unit: Unit, inputs: Sequence[Any]) -> Outcome:
-        if unit.step.kind is Kind.CONSTRUCT:
+        if unit.node.kind is Kind.CONSTRUCT:
             made, record = _execute(unit, inputs)
             self._instance = made.state
             return Outcome(None, record)
-        step = unit.step._replace(state=None)
+        node = unit.node._replace(state=None)
         try:
-            values = dict(zip(step.parents, map(opened, inputs), strict=True))
-            args, kwargs = bind(step, values.__getitem__, sole=False)
+            values = dict(zip(node.parents, map(unwrapped, inputs), strict=True))
+            args, kwargs = bind(node, values.__getitem__, exclusive_instance=False)
         except BaseException as error:
-            annotate(error, unit.step, unit.workflow)
+            add_node_note(error, unit.node, unit.workflow)
             mark_damage(error, unit.workflow)
             raise
         left, record = call(unit, (self._instance, *args), kwargs)
@@ -105,9 +113,9 @@ class InstanceActor:
 
 def _execute(unit: Unit, inputs: Sequence[Any]) -> Outcome:
     try:
-        values = [opened(value) for value in inputs]
+        values = [unwrapped(value) for value in inputs]
     except EngineError as error:
-        annotate(error, unit.step, unit.workflow)
+        add_node_note(error, unit.node, unit.workflow)
         raise
     return execute(unit, values)
 
@@ -123,19 +131,19 @@ def _run(
     _ignore_interrupts()
     try:
         literals, read_only = _HEAD.unpack_from(packed)
-        unit, retried = _unpacked(code, packed[_HEAD.size :], inputs[:literals])
+        unit, retried = _unpickle_unit(code, packed[_HEAD.size :], inputs[:literals])
         value, record = body(unit, inputs[literals:])
-        return carried(value, _what(unit), read_only=read_only), pickle.dumps(record)
+        return wrapped(value, _what(unit), read_only=read_only), pickle.dumps(record)
     except BaseException as error:  # noqa: BLE001 - also SystemExit: Ray would end the worker
-        kind = Again if isinstance(error, retried) else Raised
-        raise kind(dump_raised(error)) from None
+        kind = RetryableExceptionEnvelope if isinstance(error, retried) else ExceptionEnvelope
+        raise kind(dump_exception(error)) from None
 
 
 def _what(unit: Unit) -> str:
     """What errors call the value of a unit."""
-    result = f"the result of node {unit.step.name!r}"
+    result = f"the result of node {unit.node.name!r}"
     return (
-        result if unit.step.kind is Kind.FUNCTION else f"{result}, or the instance that it leaves,"
+        result if unit.node.kind is Kind.FUNCTION else f"{result}, or the instance that it leaves,"
     )
 
 
@@ -165,27 +173,27 @@ def _interrupted(number: int, frame: Any) -> None:
 # ---- units ----
 
 
-def pack_unit(
+def pickle_unit(
     unit: Unit,
     retried: Sequence[type[BaseException]],
-    lending: Lending[T],
+    broadcaster: Broadcaster[T],
     *,
     read_only: bool,
-) -> tuple[bytes, Sequence[Lent[T]]]:
+) -> tuple[bytes, Sequence[BroadcastRef[T]]]:
     """A unit as it is sent, without its function, and the large objects that are not in it.
 
     Args:
         unit: The unit.
         retried: The exceptions after which it is tried again.
-        lending: Sends the large objects.
+        broadcaster: Sends the large objects.
         read_only: Nobody may write to the arrays of its value.
     """
-    sent = unit._replace(step=unit.step._replace(func=_NOT_HERE)), tuple(retried)
-    if not lending.concerns(unit):
+    sent = unit._replace(node=unit.node._replace(func=_OMITTED)), tuple(retried)
+    if not broadcaster.applies_to(unit):
         head = _HEAD.pack(0, read_only)
         return head + (_plain if _is_plain(unit, retried) else dumps)(sent), ()
-    stream, lent = lending.pack(sent, unit, None)
-    return _HEAD.pack(len(lent), read_only) + stream, lent
+    stream, refs = broadcaster.pickle_value(sent, unit, None)
+    return _HEAD.pack(len(refs), read_only) + stream, refs
 
 
 _plain: Final = partial(pickle.dumps, protocol=5)
@@ -193,36 +201,42 @@ _plain: Final = partial(pickle.dumps, protocol=5)
 
 def _is_plain(unit: Unit, retried: Sequence[type[BaseException]]) -> bool:
     """Tell whether nothing of the user's is in it that `pickle` might not do: it takes a third of the time."""
-    step = unit.step
-    if unit.storage is not None or unit.setup is not None or unit.parts or step.kwargs or retried:
+    node = unit.node
+    if (
+        unit.storage is not None
+        or unit.setup is not None
+        or unit.subunits
+        or node.kwargs
+        or retried
+    ):
         return False
     return all(
-        type(value) in _PLAIN or (type(value) is Ref and not value.path) for value in step.args
+        type(value) in _PLAIN or (type(value) is ItemRef and not value.path) for value in node.args
     )
 
 
-_PLAIN: Final = ATOMS | {Number}
+_PLAIN: Final = ATOMS | {ResultRef}
 
 
-def _unpacked(
+def _unpickle_unit(
     code: bytes, stream: bytes, literals: Sequence[Any]
 ) -> tuple[Unit, tuple[type[BaseException], ...]]:
     try:
-        function = (_kept if len(code) < _SMALL else pickle.loads)(code)
+        function = (_cached_loads if len(code) < _SMALL else pickle.loads)(code)
         if literals:
-            unit, retried = unpack(stream, lambda number: opened(literals[number]))
+            unit, retried = unpickle(stream, lambda number: unwrapped(literals[number]))
         else:
             unit, retried = pickle.loads(stream)
     except Exception as error:
         message = (
-            f"the worker cannot make the node again out of what it was sent: {described(error)}. "
+            f"the worker cannot make the node again out of what it was sent: {describe_exception(error)}. "
             "A module that workers cannot import travels by "
             "ray_init_args={'runtime_env': {'working_dir': '.'}}, or is installed on every machine of the cluster"
         )
         raise EngineError(message) from error
-    return unit._replace(step=unit.step._replace(func=function)), retried
+    return unit._replace(node=unit.node._replace(func=function)), retried
 
 
 @lru_cache(maxsize=1024)
-def _kept(code: bytes) -> Any:
+def _cached_loads(code: bytes) -> Any:
     return pickle.loads(code)

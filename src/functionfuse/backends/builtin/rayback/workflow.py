@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
-from functionfuse._common.validation import check_names
+from functionfuse._common.validation import validate_names
 from functionfuse._graph.nodes import Kind
 from functionfuse.backends.base import Query, ResultT, Workflow
-from functionfuse.backends.builtin.rayback.cluster import check_init_args, connect, unmet
+from functionfuse.backends.builtin.rayback.cluster import (
+    check_init_args,
+    connect,
+    unsatisfied_request,
+)
 from functionfuse.backends.builtin.rayback.engine import RayEngine
 from functionfuse.backends.builtin.rayback.remote_args import check_actor, check_task
 from functionfuse.errors import OptionError
@@ -19,8 +23,8 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Mapping, Sequence
     from typing import NotRequired, TypedDict, Unpack
 
-    from functionfuse._execution.run_spec import Job, OnError
-    from functionfuse._graph.graph import Graph, Step
+    from functionfuse._execution.run_spec import OnError, RunSpec
+    from functionfuse._graph.graph import Graph, GraphNode
     from functionfuse._graph.nodes import Placeholder
     from functionfuse.options import Options
 
@@ -112,7 +116,7 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
             OptionError: It is no regular expression.
         """
         names = select(self._graph, pattern, stacklevel=2)
-        in_actors = {step.name for step in self._graph if self._in_actor(step)}
+        in_actors = {node.name for node in self._graph if self._in_actor(node)}
         return RayQuery(names, self._options, in_actors)
 
     @overload
@@ -154,7 +158,7 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
             EngineError: The cluster cannot be reached, or a worker died.
             BaseException: The first failure, as the user's function raised it, with the node in a note.
         """
-        check_names([on_error], ("raise", "continue"), "value of on_error")
+        validate_names([on_error], ("raise", "continue"), "value of on_error")
         if type(max_pending_tasks) is not int or max_pending_tasks < 0:
             message = f"max_pending_tasks is a number of nodes, or 0 for no limit, not {max_pending_tasks!r}"
             raise OptionError(message)
@@ -163,25 +167,25 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
                 "run(return_results=False) leaves results in the storage: call set_storage first"
             )
             raise OptionError(message)
-        job = replace(
-            self._job(on_error), max_pending=max_pending_tasks, give_values=return_results
+        spec = replace(
+            self._run_spec(on_error), max_in_flight=max_pending_tasks, fetch_targets=return_results
         )
-        values: ResultT = self._run(job)
+        values: ResultT = self._run(spec)
         return values if return_results else None
 
-    def _run(self, job: Job) -> Any:
+    def _run(self, spec: RunSpec) -> Any:
         self._check_methods()
         connect(self._init_args)
-        self._check_requests(job)
-        engine = RayEngine(job.graph, actors=self._actors, read_only=self._read_only)
-        return engine.drive(lambda: self._execute(job, engine))
+        self._check_requests(spec)
+        engine = RayEngine(spec.graph, actors=self._actors, read_only=self._read_only)
+        return engine.drive(lambda: self._execute(spec, engine))
 
-    def _in_actor(self, step: Step) -> bool:
-        return self._actors and step.kind is not Kind.FUNCTION
+    def _in_actor(self, node: GraphNode) -> bool:
+        return self._actors and node.kind is not Kind.FUNCTION
 
     def _may_fuse(self, name: str) -> bool:
         """What runs in an actor cannot run together with what does not."""
-        return not self._in_actor(self._graph.steps[name])
+        return not self._in_actor(self._graph.nodes[name])
 
     # ---- checks before anything is submitted ----
 
@@ -189,29 +193,29 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
         """See that no method asks for something else than the actor that it runs in."""
         given = self._options.of("remote")
         for name in given:
-            step = self._graph.steps[name]
-            instance = _constructor(self._graph, step)
-            if self._in_actor(step) and given[name] != given.get(instance):
+            node = self._graph.nodes[name]
+            instance = _constructor(self._graph, node)
+            if self._in_actor(node) and given[name] != given.get(instance):
                 message = (
                     f"node {name!r} was given remote args that {instance!r} was not: a call of a method runs "
                     f"in the actor of its instance. Set them on {instance!r}, or use RayWorkflow(..., actors=False)"
                 )
                 raise OptionError(message)
 
-    def _check_requests(self, job: Job) -> None:
+    def _check_requests(self, spec: RunSpec) -> None:
         """See that the cluster has a node for each that will be computed: Ray itself would wait for ever."""
         known: dict[tuple[int, bool], str | None] = {}
         lacking: dict[str, str] = {}
-        for step in job.graph:
-            options, actor = job.options.get(step.name, _NOTHING), self._in_actor(step)
-            if actor and step.kind is Kind.METHOD:
+        for node in spec.graph:
+            options, actor = spec.options.get(node.name, _NOTHING), self._in_actor(node)
+            if actor and node.kind is Kind.METHOD:
                 continue
             key = id(options), actor
             if key not in known:
-                known[key] = unmet(options, actor=actor)
+                known[key] = unsatisfied_request(options, actor=actor)
             if known[key]:
-                lacking[step.name] = known[key] or ""
-        computed = job.plan().actions if lacking else {}
+                lacking[node.name] = known[key] or ""
+        computed = spec.plan().actions if lacking else {}
         for name, request in lacking.items():
             if computed[name] is Action.COMPUTE:
                 message = f"node {name!r} asks for {request}"
@@ -221,8 +225,8 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
 _NOTHING: Mapping[str, Any] = {}
 
 
-def _constructor(graph: Graph, step: Step) -> str:
+def _constructor(graph: Graph, node: GraphNode) -> str:
     """The name of the step that makes the instance of a step; its own for a function."""
-    while step.state is not None:
-        step = graph.steps[step.state.step]
-    return step.name
+    while node.state is not None:
+        node = graph.nodes[node.state.node]
+    return node.name
