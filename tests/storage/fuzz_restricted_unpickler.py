@@ -29,6 +29,7 @@ import resource
 import struct
 import sys
 import time
+import warnings
 import uuid
 import zoneinfo
 from collections import Counter, OrderedDict, defaultdict, deque
@@ -473,6 +474,7 @@ class Fuzzer:
         Raises:
             AssertionError: A stream did what it must not do.
         """
+        warnings.simplefilter("ignore")  # to show one, Python opens the file of the line that warns
         before, end = state_outside(), time.monotonic() + seconds
         for number, stream in enumerate(self.generator.streams()):
             self.stream = stream
