@@ -29,8 +29,8 @@ import resource
 import struct
 import sys
 import time
-import warnings
 import uuid
+import warnings
 import zoneinfo
 from collections import Counter, OrderedDict, defaultdict, deque
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self

@@ -28,7 +28,7 @@ from functionfuse.testing.child_processes import call_in_process
 
 FUZZER = Path(__file__).with_name("fuzz_restricted_unpickler.py")
 #: Of the fuzzer in this test; 100,000 take 10 seconds.
-ITERATIONS = 100_000
+ITERATIONS = 500_000  # about a minute on a slow machine
 
 
 def file_of(stream: bytes) -> bytearray:
