@@ -466,9 +466,7 @@ class Run(Generic[H]):
     def _settle_outdated(self, handle: H, step: Step) -> None:
         """Run a unit again that was in flight with a damaged value; a result that it stored is loaded."""
         dependents = self._outdated.pop(handle)
-        with suppress(
-            BaseException
-        ):  # whatever became of it: engines complain of what nobody asks for
+        with suppress(Exception):  # Ray reports errors that nobody asks for
             self._engine.record(handle)
         self._engine.release(handle)
         self._run_again(self._together.pop(step.number, (step,)), dependents)

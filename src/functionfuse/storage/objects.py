@@ -23,6 +23,8 @@ __all__ = ["OBJECTS", "PUBLISHED", "LocalObjects", "S3Objects", "StoredObjects",
 
 _TIMES: Final = ("mtime", "LastModified", "last_modified", "created")  # as file systems call it
 
+_TEXT: Final = 1000  # characters of a text file that are read
+
 #: The subfolder of a workflow that has them: `.objects/<file of the result>/<one save>/`.
 OBJECTS: Final = ".objects"
 #: The one that the published system has: `bigdata/<object>`, for all results.
@@ -88,9 +90,11 @@ class StoredObjects:
             self._result.check(self)
 
     def read_text(self, name: str) -> str | None:
-        """What is in a file; None if it is not there."""
+        """The beginning of a file; None if it is not there."""
         try:
-            data: bytes = self._connection.call("cat_file", f"{self.path}/{name}")
+            data: bytes = self._connection.call(
+                "cat_file", f"{self.path}/{name}", start=0, end=_TEXT
+            )
         except FileNotFoundError:
             return None
         return data.decode(errors="replace")
@@ -137,12 +141,12 @@ class LocalObjects(StoredObjects):
         return {FILE_PROTOCOL: self, FOLDER_PROTOCOL: self}
 
     def read_text(self, name: str) -> str | None:
-        """What is in a file; None if it is not there."""
-        try:
-            with open(os.path.join(self.path, name), encoding="utf-8", errors="replace") as file:
-                return file.read()
-        except FileNotFoundError:
+        """The beginning of a file; None if it is not there."""
+        path = os.path.join(self.path, name)
+        if not os.path.isfile(path):
             return None
+        with open(path, encoding="utf-8", errors="replace") as file:
+            return file.read(_TEXT)
 
     def write_text(self, name: str, text: str) -> None:
         """Write a file; the folder is made if somebody has removed it."""
