@@ -72,6 +72,7 @@ class Run(Generic[H]):
         flying = self._pending if self._schedules else ()
         self._values = Values(engine, len(self._steps), flying, early=self._early)
         self._recovery = Recovery(job, self._actions, self._records, self._values)
+        self._unusable = self._recovery.unusable
         # in flight with a value that turned out to be damaged: what else runs again
         self._outdated: dict[H, set[int]] = {}
         # parents come first in graph order: an engine that is done at once needs no more
@@ -284,9 +285,8 @@ class Run(Generic[H]):
         storage = None if name in job.logged else job.results
         sole = step.state is not None and job.graph.state_readers[step.state.number] == 1
         setup, engine = self._setups.get(name), self._engine.name
-        recompute = name in self._recovery.unusable
-        fields = (step, job.workflow, engine, storage, load, setup, sole, (), (), recompute)
-        return new(Unit, fields)
+        again = name in self._unusable
+        return new(Unit, (step, job.workflow, engine, storage, load, setup, sole, (), (), again))
 
     def _hand_over(
         self, unit: Unit, inputs: list[Any], steps: Sequence[Step], *, load: bool
