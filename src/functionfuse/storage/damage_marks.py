@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["StoredResult", "mark_of"]
 
+_LONGEST: Final = 1000  # bytes of a mark that are shown
 _HEADER: Final = 2**20  # bytes; no header is longer
 
 
@@ -48,7 +49,7 @@ class StoredResult(NamedTuple):
             CorruptResult: It is, with what was wrong.
         """
         try:
-            problem = folder.read_bytes(mark_of(self.file)).decode(errors="replace")
+            problem = folder.read_bytes(mark_of(self.file))[:_LONGEST].decode(errors="replace")
         except FileNotFoundError:
             return
         message = f"it was found to be damaged: {problem}"
