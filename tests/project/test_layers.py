@@ -156,7 +156,6 @@ def test_importing_the_library_imports_nothing_heavy(imported: str) -> None:
 
 #: Imports that close a circle, until somebody mends it.
 CLOSING: set[tuple[str, str]] = {
-    ("storage.ray_actor", "storage.factory"),
     ("backends.addons.prefectback.deployment", "backends.addons.prefectback.workflow"),
     ("backends.addons.prefectback.flow", "backends.addons.prefectback.workflow"),
 }
