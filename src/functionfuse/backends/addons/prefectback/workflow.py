@@ -18,6 +18,7 @@ from functionfuse.backends.addons.prefectback import deployment
 from functionfuse.backends.addons.prefectback.artifact import publish, publish_in_background
 from functionfuse.backends.addons.prefectback.engine import PrefectEngine, task_run_overhead
 from functionfuse.backends.addons.prefectback.flow import (
+    FlowBody,
     FlowFunction,
     RunCall,
     WorkflowFlow,
@@ -31,7 +32,7 @@ from functionfuse.backends.base import Query, ResultT, Workflow
 from functionfuse.errors import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import NotRequired, TypedDict, Unpack
     from uuid import UUID
 
@@ -144,7 +145,8 @@ class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
 
         name = _NOT_IN_FLOW_NAMES.sub("-", self.workflow_name)
         options = {"name": name, "validate_parameters": False, **self._flow_options}
-        self._flow = WorkflowFlow(FlowFunction(self.workflow_name, self), **options)
+        body = FlowBody(self._run_in_flow, self._passes_result)
+        self._flow = WorkflowFlow(FlowFunction(self.workflow_name, body), **options)
         return self._flow
 
     @property
@@ -179,7 +181,7 @@ class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
             OptionError: An option is unknown, or something in the workflow cannot be pickled.
             EngineError: There is no server, or it does not answer.
         """
-        deployment.serve(self, name, options)
+        deployment.serve(self.flow, name, self._picklable_parts(), options)
 
     def deploy(
         self,
@@ -211,19 +213,38 @@ class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
             EngineError: There is no server, or it does not answer.
         """
         options["work_pool_name"] = work_pool_name
-        return deployment.deploy(self, name, entrypoint, source, options)
+        return deployment.deploy(self.flow, name, entrypoint, source, options, self._is_held_by)
+
+    def _is_held_by(self, value: Any) -> bool:
+        """Tell whether a worker that finds a value has found this workflow."""
+        return value is self or (value is self._flow and value is not None)
+
+    def _picklable_parts(self) -> Iterator[tuple[str, Any]]:
+        """The objects that the pickle of the flow contains, each with its description for an error."""
+        spec = self._run_spec("raise")
+        for node in spec.graph:
+            yield f"the function of node {node.name!r}", node.func
+            for argument in (*node.args, *node.kwargs.values()):
+                yield f"an argument of node {node.name!r}", argument
+        yield "the storage", spec.results
+        yield from ((f"the plugin of node {name!r}", value) for name, value in spec.plugins.items())
+        yield from ((f"an option of node {name!r}", value) for name, value in spec.options.items())
+        yield from ((f"observer {observer!r}", observer) for observer in spec.observers)
 
     def _run(self, spec: RunSpec) -> Any:
-        run = RunCall(self, spec)
-        token = current_run.set(run)
+        flow = self.flow
+        call = RunCall(flow.fn, spec)
+        token = current_run.set(call)
         try:
-            self.flow()
+            flow()
         finally:
             current_run.reset(token)
-        return run.result
+        return call.result
 
-    def _in_flow(self, spec: RunSpec) -> Any:
-        """The body of the flow."""
+    def _run_in_flow(self, spec: RunSpec | None) -> Any:
+        """Execute a run in the current flow run; without a spec, one with the workflow's own options."""
+        if spec is None:
+            spec = self._run_spec("raise")
         engine = PrefectEngine(spec.graph, caching=self._caches())
         return engine.drive(lambda: self._execute(spec, engine))
 
@@ -231,8 +252,8 @@ class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
         """Tell whether the flow or the settings ask Prefect to keep results."""
         return asks_for_persistence() or not CACHING.isdisjoint(self._flow_options)
 
-    def _result_is_seen(self) -> bool:
-        """Tell whether Prefect shall do more with the flow's result than hand it on, in the same process."""
+    def _passes_result(self) -> bool:
+        """Tell whether Prefect needs the flow's result: to persist it, or for a hook."""
         return self._caches() or "on_completion" in self._flow_options
 
     def _run_spec(self, on_error: OnError) -> RunSpec:
