@@ -19,7 +19,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from functionfuse.errors import UntrustedResult
-from functionfuse.storage.file_format.pickle_opcodes import Symbol
+from functionfuse.storage.file_format.pickle_interpreter import Symbol
 from functionfuse.storage.file_format.restricted_limits import NestingLimit
 
 if TYPE_CHECKING:

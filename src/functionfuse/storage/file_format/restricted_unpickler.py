@@ -14,7 +14,8 @@ from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, Metho
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse.errors import OptionError, UntrustedResult
-from functionfuse.storage.file_format.pickle_opcodes import Symbol
+from functionfuse.storage.file_format.pickle_interpreter import PickleInterpreter, Symbol
+from functionfuse.storage.file_format.pickle_loop import interpret
 from functionfuse.storage.file_format.restricted_constructors import (
     Construction,
     Constructor,
@@ -25,7 +26,6 @@ from functionfuse.storage.file_format.restricted_constructors import (
     not_allowed,
     set_attributes,
 )
-from functionfuse.storage.pickle_interpreter import PickleInterpreter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -85,7 +85,7 @@ class PickleAllowlist:
             UntrustedResult: It needs something that is not allowed.
             UnpicklingError: It is malformed.
         """
-        return _RestrictedUnpickler(stream, buffers, persistent_load, self).load()
+        return interpret(_RestrictedUnpickler(stream, buffers, persistent_load, self))
 
     def resolve(self, module: str, name: str) -> Any:
         """Return the type that the reader allows under a name.
