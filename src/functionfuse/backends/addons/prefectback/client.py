@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from prefect.client.orchestration import get_client
 from prefect.context import SyncClientContext, get_settings_context
 
+from functionfuse.backends.addons.prefectback._compat import client_context
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -32,7 +34,7 @@ def shared_client() -> Iterator[None]:
     if SyncClientContext.get() is not None:  # that of a flow around this one
         yield
         return
-    with SyncClientContext.model_construct(client=_client()):
+    with client_context(_client()):
         yield
 
 

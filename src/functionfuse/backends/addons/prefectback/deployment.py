@@ -15,6 +15,7 @@ from prefect.flows import Flow
 from prefect.settings import PREFECT_API_URL
 
 from functionfuse._common.validation import validate_names
+from functionfuse.backends.addons.prefectback._compat import call_sync
 from functionfuse.backends.addons.prefectback.entrypoints import module_entrypoint
 from functionfuse.backends.addons.prefectback.server import check_reachable
 from functionfuse.errors import EngineError, OptionError
@@ -83,7 +84,7 @@ def deploy(  # noqa: PLR0913 - the deployment, and where the flow is
             "name the variable that holds this workflow"
         )
         raise OptionError(message)
-    identity: UUID = _in_this_thread(loaded.deploy, name, **options)
+    identity: UUID = call_sync(loaded.deploy, name, **options)
     return identity
 
 
@@ -142,7 +143,7 @@ def _load(source: Any, entrypoint: str) -> Flow[..., Any]:
         try:
             if attempt is not None:
                 with _loading_entrypoint(entrypoint):
-                    flow: Flow[..., Any] = _in_this_thread(Flow.from_source, source, attempt)
+                    flow: Flow[..., Any] = call_sync(Flow.from_source, source, attempt)
                     return flow
         except MissingFlowError as error:
             missing = error
@@ -165,11 +166,6 @@ def _reason(error: BaseException) -> BaseException:
             return cause.user_exc
         cause = cause.__cause__ or cause.__context__
     return error
-
-
-def _in_this_thread(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call one of Prefect's methods that else return something to await where an event loop runs."""
-    return method(*args, _sync=True, **kwargs)
 
 
 @contextmanager

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from concurrent.futures import BrokenExecutor, CancelledError, Future
+from concurrent.futures import BrokenExecutor, CancelledError
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from prefect.client.schemas.objects import TaskRunResult
 from prefect.context import FlowRunContext
-from prefect.futures import PrefectConcurrentFuture, PrefectWrappedFuture
-from prefect.results import ResultRecord  # type: ignore[attr-defined]
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
 from functionfuse._graph.graph import references
@@ -22,6 +20,12 @@ from functionfuse._kernel.kernel import save
 from functionfuse._kernel.units import InstanceResult, Outcome, Record, Status
 from functionfuse._transport.broadcast import Broadcaster
 from functionfuse._transport.exceptions import describe_exception
+from functionfuse.backends.addons.prefectback._compat import (
+    ResultRecord,
+    break_cycles,
+    call_sync,
+    has_final_state,
+)
 from functionfuse.backends.addons.prefectback.envelopes import (
     OpaqueResult,
     opaque_argument,
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from prefect.client.schemas.objects import RunInput, State
+    from prefect.futures import PrefectWrappedFuture
 
     from functionfuse._graph.graph import Graph
     from functionfuse._kernel.units import Unit
@@ -80,7 +85,7 @@ class _Handle:
         for parameter in self.parameters.values():
             parameter.empty()
         self.function.release_arguments()
-        _break_cycles(self.future)
+        break_cycles(self.future)
         return state
 
 
@@ -263,7 +268,7 @@ def _final_state(handle: _Handle) -> State[Any]:
     assert future is not None
     try:
         future.wait()
-        if future._final_state is None:  # Dask's future keeps to itself what went wrong
+        if not has_final_state(future):  # raises what Dask's future does not
             future.wrapped_future.result()
     except BrokenExecutor as error:
         message = f"the worker of node {handle.unit.node.name!r} died: {error}"
@@ -296,14 +301,6 @@ def _engine_error(error: BaseException) -> BaseException:
     return cause or error
 
 
-def _break_cycles(future: Any) -> None:
-    """Cut the cycles of a future that is done: its callbacks lead to itself, and it holds the result."""
-    while isinstance(future, (PrefectConcurrentFuture, Future)):
-        inner = getattr(future, "wrapped_future", None)
-        vars(future).clear()
-        future = inner
-
-
 def _value(handle: _Handle) -> Any:
     result = handle.result
     return result.value if isinstance(result, Outcome) else result
@@ -312,7 +309,7 @@ def _value(handle: _Handle) -> Any:
 def _result(state: State[Any]) -> Any:
     if isinstance(state.data, ResultRecord):
         return state.data.result
-    return state.result(raise_on_failure=False, _sync=True)  # type: ignore[call-overload]
+    return call_sync(state.result, raise_on_failure=False)
 
 
 def _error(state: State[Any], result: Any) -> BaseException:

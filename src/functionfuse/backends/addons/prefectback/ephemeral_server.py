@@ -17,7 +17,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import httpx
@@ -30,6 +30,10 @@ from prefect.settings import (
 )
 
 from functionfuse._common.stdio import inherited_output, open_closed_streams
+from functionfuse.backends.addons.prefectback._compat import (
+    EPHEMERAL_SERVER_VARIABLES,
+    set_recorder_flush,
+)
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
@@ -40,9 +44,8 @@ __all__ = ["CONNECT", "accepts_connections", "is_running", "running_server", "se
 #: Collecting garbage takes a third of the time that a server needs to start, and finds nothing: modules stay.
 _SERVE: Final = "import gc, sys; gc.disable(); from {module} import serve; serve(int(sys.argv[1]))"
 #: As for the one that Prefect starts: no UI, and no services that only a lasting server needs.
-_ENVIRONMENT: Final = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
+_ENVIRONMENT: Final = {"PREFECT_UI_ENABLED": "0", **EPHEMERAL_SERVER_VARIABLES}
 CONNECT: Final = 1.5  # seconds until an attempt to reach a server is given up
-_EACH_SECOND: Final = 1
 _FLUSH: Final = 0.1  # seconds
 _lock: Final = threading.Lock()
 _uses: Final[list[str]] = []  # one for each run that is on
@@ -106,7 +109,7 @@ def serve(port: int) -> None:
             gc.freeze()
             gc.enable()
 
-    _shorten_flush_interval()
+    set_recorder_flush(_FLUSH)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     config = uvicorn.Config(
         "prefect.server.api.server:create_app",
@@ -117,23 +120,6 @@ def serve(port: int) -> None:
         lifespan="on",
     )
     Server(config).run()
-
-
-def _shorten_flush_interval() -> None:
-    """Write task runs sooner than each second, which is the least that Prefect's setting allows.
-
-    A run waits at its end until everything is written.
-    """
-    from prefect.server.services import task_run_recorder
-
-    consumer = task_run_recorder.consumer
-
-    def sooner(*args: Any, **options: Any) -> Any:
-        if options.get("flush_every") == _EACH_SECOND:
-            options["flush_every"] = _FLUSH
-        return consumer(*args, **options)
-
-    task_run_recorder.consumer = sooner
 
 
 def _end_with_parent() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import logging
-import os
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
@@ -12,8 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from prefect.context import FlowRunContext
 from prefect.flows import Flow
 from prefect.states import Cancelled, Cancelling
-from prefect.utilities.asyncutils import run_coro_as_sync
 
+from functionfuse.backends.addons.prefectback._compat import (
+    parent_calls_cancellation_hooks,
+    run_coro_as_sync,
+)
 from functionfuse.backends.addons.prefectback.artifact import background_publishing
 from functionfuse.backends.addons.prefectback.exceptions import ExceptionEnvelope, is_incompatible
 from functionfuse.backends.addons.prefectback.server import RunCancelled, run_settings
@@ -114,8 +116,7 @@ def _call_cancellation_hooks() -> None:
     assert context is not None
     assert context.flow is not None
     assert context.flow_run is not None
-    # Prefect's runner sets this for the processes that it starts: it calls the hooks itself
-    if os.environ.get("PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS", "true").lower() != "true":
+    if parent_calls_cancellation_hooks():
         return
     for hook in context.flow.on_cancellation_hooks:
         try:

@@ -7,15 +7,12 @@ import time
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import islice
-from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 from prefect import settings as prefect_settings
 from prefect.client.orchestration import get_client
 from prefect.context import SettingsContext, get_settings_context
-from prefect.events.clients import PrefectEventsClient
-from prefect.events.worker import EventsWorker, emit_events_to_cloud
 from prefect.results import should_persist_result
 from prefect.settings import (
     PREFECT_API_URL,
@@ -27,11 +24,13 @@ from prefect.settings import (
 )
 
 from functionfuse.backends.addons.prefectback import ephemeral_server
+from functionfuse.backends.addons.prefectback._compat import route_events, wait_until_events_sent
 from functionfuse.backends.addons.prefectback.client import shared_client
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from threading import Event
     from uuid import UUID
 
     from prefect.settings import Settings
@@ -87,35 +86,8 @@ def run_settings() -> Iterator[None]:
 
 @contextmanager
 def _connected(url: str) -> Iterator[None]:
-    with _events_sent_to(url), shared_client():
+    with route_events(url), shared_client():
         yield
-
-
-@contextmanager
-def _events_sent_to(url: str) -> Iterator[None]:
-    """Send what is told of task runs to the server of this run.
-
-    Prefect has one sender for a process, which stays with the server that its first event went to.
-    """
-    if emit_events_to_cloud():  # whose sender is by address
-        yield
-        return
-    with _lock:
-        _senders.append(url)
-        EventsWorker.set_client_override(PrefectEventsClient, api_url=url)
-    try:
-        yield
-    finally:
-        with _lock:
-            _senders.remove(url)
-            if _senders:
-                EventsWorker.set_client_override(PrefectEventsClient, api_url=_senders[-1])
-            else:
-                EventsWorker.set_client_override(None)
-
-
-_lock: Final = Lock()
-_senders: Final[list[str]] = []  # the addresses of the runs that are on
 
 
 @contextmanager
@@ -251,9 +223,7 @@ class Recorder:
 
     def finish(self) -> None:
         """Wait until everything is sent; a temporary server ends with this process, so it has to record it too."""
-        sending = Thread(target=EventsWorker.instance().wait_until_empty, daemon=True)
-        sending.start()
-        sending.join(_TIMEOUT)
+        wait_until_events_sent(_TIMEOUT)
         if self._temporary:
             ids = iter(self._ids)
             while chunk := list(islice(ids, _CHUNK)):

@@ -9,6 +9,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
 from functionfuse._kernel.kernel import FAILED_SUBUNIT, execute
+from functionfuse.backends.addons.prefectback._compat import call_sync
 from functionfuse.backends.addons.prefectback.artifact import markdown_table, publish_in_background
 
 if TYPE_CHECKING:
@@ -63,6 +64,6 @@ def _publish(unit: Unit, records: Sequence[Record], failed: str) -> None:
     rows = [(node.name, node.function, *done.get(node.name, ("not started", ""))) for node in nodes]
     try:
         page = markdown_table(("node", "function", "status", "seconds"), rows)
-        create_markdown_artifact(page, _sync=True)  # type: ignore[call-arg]
+        call_sync(create_markdown_artifact, page)
     except Exception:
         _logger.exception("the page of %r could not be written", unit.node.name)

@@ -7,9 +7,9 @@ import functools
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from prefect.cache_policies import NO_CACHE
-from prefect.results import ResultRecord  # type: ignore[attr-defined]
 from prefect.tasks import Task
 
+from functionfuse.backends.addons.prefectback._compat import ResultRecord, drop_function_attributes
 from functionfuse.backends.addons.prefectback.node_function import NodeFunction
 from functionfuse.backends.addons.prefectback.task_groups import task_group
 
@@ -35,9 +35,6 @@ CACHING: Final = frozenset(
         "result_storage_key",
     }
 )
-
-#: What a task copies of its function, which is sealed when it travels: these would need the user's modules.
-_OF_THE_FUNCTION: Final = ("__annotations__", "__signature__")
 
 
 class _Hook:
@@ -94,7 +91,6 @@ class TaskTemplates:
                 chosen["persist_result"] = False
             # a `@task` is one with the flow's log_prints
             made = Task(NodeFunction(func, persisted=persisted), **{"log_prints": None, **chosen})
-            for name in _OF_THE_FUNCTION:
-                vars(made).pop(name, None)
+            drop_function_attributes(made)
             self._templates[key] = made, (func, options)  # both stay, so their ids do
         return self._templates[key][0]

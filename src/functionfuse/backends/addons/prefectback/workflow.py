@@ -15,6 +15,7 @@ from prefect.tasks import task
 
 from functionfuse._common.validation import validate_names
 from functionfuse.backends.addons.prefectback import deployment
+from functionfuse.backends.addons.prefectback._compat import complete_models
 from functionfuse.backends.addons.prefectback.artifact import publish, publish_in_background
 from functionfuse.backends.addons.prefectback.engine import PrefectEngine, task_run_overhead
 from functionfuse.backends.addons.prefectback.flow import (
@@ -141,8 +142,7 @@ class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
 
     def generate_flow(self) -> Flow[[], Any]:
         """Make the flow. It can be called, run again, nested in other flows, and given to Prefect's own tools."""
-        import prefect.main  # noqa: F401 - finishes Prefect's models: a third of the import of this package
-
+        complete_models()
         name = _NOT_IN_FLOW_NAMES.sub("-", self.workflow_name)
         options = {"name": name, "validate_parameters": False, **self._flow_options}
         body = FlowBody(self._run_in_flow, self._passes_result)
