@@ -1,4 +1,4 @@
-"""Deployments: flows that Prefect starts, in this process's children or on a work pool."""
+"""Deployments: flows that Prefect runs in child processes of this one, or in workers of a work pool."""
 
 from __future__ import annotations
 
