@@ -40,7 +40,7 @@ def test_comparison_of_classifiers(classifiers: ModuleType, tmp_path: Path) -> N
     def run() -> LocalWorkflow:
         workflow = LocalWorkflow(*classifiers.comparison(str(figure)), workflow_name="classifiers")
         workflow.set_storage(storage)
-        workflow.log_nodes("figure")
+        workflow.always_run("figure")
         tables.append(workflow.run()[0])
         return workflow
 

@@ -11,9 +11,11 @@ from functionfuse import workflow
 from functionfuse.backends.builtin.localback import LocalWorkflow
 from functionfuse.backends.plugins import InitializerPlugin, PluginCollection, RandomStatePlugin
 from functionfuse.errors import GraphError, NoMatchWarning, OptionError
+from functionfuse.storage import storage_factory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 NAMES = ["model-1", "model-2", "data"]
 
@@ -47,6 +49,7 @@ QUERIES: dict[str, Callable[[LocalWorkflow, Any], object]] = {
     "query": lambda workflow, pattern: workflow.query(pattern),
     "find_nodes": lambda workflow, pattern: workflow.find_nodes(pattern),
     "set_plugin": lambda workflow, pattern: workflow.set_plugin(pattern, prepare(1)),
+    "always_run": lambda workflow, pattern: workflow.always_run(pattern),
     "log_nodes": lambda workflow, pattern: workflow.log_nodes(pattern),
 }
 
@@ -115,6 +118,18 @@ def test_a_pattern_that_matches_warns_of_nothing(three: LocalWorkflow) -> None:
         warnings.simplefilter("always")
         three.query("model.*").set_plugin(prepare(1))
     assert [] == caught
+
+
+@pytest.mark.parametrize("name", ["always_run", "log_nodes"])
+def test_always_run_has_a_published_name_as_well(
+    three: LocalWorkflow, name: str, tmp_path: Path
+) -> None:
+    """Both names select nodes that no run stores."""
+    storage = storage_factory(tmp_path)
+    three.set_storage(storage)
+    getattr(three, name)("model.*")
+    three.run()
+    assert ["data"] == storage.list_tasks(three.workflow_name)
 
 
 # ---- plugins ----

@@ -39,6 +39,7 @@ import numpy as np
 
 from functionfuse.errors import CorruptResult, StorageError, UntrustedResult
 from functionfuse.storage.file_format.legacy_format import _ReferenceCollector
+from functionfuse.storage.file_format.pickle_loop import interpret
 from functionfuse.storage.file_format.pickle_stream import unpickle_value
 from functionfuse.storage.file_format.restricted_unpickler import PickleAllowlist
 
@@ -510,7 +511,7 @@ class Fuzzer:
         global _armed  # noqa: PLW0603
         _armed = True
         try:
-            _ReferenceCollector(self.stream).load()
+            interpret(_ReferenceCollector(self.stream))
         except (StorageError, pickle.UnpicklingError, ValueError, TypeError, RecursionError):
             pass
         finally:

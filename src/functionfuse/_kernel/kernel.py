@@ -290,7 +290,7 @@ def save(unit: Unit, value: Any, seconds: float) -> int | None:
         message = (
             f"the result of node {node.name!r} cannot be stored: {error}. "
             f"Return something that can be pickled, register a serializer for its type, "
-            f"or call log_nodes({node.name!r}) on the workflow so that it is not stored"
+            f"or call always_run({node.name!r}) on the workflow so that it is not stored"
         )
         raise StorageError(message) from error
 

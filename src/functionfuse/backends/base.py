@@ -112,7 +112,7 @@ class Workflow(Generic[Q, ResultT]):
         self.workflow_name = workflow_name
         self._graph: Graph = build(nodes)
         self._options = Options()
-        self._always_run: dict[str, None] = {}
+        self._always_running: dict[str, None] = {}
         self._results: Results | None = None
         self._observers: list[Observer] = []
         self._report: Report | None = None
@@ -152,9 +152,14 @@ class Workflow(Generic[Q, ResultT]):
         """Prepare the process before each node that the pattern matches."""
         Query(select(self._graph, pattern, stacklevel=2), self._options).set_plugin(plugin)
 
-    def log_nodes(self, pattern: str | None) -> None:
-        """Let nodes always run and never be stored: those that print, plot or send."""
-        self._always_run.update(dict.fromkeys(select(self._graph, pattern, stacklevel=2)))
+    def always_run(self, pattern: str | None) -> None:
+        """Compute the nodes that match a pattern in every run, and never store them.
+
+        For nodes with side effects: those that print, plot or send.
+        """
+        self._always_running.update(dict.fromkeys(select(self._graph, pattern, stacklevel=2)))
+
+    log_nodes = always_run  # the published name
 
     def set_storage(self, storage: Any) -> None:
         """Save each result as soon as it is there, and read what is stored instead of computing it.
@@ -224,7 +229,7 @@ class Workflow(Generic[Q, ResultT]):
             self._fused(),
             self.workflow_name,
             self._results,
-            frozenset(self._always_run),
+            frozenset(self._always_running),
             self._options.of("plugin"),
             self._options.of(self._option),
             tuple(self._observers),

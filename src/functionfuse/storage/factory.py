@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import os
 from collections.abc import Mapping
@@ -11,7 +12,6 @@ from functionfuse._common.validation import validate_names
 from functionfuse.errors import OptionError
 from functionfuse.storage.filesystem import CommonOptions, FilesystemStorage
 from functionfuse.storage.kinds import FileStorage, FsspecStorage, MemoryStorage, S3Storage
-from functionfuse.storage.ray_actor import RayStorage
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,12 +22,13 @@ __all__ = ["storage_factory"]
 
 #: Where other packages announce kinds: `name = "package.module:callable"`.
 _GROUP: Final = "functionfuse.storages"
-_KINDS: Final[dict[str, Callable[..., Storage]]] = {
+#: A kind given by its path is imported when it is named: its module imports this one, in the actor.
+_KINDS: Final[dict[str, Callable[..., Storage] | str]] = {
     "file": FileStorage,
     "S3": S3Storage,
     "fsspec": FsspecStorage,
     "memory": MemoryStorage,
-    "ray": RayStorage,
+    "ray": "functionfuse.storage.ray_actor:RayStorage",
 }
 
 
@@ -79,14 +80,21 @@ def _from_options(kind: Any, options: Any) -> Storage:
 
 
 def _maker(kind: Any) -> Callable[..., Storage]:
-    """What makes storages of a kind."""
+    """The class or function that makes storages of a kind."""
     if isinstance(kind, str) and kind in _KINDS:
-        return _KINDS[kind]
+        known = _KINDS[kind]
+        return _imported(known) if isinstance(known, str) else known
     from importlib.metadata import entry_points
 
     found = {point.name: point for point in entry_points(group=_GROUP)}
     validate_names([kind], [*_KINDS, *found], "kind of storage")
     make: Callable[..., Storage] = found[kind].load()
+    return make
+
+
+def _imported(path: str) -> Callable[..., Storage]:
+    module, _, name = path.partition(":")
+    make: Callable[..., Storage] = getattr(importlib.import_module(module), name)
     return make
 
 

@@ -110,12 +110,12 @@ def test_values_are_let_go() -> None:
 
 
 def test_logged_result_need_not_be_storable(tmp_path: Path) -> None:
-    """With a storage, nodes of log_nodes may give what cannot be pickled."""
+    """With a storage, nodes of always_run may give what cannot be pickled."""
     lock = workflow(threading.Lock)().set_name("lock")
     made = LocalWorkflow(same(3, lock).set_name("last"), workflow_name="local")
     storage = storage_factory({"kind": "file", "options": {"path": str(tmp_path)}})
     made.set_storage(storage)
-    made.log_nodes("lock")
+    made.always_run("lock")
 
     assert made.run() == 3
     assert storage.list_tasks("local") == ["last"]

@@ -1036,7 +1036,7 @@ class TestEveryOption:
     def test_refused_task_option(self, option: str) -> None:
         """What `@task` refuses is an error where it is set."""
         query = make(workflow(double)(20), workflow_name="options-refused").query()
-        with pytest.raises(OptionError, match="Prefect refuses these options of a task: "):
+        with pytest.raises(OptionError, match="Prefect rejects these options of a task: "):
             query.set_task_args({option: REFUSED_TASK[option]})
 
     @pytest.mark.parametrize("option", WRONG_TYPES_TASK)
@@ -1044,7 +1044,7 @@ class TestEveryOption:
         """It is an error where it is set, with the nodes, the option and the value."""
         value = WRONG_TYPES_TASK[option]
         query = make(workflow(double)(20).set_name("n"), workflow_name="options-types").query("n")
-        message = rf"query\(\.\.\.\)\.set_task_args on 'n': '{option}' is .*, not {value!r}"
+        message = rf"query\(\.\.\.\)\.set_task_args on 'n': '{option}' must be .*, not {value!r}"
         with pytest.raises(OptionError, match=message):
             query.set_task_args({option: value})
 
@@ -1053,7 +1053,7 @@ class TestEveryOption:
         """It is an error where it is set, with the option and the value."""
         value = WRONG_TYPES_FLOW[option]
         ours = make(workflow(double)(20), workflow_name="options-types")
-        message = f"set_prefect_flow_options: '{option}' is .*, not {value!r}"
+        message = f"set_prefect_flow_options: '{option}' must be .*, not {value!r}"
         with pytest.raises(OptionError, match=message):
             ours.set_prefect_flow_options({option: value})
 
@@ -1075,5 +1075,5 @@ class TestEveryOption:
     def test_refused_flow_option(self, option: str) -> None:
         """What `@flow` refuses is an error where it is set."""
         ours = make(workflow(double)(20), workflow_name="options-refused")
-        with pytest.raises(OptionError, match="Prefect refuses these options of a flow: "):
+        with pytest.raises(OptionError, match="Prefect rejects these options of a flow: "):
             ours.set_prefect_flow_options({option: REFUSED_FLOW[option]})

@@ -221,7 +221,7 @@ class TestPage:
         odd.add_observer(storage.look_at)
         assert 3 == odd.run()
         assert not artifacts(server, "page-odd")
-        assert "the page of workflow 'page-odd' could not be written" in caplog.text
+        assert "the artifact of workflow 'page-odd' could not be written" in caplog.text
 
 
 class TestProgress:

@@ -420,7 +420,7 @@ class TestDeployments:
             ("other", "is flow 'another', not 'entrypoints'"),
             ("number", "neither a PrefectWorkflow, nor its flow, nor a function"),
             ("nothing", "neither a PrefectWorkflow, nor its flow, nor a function"),
-            ("add", "returned .*, no PrefectWorkflow|raised TypeError"),
+            ("add", "returned .*, not a PrefectWorkflow|raised TypeError"),
             ("needs_an_argument", r"needs_an_argument\(\) .* raised TypeError"),
         ],
     )

@@ -22,7 +22,7 @@ from functionfuse.storage.backends.sidecar_folders import SidecarFolder, inside
 
 if TYPE_CHECKING:
     from functionfuse.storage.backends.connection import Connection
-    from functionfuse.storage.damage_marks import StoredResult
+    from functionfuse.storage.backends.sidecar_folders import MarkableResult
 
 __all__ = ["LocalSidecarFolder"]
 
@@ -34,7 +34,7 @@ class LocalSidecarFolder(SidecarFolder):
         self,
         connection: Connection,
         parts: tuple[str, ...],
-        result: StoredResult | None = None,
+        result: MarkableResult | None = None,
         mode: int | None = None,
     ) -> None:
         """Take a recipe.
@@ -113,7 +113,7 @@ class LocalSidecarFolder(SidecarFolder):
                 gone = remove_empty(last, parent)
 
     def _with(
-        self, parts: tuple[str, ...], result: StoredResult | None = None
+        self, parts: tuple[str, ...], result: MarkableResult | None = None
     ) -> LocalSidecarFolder:
         return type(self)(self._connection, tuple(map(native_name, parts)), result, self._mode)
 

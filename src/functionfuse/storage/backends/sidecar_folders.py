@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import datetime
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from functionfuse.errors import CorruptResult, StorageError
 from functionfuse.serializers.base import FOLDER_PROTOCOL, S3_PROTOCOL
@@ -13,9 +13,16 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from functionfuse.storage.backends.connection import Connection
-    from functionfuse.storage.damage_marks import StoredResult
 
-__all__ = ["LEGACY_SIDECARS", "SIDECARS", "S3SidecarFolder", "SidecarFolder", "inside", "is_link"]
+__all__ = [
+    "LEGACY_SIDECARS",
+    "SIDECARS",
+    "MarkableResult",
+    "S3SidecarFolder",
+    "SidecarFolder",
+    "inside",
+    "is_link",
+]
 
 _TIMES: Final = ("mtime", "LastModified", "last_modified", "created")  # as file systems call it
 
@@ -25,11 +32,21 @@ SIDECARS: Final = ".objects"
 LEGACY_SIDECARS: Final = "bigdata"
 
 
+class MarkableResult(Protocol):
+    """The stored result that a folder is read for, which can be marked as damaged."""
+
+    def corrupt(self, folder: SidecarFolder, problem: str) -> CorruptResult:
+        """Mark the result, and return the error to raise for a damaged file in the folder."""
+
+    def check(self, folder: SidecarFolder) -> None:
+        """Raise `CorruptResult` if the result is marked."""
+
+
 class SidecarFolder:
     """A folder on a file system of fsspec; see `functionfuse.serializers.base.ResultFolder`."""
 
     def __init__(
-        self, connection: Connection, parts: tuple[str, ...], result: StoredResult | None = None
+        self, connection: Connection, parts: tuple[str, ...], result: MarkableResult | None = None
     ) -> None:
         """Take a recipe; nothing is connected.
 
@@ -67,7 +84,7 @@ class SidecarFolder:
         """
         return self._with((*self.parts, *map(inside, parts)))
 
-    def of(self, result: StoredResult) -> SidecarFolder:
+    def of(self, result: MarkableResult) -> SidecarFolder:
         """The same folder, as one that a stored result is read from."""
         return self._with(self.parts, result)
 
@@ -143,7 +160,7 @@ class SidecarFolder:
         self._check_links()
         self._connection.remove_all(f"{self.path}/{inside(name)}" if name else self.path)
 
-    def _with(self, parts: tuple[str, ...], result: StoredResult | None = None) -> SidecarFolder:
+    def _with(self, parts: tuple[str, ...], result: MarkableResult | None = None) -> SidecarFolder:
         """Another folder on the same file system, or this one for a result."""
         return type(self)(self._connection, parts, result)
 

@@ -8,8 +8,8 @@ from typing import Any, Final
 
 from functionfuse.errors import CorruptResult
 from functionfuse.serializers.base import is_literal
-from functionfuse.storage.file_format.pickle_opcodes import Symbol
-from functionfuse.storage.pickle_interpreter import PickleInterpreter
+from functionfuse.storage.file_format.pickle_interpreter import PickleInterpreter, Symbol
+from functionfuse.storage.file_format.pickle_loop import interpret
 
 __all__ = ["legacy_references", "legacy_stream"]
 
@@ -40,7 +40,7 @@ def legacy_references(data: bytearray | memoryview) -> dict[str, list[str]]:
     """
     collector = _ReferenceCollector(legacy_stream(data))
     with contextlib.suppress(Exception):  # it needed what it asked for: what it named before stays
-        collector.load()
+        interpret(collector)
     return collector.found
 
 

@@ -10,26 +10,21 @@ import struct
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse.errors import UntrustedResult
+from functionfuse.storage.file_format.pickle_interpreter import Symbol
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from functionfuse.storage.pickle_interpreter import PickleInterpreter
+    from functionfuse.storage.file_format.pickle_interpreter import PickleInterpreter
 
     _Handler = Callable[[PickleInterpreter], object]
 
-__all__ = ["HANDLERS", "Symbol"]
+__all__ = ["HANDLERS"]
 
 _MAX_PROTOCOL: Final = 5
 _double: Final = struct.Struct(">d").unpack_from
 _signed: Final = struct.Struct("<i").unpack_from
 _unsigned: Final = struct.Struct("<H").unpack_from
-
-
-class Symbol:
-    """Something that stands in for a value on the stack and never becomes part of the result."""
-
-    __slots__ = ()
 
 
 _MISSING: Final = Symbol()

@@ -19,7 +19,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from functionfuse.errors import UntrustedResult
-from functionfuse.storage.file_format.pickle_opcodes import Symbol
+from functionfuse.storage.file_format.pickle_interpreter import Symbol
 from functionfuse.storage.file_format.restricted_limits import NestingLimit
 
 if TYPE_CHECKING:
@@ -28,12 +28,12 @@ if TYPE_CHECKING:
     from functionfuse.storage.file_format.restricted_limits import Budget
 
 __all__ = [
+    "CONSTRUCTORS",
     "Construction",
     "Constructor",
     "Function",
     "Unbuilt",
     "UnusualArguments",
-    "find_constructor",
     "not_allowed",
     "require",
     "set_attributes",
@@ -101,15 +101,6 @@ def not_allowed(name: str) -> UntrustedResult:
         f"it needs {name!r}, which is not among the allowed types and was not run. If you know "
         f"that it does no harm whatever it is called with, allow it: allowed_types=[{name!r}]"
     )
-
-
-def find_constructor(module: str, name: str) -> Constructor | None:
-    """Return what a name means; None if it is not in the table."""
-    if module in _NUMPY_MODULES:
-        from functionfuse.storage.file_format import restricted_arrays
-
-        return restricted_arrays.CONSTRUCTORS.get((module, name))
-    return _CONSTRUCTORS.get((module, name))
 
 
 def set_attributes(made: collections.OrderedDict[Any, Any], state: Any) -> None:
@@ -321,7 +312,7 @@ _PATHS: Final = [
         *(pathlib.Path, pathlib.PosixPath, pathlib.WindowsPath),
     )
 ]
-_CONSTRUCTORS: Final[dict[tuple[str, str], Constructor]] = {
+CONSTRUCTORS: Final[dict[tuple[str, str], Constructor]] = {
     ("builtins", "Ellipsis"): Constructor(...),
     ("builtins", "NotImplemented"): Constructor(NotImplemented),
     ("builtins", "getattr"): Constructor(Function("builtins.getattr", _getattr)),
@@ -366,10 +357,3 @@ _CONSTRUCTORS: Final[dict[tuple[str, str], Constructor]] = {
     **dict(_names("pathlib", *_PATHS)),
     **dict(_names("pathlib._local", *_PATHS)),  # Python 3.13
 }
-_NUMPY_MODULES: Final = frozenset(
-    {
-        "numpy",
-        *("numpy._core.multiarray", "numpy._core.numeric"),
-        *("numpy.core.multiarray", "numpy.core.numeric"),  # numpy 1
-    }
-)

@@ -14,18 +14,18 @@ from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, Metho
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse.errors import OptionError, UntrustedResult
-from functionfuse.storage.file_format.pickle_opcodes import Symbol
+from functionfuse.storage.file_format.pickle_interpreter import PickleInterpreter, Symbol
+from functionfuse.storage.file_format.pickle_loop import interpret
 from functionfuse.storage.file_format.restricted_constructors import (
+    CONSTRUCTORS,
     Construction,
     Constructor,
     Function,
     Unbuilt,
     UnusualArguments,
-    find_constructor,
     not_allowed,
     set_attributes,
 )
-from functionfuse.storage.pickle_interpreter import PickleInterpreter
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,6 +34,13 @@ __all__ = ["PickleAllowlist"]
 
 #: What a call may return that was there before, and that is not changed.
 _SHARED: Final = (type, Enum, FunctionType, BuiltinFunctionType, MethodType, ModuleType)
+_NUMPY_MODULES: Final = frozenset(
+    {
+        "numpy",
+        *("numpy._core.multiarray", "numpy._core.numeric"),
+        *("numpy.core.multiarray", "numpy.core.numeric"),  # numpy 1
+    }
+)
 _WRONG_ARGUMENTS: Final = (
     *(UnusualArguments, TypeError, ValueError, ArithmeticError, AttributeError),
 )
@@ -85,7 +92,7 @@ class PickleAllowlist:
             UntrustedResult: It needs something that is not allowed.
             UnpicklingError: It is malformed.
         """
-        return _RestrictedUnpickler(stream, buffers, persistent_load, self).load()
+        return interpret(_RestrictedUnpickler(stream, buffers, persistent_load, self))
 
     def resolve(self, module: str, name: str) -> Any:
         """Return the type that the reader allows under a name.
@@ -128,7 +135,7 @@ class _RestrictedUnpickler(PickleInterpreter):
         self._symbols = 0  # on the stack; more at the end if one became part of the result
 
     def find(self, module: str, name: str) -> Any:
-        constructor = find_constructor(module, name)
+        constructor = _find_constructor(module, name)
         if constructor is None:
             found = self._allowlist.resolve(module, name)
             self._types[id(found)] = self.foreign[id(found)] = found
@@ -289,6 +296,15 @@ def _module_for(made: Any) -> Any:
     from functionfuse.storage.file_format import restricted_arrays
 
     return restricted_arrays
+
+
+def _find_constructor(module: str, name: str) -> Constructor | None:
+    """Return the constructor of a name; None if it is not in a table. numpy is imported when it is named."""
+    if module in _NUMPY_MODULES:
+        from functionfuse.storage.file_format import restricted_arrays
+
+        return restricted_arrays.CONSTRUCTORS.get((module, name))
+    return CONSTRUCTORS.get((module, name))
 
 
 def _check(allowed: Any) -> None:

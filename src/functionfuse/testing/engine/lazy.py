@@ -326,7 +326,7 @@ class LazyDamageTests(Suite):
         """What was computed from the damaged value and is not stored is computed again as well."""
         value = handed_on(journal, cells()).set_name("log_handed")
         made = self.stored(lazy, plus_one(length(journal, value)).set_name("last"), value)
-        made.log_nodes("log_.*")
+        made.always_run("log_.*")
         with journal.added() as lines:
             number, again = self.recovered(made, "cells")
         assert (number, again.read()) == (6, "cells")
@@ -453,7 +453,7 @@ class LazyDamageTests(Suite):
 
             def make(end: str) -> Workflow[Any]:
                 made = self.stored(storage, contents(*graph_of(drafts, plain=False)).set_name(end))
-                made.log_nodes("log .*|end.*")
+                made.always_run("log .*|end.*")
                 return made
 
             expected = [value.read() for value in graph_of(drafts, plain=True)]

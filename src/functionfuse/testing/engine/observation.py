@@ -185,7 +185,7 @@ class ObservingTests(Suite):
         assert made.report is not None
         assert [record.name for record in made.report] == ["second", "third"]
 
-        made.log_nodes("second")
+        made.always_run("second")
         assert made.plan().names(Action.COMPUTE) == ["second"]
         assert "second" in str(made.plan())
         with journal.added() as lines:

@@ -233,7 +233,7 @@ class OptionTests(Suite):
         assert (caught[0].filename, caught[0].lineno) == (__file__, line)
 
         plugin = InitializerPlugin(int)
-        others = (made.log_nodes, made.find_nodes, lambda name: made.set_plugin(name, plugin))
+        others = (made.always_run, made.find_nodes, lambda name: made.set_plugin(name, plugin))
         for use in others:
             with pytest.warns(NoMatchWarning, match="'modle'.*'model'") as caught:
                 use("modle")

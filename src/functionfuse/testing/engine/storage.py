@@ -275,20 +275,20 @@ class StorageTests(Suite):
         """A result that cannot be stored is a StorageError that names node and way out; no file stays."""
         node = unstorable().set_name("locked")
 
-        with pytest.raises(StorageError, match=r"'locked'.*log_nodes\('locked'\)") as caught:
+        with pytest.raises(StorageError, match=r"'locked'.*always_run\('locked'\)") as caught:
             self.stored(storage, node).run()
 
         assert any("in node 'locked'" in note for note in notes_of(caught.value))
         assert [path for path in (tmp_path / "storage").rglob("*") if path.is_file()] == []
 
-    def test_logged_nodes_always_run(self, storage: Storage, journal: Journal) -> None:
-        """Nodes of log_nodes run in each run with what they need, and are never stored."""
+    def test_nodes_that_always_run(self, storage: Storage, journal: Journal) -> None:
+        """Nodes of always_run run in each run, after their dependencies, and are never stored."""
 
         def make() -> Any:
             first = noted_value(journal, "first").set_name("first")
             shown = noted_value(journal, [first]).set_name("print_first")
             made = self.stored(storage, noted(journal, "last", shown).set_name("last"))
-            made.log_nodes("^print_.*$")
+            made.always_run("^print_.*$")
             return made
 
         assert make().run() == "last"

@@ -1,14 +1,16 @@
-"""Running a graph as a Prefect flow, each node as a task.
+"""Prefect backend: a graph is a flow, and each node a task run of its name.
 
 This package is the only one that imports Prefect.
-`workflow` holds the facade, `flow` what Prefect calls, `engine` submits nodes, `tasks` makes them look like the user's functions,
-`server` knows Prefect's settings and waits until its server has every record.
+`workflow` is the class that users call, and `flow` the function that Prefect calls.
+`engine` submits units to the flow's task runner, and `tasks` makes their tasks.
+`server` enters the settings of a run, and waits until the server has recorded it.
+`_compat` holds the parts of Prefect that its documentation does not promise.
 """
 
 from functionfuse._common.gc import gc_paused
 from functionfuse.errors import MissingExtraError
 
-with gc_paused():  # a sixth of the time that Prefect's modules take
+with gc_paused():  # saves a sixth of the import time of Prefect's modules
     try:
         import prefect as _  # noqa: F401
     except ImportError as error:

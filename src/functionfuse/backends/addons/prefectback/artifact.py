@@ -1,4 +1,4 @@
-"""The page that a flow run gets in Prefect's UI: the graph, what became of each node, and why."""
+"""Markdown artifact of a flow run: the graph, and the status of each node with its reason."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ __all__ = [
 ]
 
 _logger = logging.getLogger(__name__)
-_MOST_DRAWN: Final = 200  # nodes; a larger picture shows nothing, and takes a browser minutes
-_MOST_ROWS: Final = 2_000
-_LONGEST: Final = 2_000  # characters of an error's message
+_MAX_DRAWN: Final = 200  # nodes; a larger graph is illegible, and takes a browser minutes to draw
+_MAX_ROWS: Final = 2_000
+_MAX_LENGTH: Final = 2_000  # characters of an error's message
 _HEADER: Final = ("node", "function", "status", "seconds", "stored bytes", "why")
-#: How the nodes of some statuses are drawn.
+#: The Mermaid styles of some statuses.
 _STYLES: Final = {
     "failed": "stroke:#d32f2f,stroke-width:3px",
     "loaded": "stroke-dasharray:4",
@@ -56,28 +56,28 @@ _STYLES: Final = {
 
 @contextmanager
 def background_publishing() -> Iterator[None]:
-    """Send the pages of a run while it goes on, and wait for them at the end."""
-    with ThreadPoolExecutor(1, "functionfuse-pages") as executor:
-        token = _sender.set(executor)
+    """Publish the artifacts of a run in a thread, and wait for the thread at the end of the run."""
+    with ThreadPoolExecutor(1, "functionfuse-artifacts") as executor:
+        token = _executor.set(executor)
         try:
             yield
         finally:
-            _sender.reset(token)
+            _executor.reset(token)
 
 
-_sender: Final[ContextVar[ThreadPoolExecutor | None]] = ContextVar(
-    "functionfuse_pages", default=None
+_executor: Final[ContextVar[ThreadPoolExecutor | None]] = ContextVar(
+    "functionfuse_artifacts", default=None
 )
 
 
 def publish_in_background(function: Callable[..., None], *arguments: Any) -> None:
-    """Call a function that sends a page: beside the run where there is one to wait for it, else now."""
-    executor = _sender.get()
+    """Call a function that publishes an artifact, in the thread of the current run; without a run, immediately."""
+    executor = _executor.get()
     try:
         if executor is not None:
             executor.submit(copy_context().run, function, *arguments)
             return
-    except RuntimeError:  # a node that outlives its run, which was given up
+    except RuntimeError:  # the run is over, and this node runs on: the executor is shut down
         pass
     function(*arguments)
 
@@ -85,35 +85,35 @@ def publish_in_background(function: Callable[..., None], *arguments: Any) -> Non
 def publish(
     graph: Graph, report: Report, results: Results | None, error: BaseException | None
 ) -> None:
-    """Write the page of the flow run that this is called in; it can never fail the run.
+    """Publish the artifact of the current flow run; an error is logged and never fails the run.
 
     Args:
         graph: The graph that ran.
-        report: What became of it.
-        results: The storage.
-        error: What the run raised.
+        report: Its report.
+        results: The storage; None if results are not stored.
+        error: The exception of the run, if it failed.
     """
     try:
         page = "\n\n".join(_page(graph, report, results, error))
         upsert_artifact("markdown", page, _literal(report.summary()))
     except Exception:
-        _logger.exception("the page of workflow %r could not be written", report.workflow)
+        _logger.exception("the artifact of workflow %r could not be written", report.workflow)
 
 
 def upsert_artifact(kind: str, data: Any, description: str) -> UUID | None:
-    """Give the current flow run an artifact, or new contents to the one of its kind that it got in an earlier try.
+    """Create an artifact of the current flow run, or update the one of its kind from an earlier attempt.
 
     Returns:
-        The artifact's identity on the server; None outside flow runs.
+        The artifact's id on the server; None outside flow runs.
     """
     context = FlowRunContext.get()
     run = context.flow_run if context else None
     if run is None:
         return None
     with get_client(sync_client=True) as client:
-        there = client.read_artifacts(artifact_filter=_of(run, kind)) if run.run_count > 1 else []
-        earlier = [artifact.id for artifact in there if artifact.task_run_id is None]
-        if earlier:  # tasks have their own
+        found = client.read_artifacts(artifact_filter=_of(run, kind)) if run.run_count > 1 else []
+        earlier = [artifact.id for artifact in found if artifact.task_run_id is None]
+        if earlier:  # without those of its task runs
             client.update_artifact(earlier[0], ArtifactUpdate(data=data, description=description))
             return earlier[0]
         new = ArtifactCreate(type=kind, flow_run_id=run.id, data=data, description=description)
@@ -139,24 +139,24 @@ def _page(
         yield "Results are not stored."
     else:
         yield f"Results are in {_literal(repr(results))}."
-    if len(graph) <= _MOST_DRAWN:
+    if len(graph) <= _MAX_DRAWN:
         yield f"```mermaid\n{_drawing(graph, report)}\n```"
     else:
         yield f"The graph has {len(graph)} nodes, too many for a picture."
     yield markdown_table(_HEADER, _rows(graph, report))
-    if len(graph) > _MOST_ROWS:
-        yield f"and {len(graph) - _MOST_ROWS} more."
+    if len(graph) > _MAX_ROWS:
+        yield f"and {len(graph) - _MAX_ROWS} more."
 
 
 def _failure(report: Report, error: BaseException) -> Iterator[str]:
     failed = report.names("failed")
     yield f"## Failed{': ' if failed else ''}{', '.join(map(_literal, failed[:3]))}"
     notes = getattr(error, "__notes__", ())
-    yield _fenced("\n".join([f"{type(error).__name__}: {error}", *notes])[:_LONGEST])
+    yield _fenced("\n".join([f"{type(error).__name__}: {error}", *notes])[:_MAX_LENGTH])
 
 
 def _drawing(graph: Graph, report: Report) -> str:
-    """The graph in Mermaid's language, with the nodes of each status in their style."""
+    """The graph as a Mermaid diagram, its nodes styled by status."""
     styled: dict[str, list[int]] = defaultdict(list)
     for node in graph:
         styled[report.status(node.name)].append(node.number)
@@ -172,7 +172,7 @@ def _rows(graph: Graph, report: Report) -> Iterator[Sequence[str]]:
     failed = report.names("failed")
     first = set(failed)
     others = [node.name for node in graph if node.name not in first]
-    for name in [*failed, *others][:_MOST_ROWS]:
+    for name in [*failed, *others][:_MAX_ROWS]:
         record = report.records.get(name)
         seconds = f"{record.seconds:.3f}" if record else ""
         nbytes = "" if record is None or record.nbytes is None else str(record.nbytes)
@@ -181,7 +181,7 @@ def _rows(graph: Graph, report: Report) -> Iterator[Sequence[str]]:
 
 
 def markdown_table(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """Rows of text under a header, shown as they are."""
+    """A Markdown table; cells are escaped."""
     return "\n".join(map(_row, [header, ["---"] * len(header), *rows]))
 
 
@@ -193,19 +193,19 @@ _MARKUP: Final = re.compile(r"([\\`*_\[\]<>|#~&!$])")
 
 
 def _literal(text: str) -> str:
-    """Text that Markdown shows as it is, on one line."""
+    """Text escaped for Markdown, on one line."""
     return _MARKUP.sub(r"\\\1", _printable(text))
 
 
 def _fenced(text: str) -> str:
-    """Lines as they are, between more backticks than any of them has."""
+    """A fenced block: its fence has more backticks than any of its lines."""
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)
     return "\n".join([f"{fence}text", *map(_printable, text.splitlines()), fence])
 
 
 def _printable(text: str) -> str:
-    """Text in which what cannot be printed is as in a Python string: no server has to take it."""
+    """Text with unprintable characters escaped, since a server may refuse them."""
     return "".join(
         char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
     )

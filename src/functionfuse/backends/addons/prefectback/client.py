@@ -1,4 +1,4 @@
-"""The connection to a server that a process keeps from run to run."""
+"""Cache of Prefect clients: runs of one process share a connection to the server."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, cast
 from prefect.client.orchestration import get_client
 from prefect.context import SyncClientContext, get_settings_context
 
+from functionfuse.backends.addons.prefectback._compat import client_context
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -20,19 +22,20 @@ if TYPE_CHECKING:
 __all__ = ["shared_client"]
 
 _lock: Final = Lock()
-#: By process, since a fork must not speak on its parent's connection, and by the settings, which are kept
-#: so that their id stays their own. A client counts its users, of which this is one, and closes with the last.
+#: By process, since a forked process must not use its parent's connection, and by the id of the settings, which are
+#: kept so that no other object gets that id. A client counts the contexts that it is entered in, of which this is
+#: one, and closes with the last.
 _clients: Final[dict[tuple[int, int], tuple[Settings, SyncPrefectClient]]] = {}
-_MOST_KEPT: Final = 8
+_MAX_CLIENTS: Final = 8
 
 
 @contextmanager
 def shared_client() -> Iterator[None]:
-    """Let everything within use one client: a new one reads all certificates, which takes 20 ms, and connects."""
-    if SyncClientContext.get() is not None:  # that of a flow around this one
+    """Use the process's client in a context: a new client reads all certificates, which takes 20 ms, and connects."""
+    if SyncClientContext.get() is not None:  # of an outer flow
         yield
         return
-    with SyncClientContext.model_construct(client=_client()):
+    with client_context(_client()):
         yield
 
 
@@ -41,7 +44,7 @@ def _client() -> SyncPrefectClient:
     key = os.getpid(), id(settings)
     with _lock:
         if key not in _clients:
-            if len(_clients) >= _MOST_KEPT:
+            if len(_clients) >= _MAX_CLIENTS:
                 _close_all()
             client = cast("Any", get_client(sync_client=True))
             _clients[key] = settings, client.__enter__()

@@ -1,4 +1,4 @@
-"""Deployments: flows that Prefect starts, in this process's children or on a work pool."""
+"""Deployments: flows that Prefect runs in child processes of this one, or in workers of a work pool."""
 
 from __future__ import annotations
 
@@ -15,15 +15,14 @@ from prefect.flows import Flow
 from prefect.settings import PREFECT_API_URL
 
 from functionfuse._common.validation import validate_names
+from functionfuse.backends.addons.prefectback._compat import call_sync
 from functionfuse.backends.addons.prefectback.entrypoints import module_entrypoint
 from functionfuse.backends.addons.prefectback.server import check_reachable
 from functionfuse.errors import EngineError, OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
     from uuid import UUID
-
-    from functionfuse.backends.addons.prefectback.workflow import PrefectWorkflow
 
 __all__ = ["deploy", "serve"]
 
@@ -37,38 +36,60 @@ _DEPLOY_OPTIONS: Final = _options_of(Flow.deploy, "name", "entrypoint_type")
 _loading: Final[ContextVar[str]] = ContextVar("functionfuse_prefect_loading", default="")
 
 
-def serve(workflow: PrefectWorkflow, name: str | None, options: Mapping[str, Any]) -> None:
-    """Wait for runs that the server asks for, and run each in a new process; see `PrefectWorkflow.serve`."""
+def serve(
+    flow: Flow[..., Any],
+    name: str | None,
+    parts: Iterable[tuple[str, Any]],
+    options: Mapping[str, Any],
+) -> None:
+    """Serve a flow from this process; see `PrefectWorkflow.serve`.
+
+    Args:
+        flow: The flow of the workflow.
+        name: The name of the deployment; None for the flow's.
+        parts: The objects in the flow's pickle, each with its description for an error.
+        options: Those of `Flow.serve`.
+    """
     validate_names(options, _SERVE_OPTIONS, "option of Flow.serve")
-    _check_where("serve")
-    _check_pickles(workflow)
-    workflow.flow.serve(name, **options)
+    _check_caller_and_server("serve")
+    _check_picklable(flow, parts)
+    flow.serve(name, **options)
 
 
-def deploy(
-    workflow: PrefectWorkflow,
+def deploy(  # noqa: PLR0913 - the deployment, and where the flow is
+    flow: Flow[..., Any],
     name: str,
     entrypoint: str | None,
     source: Any,
     options: Mapping[str, Any],
+    is_workflow: Callable[[Any], bool],
 ) -> UUID:
-    """Tell the server where workers find the flow; see `PrefectWorkflow.deploy`."""
+    """Register where workers load a flow from; see `PrefectWorkflow.deploy`.
+
+    Args:
+        flow: The flow of the workflow.
+        name: The name of the deployment.
+        entrypoint: The file and variable that hold the workflow; None to search the modules for it.
+        source: The folder, repository or storage of the file; None for the current folder.
+        options: Those of `Flow.deploy`.
+        is_workflow: Tells whether the value of a variable is the workflow or its flow.
+    """
     validate_names(options, _DEPLOY_OPTIONS, "option of Flow.deploy")
-    _check_where("deploy")
-    entrypoint = entrypoint or _entrypoint_of(workflow)
-    flow = _load(source or Path.cwd(), entrypoint)
-    if flow.name != workflow.flow.name:
+    _check_caller_and_server("deploy")
+    entrypoint = entrypoint or _entrypoint_of(flow, is_workflow)
+    loaded = _load(source or Path.cwd(), entrypoint)
+    if loaded.name != flow.name:
         message = (
-            f"{entrypoint!r} is flow {flow.name!r}, not {workflow.flow.name!r}: "
+            f"{entrypoint!r} is flow {loaded.name!r}, not {flow.name!r}: "
             "name the variable that holds this workflow"
         )
         raise OptionError(message)
-    identity: UUID = _in_this_thread(flow.deploy, name, **options)
+    identity: UUID = call_sync(loaded.deploy, name, **options)
     return identity
 
 
-def _check_where(method: str) -> None:
-    """See that there is a server that lasts, and that this is not the worker's own look at the file."""
+def _check_caller_and_server(method: str) -> None:
+    """Refuse a call without a permanent server, and one made while a worker imports the file."""
     if entrypoint := _loading.get():
         message = (
             f"{entrypoint!r} calls {method}() when it is imported, as each worker does: "
@@ -77,41 +98,28 @@ def _check_where(method: str) -> None:
         raise OptionError(message)
     if PREFECT_API_URL.value() is None:
         message = (
-            f"{method}() needs a server that lasts: start one with `prefect server start`, "
-            "and set PREFECT_API_URL to its address"
+            f"{method}() needs a server that outlives this process: start one with "
+            "`prefect server start`, and set PREFECT_API_URL to its address"
         )
         raise EngineError(message)
     check_reachable()
 
 
-# ---- served: the flow travels as a pickle ----
+# ---- serve: each run gets the flow as a pickle ----
 
 
-def _check_pickles(workflow: PrefectWorkflow) -> None:
-    error = _refusal(workflow.flow)
+def _check_picklable(flow: Flow[..., Any], parts: Iterable[tuple[str, Any]]) -> None:
+    error = _pickling_error(flow)
     if error is not None:
-        what = next((what for what, part in _parts(workflow) if _refusal(part)), "the flow")
+        what = next((what for what, part in parts if _pickling_error(part)), "the flow")
         message = (
-            f"workflow {workflow.workflow_name!r} cannot be served: each run is a new process, "
-            f"which gets it as a pickle, and {what} cannot be pickled: {error}"
+            f"flow {flow.name!r} cannot be served: each run is a new process that unpickles it, "
+            f"and {what} cannot be pickled: {error}"
         )
         raise OptionError(message) from error
 
 
-def _parts(workflow: PrefectWorkflow) -> Iterator[tuple[str, Any]]:
-    """What can be in the way, with what to call it."""
-    spec = workflow._run_spec("raise")
-    for node in spec.graph:
-        yield f"the function of node {node.name!r}", node.func
-        for argument in (*node.args, *node.kwargs.values()):
-            yield f"an argument of node {node.name!r}", argument
-    yield "the storage", spec.results
-    yield from ((f"the plugin of node {name!r}", value) for name, value in spec.plugins.items())
-    yield from ((f"an option of node {name!r}", value) for name, value in spec.options.items())
-    yield from ((f"observer {observer!r}", observer) for observer in spec.observers)
-
-
-def _refusal(value: Any) -> Exception | None:
+def _pickling_error(value: Any) -> Exception | None:
     try:
         cloudpickle.dumps(value)
     except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
@@ -119,21 +127,23 @@ def _refusal(value: Any) -> Exception | None:
     return None
 
 
-# ---- deployed: the flow is found by the name of a variable in a file ----
+# ---- deploy: a worker loads the flow from a variable of a file ----
 
 
 def _load(source: Any, entrypoint: str) -> Flow[..., Any]:
-    """Load a flow as a worker will: itself, an attribute of a workflow, or of what a function returns.
+    """Load the flow that an entrypoint names, as a worker does.
+
+    The entrypoint is a flow, a workflow, or a function that returns a workflow.
 
     Raises:
-        OptionError: There is none.
+        OptionError: The file cannot be loaded, or the entrypoint is nothing of these.
     """
     missing: Exception | None = None
     for attempt in (entrypoint, f"{entrypoint}.flow", module_entrypoint(entrypoint)):
         try:
             if attempt is not None:
-                with _marked(entrypoint):
-                    flow: Flow[..., Any] = _in_this_thread(Flow.from_source, source, attempt)
+                with _loading_entrypoint(entrypoint):
+                    flow: Flow[..., Any] = call_sync(Flow.from_source, source, attempt)
                     return flow
         except MissingFlowError as error:
             missing = error
@@ -143,13 +153,13 @@ def _load(source: Any, entrypoint: str) -> Flow[..., Any]:
             raise OptionError(message) from reason
     message = (
         f"{entrypoint!r} is neither a PrefectWorkflow, nor its flow, nor a function that returns one. "
-        "A worker runs the file and takes what it names from its top level"
+        "A worker runs the file and reads the variable of that name"
     )
     raise OptionError(message) from missing
 
 
 def _reason(error: BaseException) -> BaseException:
-    """What the file raised: Prefect then searches its text for a flow, and raises that there is none."""
+    """The error that the file raised: Prefect then looks for a flow in its source, and reports that there is none."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ScriptError):
@@ -158,13 +168,8 @@ def _reason(error: BaseException) -> BaseException:
     return error
 
 
-def _in_this_thread(method: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """Call one of Prefect's methods that else return something to await where an event loop runs."""
-    return method(*args, _sync=True, **kwargs)
-
-
 @contextmanager
-def _marked(entrypoint: str) -> Iterator[None]:
+def _loading_entrypoint(entrypoint: str) -> Iterator[None]:
     token = _loading.set(entrypoint)
     try:
         yield
@@ -172,21 +177,21 @@ def _marked(entrypoint: str) -> Iterator[None]:
         _loading.reset(token)
 
 
-def _entrypoint_of(workflow: PrefectWorkflow) -> str:
-    """Where a variable of a module holds the workflow, as `path.py:name`.
+def _entrypoint_of(flow: Flow[..., Any], is_workflow: Callable[[Any], bool]) -> str:
+    """Search the modules for a variable that holds the workflow; returns it as `path.py:name`.
 
     Raises:
-        OptionError: Nowhere, so that no worker could find it.
+        OptionError: No variable holds it, so no worker could load it.
     """
     modules = list(sys.modules.items())
     for _, module in sorted(modules, key=lambda item: item[0] == "__main__"):
         path = getattr(module, "__file__", None)
         for name, value in list(getattr(module, "__dict__", {}).items()):
-            if path and (value is workflow or value is workflow._flow is not None):
+            if path and is_workflow(value):
                 return f"{_relative(Path(path))}:{name}"
     message = (
-        f"no variable of a module holds workflow {workflow.workflow_name!r}, and a worker finds it "
-        "by nothing else: assign it to one in a file, or say entrypoint='file.py:variable'"
+        f"no variable of a module holds the workflow of flow {flow.name!r}, and a worker loads it "
+        "from a variable: assign it to one in a file, or give entrypoint='file.py:variable'"
     )
     raise OptionError(message)
 

@@ -1,10 +1,10 @@
-"""Submitting nodes to the task runner of the flow run that is on."""
+"""Prefect engine: submits units to the task runner of the current flow run."""
 
 from __future__ import annotations
 
 import sys
 import time
-from concurrent.futures import BrokenExecutor, CancelledError, Future
+from concurrent.futures import BrokenExecutor, CancelledError
 from contextlib import nullcontext
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
@@ -12,8 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from prefect.client.schemas.objects import TaskRunResult
 from prefect.context import FlowRunContext
-from prefect.futures import PrefectConcurrentFuture, PrefectWrappedFuture
-from prefect.results import ResultRecord  # type: ignore[attr-defined]
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
 from functionfuse._graph.graph import references
@@ -22,6 +20,12 @@ from functionfuse._kernel.kernel import save
 from functionfuse._kernel.units import InstanceResult, Outcome, Record, Status
 from functionfuse._transport.broadcast import Broadcaster
 from functionfuse._transport.exceptions import describe_exception
+from functionfuse.backends.addons.prefectback._compat import (
+    ResultRecord,
+    break_cycles,
+    call_sync,
+    has_final_state,
+)
 from functionfuse.backends.addons.prefectback.envelopes import (
     OpaqueResult,
     opaque_argument,
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from prefect.client.schemas.objects import RunInput, State
+    from prefect.futures import PrefectWrappedFuture
 
     from functionfuse._graph.graph import Graph
     from functionfuse._kernel.units import Unit
@@ -48,31 +53,31 @@ if TYPE_CHECKING:
 __all__ = ["PrefectEngine", "task_run_overhead"]
 
 R = TypeVar("R")
-#: The bytes from which on an argument is pickled once for all nodes that take it.
+#: Bytes; larger arguments are broadcast: pickled once for all nodes that take them.
 _LARGE: Final = 100_000
 _STATUS: Final[dict[str, Status]] = {"Stored": "loaded", "Cached": "cached"}
 
 
 def task_run_overhead(runner: object) -> float:
-    """What a task run costs in seconds, here and on the server, as measured on two cores."""
+    """The overhead of a task run in seconds, in this process and on the server, as measured on two cores."""
     return 0.02 if runner is None or isinstance(runner, ThreadPoolTaskRunner) else 0.1
 
 
 @dataclass(eq=False, slots=True)
 class _Handle:
-    """A node that the task runner has."""
+    """A submitted unit."""
 
     unit: Unit
     function: NodeFunction
     parameters: dict[str, Any]
-    future: PrefectWrappedFuture[Any, Any] | None = None  # None: it was refused
+    future: PrefectWrappedFuture[Any, Any] | None = None  # None: submitting it failed
     task_run: UUID | None = None
     error: EngineError | None = None
     submitted: float = field(default_factory=time.time)
-    result: Any = None  # what the task returned, out of its box, once it is done
+    result: Any = None  # what the task returned, once it is done
 
     def finish(self) -> State[Any]:
-        """Take the result out of all that would keep it: the future, its state, and what is told of the run later."""
+        """Take the result, and release it from the future, its state, and the contexts of events not sent yet."""
         state = _final_state(self)
         result = _result(state)
         self.result = result.take() if isinstance(result, OpaqueResult) else result
@@ -80,7 +85,7 @@ class _Handle:
         for parameter in self.parameters.values():
             parameter.empty()
         self.function.release_arguments()
-        _break_cycles(self.future)
+        break_cycles(self.future)
         return state
 
 
@@ -88,7 +93,7 @@ class PrefectEngine:
     """Runs units as tasks of the current flow run.
 
     A unit is submitted when its inputs are done, so its arguments are values.
-    What it depends on is told explicitly: every task runner keeps that, and nothing is guessed.
+    Its dependencies are given explicitly: each task runner records them, and Prefect need not infer them from values.
     """
 
     name = "prefect"
@@ -98,8 +103,8 @@ class PrefectEngine:
         """Use the flow run that this is called in.
 
         Args:
-            graph: What is run.
-            caching: The flow or the settings ask Prefect to keep results.
+            graph: The graph of the run.
+            caching: Prefect persists results, by the options of the flow or by the settings.
         """
         context = FlowRunContext.get()
         assert context is not None
@@ -130,7 +135,7 @@ class PrefectEngine:
                 name: resolve_argument(value, values.__getitem__)
                 for name, value in arguments.items()
             }
-        except Exception as error:  # noqa: BLE001 - an item that is not there: the node's own failure
+        except Exception as error:  # noqa: BLE001 - a missing item, which fails the node
             parameters = function.fail_with(error)
         handle = _Handle(unit, function, {})
         try:
@@ -138,7 +143,7 @@ class PrefectEngine:
             handle.future = self._runner.submit(
                 task, parameters=handle.parameters, dependencies=_dependencies(arguments, runs)
             )
-        except Exception as error:  # noqa: BLE001 - of pickling
+        except Exception as error:  # noqa: BLE001 - pickling raises anything
             handle.error = _submit_error(unit, error)
             self._done.put(handle)
             return handle
@@ -148,17 +153,17 @@ class PrefectEngine:
         return handle
 
     def _wrap_arguments(self, unit: Unit, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Arguments as Prefect gets them; what is large and goes to other processes is pickled once for all nodes."""
+        """Wrap arguments for Prefect; large ones for other processes are broadcast."""
         if self._broadcaster is not None and self._broadcaster.applies_to(unit):
             with self._broadcaster.pickling(unit) as pack:
                 values = {name: pickle_value(value, pack) for name, value in values.items()}
         return {name: opaque_argument(value, self._depth) for name, value in values.items()}
 
     def wait(self, _: Collection[_Handle]) -> Iterator[_Handle]:
-        """Block until a unit is done; give all that are.
+        """Block until a unit is done; yield all units that are.
 
         Raises:
-            RunCancelled: Somebody cancelled the flow run.
+            RunCancelled: The flow run was cancelled.
         """
         yield self._first()
         while not self._done.empty():
@@ -187,7 +192,7 @@ class PrefectEngine:
     def _record_of_persisted(
         unit: Unit, state: State[Any], result: Any, submitted: float
     ) -> Record:
-        """What is known of a result that Prefect keeps, and perhaps had already."""
+        """Make the record of a result that Prefect persists, and may have loaded instead of computed."""
         name, nbytes = unit.node.name, None
         seconds = state.timestamp.timestamp() - submitted
         status = _STATUS.get(state.name or "", "computed")
@@ -200,22 +205,22 @@ class PrefectEngine:
         return _value(handle)
 
     def release(self, handle: _Handle) -> None:
-        """Forget the value."""
+        """Release the value."""
         handle.result = None
 
     def cancel(self, pending: Collection[_Handle]) -> None:
-        """Start nothing more; what is running ends, and is stored, before the flow run does."""
+        """Cancel queued units; those that run finish, and are stored, before the flow run ends."""
         for handle in pending:
             if handle.future is None:
                 continue
             future = handle.future.wrapped_future
             if hasattr(future, "cancel"):
                 future.cancel()
-            else:  # a reference of Ray, which only Ray can cancel
+            else:  # an ObjectRef of Ray
                 sys.modules["ray"].cancel(future, recursive=False)
 
     def drive(self, body: Callable[[], R]) -> R:
-        """Run the loop, and see that a temporary server has recorded everything when it ends."""
+        """Run the loop, and wait until its events are sent and an ephemeral server has recorded them."""
         try:
             with _large_graph_warning_disabled(self._runner):
                 result = body()
@@ -230,7 +235,7 @@ class PrefectEngine:
 
 
 def _large_graph_warning_disabled(runner: object) -> AbstractContextManager[object]:
-    """Dask warns of large arguments, and advises what its task runner for Prefect cannot do."""
+    """Silence Dask's warning about large arguments: its advice cannot be followed with Prefect's Dask task runner."""
     if not type(runner).__module__.startswith("prefect_dask"):
         return nullcontext()
     setting = "distributed.admin.large-graph-warning-threshold"
@@ -241,7 +246,7 @@ def _large_graph_warning_disabled(runner: object) -> AbstractContextManager[obje
 def _dependencies(
     arguments: Mapping[str, Any], runs: Mapping[int, UUID]
 ) -> dict[str, set[RunInput]]:
-    """The task runs that each parameter comes from: the edges in Prefect's graph."""
+    """The task runs that each parameter depends on: the edges of Prefect's graph."""
     return {
         name: {TaskRunResult(id=runs[ref.number]) for ref in references((argument,))}
         for name, argument in arguments.items()
@@ -251,7 +256,7 @@ def _dependencies(
 def _submit_error(unit: Unit, error: Exception) -> EngineError:
     message = (
         f"node {unit.node.name!r} cannot be sent to a worker ({describe_exception(error)}): "
-        "with a task runner of other processes, its function, its arguments and its plugin must be picklable"
+        "its function, arguments and plugin must be picklable for a task runner with worker processes"
     )
     refused = EngineError(message)
     refused.__cause__ = error
@@ -263,14 +268,14 @@ def _final_state(handle: _Handle) -> State[Any]:
     assert future is not None
     try:
         future.wait()
-        if future._final_state is None:  # Dask's future keeps to itself what went wrong
+        if not has_final_state(future):  # raises what Dask's future does not
             future.wrapped_future.result()
     except BrokenExecutor as error:
         message = f"the worker of node {handle.unit.node.name!r} died: {error}"
         raise EngineError(message) from error
     except CancelledError:
         raise
-    except Exception as error:  # of pickling, on the way there or back, or of a worker that is gone
+    except Exception as error:  # pickling failed, in either direction, or a worker died
         raise _missing_state_error(handle, error) from error
     state = future.state
     crash = state.data if state.is_crashed() else None
@@ -281,27 +286,19 @@ def _final_state(handle: _Handle) -> State[Any]:
 
 def _missing_state_error(handle: _Handle, error: Exception) -> EngineError:
     message = (
-        f"the task run of node {handle.unit.node.name!r} gave no state "
-        f"({describe_exception(_engine_error(error))}): with a task runner of other processes, "
-        "all that goes there and comes back must be picklable, and no worker may die"
+        f"the task run of node {handle.unit.node.name!r} returned no state "
+        f"({describe_exception(_engine_error(error))}): with worker processes, "
+        "its function, arguments and result must be picklable, and its worker must not die"
     )
     return EngineError(message)
 
 
 def _engine_error(error: BaseException) -> BaseException:
-    """What we have said of it ourselves, if we have, and Prefect has wrapped."""
+    """The `EngineError` in the chain of causes, which Prefect has wrapped; without one, the error."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, EngineError):
         cause = cause.__cause__
     return cause or error
-
-
-def _break_cycles(future: Any) -> None:
-    """Cut the cycles of a future that is done: its callbacks lead to itself, and it holds the result."""
-    while isinstance(future, (PrefectConcurrentFuture, Future)):
-        inner = getattr(future, "wrapped_future", None)
-        vars(future).clear()
-        future = inner
 
 
 def _value(handle: _Handle) -> Any:
@@ -312,7 +309,7 @@ def _value(handle: _Handle) -> Any:
 def _result(state: State[Any]) -> Any:
     if isinstance(state.data, ResultRecord):
         return state.data.result
-    return state.result(raise_on_failure=False, _sync=True)  # type: ignore[call-overload]
+    return call_sync(state.result, raise_on_failure=False)
 
 
 def _error(state: State[Any], result: Any) -> BaseException:
@@ -320,4 +317,4 @@ def _error(state: State[Any], result: Any) -> BaseException:
         return result.error
     if isinstance(result, BaseException):
         return result
-    return EngineError(f"its task run ended as {state.name}: {state.message}")
+    return EngineError(f"the task run ended in state {state.name}: {state.message}")

@@ -1,7 +1,7 @@
-"""A Prefect server for runs without one: it lives as long as this process, and its history stays.
+"""Ephemeral Prefect server: runs until this process ends; its database stays.
 
-Prefect starts one by itself, but inside the terminal's process group, where Ctrl-C ends it before the run has said so;
-a new one in every worker process; and two at once on a new database, where one of them fails.
+Prefect's own ephemeral server is in the terminal's process group, where Ctrl-C ends it before the run has recorded its
+end; each worker process starts another one; and of two that start simultaneously on a new database, one fails.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import threading
 import time
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import urlsplit
 
 import httpx
@@ -30,6 +30,10 @@ from prefect.settings import (
 )
 
 from functionfuse._common.stdio import inherited_output, open_closed_streams
+from functionfuse.backends.addons.prefectback._compat import (
+    EPHEMERAL_SERVER_VARIABLES,
+    set_recorder_flush,
+)
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
@@ -37,23 +41,24 @@ if TYPE_CHECKING:
 
 __all__ = ["CONNECT", "accepts_connections", "is_running", "running_server", "serve"]
 
-#: Collecting garbage takes a third of the time that a server needs to start, and finds nothing: modules stay.
+#: Garbage collection takes a third of the start-up time, and finds nothing: modules stay.
 _SERVE: Final = "import gc, sys; gc.disable(); from {module} import serve; serve(int(sys.argv[1]))"
-#: As for the one that Prefect starts: no UI, and no services that only a lasting server needs.
-_ENVIRONMENT: Final = {"PREFECT_UI_ENABLED": "0", "PREFECT__SERVER_EPHEMERAL": "1"}
-CONNECT: Final = 1.5  # seconds until an attempt to reach a server is given up
-_EACH_SECOND: Final = 1
+#: As for Prefect's own ephemeral server: no UI, and no services that only a permanent server needs.
+_ENVIRONMENT: Final = {"PREFECT_UI_ENABLED": "0", **EPHEMERAL_SERVER_VARIABLES}
+CONNECT: Final = 1.5  # seconds; the timeout for connecting to a server
 _FLUSH: Final = 0.1  # seconds
 _lock: Final = threading.Lock()
-_uses: Final[list[str]] = []  # one for each run that is on
-_servers: Final[dict[int, tuple[str, subprocess.Popen[bytes]]]] = {}  # by process: a fork has none
+_uses: Final[list[str]] = []  # one for each run in progress
+_servers: Final[
+    dict[int, tuple[str, subprocess.Popen[bytes]]]
+] = {}  # by process: a forked process has no server
 
 
 def _address() -> str:
-    """The address of this process's own server, which is started if it does not run.
+    """The address of this process's server; starts the server if it does not run.
 
     Raises:
-        EngineError: It does not come up.
+        EngineError: The server does not start.
     """
     with _lock:
         if not _is_alive():
@@ -63,10 +68,10 @@ def _address() -> str:
 
 @contextmanager
 def running_server() -> Iterator[str]:
-    """Use this process's own server; so do the threads and processes that Prefect starts meanwhile.
+    """Use this process's server, also in the threads and processes that Prefect starts meanwhile.
 
-    They know nothing of the settings of the run: threads look at the global ones,
-    and workers of a process pool read them from the environment before they are told any.
+    They do not get the settings of the run from a context: threads read the global settings,
+    and workers of a process pool read the environment before they receive any settings.
     """
     url = _address()
     with _lock:
@@ -92,12 +97,12 @@ def _set_api_url(url: str | None) -> None:
 
 
 def is_running(url: str | None) -> bool:
-    """Tell whether an address is that of this process's own server."""
+    """Tell whether an address is the one of this process's server."""
     return url is not None and os.getpid() in _servers and _servers[os.getpid()][0] == url
 
 
 def serve(port: int) -> None:
-    """Be the server, until whoever started it ends and so closes standard input."""
+    """Run the server until its parent process ends, which closes standard input."""
     import uvicorn
 
     class Server(uvicorn.Server):
@@ -106,7 +111,7 @@ def serve(port: int) -> None:
             gc.freeze()
             gc.enable()
 
-    _shorten_flush_interval()
+    set_recorder_flush(_FLUSH)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     config = uvicorn.Config(
         "prefect.server.api.server:create_app",
@@ -119,26 +124,9 @@ def serve(port: int) -> None:
     Server(config).run()
 
 
-def _shorten_flush_interval() -> None:
-    """Write task runs sooner than each second, which is the least that Prefect's setting allows.
-
-    A run waits at its end until everything is written.
-    """
-    from prefect.server.services import task_run_recorder
-
-    consumer = task_run_recorder.consumer
-
-    def sooner(*args: Any, **options: Any) -> Any:
-        if options.get("flush_every") == _EACH_SECOND:
-            options["flush_every"] = _FLUSH
-        return consumer(*args, **options)
-
-    task_run_recorder.consumer = sooner
-
-
 def _end_with_parent() -> None:
     sys.stdin.buffer.read()
-    # everything is recorded, and nobody has any use for what a server says of its own end
+    # everything is recorded: hide the messages of the shutdown
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     os.kill(os.getpid(), signal.SIGTERM)
 
@@ -151,9 +139,9 @@ def _start() -> tuple[str, subprocess.Popen[bytes]]:
     port = _free_port()
     url = f"http://127.0.0.1:{port}/api"
     get_logger("functionfuse").info(
-        "Starting a temporary Prefect server. Its history stays: see it with `prefect server start`."
+        "Starting an ephemeral Prefect server. Its runs stay in the database: view them with `prefect server start`."
     )
-    open_closed_streams()  # before their numbers are those of pipes
+    open_closed_streams()  # before pipes get the numbers of closed streams
     variables = get_current_settings().to_environment_variables(exclude_unset=True)
     with _startup_lock():
         server = subprocess.Popen(  # noqa: S603
@@ -183,21 +171,21 @@ def _wait_until_up(url: str, server: subprocess.Popen[bytes]) -> None:
     seconds = PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS.value()
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline and server.poll() is None:
-        if accepts_connections(url):  # it listens when it has started
+        if accepts_connections(url):  # it listens once it has started
             with suppress(httpx.TransportError):
                 if httpx.get(url, timeout=5, trust_env=False).is_success:
                     return
-        time.sleep(0.02)  # nothing tells when a server has come up
+        time.sleep(0.02)  # a server does not signal that it has started
     _stop(server)
     message = (
-        f"a temporary Prefect server did not come up within {seconds} seconds: start one with "
-        "`prefect server start` and set PREFECT_API_URL, or see what it says with `prefect server start`"
+        f"the ephemeral Prefect server did not start within {seconds} seconds: start a server with "
+        "`prefect server start` and set PREFECT_API_URL, or read its messages there"
     )
     raise EngineError(message)
 
 
 def accepts_connections(url: str) -> bool:
-    """Tell in a millisecond whether a connection can be made, apart from proxies and certificates."""
+    """Tell whether a connection can be made, in a millisecond; ignores proxies and certificates."""
     parts = urlsplit(url)
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
@@ -216,7 +204,7 @@ def _free_port() -> int:
 
 @contextmanager
 def _startup_lock() -> Iterator[None]:
-    """Let one process on a PREFECT_HOME start its server after the other: a first start makes the database."""
+    """Lock the PREFECT_HOME while a server starts: the first start creates the database."""
     try:
         import fcntl
     except ImportError:  # Windows

@@ -1,34 +1,37 @@
-"""The flow that runs a workflow: one of Prefect's, whatever calls it."""
+"""The Prefect flow of a workflow, and the function that it calls."""
 
 from __future__ import annotations
 
 import inspect
 import logging
-import os
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from prefect.context import FlowRunContext
 from prefect.flows import Flow
 from prefect.states import Cancelled, Cancelling
-from prefect.utilities.asyncutils import run_coro_as_sync
 
+from functionfuse.backends.addons.prefectback._compat import (
+    parent_calls_cancellation_hooks,
+    run_coro_as_sync,
+)
 from functionfuse.backends.addons.prefectback.artifact import background_publishing
 from functionfuse.backends.addons.prefectback.exceptions import ExceptionEnvelope, is_incompatible
 from functionfuse.backends.addons.prefectback.server import RunCancelled, run_settings
 
 if TYPE_CHECKING:
-    from functionfuse._execution.run_spec import RunSpec
-    from functionfuse.backends.addons.prefectback.workflow import PrefectWorkflow
+    from collections.abc import Callable
 
-__all__ = ["FlowFunction", "RunCall", "WorkflowFlow", "current_run"]
+    from functionfuse._execution.run_spec import RunSpec
+
+__all__ = ["FlowBody", "FlowFunction", "RunCall", "WorkflowFlow", "current_run"]
 
 _logger = logging.getLogger(__name__)
 
 
 class WorkflowFlow(Flow[[], Any]):
-    """A flow that loses nothing of what it tells the server, however it is called."""
+    """A flow that sets up its settings, its server and its artifacts, whether `run()` or Prefect calls it."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102 - as in Flow
         try:
@@ -39,50 +42,60 @@ class WorkflowFlow(Flow[[], Any]):
         raise error
 
 
+class FlowBody(NamedTuple):
+    """The part of a workflow that its flow calls."""
+
+    #: Executes a run in the current flow run; None is a run with the workflow's own options.
+    run: Callable[[RunSpec | None], Any]
+    #: Tells whether Prefect needs the flow's result: to persist it, or for a hook.
+    passes_result: Callable[[], bool]
+
+
 @dataclass(slots=True)
 class RunCall:
-    """A call of `run()`: what the flow shall do, and what it gave.
+    """A call of `run()` in progress.
 
-    The result does not go through the flow unless it has to: Prefect looks at every element of what a flow returns.
+    The flow returns None to Prefect where it can, since Prefect inspects each element of a flow's result:
+    `run()` takes the result from here.
     """
 
-    workflow: PrefectWorkflow
+    function: Callable[..., Any]  # of the flow that this call calls
     spec: RunSpec
     result: Any = None
 
 
-#: The call of run() that is on, if flow() was not called itself.
+#: The call of `run()` in progress; None if the flow was called directly.
 current_run: Final[ContextVar[RunCall | None]] = ContextVar(
     "functionfuse_prefect_run", default=None
 )
 
 
 class FlowFunction:
-    """The function of a flow: runs the workflow.
+    """The function of a flow: executes the workflow.
 
-    A flow travels with every task that goes to another process.
-    While it runs, it therefore travels without the workflow, whose graph holds all literal data.
+    Prefect pickles the flow with each task that it sends to another process.
+    During a run the pickle leaves out the body: the workflow's graph holds all literal data.
     """
 
-    __slots__ = ("__dict__", "_running", "_workflow")
+    __slots__ = ("__dict__", "_body", "_running")
 
-    def __init__(self, name: str, workflow: PrefectWorkflow | None) -> None:  # noqa: D107
+    def __init__(self, name: str, body: FlowBody | None) -> None:  # noqa: D107
         self.__name__ = self.__qualname__ = name
         self.__module__ = __name__
         self.__doc__ = f"The graph of workflow {name!r}."
-        self._workflow = workflow
+        self._body = body
         self._running = 0
 
     def __call__(self) -> Any:
-        """Run the graph, in the flow run that is on."""
-        workflow, run = self._workflow, current_run.get()
-        assert workflow is not None
+        """Execute the graph in the current flow run."""
+        body, call = self._body, current_run.get()
+        assert body is not None
         self._running += 1
         try:
-            if run is None or run.workflow is not workflow:  # flow() was called, not run()
-                return workflow._in_flow(workflow._run_spec("raise"))
-            run.result = workflow._in_flow(run.spec)
-            return run.result if workflow._result_is_seen() else None
+            if call is None or call.function is not self:  # flow() was called, not run()
+                return body.run(None)
+            call.result = body.run(call.spec)
+            return call.result if body.passes_result() else None
         except Exception as error:
             if is_incompatible(error):
                 raise ExceptionEnvelope(error) from None
@@ -94,17 +107,16 @@ class FlowFunction:
             self._running -= 1
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return FlowFunction, (self.__name__, None if self._running else self._workflow)
+        return FlowFunction, (self.__name__, None if self._running else self._body)
 
 
 def _call_cancellation_hooks() -> None:
-    """Do what Prefect does for a flow run that is cancelling when it ends; we end it as Cancelled."""
+    """Call the flow's `on_cancellation` hooks; Prefect calls them for a flow run that ends as Cancelling only."""
     context = FlowRunContext.get()
     assert context is not None
     assert context.flow is not None
     assert context.flow_run is not None
-    # set by whoever started this process, and calls them itself
-    if os.environ.get("PREFECT__ENABLE_CANCELLATION_AND_CRASHED_HOOKS", "true").lower() != "true":
+    if parent_calls_cancellation_hooks():
         return
     for hook in context.flow.on_cancellation_hooks:
         try:
@@ -112,4 +124,4 @@ def _call_cancellation_hooks() -> None:
             if inspect.iscoroutine(result):
                 run_coro_as_sync(result)
         except Exception:
-            _logger.exception("a hook of flow %r failed", context.flow.name)
+            _logger.exception("an on_cancellation hook of flow %r failed", context.flow.name)

@@ -1,6 +1,6 @@
-"""Values of options against the types that Prefect declares for them, where these are plain ones.
+"""Type check of option values by the annotations of `prefect.task` and `prefect.flow`.
 
-Prefect looks at few of them before a run, and fails in it at others: at retries that are text, for one.
+Prefect validates few of them before a run, and fails during the run at others, like retries given as text.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_option_types"]
 
-#: By what is declared, what is taken: Python's numbers stand for those of numpy as well.
+#: The accepted type by the annotated one: numbers of numpy are accepted as well.
 _PLAIN: Final[dict[Any, type]] = {
     str: str,
     bool: bool,
@@ -34,31 +34,31 @@ _PLAIN: Final[dict[Any, type]] = {
 def check_option_types(
     what: str, decorator: Callable[..., Any], options: Mapping[str, Any]
 ) -> None:
-    """See that values are of the types that a decorator declares.
+    """Refuse values that are not of the annotated type, for annotations of simple types: text, numbers, times, None.
 
     Args:
-        what: Where the options are given, for the message.
+        what: The method that set the options, for the message.
         decorator: `prefect.task` or `prefect.flow`.
-        options: What it is given.
+        options: Its arguments.
 
     Raises:
-        OptionError: One is not, of those that are text, numbers, times and the like.
+        OptionError: A value has another type.
     """
     parameters = inspect.signature(decorator).parameters
     for name, value in options.items():
         kinds = _declared(decorator, parameters[name].annotation) if name in parameters else ()
         if kinds and not isinstance(value, tuple(_PLAIN[kind] for kind in kinds)):
-            wanted = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
-            message = f"{what}: {name!r} is {wanted}, not {value!r}"
+            expected = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
+            message = f"{what}: {name!r} must be {expected}, not {value!r}"
             raise OptionError(message)
 
 
 def _declared(decorator: Callable[..., Any], annotation: Any) -> tuple[type, ...]:
-    """The types that an annotation allows if all are plain; none if not, or if it cannot be understood."""
+    """The types that an annotation allows; empty unless it resolves to simple types only."""
     holder = SimpleNamespace(__annotations__={"value": annotation})
     try:
         hint = typing.get_type_hints(holder, vars(sys.modules[decorator.__module__]))["value"]
-    except Exception:  # noqa: BLE001 - names that only type checkers have
+    except Exception:  # noqa: BLE001 - names that are imported for type checkers only
         return ()
     kinds = typing.get_args(hint) if _is_union(hint) else (hint,)
     return kinds if all(kind in _PLAIN for kind in kinds) else ()

@@ -1,4 +1,4 @@
-"""How much of a run is done, as a bar in Prefect's UI."""
+"""Progress artifact: an observer that shows the share of finished nodes as a bar in Prefect's UI."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Progress"]
 
-_PAUSE: Final = 1.0  # seconds between two updates: each is a request
+_INTERVAL: Final = 1.0  # seconds between updates: each is a request
 
 
 class Progress:
-    """Follows the events of one run in a progress artifact of its flow run."""
+    """Updates the progress artifact of a flow run from the events of the run."""
 
     def __init__(self) -> None:  # noqa: D107
         self._artifact: UUID | None = None
@@ -31,7 +31,7 @@ class Progress:
         self._next = 0.0
 
     def __call__(self, event: Event) -> None:
-        """Show what an event changes."""
+        """Update the artifact, at most once a second."""
         match event:
             case RunStarted(plan=plan):
                 self._nodes = len(plan) - len(plan.names(Action.SKIP))
@@ -44,7 +44,7 @@ class Progress:
                 self._update()
 
     def _update(self) -> None:
-        self._next = time.monotonic() + _PAUSE
+        self._next = time.monotonic() + _INTERVAL
         if self._artifact is None:
             return
         percent = 100.0 * self._done / self._nodes if self._nodes else 100.0

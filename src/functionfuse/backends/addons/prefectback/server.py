@@ -1,4 +1,4 @@
-"""What a run needs of Prefect's server and settings, so that nothing it records is lost."""
+"""Settings, server and recorder of a flow run, so that the server records all its task runs."""
 
 from __future__ import annotations
 
@@ -7,15 +7,12 @@ import time
 from contextlib import contextmanager
 from contextvars import ContextVar
 from itertools import islice
-from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 from prefect import settings as prefect_settings
 from prefect.client.orchestration import get_client
 from prefect.context import SettingsContext, get_settings_context
-from prefect.events.clients import PrefectEventsClient
-from prefect.events.worker import EventsWorker, emit_events_to_cloud
 from prefect.results import should_persist_result
 from prefect.settings import (
     PREFECT_API_URL,
@@ -27,11 +24,13 @@ from prefect.settings import (
 )
 
 from functionfuse.backends.addons.prefectback import ephemeral_server
+from functionfuse.backends.addons.prefectback._compat import route_events, wait_until_events_sent
 from functionfuse.backends.addons.prefectback.client import shared_client
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
+    from threading import Event
     from uuid import UUID
 
     from prefect.settings import Settings
@@ -40,37 +39,37 @@ __all__ = [
     "Cancellation",
     "Recorder",
     "RunCancelled",
-    "asks_for_persistence",
     "check_reachable",
+    "persists_results",
     "run_settings",
     "stop_requested",
 ]
 
 _logger = logging.getLogger(__name__)
 
-#: Settings of a run, each only where the user has not set it. The temporary server gets them as well.
+#: Settings of a run, each only where the user has not set it. The ephemeral server gets them as well.
 _DEFAULTS: Final[dict[str, Any]] = {
     # its thread sleeps for a second at the end of every flow run
     "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": None,
     # the first start ever migrates a database
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": 120,
-    # recording one task run at a time is slower than running them, and the queue drops what it cannot hold
+    # recording one task run at a time is slower than running them, and a full queue drops events
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_BATCH_SIZE": 200,
     "PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_FLUSH_INTERVAL": 1,
-    # where there is no internet, it is an error in the output
+    # without internet access, it prints an error
     "PREFECT_SERVER_ANALYTICS_ENABLED": False,
 }
 _FINAL: Final = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-_CHUNK: Final = 500  # task runs asked for in one request
-_LONGEST_LAG: Final = (
-    1_500  # task runs that the server may be behind; its queue drops from 10,000 events
+_CHUNK: Final = 500  # task runs in one request
+_MAX_LAG: Final = (
+    1_500  # task runs that the server may lag behind; its queue drops events above 10,000
 )
 _TIMEOUT: Final = 30.0  # seconds without any progress of the server
 
 
 @contextmanager
 def run_settings() -> Iterator[None]:
-    """Run with settings under which nothing is lost and nothing waits for nothing."""
+    """Enter the settings of a run, and connect to its server; without one, to the ephemeral server."""
     with _settings_entered(None):
         url = PREFECT_API_URL.value()
         nowhere = url is None or ephemeral_server.is_running(url)
@@ -87,80 +86,53 @@ def run_settings() -> Iterator[None]:
 
 @contextmanager
 def _connected(url: str) -> Iterator[None]:
-    with _events_sent_to(url), shared_client():
+    with route_events(url), shared_client():
         yield
-
-
-@contextmanager
-def _events_sent_to(url: str) -> Iterator[None]:
-    """Send what is told of task runs to the server of this run.
-
-    Prefect has one sender for a process, which stays with the server that its first event went to.
-    """
-    if emit_events_to_cloud():  # whose sender is by address
-        yield
-        return
-    with _lock:
-        _senders.append(url)
-        EventsWorker.set_client_override(PrefectEventsClient, api_url=url)
-    try:
-        yield
-    finally:
-        with _lock:
-            _senders.remove(url)
-            if _senders:
-                EventsWorker.set_client_override(PrefectEventsClient, api_url=_senders[-1])
-            else:
-                EventsWorker.set_client_override(None)
-
-
-_lock: Final = Lock()
-_senders: Final[list[str]] = []  # the addresses of the runs that are on
 
 
 @contextmanager
 def _settings_entered(url: str | None) -> Iterator[None]:
-    """Use our defaults, and the temporary server at an address."""
+    """Enter the default settings of a run, and the address of the ephemeral server if it is used."""
     context = get_settings_context()
     settings = _settings_with(context.settings, url)
     with SettingsContext(profile=context.profile, settings=settings):
         yield
 
 
-#: By what they were made of, which is kept so that its id stays its own.
-_made: Final[dict[tuple[int, str | None], tuple[Settings, Settings]]] = {}
-_MOST_MADE: Final = 8
+#: Completed settings by the id of the user's, which are kept so that no other object gets that id.
+_completed: Final[dict[tuple[int, str | None], tuple[Settings, Settings]]] = {}
+_MAX_CACHED: Final = 8
 
 
 def _settings_with(settings: Settings, url: str | None) -> Settings:
-    """The user's settings, completed; Prefect checks each of hundreds again, which takes 50 ms."""
+    """The user's settings with defaults; cached, since Prefect validates hundreds of settings in 50 ms."""
     key = id(settings), url
-    if key not in _made:
-        if len(_made) >= _MOST_MADE:
-            _made.clear()
+    if key not in _completed:
+        if len(_completed) >= _MAX_CACHED:
+            _completed.clear()
         known = {
             getattr(prefect_settings, name): value
             for name, value in _DEFAULTS.items()
             if hasattr(prefect_settings, name)  # Prefect 3.x adds and removes some
         }
-        # it has no UI: else Prefect prints an address where there is none
+        # the ephemeral server has no UI: otherwise Prefect prints the address of one
         updates: dict[Any, Any] = {} if url is None else {PREFECT_API_URL: url, PREFECT_UI_URL: ""}
         completed = settings.copy_with_update(updates=updates, set_defaults=known)
-        _made[key] = settings, completed
-    return _made[key][1]
+        _completed[key] = settings, completed
+    return _completed[key][1]
 
 
 def check_reachable() -> None:
-    """See that somebody listens at the server's address; Prefect would ask for minutes.
+    """Check that a server accepts connections at PREFECT_API_URL; Prefect itself retries for minutes.
 
-    Whatever it says will do: a server may be busy, or not know this path.
+    Any response passes: a server may be busy, or have no health check.
 
     Raises:
-        EngineError: Nobody does.
+        EngineError: No server accepts connections.
     """
     if ephemeral_server.accepts_connections(PREFECT_API_URL.value()):
         return
-    # Prefect's client knows of proxies and certificates, and connects four times
+    # Prefect's client supports proxies and certificates, and retries three times by itself
     with (
         temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
         get_client(
@@ -173,13 +145,13 @@ def check_reachable() -> None:
             f"no Prefect server answers at PREFECT_API_URL={PREFECT_API_URL.value()} "
             f"({error or type(error).__name__}): start one with `prefect server start`, or unset "
             "PREFECT_API_URL (in the environment, or in the profile: `prefect config unset "
-            "PREFECT_API_URL`) to run with a temporary one"
+            "PREFECT_API_URL`) to run with an ephemeral server"
         )
         raise EngineError(message) from error
 
 
-def asks_for_persistence() -> bool:
-    """Tell whether Prefect is to keep every result: in a flow run, and as far as the settings tell."""
+def persists_results() -> bool:
+    """Tell whether Prefect persists all results, by the current flow run or by the settings."""
     settings = get_current_settings()
     return (
         should_persist_result()
@@ -189,19 +161,19 @@ def asks_for_persistence() -> bool:
 
 
 class RunCancelled(BaseException):
-    """Somebody cancelled the flow run, in the UI or by the API. No failure: nothing may catch it as one."""
+    """The flow run was cancelled, in the UI or by the API. A `BaseException`, since it is not a failure."""
 
 
-#: Set by whoever awaits the run, when nobody wants it any more.
+#: Set when the task that awaits the run is cancelled.
 stop_requested: Final[ContextVar[Event | None]] = ContextVar(
     "functionfuse_prefect_stop", default=None
 )
 
 
 class Cancellation:
-    """Looks now and then whether somebody cancelled the flow run, since the server tells nobody."""
+    """Polls the server for cancellation of the flow run, since the server does not notify flow runs."""
 
-    #: Seconds between two looks.
+    #: Seconds between two requests.
     interval: Final = 5.0
 
     def __init__(self, flow_run: UUID | None) -> None:  # noqa: D107
@@ -210,10 +182,10 @@ class Cancellation:
         self._next = time.monotonic() + self.interval
 
     def check(self) -> None:
-        """Look, if it is time.
+        """Ask the server, if the interval has passed.
 
         Raises:
-            RunCancelled: It is cancelled.
+            RunCancelled: The flow run is cancelled.
         """
         if self._stop is not None and self._stop.is_set():
             raise RunCancelled
@@ -223,44 +195,42 @@ class Cancellation:
         try:
             with get_client(sync_client=True) as client:
                 state = client.read_flow_run(self._flow_run).state
-        except Exception:  # noqa: BLE001 - the server has other means to say that it is gone
+        except Exception:  # noqa: BLE001 - other requests report a server that does not respond
             return
         if state is not None and (state.is_cancelling() or state.is_cancelled()):
             raise RunCancelled
 
 
 class Recorder:
-    """Follows what the server has recorded of a flow run's task runs.
+    """Waits until the server has recorded the task runs of a flow run.
 
-    Task runs travel to the server's database as events, through a queue that drops what it cannot hold.
+    Task runs reach the server's database as events, through a queue that drops events when it is full.
     """
 
     def __init__(self) -> None:  # noqa: D107
-        url = PREFECT_API_URL.value()  # None: somebody called the flow, and Prefect starts a server
-        self._temporary = url is None or ephemeral_server.is_running(url)
+        url = PREFECT_API_URL.value()  # None: Prefect starts a server itself
+        self._ephemeral = url is None or ephemeral_server.is_running(url)
         self._ids: list[UUID] = []
-        self._recorded = 0  # how many of them the server is known to have
+        self._recorded = 0  # the number of them that the server has confirmed
 
     def submitted(self, task_run: UUID) -> None:
-        """Note a task run, and wait if the server is too far behind."""
+        """Add a task run, and wait if the server lags too far behind."""
         self._ids.append(task_run)
-        if len(self._ids) - self._recorded > _LONGEST_LAG:
+        if len(self._ids) - self._recorded > _MAX_LAG:
             chunk = self._ids[self._recorded : self._recorded + _CHUNK]
             self._await(chunk, {})
             self._recorded += len(chunk)
 
     def finish(self) -> None:
-        """Wait until everything is sent; a temporary server ends with this process, so it has to record it too."""
-        sending = Thread(target=EventsWorker.instance().wait_until_empty, daemon=True)
-        sending.start()
-        sending.join(_TIMEOUT)
-        if self._temporary:
+        """Wait until all events are sent; an ephemeral server ends with this process, so it must have recorded them."""
+        wait_until_events_sent(_TIMEOUT)
+        if self._ephemeral:
             ids = iter(self._ids)
             while chunk := list(islice(ids, _CHUNK)):
                 self._await(chunk, {"state": {"type": {"any_": _FINAL}}})
 
     def _await(self, ids: Sequence[UUID], condition: dict[str, Any]) -> None:
-        """Ask until the server has these task runs; give up when it makes no progress."""
+        """Poll until the server has these task runs; give up when it makes no progress."""
         task_runs = {"id": {"any_": [str(task_run) for task_run in ids]}, **condition}
         count, pause, last_progress = -1, 0.01, time.monotonic()
         with get_client(sync_client=True) as client:

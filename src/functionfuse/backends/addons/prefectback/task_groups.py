@@ -1,4 +1,4 @@
-"""Nodes that run together as one task of Prefect: what its log and its page say of each."""
+"""Task groups: several nodes in one task run, each with its line in the log and in the artifact."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.logging import get_run_logger
 
 from functionfuse._kernel.kernel import FAILED_SUBUNIT, execute
+from functionfuse.backends.addons.prefectback._compat import call_sync
 from functionfuse.backends.addons.prefectback.artifact import markdown_table, publish_in_background
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["run_group", "task_group"]
 
 _logger = logging.getLogger(__name__)
-#: Nodes in one message: each message is an object for the server.
+#: Nodes in one log message: the server stores each message as an object.
 _LINES: Final = 500
 
 
@@ -28,8 +29,8 @@ def task_group(inputs: list[Any]) -> None:
 
 
 def run_group(unit: Unit, inputs: list[Any]) -> Outcome:
-    """Run the nodes of a group in the current task run, and say in it what became of each."""
-    # Prefect may call it again: an instance that comes from outside must stay as it is
+    """Run the nodes of a group in the current task run; log and publish the status of each."""
+    # Prefect may retry the group: instances from other nodes must not change
     unit = unit._replace(
         subunits=tuple(part._replace(exclusive_instance=False) for part in unit.subunits)
     )
@@ -56,13 +57,13 @@ def _log_records(unit: Unit, records: Sequence[Record], failed: str) -> None:
 
 
 def _publish(unit: Unit, records: Sequence[Record], failed: str) -> None:
-    """Give the current task run its page; it can never fail it."""
+    """Publish the artifact of the current task run; an error is logged and never fails it."""
     done = {record.name: (record.status, f"{record.seconds:.3f}") for record in records}
     done[failed] = ("failed", "")
     nodes = [part.node for part in unit.subunits]
     rows = [(node.name, node.function, *done.get(node.name, ("not started", ""))) for node in nodes]
     try:
         page = markdown_table(("node", "function", "status", "seconds"), rows)
-        create_markdown_artifact(page, _sync=True)  # type: ignore[call-arg]
+        call_sync(create_markdown_artifact, page)
     except Exception:
-        _logger.exception("the page of %r could not be written", unit.node.name)
+        _logger.exception("the artifact of %r could not be written", unit.node.name)

@@ -1,4 +1,4 @@
-"""Prefect's tasks for nodes."""
+"""Task templates: makes a Prefect task for each node."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ import functools
 from typing import TYPE_CHECKING, Any, Final, cast
 
 from prefect.cache_policies import NO_CACHE
-from prefect.results import ResultRecord  # type: ignore[attr-defined]
 from prefect.tasks import Task
 
+from functionfuse.backends.addons.prefectback._compat import ResultRecord, drop_function_attributes
 from functionfuse.backends.addons.prefectback.node_function import NodeFunction
 from functionfuse.backends.addons.prefectback.task_groups import task_group
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["CACHING", "TaskTemplates"]
 
-#: The options of a task or flow that ask Prefect to keep results.
+#: The options of a task or flow with which Prefect persists results.
 CACHING: Final = frozenset(
     {
         "cache_expiration",
@@ -36,12 +36,9 @@ CACHING: Final = frozenset(
     }
 )
 
-#: What a task copies of its function, which is sealed when it travels: these would need the user's modules.
-_OF_THE_FUNCTION: Final = ("__annotations__", "__signature__")
-
 
 class _Hook:
-    """A hook on completion: finds in the state what the user's function returned, as by hand."""
+    """A completion hook; the data of its state is what the user's function returned, as with a plain task."""
 
     def __init__(self, hook: Callable[..., Any]) -> None:
         functools.update_wrapper(self, hook)
@@ -57,13 +54,13 @@ class _Hook:
 
 
 class TaskTemplates:
-    """One task for each function and set of options, copied for each node: a new one costs a millisecond."""
+    """Makes one task for each function and set of options, and copies it for each node: a new task costs 1 ms."""
 
     def __init__(self, *, caching: bool) -> None:
-        """Start with none.
+        """Start without templates.
 
         Args:
-            caching: The flow or the settings ask Prefect to keep results.
+            caching: Prefect persists results, by the options of the flow or by the settings.
         """
         self._caching = caching
         self._templates: dict[tuple[int, int], tuple[Task[..., Any], Any]] = {}
@@ -87,14 +84,14 @@ class TaskTemplates:
             chosen = {"cache_result_in_memory": False, **options}
             persisted = self._caching or not CACHING.isdisjoint(options)
             if not persisted:
-                chosen["cache_policy"] = NO_CACHE  # else every argument is hashed, for nothing
+                chosen["cache_policy"] = NO_CACHE  # otherwise Prefect hashes all arguments
             if chosen.get("on_completion"):
                 chosen["on_completion"] = [*map(_Hook, chosen["on_completion"])]
-            if func is task_group:  # several results, of which Prefect could keep none
+            if func is task_group:  # Prefect could not load its nodes' results one by one
                 chosen["persist_result"] = False
-            # a `@task` is one with the flow's log_prints
+            # the default of `@task`: as in the flow
             made = Task(NodeFunction(func, persisted=persisted), **{"log_prints": None, **chosen})
-            for name in _OF_THE_FUNCTION:
-                vars(made).pop(name, None)
-            self._templates[key] = made, (func, options)  # both stay, so their ids do
+            drop_function_attributes(made)
+            # with references to both, so that no other object gets their ids
+            self._templates[key] = made, (func, options)
         return self._templates[key][0]

@@ -1,4 +1,4 @@
-"""The facade: a workflow that is a Prefect flow."""
+"""Prefect workflow: the class that runs a graph as a Prefect flow."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ from prefect.tasks import task
 
 from functionfuse._common.validation import validate_names
 from functionfuse.backends.addons.prefectback import deployment
+from functionfuse.backends.addons.prefectback._compat import complete_models
 from functionfuse.backends.addons.prefectback.artifact import publish, publish_in_background
 from functionfuse.backends.addons.prefectback.engine import PrefectEngine, task_run_overhead
 from functionfuse.backends.addons.prefectback.flow import (
+    FlowBody,
     FlowFunction,
     RunCall,
     WorkflowFlow,
@@ -25,13 +27,13 @@ from functionfuse.backends.addons.prefectback.flow import (
 )
 from functionfuse.backends.addons.prefectback.option_types import check_option_types
 from functionfuse.backends.addons.prefectback.progress import Progress
-from functionfuse.backends.addons.prefectback.server import asks_for_persistence, stop_requested
+from functionfuse.backends.addons.prefectback.server import persists_results, stop_requested
 from functionfuse.backends.addons.prefectback.tasks import CACHING
 from functionfuse.backends.base import Query, ResultT, Workflow
 from functionfuse.errors import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from typing import NotRequired, TypedDict, Unpack
     from uuid import UUID
 
@@ -40,7 +42,7 @@ if TYPE_CHECKING:
     from functionfuse.engine import Engine
 
     class _Options(TypedDict):
-        """What the constructor takes besides the targets, for type checkers."""
+        """The keyword arguments of the constructor, for type checkers."""
 
         workflow_name: str
         fuse: NotRequired[Literal["auto"] | float | None]
@@ -55,23 +57,23 @@ def _options_of(decorator: Callable[..., Any]) -> frozenset[str]:
     return frozenset(p.name for p in parameters if p.kind is p.KEYWORD_ONLY)
 
 
-#: By hand, hooks of transactions are given to the task that `prefect.task` makes.
+#: In plain Prefect, transaction hooks are methods of the task, not arguments of `prefect.task`.
 _TRANSACTION_HOOKS: Final = frozenset({"on_commit", "on_rollback"})
 _TASK_OPTIONS: Final = _options_of(task) | _TRANSACTION_HOOKS
 _FLOW_OPTIONS: Final = _options_of(flow)
-#: Task options that mean the same for nodes that run together.
+#: Task options that have the same effect on a task group.
 _GROUP_SAFE_OPTIONS: Final = frozenset({"description", "log_prints", "tags", "version"})
 _NOT_IN_FLOW_NAMES: Final = re.compile(r"[/%&<>]")
 
 
 class PrefectQuery(Query):
-    """The nodes that a pattern matched, to be given options of Prefect tasks."""
+    """The nodes that match a pattern; its methods set the options of their Prefect tasks."""
 
     def set_task_args(self, options: Mapping[str, Any]) -> Self:
-        """Give nodes the options that `prefect.task` takes.
+        """Set options of `prefect.task` for these nodes.
 
         Raises:
-            OptionError: The installed Prefect does not know an option, or refuses its value.
+            OptionError: The installed Prefect does not have an option, or rejects its value.
         """
         validate_names(options, _TASK_OPTIONS, "option of a Prefect task")
         _validate("task", _task, options)
@@ -83,7 +85,7 @@ class PrefectQuery(Query):
 
 
 class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
-    """A graph as a Prefect flow, each node a task run of the node's name."""
+    """A workflow that runs as a Prefect flow, with a task run for each node, named after the node."""
 
     _query = PrefectQuery
     _option = "task"
@@ -103,23 +105,23 @@ class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
         fuse: Literal["auto"] | float | None = None,
         progress: bool = False,
     ) -> None:
-        """Make a workflow of everything that some nodes need.
+        """Create a workflow of the targets and their transitive dependencies.
 
         Args:
             nodes: The targets: nodes, items of nodes, instances of decorated classes.
-            workflow_name: The name of the flow, under which results are stored.
-            fuse: Run nodes together that take less time than a task run costs (`"auto"`), or less than this many
-                seconds, by what they took in the last run or when stored results of their functions were made.
-            progress: Give each flow run a progress artifact.
+            workflow_name: The name of the flow; results are stored under it.
+            fuse: Run nodes in task groups that take fewer seconds than this, or less than the overhead of a task run
+                (`"auto"`), by their durations in the last run or those recorded with stored results.
+            progress: Create a progress artifact for each flow run.
 
         Raises:
-            NotANodeError: A target is something else.
-            DuplicateNameError: Two nodes have one name.
-            OptionError: `fuse` is neither of these.
+            NotANodeError: A target is not a node, item or instance.
+            DuplicateNameError: Two nodes have the same name.
+            OptionError: `fuse` is neither `"auto"` nor a positive number.
         """
         super().__init__(*nodes, workflow_name=workflow_name)
         if fuse not in {None, "auto"} and not (type(fuse) in {int, float} and float(fuse) > 0):
-            message = f"fuse is 'auto' or a number of seconds, not {fuse!r}"
+            message = f"fuse must be 'auto' or a number of seconds, not {fuse!r}"
             raise OptionError(message)
         self._fuse = fuse
         self._progress = progress
@@ -127,10 +129,10 @@ class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
         self._flow: Flow[[], Any] | None = None
 
     def set_prefect_flow_options(self, options: Mapping[str, Any]) -> None:
-        """Give the flow the options that `prefect.flow` takes.
+        """Set options of `prefect.flow` for the flow.
 
         Raises:
-            OptionError: The installed Prefect does not know an option, or refuses its value.
+            OptionError: The installed Prefect does not have an option, or rejects its value.
         """
         validate_names(options, _FLOW_OPTIONS, "option of a Prefect flow")
         _validate("flow", flow, options)
@@ -139,24 +141,24 @@ class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
         self._flow = None
 
     def generate_flow(self) -> Flow[[], Any]:
-        """Make the flow. It can be called, run again, nested in other flows, and given to Prefect's own tools."""
-        import prefect.main  # noqa: F401 - finishes Prefect's models: a third of the import of this package
-
+        """Create the flow: a Prefect flow to call, to nest in other flows, and to pass to Prefect's own tools."""
+        complete_models()
         name = _NOT_IN_FLOW_NAMES.sub("-", self.workflow_name)
         options = {"name": name, "validate_parameters": False, **self._flow_options}
-        self._flow = WorkflowFlow(FlowFunction(self.workflow_name, self), **options)
+        body = FlowBody(self._run_in_flow, self._passes_result)
+        self._flow = WorkflowFlow(FlowFunction(self.workflow_name, body), **options)
         return self._flow
 
     @property
     def flow(self) -> Flow[[], Any]:
-        """The flow, made when it is first asked for."""
+        """The flow, created on first access."""
         return self._flow or self.generate_flow()
 
     async def arun(self, *, on_error: OnError = "raise") -> ResultT:
-        """Do what `run()` does, in a thread, so that the event loop goes on meanwhile.
+        """Call `run()` in a thread, so that the event loop is not blocked.
 
-        When the awaiting task is cancelled, so is the run, within seconds: nothing new starts,
-        and what runs ends and is stored.
+        When the awaiting task is cancelled, the run is cancelled within seconds: no more nodes start,
+        and those that run finish and are stored.
         """
         stop = threading.Event()
         token = stop_requested.set(stop)
@@ -169,17 +171,17 @@ class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
             stop_requested.reset(token)
 
     def serve(self, name: str | None = None, **options: Any) -> None:
-        """Make a deployment, and run it in new processes whenever the server says so, until this one is stopped.
+        """Create a deployment and serve it until this process ends: each run is a new child process.
 
         Args:
-            name: The name of the deployment; the flow's without it.
-            options: Those of Prefect's `Flow.serve`: `cron`, `interval`, `limit`, `tags` and so on.
+            name: The name of the deployment; the default is the name of the flow.
+            options: Options of Prefect's `Flow.serve`: `cron`, `interval`, `limit`, `tags` and so on.
 
         Raises:
-            OptionError: An option is unknown, or something in the workflow cannot be pickled.
-            EngineError: There is no server, or it does not answer.
+            OptionError: An option is unknown, or a part of the workflow cannot be pickled.
+            EngineError: No server is configured, or it does not accept connections.
         """
-        deployment.serve(self, name, options)
+        deployment.serve(self.flow, name, self._picklable_parts(), options)
 
     def deploy(
         self,
@@ -190,49 +192,68 @@ class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
         source: Any = None,
         **options: Any,
     ) -> UUID:
-        """Make a deployment that the workers of a work pool run.
+        """Create a deployment that the workers of a work pool run.
 
-        A worker runs the file and takes the workflow from a variable at its top level.
+        A worker imports the file and reads the workflow from a variable at its top level.
 
         Args:
             name: The name of the deployment.
             work_pool_name: An existing work pool.
             entrypoint: `"pipeline.py:wf"`, where `wf` is the workflow or its flow.
-                Without it, the variable that holds this workflow in a module is found.
-            source: Where the file is: a folder, the address of a git repository, or a storage of Prefect.
-                The current folder without it.
-            options: Those of Prefect's `Flow.deploy`: `cron`, `image`, `job_variables` and so on.
+                The default is the variable of a module that holds this workflow.
+            source: The folder, git repository (its address) or storage of Prefect that contains the file.
+                The default is the current folder.
+            options: Options of Prefect's `Flow.deploy`: `cron`, `image`, `job_variables` and so on.
 
         Returns:
-            The deployment's identity on the server.
+            The deployment's id on the server.
 
         Raises:
-            OptionError: An option is unknown, or a worker would not find this workflow there.
-            EngineError: There is no server, or it does not answer.
+            OptionError: An option is unknown, or the entrypoint does not load this workflow.
+            EngineError: No server is configured, or it does not accept connections.
         """
         options["work_pool_name"] = work_pool_name
-        return deployment.deploy(self, name, entrypoint, source, options)
+        return deployment.deploy(self.flow, name, entrypoint, source, options, self._is_held_by)
+
+    def _is_held_by(self, value: Any) -> bool:
+        """Tell whether a worker that finds a value has found this workflow."""
+        return value is self or (value is self._flow and value is not None)
+
+    def _picklable_parts(self) -> Iterator[tuple[str, Any]]:
+        """The objects that the pickle of the flow contains, each with its description for an error."""
+        spec = self._run_spec("raise")
+        for node in spec.graph:
+            yield f"the function of node {node.name!r}", node.func
+            for argument in (*node.args, *node.kwargs.values()):
+                yield f"an argument of node {node.name!r}", argument
+        yield "the storage", spec.results
+        yield from ((f"the plugin of node {name!r}", value) for name, value in spec.plugins.items())
+        yield from ((f"an option of node {name!r}", value) for name, value in spec.options.items())
+        yield from ((f"observer {observer!r}", observer) for observer in spec.observers)
 
     def _run(self, spec: RunSpec) -> Any:
-        run = RunCall(self, spec)
-        token = current_run.set(run)
+        flow = self.flow
+        call = RunCall(flow.fn, spec)
+        token = current_run.set(call)
         try:
-            self.flow()
+            flow()
         finally:
             current_run.reset(token)
-        return run.result
+        return call.result
 
-    def _in_flow(self, spec: RunSpec) -> Any:
-        """The body of the flow."""
+    def _run_in_flow(self, spec: RunSpec | None) -> Any:
+        """Execute a run in the current flow run; without a spec, one with the workflow's own options."""
+        if spec is None:
+            spec = self._run_spec("raise")
         engine = PrefectEngine(spec.graph, caching=self._caches())
         return engine.drive(lambda: self._execute(spec, engine))
 
     def _caches(self) -> bool:
-        """Tell whether the flow or the settings ask Prefect to keep results."""
-        return asks_for_persistence() or not CACHING.isdisjoint(self._flow_options)
+        """Tell whether Prefect persists results, by the options of the flow or by the settings."""
+        return persists_results() or not CACHING.isdisjoint(self._flow_options)
 
-    def _result_is_seen(self) -> bool:
-        """Tell whether Prefect shall do more with the flow's result than hand it on, in the same process."""
+    def _passes_result(self) -> bool:
+        """Tell whether Prefect needs the flow's result: to persist it, or for a hook."""
         return self._caches() or "on_completion" in self._flow_options
 
     def _run_spec(self, on_error: OnError) -> RunSpec:
@@ -247,12 +268,12 @@ class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
         )
 
     def _may_fuse_automatically(self, name: str) -> bool:
-        """A task option holds for a whole group: a timeout, say, would cut off its last nodes."""
+        """Task options apply to a whole group: a timeout, for example, would cut off its last nodes."""
         given = self._options.of("task").get(name, {})
         return self._may_fuse(name) and given.keys() <= _GROUP_SAFE_OPTIONS
 
     def _may_fuse(self, name: str) -> bool:
-        """Prefect keeps the results of tasks: a node whose result it shall keep is a task of its own."""
+        """Prefect persists results of tasks: a node with a persisted result is a task of its own."""
         return not self._caches() and CACHING.isdisjoint(self._options.of("task").get(name, {}))
 
     def _execute(self, spec: RunSpec, engine: Engine[Any]) -> Any:
@@ -266,22 +287,22 @@ class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
 
 
 def _format_names(names: Sequence[str]) -> str:
-    """The first names, and how many there are."""
+    """The first names, and the number of others."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""  # noqa: PLR2004
     return ", ".join(map(repr, names[:3])) + more
 
 
 def _task(**options: Any) -> Callable[..., Any]:
-    """What `prefect.task` is, with the hooks of transactions."""
+    """`prefect.task` with validated transaction hooks."""
     for name in _TRANSACTION_HOOKS & options.keys():
         if not all(map(callable, options[name])):
-            message = f"{name} is a list of functions"
+            message = f"{name} must be a list of functions"
             raise TypeError(message)
     return task(**{key: options[key] for key in options if key not in _TRANSACTION_HOOKS})
 
 
 def _validate(what: str, decorator: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Let Prefect itself look at the values, now and not when the flow runs."""
+    """Validate values by Prefect itself, before the flow runs."""
 
     def nothing() -> None:
         pass
@@ -289,5 +310,5 @@ def _validate(what: str, decorator: Callable[..., Any], options: Mapping[str, An
     try:
         decorator(**options)(nothing)
     except (TypeError, ValueError) as error:
-        message = f"Prefect refuses these options of a {what}: {error}"
+        message = f"Prefect rejects these options of a {what}: {error}"
         raise OptionError(message) from error

@@ -1,4 +1,4 @@
-"""Pickle opcode interpreter: builds plain data itself and leaves names, calls and states to a subclass.
+"""State of a pickle opcode interpreter: builds plain data and leaves names, calls and states to a subclass.
 
 It reads what Python 3 writes in protocols 2 to 5.
 It imports nothing, calls nothing, and allocates no more than there are bytes to fill it with.
@@ -8,21 +8,21 @@ It does not recurse, so a stream may be nested as deeply as it likes.
 from __future__ import annotations
 
 import pickle
-import struct
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
-from functionfuse.storage.file_format.pickle_opcodes import HANDLERS
 from functionfuse.storage.file_format.restricted_limits import Budget
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from functionfuse.storage.file_format.pickle_opcodes import Symbol
+__all__ = ["PickleInterpreter", "Symbol"]
 
-__all__ = ["PickleInterpreter"]
 
-_STOP: Final = pickle.STOP[0]
+class Symbol:
+    """Something that stands in for a value on the stack and never becomes part of the result."""
+
+    __slots__ = ()
 
 
 class PickleInterpreter(ABC):
@@ -87,30 +87,7 @@ class PickleInterpreter(ABC):
         """Return the result that the whole stream has made."""
         return value
 
-    # ---- the loop ----
-
-    def load(self) -> Any:
-        """Interpret the stream.
-
-        Raises:
-            UnpicklingError: It is malformed.
-            UntrustedResult: It uses what this interpreter does not read.
-        """
-        data, handlers = self.data, HANDLERS
-        try:
-            while True:
-                opcode = data[self.position]
-                self.position += 1
-                if opcode == _STOP:
-                    break
-                handlers[opcode](self)
-        except (IndexError, struct.error) as error:
-            message = f"the stream ends too early, or takes what is not there: byte {self.position}"
-            raise pickle.UnpicklingError(message) from error
-        if self.outer_stacks or len(self.stack) != 1:
-            message = "the stream does not make one value"
-            raise pickle.UnpicklingError(message)
-        return self.finish(self.stack[0])
+    # ---- what opcodes read ----
 
     def take(self, length: int) -> bytes:
         """Return the next bytes of the stream, which has to have as many."""
