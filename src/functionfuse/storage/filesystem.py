@@ -21,11 +21,11 @@ from functionfuse.storage.backends.sidecar_candidates import DAY, check_grace
 from functionfuse.storage.base import Storage
 from functionfuse.storage.file_format import verification
 from functionfuse.storage.file_format.file_format import (
+    check_result_name,
     check_signature,
     frame,
     header_of,
     unframe,
-    validate_names,
 )
 from functionfuse.storage.file_format.restricted_unpickler import PickleAllowlist
 from functionfuse.storage.file_format.signatures import SigningKey
@@ -225,7 +225,7 @@ class FilesystemStorage(Storage):
             header = header_of(start)
             if header is None:
                 return {"format": "old", "workflow": workflow_name, "node": task_name}
-            validate_names(header, workflow_name, task_name)
+            check_result_name(header, workflow_name, task_name)
         return header
 
     # ---- many results ----

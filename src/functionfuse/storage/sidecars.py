@@ -257,7 +257,7 @@ class SidecarStore:
                 ):  # gone meanwhile, or not ours to remove
                     if not self._is_live(subfolder, candidate):
                         self._delete(subfolder, candidate)
-                    elif candidate.is_settled(self._grace):
+                    elif candidate.has_no_pending_save(self._grace):
                         self._candidates(subfolder).drop(candidate.marker)
 
     def _is_live(self, subfolder: str, candidate: Candidate) -> bool:

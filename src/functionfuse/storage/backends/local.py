@@ -248,11 +248,11 @@ class LocalBackend:
 
     def remove_all(self, subfolder: str) -> None:
         """Remove a subfolder with all that is in it, from one moment to the next for everybody else."""
-        native, in_other_process = native_name(subfolder), f"{_REMOVED}{secrets.token_hex(8)}"
+        native, removed = native_name(subfolder), f"{_REMOVED}{secrets.token_hex(8)}"
         with _nothing_if_missing, directory(self._at()) as root:
             os.close(open_directory(native, dir_fd=root))  # else a link would be renamed
-            os.rename(native, in_other_process, src_dir_fd=root, dst_dir_fd=root)
-            remove_entry(in_other_process, root)
+            os.rename(native, removed, src_dir_fd=root, dst_dir_fd=root)
+            remove_entry(removed, root)
 
     def sweep(self, subfolder: str) -> None:
         """Remove temporary files of processes that were killed long ago, and what killed removals left."""

@@ -43,7 +43,7 @@ class Candidate(NamedTuple):
         """Whether the folder may be deleted unless the result names it."""
         return self._age >= (grace if self.replaced else max(grace, DAY))
 
-    def is_settled(self, grace: float) -> bool:
+    def has_no_pending_save(self, grace: float) -> bool:
         """Whether no save is running any more that was when the folder became a candidate."""
         return self._age >= max(grace, DAY)
 

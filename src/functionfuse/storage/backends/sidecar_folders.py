@@ -19,7 +19,7 @@ __all__ = ["LEGACY_SIDECARS", "SIDECARS", "S3SidecarFolder", "SidecarFolder", "i
 
 _TIMES: Final = ("mtime", "LastModified", "last_modified", "created")  # as file systems call it
 
-#: The subfolder of a workflow that has them: `.sidecars/<file of the result>/<one save>/`.
+#: The subfolder of a workflow that has them: `.objects/<file of the result>/<one save>/`.
 SIDECARS: Final = ".objects"
 #: The one that the published system has: `bigdata/<object>`, for all results.
 LEGACY_SIDECARS: Final = "bigdata"

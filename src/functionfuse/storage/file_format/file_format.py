@@ -29,6 +29,7 @@ __all__ = [
     "DEFERRED",
     "PREFIX_SIZE",
     "Frame",
+    "check_result_name",
     "check_signature",
     "file_size",
     "frame",
@@ -36,7 +37,6 @@ __all__ = [
     "header_size",
     "is_signed",
     "unframe",
-    "validate_names",
 ]
 
 MAGIC: Final = b"\x89FFUSE\r\n"
@@ -181,7 +181,7 @@ def unframe(  # noqa: PLR0913 - what a reader asks for, each by its name
         key.check(signature, VERSION, workflow, node, head)
         defer, verify = None, True
     header = _fields(head)
-    validate_names(header, workflow, node)
+    check_result_name(header, workflow, node)
     stream, *buffers = _parts(view, header, PREFIX_SIZE + len(head))
     stream = _private(stream)
     now, later = [stream], list[_Part]()
@@ -195,7 +195,7 @@ def unframe(  # noqa: PLR0913 - what a reader asks for, each by its name
     return unpickle_value(stream.data, [buffer.data for buffer in buffers], allowed, load)
 
 
-def validate_names(header: Mapping[str, Any], workflow: str, node: str) -> None:
+def check_result_name(header: Mapping[str, Any], workflow: str, node: str) -> None:
     """Refuse the result of another node, which was renamed or copied to this one's name.
 
     Raises:

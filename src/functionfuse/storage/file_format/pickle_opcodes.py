@@ -305,7 +305,7 @@ def _new(kind: type) -> _Handler:
     return lambda machine: machine.stack.append(kind())
 
 
-def _numbered_names(size: int, convert: Callable[[bytes], Any]) -> _Handler:
+def _length_prefixed(size: int, convert: Callable[[bytes], Any]) -> _Handler:
     """Push what as many bytes mean as a length of `size` bytes announces."""
 
     def push(machine: PickleInterpreter) -> None:
@@ -333,16 +333,16 @@ _OPCODES: Final[dict[bytes, _Handler]] = {
     pickle.BININT1: _byte,
     pickle.BININT2: _two_bytes,
     pickle.BININT: _four_bytes,
-    pickle.LONG1: _numbered_names(1, _integer),
-    pickle.LONG4: _numbered_names(4, _integer),
+    pickle.LONG1: _length_prefixed(1, _integer),
+    pickle.LONG4: _length_prefixed(4, _integer),
     pickle.BINFLOAT: _float,
     pickle.SHORT_BINUNICODE: _short_unicode,
-    pickle.BINUNICODE: _numbered_names(4, _text),
-    pickle.BINUNICODE8: _numbered_names(8, _text),
-    pickle.SHORT_BINBYTES: _numbered_names(1, bytes),
-    pickle.BINBYTES: _numbered_names(4, bytes),
-    pickle.BINBYTES8: _numbered_names(8, bytes),
-    pickle.BYTEARRAY8: _numbered_names(8, bytearray),
+    pickle.BINUNICODE: _length_prefixed(4, _text),
+    pickle.BINUNICODE8: _length_prefixed(8, _text),
+    pickle.SHORT_BINBYTES: _length_prefixed(1, bytes),
+    pickle.BINBYTES: _length_prefixed(4, bytes),
+    pickle.BINBYTES8: _length_prefixed(8, bytes),
+    pickle.BYTEARRAY8: _length_prefixed(8, bytearray),
     pickle.NEXT_BUFFER: _next_buffer,
     pickle.READONLY_BUFFER: _readonly_buffer,
     pickle.EMPTY_TUPLE: _constant(()),

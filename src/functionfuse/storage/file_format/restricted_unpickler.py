@@ -134,7 +134,7 @@ class _RestrictedUnpickler(PickleInterpreter):
             self._types[id(found)] = self.foreign[id(found)] = found
             return found
         self._constructors[id(constructor.value)] = constructor
-        return self._numbered_names(constructor.value)
+        return self._count_symbol(constructor.value)
 
     def call(self, function: Any, arguments: tuple[Any, ...]) -> Any:
         if type(function) is Function:
@@ -203,7 +203,7 @@ class _RestrictedUnpickler(PickleInterpreter):
 
     def recall(self, symbol: Symbol) -> Any:
         if type(symbol) is not Unbuilt:
-            return self._numbered_names(symbol)
+            return self._count_symbol(symbol)
         if symbol.value is symbol:
             message = f"it uses an object of {symbol.name!r} before that has a state"
             raise UntrustedResult(message)
@@ -215,7 +215,7 @@ class _RestrictedUnpickler(PickleInterpreter):
             raise UntrustedResult(message)
         return value
 
-    def _numbered_names(self, value: Any) -> Any:
+    def _count_symbol(self, value: Any) -> Any:
         self._symbols += isinstance(value, Symbol)
         return value
 
@@ -223,7 +223,7 @@ class _RestrictedUnpickler(PickleInterpreter):
         """Call a constructor of the table."""
         if call is None:
             raise _unusual(name)
-        return self._numbered_names(self._checked(name, call, self._construction, *arguments))
+        return self._count_symbol(self._checked(name, call, self._construction, *arguments))
 
     def _checked(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
