@@ -137,6 +137,14 @@ class Workflow(Generic[Q, ResultT]):
         """
         self._graph = self._graph.replace_func(name, func)
 
+    def transform_graph(self, function: Callable[[Graph], Graph]) -> None:
+        """Replace the graph, in this workflow only, by what a function of it returns; `compare` uses it.
+
+        Args:
+            function: Returns a new graph with the same node names.
+        """
+        self._graph = function(self._graph)
+
     # ---- what nodes are given ----
 
     def query(self, pattern: str | None = None) -> Q:
