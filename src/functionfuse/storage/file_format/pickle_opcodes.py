@@ -1,6 +1,6 @@
-"""Pickle opcodes: what each of them does to the stack, the memo and the stream of an interpreter.
+"""Pickle opcode handlers: operations on the stack, the memo and the stream of an interpreter.
 
-These are the opcodes that Python 3 writes in protocols 2 to 5; all others are refused.
+The table has the opcodes that Python 3 writes in protocols 2 to 5; all others are refused.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _unsigned: Final = struct.Struct("<H").unpack_from
 
 
 class Symbol:
-    """Something that stands in for a value on the stack and never becomes part of the result."""
+    """Placeholder on the stack that must not become part of the result."""
 
     __slots__ = ()
 
@@ -36,10 +36,10 @@ _MISSING: Final = Symbol()
 
 
 def _unhandled(machine: PickleInterpreter) -> None:
-    """Refuse what only older protocols have, and copyreg's extensions, which skip the check of names."""
+    """Refuse opcodes of older protocols, and extension codes of copyreg, which bypass the check of names."""
     opcode = machine.data[machine.position - 1 : machine.position]
     if opcode in _REFUSED:
-        message = f"it uses the opcode {opcode!r}, which no result has"
+        message = f"it uses the opcode {opcode!r}, which FunctionFuse does not write"
         raise UntrustedResult(message)
     message = f"{opcode!r} is not an opcode of pickle"
     raise pickle.UnpicklingError(message)
@@ -51,7 +51,7 @@ def _unhandled(machine: PickleInterpreter) -> None:
 def _protocol(machine: PickleInterpreter) -> None:
     protocol = machine.number(1)
     if protocol > _MAX_PROTOCOL:
-        message = f"protocol {protocol} of pickle is not known"
+        message = f"unknown pickle protocol {protocol}"
         raise pickle.UnpicklingError(message)
 
 
@@ -296,7 +296,7 @@ def _integer(raw: bytes) -> int:
 
 
 def _constant(value: Any) -> _Handler:
-    """Push a value that cannot change."""
+    """Push an immutable value."""
     return lambda machine: machine.stack.append(value)
 
 
@@ -306,7 +306,7 @@ def _new(kind: type) -> _Handler:
 
 
 def _length_prefixed(size: int, convert: Callable[[bytes], Any]) -> _Handler:
-    """Push what as many bytes mean as a length of `size` bytes announces."""
+    """Push a value converted from bytes, after a length of `size` bytes."""
 
     def push(machine: PickleInterpreter) -> None:
         raw = machine.take(machine.number(size))
@@ -316,7 +316,7 @@ def _length_prefixed(size: int, convert: Callable[[bytes], Any]) -> _Handler:
 
 
 def _put(size: int) -> _Handler:
-    """Remember the last value under a number of `size` bytes."""
+    """Store the last value in the memo under a number of `size` bytes."""
 
     def put(machine: PickleInterpreter) -> None:
         machine.memo[machine.number(size)] = machine.stack[-1]
