@@ -1,26 +1,26 @@
-"""What can go wrong, as one tree.
+"""Exception and warning hierarchy.
 
-Every message says what happened, where in the user's file, and what to do::
+A message says what is wrong, where in the user's file, and what to do::
 
     FunctionFuseError
     ├── GraphError (ValueError)
-    │   ├── DuplicateNameError         two nodes of a graph have one name
-    │   └── NotANodeError (TypeError)  a target that is no node
-    ├── OptionError (ValueError)       an option, pattern or plugin that is not understood
+    │   ├── DuplicateNameError         two nodes of a graph have the same name
+    │   └── NotANodeError (TypeError)  a target that is not a node
+    ├── OptionError (ValueError)       an invalid option, pattern or plugin
     ├── MissingExtraError (ImportError)
     ├── StorageError
     │   ├── ResultNotFound (FileNotFoundError)
-    │   ├── CorruptResult              the bytes are not those that were written
-    │   └── UntrustedResult            not signed as it must be, or made of what is not allowed
+    │   ├── CorruptResult              the checksum does not match
+    │   └── UntrustedResult            not signed with the key, or has types that are not allowed
     ├── EngineError                    the engine failed, not the user's function
-    └── DifferentResults (AssertionError)  backends do not agree, see `functionfuse.compare`
+    └── DifferentResults (AssertionError)  results of backends differ, see `functionfuse.compare`
 
     FunctionFuseWarning (UserWarning)
     ├── NoMatchWarning                 a pattern that matches no node
-    ├── DamagedResultWarning           a stored result that is computed anew
+    ├── DamagedResultWarning           a damaged stored result is computed again
     └── ExposedKeyWarning              a key file that other users can read or write
 
-An exception that a user's function raises is none of these: it reaches the caller with its own type.
+An exception that a user's function raises reaches the caller with its own type.
 """
 
 __all__ = [
@@ -44,7 +44,7 @@ __all__ = [
 
 
 class FunctionFuseError(Exception):
-    """Everything that this library raises by itself."""
+    """Base class of all exceptions of this library."""
 
 
 class GraphError(FunctionFuseError, ValueError):
@@ -52,15 +52,15 @@ class GraphError(FunctionFuseError, ValueError):
 
 
 class DuplicateNameError(GraphError):
-    """Two different nodes have one name, so their results could not be told apart."""
+    """Two different nodes have the same name, under which both would store their results."""
 
 
 class NotANodeError(GraphError, TypeError):
-    """Something else stands where a node was expected."""
+    """A value is not a node where a node is required."""
 
 
 class OptionError(FunctionFuseError, ValueError):
-    """An option, a pattern or a plugin that its consumer does not understand."""
+    """An option, a pattern or a plugin is invalid."""
 
 
 class MissingExtraError(FunctionFuseError, ImportError):
@@ -76,17 +76,17 @@ class ResultNotFound(StorageError, FileNotFoundError):
 
 
 class CorruptResult(StorageError):
-    """The stored bytes are not those that were written."""
+    """The stored bytes differ from those that were written."""
 
-    #: The workflow and the node whose stored result is damaged; None where the reader does not know them.
+    #: Workflow and node of the damaged result; None where the reader does not know them.
     workflow: str | None = None
     node: str | None = None
-    #: What is wrong with it, without advice.
+    #: The cause, without advice.
     problem: str = ""
 
 
 class UntrustedResult(StorageError):
-    """A stored result was not unpickled: its signature is not right, or it needs what is not allowed."""
+    """A stored result was not unpickled: its signature is missing or wrong, or it needs types that are not allowed."""
 
 
 class EngineError(FunctionFuseError):
@@ -98,15 +98,15 @@ class DifferentResults(FunctionFuseError, AssertionError):
 
 
 class FunctionFuseWarning(UserWarning):
-    """Every warning of this library."""
+    """Base class of all warnings of this library."""
 
 
 class NoMatchWarning(FunctionFuseWarning):
-    """A pattern matches no node's name."""
+    """A pattern matches no node name."""
 
 
 class DamagedResultWarning(FunctionFuseWarning):
-    """A stored result cannot be read and is computed anew."""
+    """A stored result cannot be read and is computed again."""
 
 
 class ExposedKeyWarning(FunctionFuseWarning):

@@ -1,4 +1,4 @@
-"""Options by query: nodes get them by a regular expression over their names."""
+"""Node options, selected by regular expressions over node names."""
 
 from __future__ import annotations
 
@@ -19,60 +19,60 @@ __all__ = ["Options", "Plugin", "compile_pattern", "for_run", "select"]
 
 @runtime_checkable
 class Plugin(Protocol):
-    """Something that prepares the process in which a node runs."""
+    """Protocol of objects that prepare the process in which a node runs."""
 
     def local_initialize(self) -> object:
         """Called where the workflow runs, once for every node of the graph, in graph order."""
 
     def remote_initialize(self) -> Callable[[], object] | None:
-        """Give what the worker calls before the node's function, if anything; it travels there."""
+        """Return what the worker calls before the node's function, or None; it must be picklable."""
 
 
 class Options:
-    """What the nodes of one workflow were given; a later value replaces an earlier one of its kind."""
+    """The options of the nodes of one workflow; a later value of a kind replaces an earlier one."""
 
     def __init__(self) -> None:  # noqa: D107
         self._values: dict[str, dict[str, Any]] = {}
 
     def set(self, kind: str, names: Iterable[str], value: Any) -> None:
-        """Give some nodes a value."""
+        """Set an option of some nodes."""
         self._values.setdefault(kind, {}).update(dict.fromkeys(names, value))
 
     def of(self, kind: str) -> Mapping[str, Any]:
-        """The nodes that have an option of this kind, with its value."""
+        """The values of this kind of option, by node name."""
         return self._values.get(kind, {})
 
 
 def for_run(plugin: Plugin) -> Plugin:
-    """The plugin that one run uses: a fresh copy where the plugin offers it by `for_run()`."""
+    """The plugin for one run: a fresh copy if the plugin has `for_run()`."""
     fresh: Callable[[], Plugin] | None = getattr(plugin, "for_run", None)
     return fresh() if fresh else plugin
 
 
 def compile_pattern(pattern: str | None) -> re.Pattern[str] | None:
-    """A pattern over node names; None is all.
+    """Compile a pattern over node names; None matches all.
 
     Raises:
-        OptionError: It is no regular expression.
+        OptionError: The pattern is not a valid regular expression.
     """
     if pattern is None:
         return None
     try:
         compiled = re.compile(pattern)
-        compiled.fullmatch("")  # one of bytes cannot
+        compiled.fullmatch("")  # a pattern of bytes does not match str
     except (re.error, TypeError, OverflowError, RecursionError) as error:
-        message = f"{pattern!r} is no regular expression over node names: {error}"
+        message = f"invalid regular expression over node names: {pattern!r}: {error}"
         raise OptionError(message) from error
     return compiled
 
 
 def select(graph: Graph, pattern: str | None, *, stacklevel: int) -> list[str]:
-    """The names of a graph that a pattern matches in full, with a warning if there are none.
+    """The names of nodes that match a pattern in full; warns if there are none.
 
     Args:
         graph: The graph.
-        pattern: A regular expression; None is all.
-        stacklevel: How many frames above this one the user's line is.
+        pattern: A regular expression; None matches all.
+        stacklevel: The number of frames between this one and the user's line.
     """
     names = graph.select(compile_pattern(pattern))
     if not names:

@@ -189,7 +189,10 @@ def test_objects_are_compared_at_their_end() -> None:
     target = walker.step(1).set_name("last call")
     found = compare(target, backends=[LocalWorkflow, processes])
     assert found.first
-    assert ("last call", "the object after it.process") == (found.first.node, found.first.path)
+    assert ("last call", "the instance after the node.process") == (
+        found.first.node,
+        found.first.path,
+    )
 
 
 def test_failure_on_one_backend() -> None:

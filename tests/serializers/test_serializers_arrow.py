@@ -330,7 +330,7 @@ def test_a_damaged_table_is_not_read(kept: Kept) -> None:
     content = bytearray(kept.filesystem.cat_file(file))
     content[len(content) // 2] ^= 1
     kept.filesystem.pipe_file(file, bytes(content))
-    with pytest.raises(CorruptResult, match="is not what was written"):
+    with pytest.raises(CorruptResult, match="does not match its checksum"):
         storage.read_task("w", "node")
     kept.filesystem.rm(file)
     with pytest.raises(CorruptResult, match="is missing"):

@@ -143,7 +143,7 @@ def test_a_damaged_array_is_an_error(kept: Kept, part: str) -> None:
     content = bytearray(kept.filesystem.cat_file(file))
     content[-1] ^= 1
     kept.filesystem.pipe_file(file, bytes(content))
-    with pytest.raises(CorruptResult, match="is not what was written"):
+    with pytest.raises(CorruptResult, match="does not match its checksum"):
         storage.read_task("w", "node").compute()
 
 
@@ -378,7 +378,7 @@ def test_an_array_that_needs_plugins_is_refused(
 def test_an_array_outside_of_its_folder_is_refused(local: Kept, name: str) -> None:
     """A result file may be somebody else's; the names in it stay in its folder."""
     pid = ("1", name, "digest")
-    with pytest.raises(UntrustedResult, match="not in the result's folder"):
+    with pytest.raises(UntrustedResult, match="not in the sidecar folder"):
         DaskArraySerializer.unpickle(pid, {FOLDER_PROTOCOL: Folder(local.root)})
 
 

@@ -185,7 +185,7 @@ def test_a_damaged_tensor_is_not_read(kept: Kept, tensor: Any) -> None:
     content = bytearray(kept.filesystem.cat_file(file))
     content[-5] ^= 1
     kept.filesystem.pipe_file(file, bytes(content))
-    with pytest.raises(CorruptResult, match="is not what was written"):
+    with pytest.raises(CorruptResult, match="does not match its checksum"):
         storage.read_task("w", "node")
 
 

@@ -298,7 +298,7 @@ HEADERS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
 def test_a_header_that_makes_no_sense_is_damage(header: dict[str, Any]) -> None:
     """Whoever made it: an intact header is not trusted to be sensible."""
-    with pytest.raises(CorruptResult, match=r"not tell the parts|header tells of|not match"):
+    with pytest.raises(CorruptResult, match=r"not list the parts|header announces|not match"):
         read(resigned(framed(1), {**ABOUT, **header}))
 
 
@@ -339,7 +339,7 @@ def test_a_later_version_is_not_damage() -> None:
     size = header_size(bytes(data))
     struct.pack_into("<I", data, 8, 3)
     data[16:48] = hashlib.sha256(data[:16] + data[48:size]).digest()
-    with pytest.raises(StorageError, match="version 3 of the format") as caught:
+    with pytest.raises(StorageError, match="format version 3") as caught:
         read(data)
     assert not isinstance(caught.value, CorruptResult)
 
@@ -517,7 +517,7 @@ def test_buffers_and_kept_objects_go_together() -> None:
 
 def test_what_cannot_be_pickled_is_refused() -> None:
     """The error says what it is and why."""
-    with pytest.raises(StorageError, match=r"a list that cannot be pickled: .*lock"):
+    with pytest.raises(StorageError, match=r"a value of type list cannot be pickled: .*lock"):
         framed([threading.Lock()])
 
 

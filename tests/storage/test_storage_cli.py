@@ -164,16 +164,16 @@ def test_another_file_is_refused(
 ) -> None:
     """The error names the file, and the exit code is 1."""
     (tmp_path / "file").write_bytes(data)
-    message = f"{tmp_path}/file: it is neither a result file nor one of the old format\n"
+    message = f"{tmp_path}/file: it is neither a result file nor a file of the legacy format\n"
     assert (1, message) == refused(tmp_path / "file", capsys)
 
 
 @pytest.mark.parametrize(
     ("length", "message"),
     [
-        (20, "the file is cut short"),
-        (100, "the header does not match its digest"),
-        (-1, "bytes where its header tells of"),
+        (20, "the file is truncated"),
+        (100, "the header does not match its checksum"),
+        (-1, "bytes, but its header announces"),
     ],
 )
 def test_a_cut_file_is_told(
@@ -190,7 +190,7 @@ def test_what_cannot_be_read_is_told(tmp_path: Path, capsys: pytest.CaptureFixtu
     """No such file, a folder, no such file system: a line each, and the exit code is 2."""
     message = "cannot be read: No such file or directory"
     assert (2, f"{tmp_path}/nothing: {message}\n") == refused(tmp_path / "nothing", capsys)
-    message = "cannot be read: it is a folder; give the file of one result in it"
+    message = "cannot be read: it is a folder; give the path of one result file in it"
     assert (2, f"{tmp_path}: {message}\n") == refused(tmp_path, capsys)
     pytest.importorskip("fsspec")
     message = "cannot be read: No such file or directory"

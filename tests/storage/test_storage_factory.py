@@ -83,33 +83,36 @@ def test_a_path_object_is_enough(tmp_path: Path) -> None:
 WRONG: dict[str, tuple[Any, str]] = {
     "kind": (
         {"kind": "s3", "options": {}},
-        "'s3' is no kind.*Valid: S3, file, fsspec, memory, ray",
+        "unknown kind of storage: 's3'.*Valid: S3, file, fsspec, memory, ray",
     ),
     "kind misspelt": ({"kind": "fiel", "options": {}}, "'fiel'.*did you mean 'file'"),
-    "no kind": ({"options": {}}, "None is no kind of storage"),
-    "kind of a wrong type": ({"kind": ["file"]}, "is no kind of storage"),
-    "key": ({"kind": "file", "option": {}}, "'option' is no key .* did you mean 'options'"),
+    "no kind": ({"options": {}}, "unknown kind of storage: None"),
+    "kind of a wrong type": ({"kind": ["file"]}, "unknown kind of storage"),
+    "key": ({"kind": "file", "option": {}}, "unknown key .*'option'; did you mean 'options'"),
     "option": (
         {"kind": "S3", "options": {"path": "b", "s3": {}}},
-        "'s3' is no option of a 'S3' storage; did you mean 's3fs'.*signing_key, verify",
+        "unknown option of a 'S3' storage: 's3'; did you mean 's3fs'.*signing_key, verify",
     ),
     "missing option": ({"kind": "file", "options": {}}, "missing .* 'path'"),
     "no options": ({"kind": "file"}, "missing .* 'path'"),
     "wrong value": (
         {"kind": "file", "options": {"path": None}},
-        "cannot be made of .*NoneType",
+        "cannot create a .*NoneType",
     ),
-    "no mapping": ({"kind": "file", "options": "results"}, "options of a 'file' storage are a map"),
-    "nothing of the kind": (7, "made of a path, an address or a mapping, not of a int"),
-    "no path": ("", "path of a storage folder is empty"),
-    "no bucket": ({"kind": "S3", "options": {"path": "s3:///"}}, "begins with a bucket"),
+    "no mapping": (
+        {"kind": "file", "options": "results"},
+        "options of a 'file' storage must be a map",
+    ),
+    "nothing of the kind": (7, "takes a path, a URL or a mapping, not a value of type int"),
+    "no path": ("", "path of a file storage is empty"),
+    "no bucket": ({"kind": "S3", "options": {"path": "s3:///"}}, "has no bucket"),
     "options of s3fs": (
         {"kind": "S3", "options": {"path": "b", "s3fs": "key"}},
-        "options of a file system are a mapping, not a str",
+        "options of a file system must be a mapping, not str",
     ),
     "verify": (
         {"kind": "memory", "options": {"verify": "soon"}},
-        "verify is one of 'lazy', 'always'",
+        "verify must be one of 'lazy', 'always'",
     ),
     "key itself": (
         {"kind": "memory", "options": {"signing_key": "0123456789abcdef"}},
@@ -117,11 +120,11 @@ WRONG: dict[str, tuple[Any, str]] = {
     ),
     "no path on Ray": (
         {"kind": "ray", "options": {"remoteArgs": {}}},
-        "either a path or a storage",
+        "either path or storage",
     ),
     "resources on Ray": (
         {"kind": "ray", "options": {"remoteArgs": "disk", "path": "x"}},
-        "remoteArgs is a mapping, not a str",
+        "remoteArgs must be a mapping, not str",
     ),
 }
 
@@ -157,7 +160,9 @@ def test_other_packages_have_kinds() -> None:
     """A kind that is announced is made like ours, with its options looked at."""
     made = storage_factory({"kind": "other", "options": {"colour": "blue"}})
     assert "MemoryStorage('memory://of another package, blue')" == repr(made)
-    with pytest.raises(OptionError, match=r"'color' is no option of a 'other' .* mean 'colour'"):
+    with pytest.raises(
+        OptionError, match=r"unknown option of a 'other' storage: 'color'; .* mean 'colour'"
+    ):
         storage_factory({"kind": "other", "options": {"color": "blue"}})
     with pytest.raises(OptionError, match="Valid: S3, file, fsspec, memory, other, ray"):
         storage_factory({"kind": "another"})
@@ -184,7 +189,9 @@ except ImportError as error:
 
 def test_an_address_that_nobody_knows() -> None:
     """The error names the address."""
-    with pytest.raises(StorageError, match="no way to 'nonsense://x': Protocol not known"):
+    with pytest.raises(
+        StorageError, match="cannot create the file system of 'nonsense://x': Protocol not known"
+    ):
         storage_factory("nonsense://x").list_tasks("w")
 
 

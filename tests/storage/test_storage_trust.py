@@ -476,7 +476,7 @@ def test_what_is_refused_is_not_even_imported(trace: Path) -> None:
 )
 def test_classes_and_functions_cannot_be_changed(trace: Path, made: object, state: object) -> None:
     """What a result is made of is made, and what is there already stays as it is."""
-    untrusted(built(made, state), trace, "that it did not make", allowed=SAFE)
+    untrusted(built(made, state), trace, "that it did not create", allowed=SAFE)
     assert isinstance(uuid.UUID.hex, property)
 
 
@@ -488,7 +488,7 @@ def test_extensions_of_pickle_are_refused(trace: Path) -> None:
         untrusted(
             streamed(b"\x80\x02\x82\x4d."),
             trace,
-            "the opcode .*which no result has",
+            "the opcode .*which FunctionFuse does not write",
             allowed=SAFE,
         )
     finally:
@@ -558,7 +558,7 @@ UNUSUAL: dict[str, Any] = {
 @pytest.mark.parametrize("payload", UNUSUAL.values(), ids=UNUSUAL)
 def test_numpy_is_called_as_its_own_pickles_call_it(trace: Path, payload: object) -> None:
     """Any other way could make pointers of numbers, and so run whatever the file holds."""
-    untrusted(old_format(payload), trace, "in another way than its own", allowed=SAFE)
+    untrusted(old_format(payload), trace, "in another way than genuine", allowed=SAFE)
 
 
 NDARRAY = b"\x80\x02cnumpy\nndarray\nK\x02\x85"  # the class, and a shape
@@ -683,7 +683,7 @@ def test_what_is_allowed_travels() -> None:
 @pytest.mark.parametrize("wrong", ["Name", "a b.c", "a..b", "", ".a", 7, None, Model(1)])
 def test_what_is_no_type_cannot_be_allowed(wrong: Any) -> None:
     """The error says what is expected."""
-    with pytest.raises(OptionError, match="is no type to allow: give a type, or its name"):
+    with pytest.raises(OptionError, match=r"allowed_types contains .*: give a type, or its name"):
         PickleAllowlist([wrong])
 
 

@@ -1,1 +1,1 @@
-"""Helpers that know nothing of graphs, runs or storages."""
+"""Helpers without dependencies on graphs, runs or storages."""

@@ -1,4 +1,4 @@
-"""The garbage collector, kept from looking again and again at what all stays."""
+"""Garbage collection control: pause the collector while many long-lived objects are created."""
 
 from __future__ import annotations
 
@@ -16,14 +16,16 @@ _MANY: Final = 100_000  # objects
 
 @contextmanager
 def gc_paused() -> Iterator[None]:
-    """Make many objects that all stay: a graph, the modules of a large library."""
+    """Disable the collector while long-lived objects are created: a graph, the modules of a large library."""
     enabled = gc.isenabled()
     gc.disable()
     try:
         yield
     finally:
-        if gc.get_count()[0] > _MANY and not gc.get_freeze_count():  # which counts for long
-            # hand everything to the oldest generation now, instead of in three passes over it
+        if (
+            gc.get_count()[0] > _MANY and not gc.get_freeze_count()
+        ):  # get_freeze_count() is slow for many frozen objects
+            # move all objects to the oldest generation, instead of in three passes
             gc.freeze()
             gc.unfreeze()
         if enabled:

@@ -1,4 +1,4 @@
-"""Which process this is, told apart from forks and from those of other machines."""
+"""Process identity, unique among forks and other machines."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Final
 
 __all__ = ["this_process"]
 
-_started: Final = secrets.token_hex(8)  # process numbers are the same in every container
+_started: Final = secrets.token_hex(8)  # process numbers repeat in every container
 
 
 def this_process() -> str:
-    """A name that no other process has."""
+    """A unique name of this process."""
     return f"{os.getpid()}-{_started}"

@@ -1,7 +1,7 @@
-"""Standard streams of a process that was started without some of them, as by `python script.py 2>&-`.
+"""Closed standard streams: replace them by the null device, as after `python script.py 2>&-`.
 
-The system gives the lowest free numbers to what is opened next.
-A socket or a result file with the number 2 receives whatever C code writes to the standard error.
+The system assigns the lowest free descriptor to the next file.
+A socket or a result file with descriptor 2 would receive output of C code to standard error.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ _LAST: Final = 2  # the descriptor of the standard error
 
 
 def open_closed_streams() -> None:
-    """Open the null device in place of each standard stream that is closed, for this process and its children."""
+    """Open the null device for each closed standard stream, for this process and its children."""
     while (descriptor := os.open(os.devnull, os.O_RDWR)) <= _LAST:
         os.set_inheritable(descriptor, True)  # noqa: FBT003 - positional only
     os.close(descriptor)
 
 
 def inherited_output() -> _Output:
-    """Arguments of `subprocess.Popen`: the null device in place of a stream that Python found closed at its start.
+    """Arguments of `subprocess.Popen`: the null device for each stream that was closed when Python started.
 
-    By now its number may be that of a file of the user's.
+    Its descriptor may since belong to a file of the user.
     """
     return {
         "stdout": subprocess.DEVNULL if sys.__stdout__ is None else None,

@@ -1,4 +1,4 @@
-"""Tables for a terminal and for a notebook."""
+"""Tables as text and HTML."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Table:
     rows: Sequence[Sequence[str]]
 
     def text(self) -> str:
-        """The table as aligned lines, never wrapped: names stay searchable."""
+        """The table as aligned lines, never wrapped, so that names can be searched."""
         from rich import box
         from rich.console import Console
         from rich.table import Table as RichTable

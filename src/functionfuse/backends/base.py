@@ -1,4 +1,4 @@
-"""The facade that every backend's users call."""
+"""Workflow base class: the API that all backends have in common."""
 
 from __future__ import annotations
 
@@ -35,35 +35,33 @@ _STORAGE_METHODS = ("save", "read_task")
 
 
 class Query:
-    """The nodes that a pattern matched, to be given options."""
+    """The nodes that match a pattern; its methods set their options."""
 
     def __init__(self, names: Sequence[str], options: Options) -> None:  # noqa: D107
         self.names = names
         self._options = options
 
     def set_plugin(self, plugin: Plugin) -> Self:
-        """Prepare the process before each of these nodes.
+        """Set the plugin that prepares the process before each of these nodes.
 
         Raises:
-            OptionError: It is no plugin.
+            OptionError: The object does not implement the plugin protocol.
         """
         if not isinstance(plugin, Plugin):
-            message = (
-                f"{plugin!r} is no plugin: it needs local_initialize() and remote_initialize()"
-            )
+            message = f"{plugin!r} does not implement the plugin protocol: local_initialize(), remote_initialize()"
             raise OptionError(message)
         self._options.set("plugin", self.names, plugin)
         return self
 
     def set_plugins(self, plugins: Sequence[Plugin]) -> Self:
-        """Prepare the process with several plugins, in this order."""
+        """Set several plugins, which prepare the process in this order."""
         return self.set_plugin(PluginCollection(plugins))
 
     def fuse(self) -> Self:
-        """Run these nodes together, in as few units of the engine as their order allows.
+        """Fuse these nodes into task groups, as few as their order allows; the engine runs a group as one unit.
 
-        Each keeps its name, its stored result and its line in the report.
-        Nodes with different options or plugins stay apart, and a run with `on_error="continue"` fuses none.
+        Every node keeps its name, its stored result and its row in the report.
+        Nodes with different options or plugins are not fused; a run with `on_error="continue"` fuses no nodes.
         """
         self._options.set("fuse", self.names, True)  # noqa: FBT003
         return self
@@ -80,14 +78,14 @@ else:
 
 
 class Workflow(Generic[Q, ResultT]):
-    """A graph, what its nodes were given, and a way to run it.
+    """A graph with its options and a way to run it.
 
     For type checkers `ResultT` is what `run()` returns; the overloads of `__init__` infer it from the targets.
-    A subclass with parameters of its own repeats them, with its own class as the type of `self`.
+    A subclass whose `__init__` has more parameters repeats the overloads, with the subclass as the type of `self`.
     """
 
     _query: ClassVar[type[Query]]
-    _option: ClassVar[str] = ""  # the kind of option that the engine takes for a node
+    _option: ClassVar[str] = ""  # the kind of node options that the engine takes
 
     @overload
     def __init__(
@@ -96,18 +94,18 @@ class Workflow(Generic[Q, ResultT]):
     @overload
     def __init__(self: Workflow[Q, list[Any]], *nodes: Any, workflow_name: str) -> None: ...
     def __init__(self, *nodes: Any, workflow_name: str) -> None:
-        """Make a workflow of everything that some nodes need.
+        """Create a workflow of the targets and their transitive dependencies.
 
         Args:
             nodes: The targets: nodes, items of nodes, instances of decorated classes.
             workflow_name: The name under which results are stored and runs are shown.
 
         Raises:
-            NotANodeError: A target is something else.
-            DuplicateNameError: Two nodes have one name.
+            NotANodeError: A target is not a node, item or instance.
+            DuplicateNameError: Two nodes have the same name.
         """
         if not isinstance(workflow_name, str) or not workflow_name:
-            message = f"workflow_name is a string that is not empty, not {workflow_name!r}"
+            message = f"workflow_name must be a non-empty string, not {workflow_name!r}"
             raise GraphError(message)
         self.workflow_name = workflow_name
         self._graph: Graph = build(nodes)
@@ -121,35 +119,43 @@ class Workflow(Generic[Q, ResultT]):
 
     @property
     def graph(self) -> Graph:
-        """The graph; a picture in notebooks."""
+        """The graph; notebooks show it as a picture."""
         return self._graph
 
     def find_nodes(self, pattern: str | None = None) -> list[str]:
-        """The names that a regular expression matches in full, in graph order."""
+        """The names of nodes that match a regular expression in full, in graph order."""
         return select(self._graph, pattern, stacklevel=2)
 
     def replace_func(self, name: str, func: Callable[..., Any]) -> None:
-        """Put another function in a node's place, in this workflow only.
+        """Replace the function of a node, in this workflow only.
 
         Raises:
-            GraphError: There is no such node.
+            GraphError: No node has this name.
             TypeError: The function cannot take the node's arguments.
         """
         self._graph = self._graph.replace_func(name, func)
 
-    # ---- what nodes are given ----
+    def transform_graph(self, function: Callable[[Graph], Graph]) -> None:
+        """Replace the graph, in this workflow only, by what a function of it returns; `compare` uses it.
+
+        Args:
+            function: Returns a new graph with the same node names.
+        """
+        self._graph = function(self._graph)
+
+    # ---- options of nodes ----
 
     def query(self, pattern: str | None = None) -> Q:
-        """The nodes whose names a regular expression matches in full, to be given options.
+        """Select the nodes whose full names match a regular expression, to set their options.
 
         Raises:
-            OptionError: It is no regular expression.
+            OptionError: The pattern is not a valid regular expression.
         """
         names = select(self._graph, pattern, stacklevel=2)
         return self._query(names, self._options)  # type: ignore[return-value]
 
     def set_plugin(self, pattern: str | None, plugin: Plugin) -> None:
-        """Prepare the process before each node that the pattern matches."""
+        """Set the plugin that prepares the process before each node that matches a pattern."""
         Query(select(self._graph, pattern, stacklevel=2), self._options).set_plugin(plugin)
 
     def always_run(self, pattern: str | None) -> None:
@@ -162,48 +168,50 @@ class Workflow(Generic[Q, ResultT]):
     log_nodes = always_run  # the published name
 
     def set_storage(self, storage: Any) -> None:
-        """Save each result as soon as it is there, and read what is stored instead of computing it.
+        """Save each result when its node finishes, and load stored results instead of computing them.
 
         Args:
-            storage: Of `storage_factory`, or any object with `save`, `read_task` and `always_read`.
-                None takes the storage away.
+            storage: From `storage_factory`, or any object with `save`, `read_task` and `always_read`.
+                None removes the storage.
 
         Raises:
-            OptionError: It cannot save or read.
+            OptionError: The object lacks `save` or `read_task`.
         """
         missing = [method for method in _STORAGE_METHODS if not hasattr(storage, method)]
         if storage is not None and missing:
-            message = f"{storage!r} is no storage: it has no {' and no '.join(missing)}"
+            message = (
+                f"{storage!r} does not implement the storage protocol: missing {', '.join(missing)}"
+            )
             raise OptionError(message)
         self._results = None if storage is None else Results(storage, self.workflow_name)
 
     def add_observer(self, observer: Observer) -> None:
-        """Call something with every event of a run; what it raises is logged and fails nothing."""
+        """Call an observer with every event of a run; an exception of an observer is logged and never fails the run."""
         self._observers.append(observer)
 
     # ---- running ----
 
     def plan(self) -> Plan:
-        """What a run would compute, load and skip now, and why."""
+        """The nodes that a run would now compute, load and skip, with reasons."""
         return self._run_spec("raise").plan()
 
     @property
     def report(self) -> Report | None:
-        """What became of each node in the last run; None before."""
+        """The report of the last run; None before the first."""
         return self._report
 
     def run(self, *, on_error: OnError = "raise") -> ResultT:
         """Compute the targets.
 
         Args:
-            on_error: After the first failure, `"raise"` starts nothing new and lets what is running end;
-                `"continue"` lets everything that does not depend on the failed node end first.
+            on_error: After the first failure, `"raise"` submits no more nodes and waits for those in flight;
+                `"continue"` first runs all nodes that do not depend on the failed one.
 
         Returns:
-            The value of the target; for several targets a list, in their order.
+            The value of the target, or the list of values of several targets in their order.
 
         Raises:
-            BaseException: The first failure, as the user's function raised it, with the node in a note.
+            BaseException: The first failure, with its own type; a note names the node.
         """
         validate_names([on_error], ("raise", "continue"), "value of on_error")
         result: ResultT = self._run(self._run_spec(on_error))
@@ -256,13 +264,13 @@ class Workflow(Generic[Q, ResultT]):
         return fuse_short_nodes(graph, cheap, kinds, threshold)
 
     def _fusion_threshold(self) -> float | None:
-        """The seconds below which nodes are fused unasked; None if none are."""
+        """The seconds below which nodes are fused automatically; None disables that."""
         return None
 
     def _may_fuse(self, name: str) -> bool:  # noqa: ARG002 - for backends
-        """Tell whether a node that shall be fused can be."""
+        """Whether the engine can run a node in a task group."""
         return True
 
     def _may_fuse_automatically(self, name: str) -> bool:
-        """Tell whether a node means the same in a group, whatever options it was given."""
+        """Whether a node behaves the same in a task group, whatever its options."""
         return self._may_fuse(name)

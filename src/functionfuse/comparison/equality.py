@@ -1,4 +1,4 @@
-"""How two values differ: where, and by how much."""
+"""Structural equality of values: finds the first difference and its size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, Final
 __all__ = ["Equality", "Mismatch", "short_repr"]
 
 _LENGTH: Final = 70  # characters of a value in a message
-#: What has no parts that could tell more than `==` does.
+#: Types without parts: `==` decides.
 _PLAIN: Final = (
     *(int, float, complex, str, bytes, bytearray),
     *(type(None), range, type, CodeType),
@@ -23,28 +23,30 @@ _PLAIN: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Mismatch:
-    """The first place within two values at which they differ."""
+    """The first position within two values at which they differ."""
 
-    path: str  # as `[0].weights`; empty for the values themselves
+    path: str  # like `[0].weights`; empty for the values themselves
     expected: str
     actual: str
 
 
 @dataclass
 class Equality:
-    """Compares two values; keeps what could not be compared."""
+    """Compares two values; records parts that cannot be compared."""
 
     rtol: float = 0.0
     atol: float = 0.0
-    unknown: list[str] = field(default_factory=list)  # paths and types of what cannot be compared
-    # a value may contain itself; by identity, which is theirs only as long as they are held
+    unknown: list[str] = field(
+        default_factory=list
+    )  # paths and types of parts that cannot be compared
+    # values may contain themselves; by identity, with references so that ids are not reused
     _visited: dict[tuple[int, int], tuple[Any, Any]] = field(default_factory=dict)
 
     def mismatch(self, expected: Any, actual: Any, path: str = "") -> Mismatch | None:  # noqa: PLR0911
-        """The first difference, if there is one.
+        """The first difference, or None.
 
         Floats and arrays may differ by `atol + rtol * abs(expected)`; NaN equals NaN.
-        Types, shapes and dtypes count, the order of a dict does not.
+        Types, shapes and dtypes must be equal, the order of a dict may differ.
         """
         if expected is actual or (id(expected), id(actual)) in self._visited:
             return None
@@ -130,7 +132,7 @@ class Equality:
         if equal:
             return None
         one, other = _attributes(expected), _attributes(actual)
-        if one or other:  # these tell where, and may differ within the tolerance
+        if one or other:  # compared one by one, for the position and the tolerance
             return self._attributes(one, other, path)
         if equal is not None:
             return _leaf(path, expected, actual)
@@ -147,28 +149,28 @@ class Equality:
 
 
 def _own_equality(expected: Any, actual: Any) -> bool | None:
-    """What `==` says; None if the type has none of its own, or none that gives a truth."""
+    """The result of `==`; None if the type does not define it, or if it returns no truth value."""
     if getattr(type(expected), "__eq__") is object.__eq__:  # noqa: B009 - mypy
         return None
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return bool(expected == actual)
-    except Exception:  # noqa: BLE001 - whatever the user's classes raise
+    except Exception:  # noqa: BLE001 - classes of the user raise any exception
         return None
 
 
 def _recipe(value: Any) -> list[Any] | None:
-    """What a pickle of a value would hold; None if there is none."""
+    """The reduced value, as for pickle; None if it cannot be reduced."""
     try:
         recipe = value.__reduce_ex__(4)
-    except Exception:  # noqa: BLE001 - whatever the user's classes raise
+    except Exception:  # noqa: BLE001 - classes of the user raise any exception
         return None
     return [list(part) if isinstance(part, Iterator) else part for part in recipe]
 
 
 def _attributes(value: Any) -> dict[str, Any]:
-    """What a value is made of, by name."""
+    """The attributes of a value, by name."""
     if isinstance(value, BaseException):
         return {"args": value.args}
     if isinstance(value, FunctionType):
@@ -185,16 +187,16 @@ def _attributes(value: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in given}
 
 
-# ---- arrays and frames, whose libraries are not imported if nobody did ----
+# ---- arrays and frames, whose libraries are never imported here ----
 
 
 def _is_array(value: Any) -> bool:
-    """Tell whether numpy understands a value: its own arrays and scalars, tensors and the like."""
+    """Whether numpy can convert a value: arrays and scalars, tensors and the like."""
     return "numpy" in sys.modules and hasattr(type(value), "__array__")
 
 
 def _worst(numpy: Any, one: Any, other: Any, differs: Any, path: str) -> Mismatch:
-    """What to say of two arrays that differ at some places."""
+    """Describe the difference of two arrays."""
     one, other = numpy.atleast_1d(one), numpy.atleast_1d(other)
     count, size = int(differs.sum()), differs.size
     first = tuple(int(each) for each in numpy.unravel_index(int(differs.argmax()), differs.shape))
@@ -209,7 +211,7 @@ def _worst(numpy: Any, one: Any, other: Any, differs: Any, path: str) -> Mismatc
 
 
 def _frames(value: Any) -> Any:
-    """The library's own function that compares two frames or the like; None for other values."""
+    """The library's function that compares two frames, series or indexes; None for other values."""
     library, name = type(value).__module__.partition(".")[0], type(value).__name__
     if library not in {"pandas", "polars"}:
         return None
@@ -228,7 +230,7 @@ def _unequal_frames(check: Any, expected: Any, actual: Any, path: str) -> Mismat
     return None
 
 
-# ---- what is said ----
+# ---- texts ----
 
 
 def _leaf(path: str, expected: Any, actual: Any) -> Mismatch:
@@ -251,13 +253,13 @@ def _with_length(value: Any) -> str:
 
 
 def _name(kind: type) -> str:
-    """A type's name; one that was defined in a function may come back as another of that name."""
+    """The name of a type, by which types are compared: a local class may be unpickled as another object."""
     module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
     return f"{module}{kind.__qualname__}"
 
 
 def short_repr(value: Any) -> str:
-    """A value on one line, not longer than a line."""
+    """The `repr` of a value, shortened to one line."""
     if _is_array(value) and getattr(value, "shape", None):
         dtype = f" and dtype {value.dtype}" if hasattr(value, "dtype") else ""
         return f"{type(value).__name__} of shape {tuple(value.shape)}{dtype}"

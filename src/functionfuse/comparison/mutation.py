@@ -1,4 +1,4 @@
-"""Watching the nodes of a graph: which of them change what they are given."""
+"""Mutation checks: find nodes that change their arguments."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 __all__ = ["Mutation", "read_mutations", "with_mutation_checks"]
 
-#: Made anew for each call by the kernel: a function may change them as it likes.
+#: Containers that the kernel creates for each call: a function may change them.
 _FRESH: Final = frozenset({list, dict, set, tuple})
 
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """A node changed what it was given."""
+    """A node changed one of its arguments."""
 
     node: str
-    function: str  # its name, and where its call was written
-    argument: str  # as `items[0]`
-    of: str  # the node whose value it was; empty if it was given by the user
+    function: str  # its name and location
+    argument: str  # like `items[0]`
+    of: str  # the node whose value it is; empty for a value of the user
     before: str
     after: str
 
@@ -47,19 +47,19 @@ class Mutation:
 
 
 def with_mutation_checks(graph: Graph, file: Path) -> Graph:
-    """The same graph with functions that write down which of their arguments they change."""
+    """A graph with functions that record which of their arguments they change."""
     names = [node.name for node in graph]
     return graph.with_nodes(node._replace(func=_MutationCheck(node, names, file)) for node in graph)
 
 
 def read_mutations(file: Path) -> list[Mutation]:
-    """What the functions of a watched graph wrote down, each once."""
+    """The recorded mutations, without duplicates."""
     lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
     return [Mutation(**json.loads(line)) for line in dict.fromkeys(lines)]
 
 
 class _MutationCheck:
-    """A step's function that compares its arguments with copies of them; it travels with the step."""
+    """Wrapper of a node's function that compares its arguments before and after the call; picklable."""
 
     def __init__(self, node: GraphNode, names: Sequence[str], file: Path) -> None:
         functools.update_wrapper(self, node.func, updated=())
@@ -76,7 +76,7 @@ class _MutationCheck:
         copies = [_copy(value) for _, _, value in held]
         try:
             value = self._func(*args, **kwargs)
-            return materialized(value, type(value))  # what a generator does, it does now
+            return materialized(value, type(value))  # runs a generator now
         finally:
             for (label, of, after), before in zip(held, copies, strict=True):
                 if before is not _UNCOPYABLE:
@@ -85,7 +85,7 @@ class _MutationCheck:
     def _shared_parts(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Iterator[tuple[str, str, Any]]:
-        """What others may hold of the arguments: a label, the node whose value it is, and the value."""
+        """Argument parts that other nodes may share: label, name of their node, and value."""
         positional, named = self._templates
         given = [*zip(self._labels(len(args)), positional, args, strict=True)]
         given += [(name, named[name], value) for name, value in kwargs.items()]
@@ -94,7 +94,7 @@ class _MutationCheck:
                 yield label, self._names.get(number, ""), value
 
     def _labels(self, count: int) -> list[str]:
-        """What the parameters are called that take the positional arguments."""
+        """The names of the parameters for the positional arguments."""
         try:
             parameters = [*inspect.signature(self._func).parameters.values()]
         except (TypeError, ValueError):  # a builtin function
@@ -126,14 +126,14 @@ _UNCOPYABLE: Final = object()
 def _copy(value: Any) -> Any:
     try:
         return copy.deepcopy(value)
-    except Exception:  # noqa: BLE001 - whatever its parts raise
+    except Exception:  # noqa: BLE001 - its parts raise any exception
         return _UNCOPYABLE
 
 
 def _shared_parts(template: Any, value: Any, label: str) -> Iterator[tuple[str, int, Any]]:
-    """The parts of an argument that somebody else holds as well, and that can change.
+    """Mutable parts of an argument that other nodes may share.
 
-    With the number of the step whose value each is; -1 if it was given by the user.
+    With the number of the node whose value each is; -1 for a value of the user.
     """
     kind = type(template)
     if kind is Container:
@@ -145,7 +145,7 @@ def _shared_parts(template: Any, value: Any, label: str) -> Iterator[tuple[str, 
 
 
 def _pieces(value: Any, label: str) -> Iterator[tuple[str, Any]]:
-    """The parts of a container, in the order of those that it was built of."""
+    """The parts of a container, in the order of its template."""
     if isinstance(value, dict):
         for key, part in value.items():
             yield f"a key of {label}", key

@@ -1,1 +1,1 @@
-"""What can be seen of a run."""
+"""Observers of runs: a report and a progress bar."""

@@ -1,4 +1,4 @@
-"""How much of a run is done, as a bar in the terminal."""
+"""Progress bar: an observer that draws the finished nodes of a run in the terminal."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 __all__ = ["ProgressBar"]
 
-_PAUSE: Final = 0.1  # seconds between two looks at the bar: drawing it takes longer than a node
+_PAUSE: Final = 0.1  # seconds between updates: drawing takes longer than a short node
 
 
 class ProgressBar:
-    """Follows runs, one after the other: `workflow.add_observer(ProgressBar())`."""
+    """Progress bar of successive runs: `workflow.add_observer(ProgressBar())`."""
 
     def __init__(self, console: Console | None = None) -> None:
-        """Make a bar.
+        """Create a progress bar.
 
         Args:
-            console: Where it is drawn: on standard output without it, and only if that is a terminal.
+            console: The console to draw on; by default standard output, if it is a terminal.
         """
         self._console = console
         self._bar: Progress | None = None
@@ -34,8 +34,10 @@ class ProgressBar:
         self._next = 0.0
 
     def __call__(self, event: Event) -> None:
-        """Show what an event changes."""
-        if type(event) is NodeFinished or type(event) is NodeFailed:  # most are one of these
+        """Handle an event."""
+        if (
+            type(event) is NodeFinished or type(event) is NodeFailed
+        ):  # the most frequent events first
             self._done += 1
             self._failed += type(event) is NodeFailed
             if time.monotonic() >= self._next:

@@ -1,4 +1,4 @@
-"""What became of each step of a run."""
+"""Run report: status, time and worker of every node."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _HEADER = ("node", "status", "started", "seconds", "worker", "bytes")
 
 @dataclass(frozen=True)
 class Report:
-    """The records of a run, by node, and the plan that it followed."""
+    """The records of a run by node name, and its plan."""
 
     workflow: str
     plan: Plan
@@ -39,29 +39,31 @@ class Report:
         return (self.records[name] for name in self.plan.actions if name in self.records)
 
     def status(self, name: str) -> str:
-        """What became of a node, also of one that was left out or not started."""
+        """The status of a node, including skipped and not started."""
         if name in self.records:
             return self.records[name].status
         return "skipped" if self.plan.actions[name] is Action.SKIP else "not started"
 
     def why(self, name: str) -> str:
-        """The plan's reason for what became of a node, or the failure for which it was not started."""
-        return self._kept_back.get(name) or self.plan[name].reason
+        """The reason of the plan for the action of a node, or the failure because of which it was not started."""
+        return self._upstream_failures.get(name) or self.plan[name].reason
 
     @cached_property
-    def _kept_back(self) -> dict[str, str]:
-        """Why the nodes were not started that the plan meant to start."""
+    def _upstream_failures(self) -> dict[str, str]:
+        """Reasons for planned nodes that were not started."""
         failed = self.names("failed")
         if not failed:
             return {}
-        cause = dict.fromkeys(failed, "")  # of what failed itself, the plan's reason
+        cause = dict.fromkeys(failed, "")  # the failed nodes: `why` uses the plan's reason
         order = self.plan.graph.order
         for node in order:
             if self.status(node.name) == "not started":
                 parents = [order[parent].name for parent in node.parents]
-                lost = [parent for parent in parents if parent in cause]
-                if lost:
-                    cause[node.name] = cause[lost[0]] or f"it needs {lost[0]!r}, which failed"
+                failures = [parent for parent in parents if parent in cause]
+                if failures:
+                    cause[node.name] = (
+                        cause[failures[0]] or f"it depends on {failures[0]!r}, which failed"
+                    )
         others = f"nothing was started after {failed[0]!r} had failed"
         names = [node.name for node in order if self.status(node.name) == "not started"]
         return {name: cause.get(name, others) for name in names}
@@ -72,12 +74,12 @@ class Report:
 
     @property
     def durations(self) -> dict[str, float]:
-        """The seconds that each computed node took, by name."""
+        """The seconds of the computed nodes, by name."""
         records = self.records.values()
         return {record.name: record.seconds for record in records if record.status == "computed"}
 
     def summary(self) -> str:
-        """One line: how many nodes were computed, loaded, skipped and so on."""
+        """One line with the number of nodes for each status."""
         counts = Counter(self.status(name) for name in self.plan.actions)
         order = (*get_args(Status), "skipped", "not started")
         parts = [f"{counts[status]} {status}" for status in order if counts[status]]

@@ -1,4 +1,4 @@
-"""Values that are kept beside their result file, each type in a format of its own."""
+"""Serializers: store values of some types in sidecar files, in formats of their own."""
 
 from functionfuse.serializers.base import FILE_PROTOCOL, FOLDER_PROTOCOL, S3_PROTOCOL, generate_name
 

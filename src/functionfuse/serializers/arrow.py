@@ -1,9 +1,9 @@
-"""Tables of pandas, polars and pyarrow as parquet, where that keeps all of them.
+"""Arrow serializer: tables of pandas, polars and pyarrow as parquet, if that is lossless.
 
-Parquet changes some tables: it makes other types of some columns and index labels, and drops what pandas
-says of the order of an index. Such a table is left to pickle, which keeps it in the result file.
-What a table consists of decides, in two steps that do not depend on how long it is:
-the types are on a short list, and the table without its rows comes back as it was.
+Parquet changes some tables: types of some columns and index labels, and the frequency of an index.
+Such a table is pickled into the result file instead.
+The schema of a table decides, in two steps that do not depend on its length:
+its types are on a short list, and the table without rows is unchanged after writing and reading.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
 __all__ = ["ArrowSerializer"]
 
 _VERSION: Final = "1"
-_COMPRESSION: Final = "lz4"  # the fastest to read, and read by everybody
+_COMPRESSION: Final = "lz4"  # the fastest to read, and supported by all libraries
 _WIDTHS: Final = (8, 16, 32, 64)
-#: Of pandas' own: a number, text or time a row, or nothing.
+#: Extension dtypes of pandas with one number, text or time a row, or a missing value.
 _SIMPLE_DTYPES: Final = {
     *("DatetimeTZDtype", "StringDtype", "BooleanDtype", "Float32Dtype", "Float64Dtype"),
     *(f"{kind}{width}Dtype" for kind in ("Int", "UInt") for width in _WIDTHS),
@@ -35,7 +35,7 @@ _SIMPLE_DTYPES: Final = {
 
 
 class ArrowSerializer:
-    """Keeps pandas and polars data frames and pyarrow tables as parquet; needs none but the one used."""
+    """Stores pandas and polars data frames and pyarrow tables as parquet; imports only the library in use."""
 
     serializer_class = ("pandas.DataFrame", "polars.DataFrame", "pyarrow.Table")
     name = "ArrowSerializer"
@@ -51,7 +51,7 @@ class ArrowSerializer:
             if tables is None or not tables.keeps(obj):
                 return None
             data = tables.written(obj)
-        except (ValueError, TypeError, OverflowError, NotImplementedError):  # only the values tell
+        except (ValueError, TypeError, OverflowError, NotImplementedError):  # depends on the values
             return None
         return cls.name, (
             _VERSION,
@@ -67,7 +67,7 @@ class ArrowSerializer:
 
     @classmethod
     def remove(cls, pid: Sequence[str], protocols: MutableMapping[str, Any]) -> None:
-        """Remove what was written."""
+        """Remove the file of a table."""
         protocols[FOLDER_PROTOCOL].remove(pid[2])
 
 
@@ -75,7 +75,7 @@ class _Tables(Protocol):
     """The tables of one library."""
 
     def keeps(self, table: Any) -> bool:
-        """Tell whether parquet keeps a table as it is."""
+        """Whether parquet stores a table without change."""
 
     def written(self, table: Any) -> bytes | memoryview:
         """A table as parquet."""
@@ -88,7 +88,7 @@ class _ArrowTables:
     """Tables of pyarrow."""
 
     def keeps(self, table: pa.Table) -> bool:
-        """Tell whether types, names, and what is said of them come back."""
+        """Whether types, names and metadata are unchanged."""
         pa, schema = _pyarrow(), table.schema
         if type(table) is not pa.Table or not 0 < len(schema) == len({*schema.names}):
             return False
@@ -123,10 +123,10 @@ class _ArrowTables:
 
 
 class _PandasTables:
-    """Data frames of pandas, by way of pyarrow."""
+    """Data frames of pandas, converted by pyarrow."""
 
     def keeps(self, table: pd.DataFrame) -> bool:
-        """Tell whether types, labels, index and time zones come back."""
+        """Whether types, labels, index and time zones are unchanged."""
         import pandas as pd
 
         if (
@@ -153,10 +153,10 @@ class _PandasTables:
 
 
 class _PolarsTables:
-    """Data frames of polars, which writes parquet by itself."""
+    """Data frames of polars, which writes parquet itself."""
 
     def keeps(self, table: pl.DataFrame) -> bool:
-        """Tell whether types and names come back."""
+        """Whether types and names are unchanged."""
         import polars as pl
 
         if type(table) is not pl.DataFrame or not table.width:
@@ -196,7 +196,7 @@ def _pyarrow() -> Any:
 
 
 def _is_simple_arrow(kind: Any) -> bool:
-    """Tell whether a column holds one number, text or time a row."""
+    """Whether a column has one number, text or time a row."""
     types = _pyarrow().types
     return bool(
         types.is_integer(kind)
@@ -212,7 +212,7 @@ def _is_simple_arrow(kind: Any) -> bool:
 
 
 def _has_plain_columns(columns: pd.Index) -> bool:
-    """Tell whether all columns have a text of their own for a name."""
+    """Whether all columns have unique names of type str."""
     import pandas as pd
 
     texts = all(type(label) is str for label in (*columns, columns.name or ""))
@@ -220,7 +220,7 @@ def _has_plain_columns(columns: pd.Index) -> bool:
 
 
 def _has_plain_index(frame: pd.DataFrame) -> bool:
-    """Tell whether the rows have one label each, without a rule behind them."""
+    """Whether the index has one level and no frequency."""
     index = frame.index
     named = type(index.name) is str and index.name not in frame.columns
     plain = index.nlevels == 1 and getattr(index, "freq", None) is None
@@ -228,7 +228,7 @@ def _has_plain_index(frame: pd.DataFrame) -> bool:
 
 
 def _is_simple_dtype(dtype: Any) -> bool:
-    """Tell whether a column of pandas holds one number, text or time a row."""
+    """Whether a column of pandas has one number, text or time a row."""
     import numpy as np
     import pandas as pd
 
@@ -240,7 +240,7 @@ def _is_simple_dtype(dtype: Any) -> bool:
 
 
 def _is_simple_polars(dtype: Any) -> bool:
-    """Tell whether a column of polars holds one number, text or time a row."""
+    """Whether a column of polars has one number, text or time a row."""
     import polars as pl
 
     return bool(dtype.is_numeric() or dtype.is_temporal()) or dtype in {
@@ -251,7 +251,7 @@ def _is_simple_polars(dtype: Any) -> bool:
 
 
 def _form(frame: pd.DataFrame) -> list[Any]:
-    """All of a data frame but its values."""
+    """The schema of a data frame, for comparison."""
     index, columns = frame.index, frame.columns
     return [
         [type(labels) for labels in (columns, index)],
@@ -262,5 +262,5 @@ def _form(frame: pd.DataFrame) -> list[Any]:
 
 
 def _exactly(dtype: Any) -> tuple[Any, ...]:
-    """A dtype, with what equality of dtypes leaves out: whose time zone it is."""
+    """A dtype with the class of its time zone, which equality of dtypes ignores."""
     return type(dtype), dtype, type(getattr(dtype, "tz", None))

@@ -1,17 +1,17 @@
-"""Which serializer keeps which values, and what one save has written with them.
+"""Serializer protocol and registry, and the hooks of one save and one read.
 
-A serializer is a class; nothing is ever made of it::
+A serializer is a class, which is not instantiated::
 
     class Picture:
-        serializer_class = Image.Image      # or several, or "PIL.Image.Image", or a tuple of these
-        name = "pictures"                   # stands in the result file
+        serializer_class = Image.Image      # or "PIL.Image.Image", or a tuple of these
+        name = "pictures"                   # stored in the result file
 
         @classmethod
         def pickle(cls, obj, protocols):
             filename = generate_name()
             with protocols[FOLDER_PROTOCOL].open(filename, "wb") as file:
                 obj.save(file, "png")
-            return cls.name, filename       # or None: this one is better pickled like all else
+            return cls.name, filename       # or None to pickle this value
 
         @classmethod
         def unpickle(cls, pid, protocols): ...
@@ -19,11 +19,11 @@ A serializer is a class; nothing is ever made of it::
         @classmethod
         def remove(cls, pid, protocols): ...
 
-A serializer whose values read their files when they are used says `lazy = True`, and its values raise
-what `protocols[FOLDER_PROTOCOL].corrupt(problem)` returns when they meet damage.
-What `pickle` returns behind the name lands in the result file, under its digest, its signature and the
-gate for types; values in it are looked at like all others.
-`remove` is called where that is plain literals; everything in the folder goes in any case.
+A serializer whose values read their files on use has `lazy = True`; such values raise the exception
+that `protocols[FOLDER_PROTOCOL].corrupt(problem)` returns when a file is damaged.
+The second item that `pickle` returns is stored in the result file, with its checksum, signature and
+allowed types; serializers also apply to values within it.
+`remove` is called if that item consists of literals; the folder itself is removed in any case.
 """
 
 from __future__ import annotations
@@ -69,27 +69,26 @@ _storing: Final[ContextVar[bool]] = ContextVar("storing", default=False)
 
 
 def generate_name() -> str:
-    """A file name that nobody else has."""
+    """A unique file name."""
     return str(uuid.uuid4())
 
 
 class ResultFolder(Protocol):
-    """The place of what one save of one result writes beside its file.
+    """The sidecar folder of one save of one result.
 
-    It is pickled by recipe, so that what is read later and elsewhere finds its data;
-    its `repr` shows no secret.
+    It can be pickled, so that a lazy value finds its data in another process; its `repr` has no secrets.
     """
 
     @property
     def filesystem(self) -> Any:
-        """The fsspec file system, of this process."""
+        """The fsspec file system of this process."""
 
     @property
     def path(self) -> str:
-        """The folder, as the file system names it."""
+        """The path of the folder on the file system."""
 
     def open(self, name: str, mode: str) -> Any:
-        """Open a file of the folder, which is made with the first one."""
+        """Open a file of the folder; the first write creates the folder."""
 
     def read_bytes(self, name: str) -> bytes:
         """The contents of a file, by one request."""
@@ -98,40 +97,40 @@ class ResultFolder(Protocol):
         """Write a file, by one request."""
 
     def remove(self, name: str) -> None:
-        """Remove a file or a folder with all that is in it, "": all; gone already is no error."""
+        """Remove a file or a folder with its contents, or everything for ""; a missing one is ignored."""
 
     def corrupt(self, problem: str) -> CorruptResult:
-        """The error to raise when a lazy value meets a damaged file after it was given out.
+        """The error to raise when a lazy value finds a damaged file after it was returned.
 
-        It names the result, which is marked as damaged: a run computes it again.
+        It names the result, which this call marks as damaged, so that a run computes it again.
         """
 
     def check(self) -> None:
-        """Refuse to read a result that is marked as damaged.
+        """Raise if the result is marked as damaged.
 
         Raises:
-            CorruptResult: It is.
+            CorruptResult: The result is marked.
         """
 
 
 class Serializer(Protocol):
-    """What a serializer has; a class with class methods will do."""
+    """Protocol of serializers: usually a class with class methods."""
 
     serializer_class: Any
     name: str
 
     def pickle(self, obj: Any, protocols: MutableMapping[str, Any]) -> tuple[str, Any] | None:
-        """Write a value; returns the name and what `unpickle` needs, None to leave it to pickle."""
+        """Write a value; returns the name and the argument of `unpickle`, or None to pickle the value."""
 
     def unpickle(self, pid: Any, protocols: MutableMapping[str, Any]) -> Any:
-        """Read what `pickle` wrote."""
+        """Read a value that `pickle` wrote."""
 
     def remove(self, pid: Any, protocols: MutableMapping[str, Any]) -> None:
-        """Remove what `pickle` wrote."""
+        """Remove the files that `pickle` wrote."""
 
 
 class Serializers:
-    """The serializers of a storage; false while there are none."""
+    """Registry of the serializers of a storage; false if empty."""
 
     def __init__(self) -> None:  # noqa: D107
         self._by_name: dict[str, Serializer] = {}
@@ -144,10 +143,10 @@ class Serializers:
         return f"{type(self).__name__}({', '.join(self._by_name)})"
 
     def register(self, *serializers: Any) -> None:
-        """Take serializers; of two for one type the later one is asked first.
+        """Register serializers; a later one for the same type takes precedence.
 
         Raises:
-            OptionError: Something is no serializer.
+            OptionError: An object does not implement the serializer protocol.
         """
         for serializer in serializers:
             _check(serializer)
@@ -159,7 +158,7 @@ class Serializers:
                 self._by_class.insert(0, (kind, serializer))
 
     def find(self, kind: type) -> list[Serializer]:
-        """The serializers for a type: those for itself, then those for its nearest base class."""
+        """The serializers for a type: those of the type itself, then those of its base classes."""
         classes = [(_resolved(candidate), serializer) for candidate, serializer in self._by_class]
         return [
             serializer
@@ -169,10 +168,10 @@ class Serializers:
         ]
 
     def named(self, name: str) -> Serializer:
-        """The serializer of that name.
+        """The serializer with a name.
 
         Raises:
-            StorageError: There is none.
+            StorageError: No such serializer is registered.
         """
         try:
             return self._by_name[name]
@@ -185,25 +184,25 @@ class Serializers:
             raise StorageError(message) from None
 
     def saving(self, protocols: Mapping[str, Any]) -> SaveSession:
-        """What one save needs."""
+        """The hook of one save."""
         return SaveSession(self, protocols)
 
     def reading(self, protocols: Mapping[str, Any]) -> ReadSession:
-        """What one read needs."""
+        """The hook of one read."""
         return ReadSession(self, protocols)
 
     def remove(self, written: Mapping[str, Sequence[str]], protocols: Mapping[str, Any]) -> None:
-        """Let serializers remove what they wrote; who is not registered wrote in the folder only.
+        """Call `remove` of serializers; unregistered ones are skipped.
 
         Args:
-            written: `SaveSession.written` of the save. A reference that no save wrote is left out:
-                without a signing key it can be anybody's.
-            protocols: Those of the save.
+            written: `SaveSession.written` of the save. Invalid references are skipped:
+                without a signing key they may be forged.
+            protocols: The protocols of the save.
 
         Raises:
-            CorruptResult: No save says so.
-            FileNotFoundError: It is gone already.
-            StorageError: A serializer cannot remove what it wrote.
+            CorruptResult: A reference is invalid.
+            FileNotFoundError: A file is missing.
+            StorageError: A serializer failed.
         """
         for name, pids in written.items():
             if serializer := self._by_name.get(name):
@@ -212,7 +211,7 @@ class Serializers:
 
 
 class SaveSession:
-    """One save: `persistent_id` is the hook of the pickler, which asks once for each object."""
+    """One save: `persistent_id` is the hook of the pickler, which calls it once for each object."""
 
     def __init__(self, serializers: Serializers, protocols: Mapping[str, Any]) -> None:  # noqa: D107
         self._serializers = serializers
@@ -222,10 +221,10 @@ class SaveSession:
         self._began = False
 
     def persistent_id(self, obj: Any) -> tuple[str, Any] | None:
-        """What stands for a value in the pickle stream; None for what is pickled itself.
+        """The id that replaces a value in the pickle stream; None to pickle the value.
 
         Raises:
-            StorageError: Its serializer cannot write it.
+            StorageError: The serializer failed.
         """
         kind = type(obj)
         found = self._found.get(kind)
@@ -238,27 +237,27 @@ class SaveSession:
 
     @property
     def written(self) -> dict[str, list[str]]:
-        """By serializer what it calls the values that it wrote, as far as that is literals; for the header."""
+        """References to written values by serializer, for the header; those of literals only."""
         names: dict[str, list[str]] = {}
         for name, pid in self._pids:
             names.setdefault(name, []).extend([repr(pid)] if is_literal(pid) else [])
         return names
 
     def undo(self) -> None:
-        """Remove what was written, as far as that goes: the save has failed."""
+        """Remove the files of a failed save, ignoring errors."""
         for name, pid in self._pids:
             with contextlib.suppress(Exception):
                 self._serializers.named(name).remove(pid, self._protocols)
-        if self._began:  # what failed half-way has no name yet
+        if self._began:  # files of the value that failed have no reference yet
             with contextlib.suppress(Exception):
                 self._protocols[FOLDER_PROTOCOL].remove("")
 
     def _first(self, obj: Any, found: list[Serializer]) -> tuple[str, Any] | None:
-        """What the first serializer says that takes the value."""
+        """The id from the first serializer that accepts the value."""
         self._began = True
         for serializer in found:
             try:
-                with pickling_result(now=False):  # it may send the value to where it is computed
+                with pickling_result(now=False):  # it may send parts of the value to workers
                     pid = serializer.pickle(obj, self._protocols)
             except FunctionFuseError:
                 raise
@@ -279,13 +278,13 @@ class ReadSession:
     def __init__(self, serializers: Serializers, protocols: Mapping[str, Any]) -> None:  # noqa: D107
         self._serializers = serializers
         self._protocols = dict(protocols)
-        self._seen: dict[int, tuple[Any, Any]] = {}  # by identity, as they were pickled
+        self._seen: dict[int, tuple[Any, Any]] = {}  # by identity, as `persistent_id` was called
 
     def persistent_load(self, pid: Any) -> Any:
-        """The value that was written in place of `pid`.
+        """The value for a persistent id.
 
         Raises:
-            StorageError: No such serializer is registered, or it cannot read what it wrote.
+            StorageError: The serializer is not registered, or failed.
         """
         if id(pid) not in self._seen:
             self._seen[id(pid)] = pid, self._read(*pid)
@@ -312,7 +311,7 @@ class ReadSession:
 
 @contextlib.contextmanager
 def pickling_result(*, now: bool = True) -> Iterator[None]:
-    """Around the pickling of a result: what connects to a storage does not belong in its file."""
+    """Context of pickling a result, in which connections with secrets refuse to be pickled."""
     token = _storing.set(now)
     try:
         yield
@@ -321,7 +320,7 @@ def pickling_result(*, now: bool = True) -> Iterator[None]:
 
 
 def is_pickling_result() -> bool:
-    """Tell an object that is being pickled that it goes into a result file, not to a worker."""
+    """Whether an object is being pickled into a result file, not for a worker."""
     return _storing.get()
 
 
@@ -330,19 +329,20 @@ def _check(serializer: Any) -> None:
     uncallable = [name for name in _METHODS if not callable(getattr(serializer, name, len))]
     if missing or uncallable:
         message = (
-            f"{serializer!r} is no serializer: it lacks {', '.join(missing + uncallable)}; "
+            f"{serializer!r} does not implement the serializer protocol: "
+            f"missing {', '.join(missing + uncallable)}; "
             f"a serializer is a class with {', '.join(_ATTRIBUTES)}"
         )
         raise OptionError(message)
     classes = serializer.serializer_class
     kinds = classes if isinstance(classes, tuple) else (classes,)
     if not kinds or not all(isinstance(kind, type | str) for kind in kinds):
-        message = f"serializer_class of {serializer!r} is no class: {classes!r}"
+        message = f"serializer_class of {serializer!r} must be a class, its name or a tuple of these, not {classes!r}"
         raise OptionError(message)
 
 
 def _resolved(kind: type | str) -> Any:
-    """A class by name; None while its library has not been imported: then no value is of it."""
+    """Resolve a class by name; None if its library is not imported, so that no value has this type."""
     if not isinstance(kind, str):
         return kind
     module, _, name = kind.rpartition(".")
@@ -363,7 +363,7 @@ def _remove(serializer: Serializer, pid: Any, protocols: dict[str, Any]) -> None
 
 
 def _literals(texts: Any) -> Iterator[Any]:
-    """The values of those texts that are literals, each with the one text that `repr` gives it."""
+    """Parse texts of literals; skips texts that are not the `repr` of their value."""
     for text in texts if isinstance(texts, list) else ():
         with contextlib.suppress(ValueError, SyntaxError, TypeError, RecursionError, MemoryError):
             value = ast.literal_eval(text)
@@ -372,7 +372,7 @@ def _literals(texts: Any) -> Iterator[Any]:
 
 
 def is_literal(value: Any) -> bool:
-    """Tell whether a value can be written as Python and read again, the same."""
+    """Whether a value can be written as a Python literal and parsed again without change."""
     if isinstance(value, float):
         return math.isfinite(value)
     if type(value) in (tuple, list):

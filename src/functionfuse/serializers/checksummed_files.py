@@ -1,4 +1,4 @@
-"""Single files in a result's folder, of which no byte changes unseen."""
+"""Checksummed sidecar files: write a file with its digest, and verify it on reading."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ __all__ = ["read_file", "write_file"]
 
 
 def write_file(folder: ResultFolder, ending: str, data: bytes | memoryview) -> tuple[str, str]:
-    """Write a file; returns its name and its digest, which belong into the result file."""
+    """Write a file; returns its name and its digest, which the result file stores."""
     name = f"{generate_name()}.{ending}"
     folder.write_bytes(name, data)
     return name, hashlib.sha256(data).hexdigest()
 
 
 def read_file(folder: ResultFolder, name: str, digest: str) -> bytes:
-    """The bytes of a file.
+    """Read and verify a file.
 
     Raises:
-        CorruptResult: They are not those that were written, or the file is gone.
+        CorruptResult: The file is damaged or missing.
     """
     try:
         data = folder.read_bytes(name)
@@ -33,6 +33,6 @@ def read_file(folder: ResultFolder, name: str, digest: str) -> bytes:
         message = f"{folder.path}/{name} is missing"
         raise CorruptResult(message) from None
     if hashlib.sha256(data).hexdigest() != digest:
-        message = f"{folder.path}/{name} is not what was written"
+        message = f"{folder.path}/{name} does not match its checksum"
         raise CorruptResult(message)
     return data

@@ -1,4 +1,4 @@
-"""Dask arrays as zarr: computed once, chunk by chunk, and lazy again when they are read."""
+"""Dask array serializer: computes an array into zarr chunk by chunk, and reads it lazily."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _PUBLISHED_VERSION: Final = "0.0.0"
 
 
 class DaskArraySerializer:
-    """Keeps dask arrays as zarr, with their chunks; reads the HDF5 files of the published system."""
+    """Stores dask arrays as zarr, with their chunks; reads the HDF5 files of the legacy format too."""
 
     serializer_class = da.Array
     name = "DaskArraySerializer"
     lazy = True
-    former_names = ("HDFSerializer",)  # in files of the published system
+    former_names = ("HDFSerializer",)  # in files of the legacy format
 
     @classmethod
     def pickle(
@@ -43,13 +43,13 @@ class DaskArraySerializer:
         """Compute an array with Dask's own scheduler and write its chunks.
 
         Raises:
-            StorageError: Its chunks are of unknown size or no plain arrays of numbers, text or time.
+            StorageError: Chunks have an unknown size, or are not plain arrays of numbers, text or time.
         """
         return cls.name, (_VERSION, *write_array(obj, protocols[FOLDER_PROTOCOL]))
 
     @classmethod
     def unpickle(cls, pid: Sequence[str], protocols: MutableMapping[str, Any]) -> da.Array:
-        """A lazy array over what was written, that can be sent to other processes."""
+        """A lazy array over the stored chunks; it can be pickled."""
         version, name, *digest = pid
         if version == _PUBLISHED_VERSION:
             from functionfuse.serializers.hdf import read_published
@@ -59,21 +59,21 @@ class DaskArraySerializer:
 
     @classmethod
     def remove(cls, pid: Sequence[str], protocols: MutableMapping[str, Any]) -> None:
-        """Remove what was written."""
+        """Remove the files of an array."""
         version, name, *_ = pid
         protocol = FILE_PROTOCOL if version == _PUBLISHED_VERSION else FOLDER_PROTOCOL
         protocols[protocol].remove(name)
 
 
 def is_array(value: Any) -> bool:
-    """Tell whether something is a dask array."""
+    """Whether a value is a dask array."""
     return isinstance(value, da.Array)
 
 
 def write_array(array: da.Array, folder: ResultFolder) -> tuple[str, str]:
-    """Compute an array into a folder; returns its name there and the digest of all of it.
+    """Compute an array into a folder; returns its name there and its digest.
 
-    Zarr's chunks are all of one size: where Dask's are not, they are cut anew on the way.
+    All chunks in zarr have one size: chunks of other sizes are rechunked.
     """
     _check(array)
     name = f"{generate_name()}.zarr"
@@ -93,12 +93,12 @@ def write_array(array: da.Array, folder: ResultFolder) -> tuple[str, str]:
 
 
 def read_array(folder: ResultFolder, name: str, digest: str) -> da.Array:
-    """A lazy array over what was written, in the chunks that it had."""
+    """A lazy array over the stored chunks, with the original chunk sizes."""
     stored = StoredArray(folder, name, digest)
     array: da.Array = da.from_array(
         stored,
         chunks=stored.chunks,
-        name=f"stored-{name}",  # unlike any other
+        name=f"stored-{name}",  # unique
         fancy=False,
         meta=np.empty((0,) * stored.ndim, dtype=stored.dtype),
     )
@@ -122,16 +122,16 @@ def _check(array: da.Array) -> None:
 
 
 def _write(block: Any, target: ArrayWriter, block_info: Any = None) -> np.ndarray[Any, Any]:
-    """Write one chunk where the array is computed; returns its digest, in the shape of one item."""
-    place = block_info[0]["array-location"]
-    items = _as_announced(block, target.dtype, tuple(stop - start for start, stop in place))
-    digests = np.empty((1,) * len(place), dtype=object)
-    digests[(0,) * len(place)] = target.write(items, [start for start, _ in place])
+    """Write one chunk in the worker that computes it; returns its digest as an array of one item."""
+    location = block_info[0]["array-location"]
+    items = _as_announced(block, target.dtype, tuple(stop - start for start, stop in location))
+    digests = np.empty((1,) * len(location), dtype=object)
+    digests[(0,) * len(location)] = target.write(items, [start for start, _ in location])
     return digests
 
 
 def _as_announced(block: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:
-    """A chunk, if it is what the array says of itself; functions given to Dask may say what is not so."""
+    """A chunk with the dtype and shape that the array announces; raises for other chunks."""
     if isinstance(block, np.generic):
         block = np.asarray(block)
     if type(block) is np.ndarray and (block.dtype, block.shape) == (dtype, shape):
@@ -139,6 +139,6 @@ def _as_announced(block: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> n
     found = (type(block).__name__, getattr(block, "dtype", None), getattr(block, "shape", None))
     message = (
         f"a chunk of a dask array is not what the array announces, ndarray {dtype} {shape}, but "
-        f"{found[0]} {found[1]} {found[2]}: give the right dtype, chunks and meta where it is made"
+        f"{found[0]} {found[1]} {found[2]}: pass the right dtype, chunks and meta to the function that creates it"
     )
     raise StorageError(message)

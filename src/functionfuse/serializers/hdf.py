@@ -1,4 +1,4 @@
-"""Dask arrays in the HDF5 files of the published system; they are read, not written."""
+"""HDF5 reader of dask arrays in files of the legacy format."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def read_published(files: Any, name: str) -> da.Array:
     """A lazy array over the dataset in a file.
 
     Args:
-        files: What opens it, `protocols[FILE_PROTOCOL]`.
+        files: `protocols[FILE_PROTOCOL]`, which opens the file.
         name: The name of the file.
     """
     stored = _Dataset(files, name)
@@ -39,7 +39,7 @@ def read_published(files: Any, name: str) -> da.Array:
 
 
 class _Dataset:
-    """A dataset that is opened whenever it is indexed: an open one cannot be sent to another process."""
+    """A dataset that each indexing opens: an open one cannot be pickled."""
 
     def __init__(self, files: Any, name: str) -> None:
         self._files = files
@@ -54,19 +54,23 @@ class _Dataset:
         try:
             with self._opened() as dataset:
                 return dataset[index]
-        except CorruptResult as error:  # long after the value was given out
-            # other storages give an object that can do no more than open files
+        except CorruptResult as error:  # long after the value was returned
+            # foreign storages may have an object without `corrupt`
             raise getattr(self._files, "corrupt", CorruptResult)(str(error)) from error
 
     @contextmanager
     def _opened(self) -> Iterator[Any]:
-        """The dataset; such files have no checksums, so only damage to their structure is seen."""
+        """Open the dataset; the files have no checksums, so only damage to their structure is detected."""
         try:
             with self._files.open(self._name, "rb") as file:
                 try:
                     with h5py.File(file, "r") as hdf:
                         yield _own_dataset(hdf, self._name)
-                except (OSError, RuntimeError, KeyError) as error:  # as h5py tells it
+                except (
+                    OSError,
+                    RuntimeError,
+                    KeyError,
+                ) as error:  # the errors of h5py for damaged files
                     message = f"{self._name} cannot be read: {error}"
                     raise CorruptResult(message) from error
         except FileNotFoundError:
@@ -77,11 +81,11 @@ class _Dataset:
 def _own_dataset(hdf: h5py.File, name: str) -> Any:
     """Return the dataset of a file, if its values are in that file.
 
-    HDF5 reads whatever other files a dataset names, with the rights of the reader.
+    HDF5 reads any other file that a dataset names, with the permissions of the reader.
 
     Raises:
-        UntrustedResult: They are not; nothing else has been opened then.
-        KeyError: There is no dataset.
+        UntrustedResult: The values are in another file, which is not opened.
+        KeyError: The file has no dataset.
     """
     link = hdf.get(_DATASET, getlink=True)
     if link is None:

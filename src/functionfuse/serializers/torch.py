@@ -1,10 +1,10 @@
-"""Tensors and state dicts of PyTorch as safetensors, where that keeps all of them.
+"""PyTorch serializer: tensors and state dicts as safetensors, or in PyTorch's own format.
 
-A state dict is a dict like others, so the serializer looks at every dict of a value: one that holds tensors
-only, under texts, becomes one file; every other one is pickled, and the tensors in it are found one by one.
-Safetensors holds numbers and shapes. What else there is to a tensor - strides, memory that it shares with
-others, gradients, sparse layouts, a device - is kept by PyTorch's own format, which is read without
-running code. Tensors of other classes are left to pickle.
+State dicts have no type of their own, so the serializer gets every dict of a value: a dict of tensors
+under str keys becomes one file; every other dict is pickled, and its tensors are stored one by one.
+Safetensors stores numbers and shapes. Tensors with more (strides, shared memory, gradients, sparse layouts,
+a device) are stored in PyTorch's own format, which is read without running code.
+Tensors of other classes are pickled.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ __all__ = ["TorchSerializer"]
 
 _VERSION: Final = "1"
 _SAFE, _TORCH = "safetensors", "pt"
-_SAFE_VERSION: Final = (2, 6)  # of PyTorch: before, weights_only=True could be escaped
-_ALONE: Final = "tensor"  # the name of a tensor that has no other
+_SAFE_VERSION: Final = (2, 6)  # of PyTorch: in earlier versions weights_only=True could run code
+_ALONE: Final = "tensor"  # the name of a single tensor
 _RESERVED: Final = "__metadata__"  # by safetensors
 _DTYPES: Final = frozenset(
     {
@@ -46,7 +46,7 @@ _DTYPES: Final = frozenset(
 
 
 class TorchSerializer:
-    """Keeps tensors and state dicts as safetensors, or as PyTorch itself does where they need it."""
+    """Stores tensors and state dicts as safetensors, or in PyTorch's format where they need it."""
 
     serializer_class = (torch.Tensor, dict)
     name = "TorchSerializer"
@@ -56,7 +56,7 @@ class TorchSerializer:
         cls, obj: Any, protocols: MutableMapping[str, Any]
     ) -> tuple[str, tuple[Any, ...]] | None:
         """Write a tensor or a state dict; None for other dicts, and for tensors of other classes."""
-        # by identity, what this save has met, and of which state dict it is a part
+        # by identity: tensors of this save, with their state dict
         seen = protocols.setdefault(cls.name, {})
         if type(obj) in (dict, OrderedDict):
             pid = _written_dict(obj, protocols[FOLDER_PROTOCOL], seen)
@@ -71,7 +71,7 @@ class TorchSerializer:
     def unpickle(cls, pid: Sequence[Any], protocols: MutableMapping[str, Any]) -> Any:
         """Read a tensor or a state dict, or a tensor of a state dict."""
         _, name, digest, *of_dict = pid
-        # by file: a tensor of a state dict is the one in it
+        # by file, so that a tensor of a state dict stays the same object
         read = protocols.setdefault(cls.name, {})
         if name not in read:
             data = read_file(protocols[FOLDER_PROTOCOL], name, digest)
@@ -80,7 +80,7 @@ class TorchSerializer:
 
     @classmethod
     def remove(cls, pid: Sequence[Any], protocols: MutableMapping[str, Any]) -> None:
-        """Remove what was written."""
+        """Remove the file of a tensor or state dict."""
         protocols[FOLDER_PROTOCOL].remove(pid[1])
 
 
@@ -101,7 +101,7 @@ def _written_dict(
         written = write_file(folder, _TORCH, _saved(tensors))
     else:
         written = write_file(folder, _SAFE, safetensors.save(tensors))
-    # safetensors has an order of its own; a module's state dict has its versions as an attribute
+    # safetensors sorts its keys; the state dict of a module has versions as an attribute
     attributes = vars(tensors) if isinstance(tensors, OrderedDict) else None
     pid = (_VERSION, *written, tuple(tensors), attributes)
     seen.update({id(tensor): (tensor, (*pid, name)) for name, tensor in tensors.items()})
@@ -109,13 +109,13 @@ def _written_dict(
 
 
 def _is_tensor(value: Any) -> bool:
-    """Tell whether PyTorch's own format keeps all of a value and needs no code to read it."""
+    """Whether PyTorch's own format stores a tensor completely, to be read without running code."""
     known = type(value) in (torch.Tensor, torch.nn.Parameter)
     return known and not vars(value) and value.device.type != "meta"
 
 
 def _is_state_dict(value: dict[Any, Any]) -> bool:
-    """Tell whether a dict holds tensors under texts; parameters are those of a module, and stay one by one."""
+    """Whether a dict has plain tensors under str keys; parameters of modules are stored one by one."""
     return bool(value) and all(
         type(name) is str and type(tensor) is torch.Tensor and _is_tensor(tensor)
         for name, tensor in value.items()
@@ -123,7 +123,7 @@ def _is_state_dict(value: dict[Any, Any]) -> bool:
 
 
 def _is_plain(tensor: torch.Tensor) -> bool:
-    """Tell whether a tensor is its numbers and its shape, and nothing else."""
+    """Whether a tensor consists of its numbers and its shape only."""
     return (
         type(tensor) is torch.Tensor
         and (tensor.layout, tensor.device.type) == (torch.strided, "cpu")
@@ -135,11 +135,11 @@ def _is_plain(tensor: torch.Tensor) -> bool:
 
 
 def _are_apart(tensors: Mapping[str, torch.Tensor]) -> bool:
-    """Tell whether tensors are plain and none shares memory with another."""
+    """Whether tensors are plain and share no memory."""
     if not all(map(_is_plain, tensors.values())):
         return False
-    places = [tensor.data_ptr() for tensor in tensors.values() if tensor.nbytes]
-    return len(places) == len(set(places)) and len({*map(id, tensors.values())}) == len(tensors)
+    pointers = [tensor.data_ptr() for tensor in tensors.values() if tensor.nbytes]
+    return len(pointers) == len(set(pointers)) and len({*map(id, tensors.values())}) == len(tensors)
 
 
 def _as_dict(
@@ -156,7 +156,7 @@ def _read(data: bytes, name: str, *of_dict: Any) -> Any:
     if name.endswith(_TORCH):
         if torch.__version__ < _SAFE_VERSION:
             message = (
-                f"PyTorch {torch.__version__} may run code that a stored tensor brings along: "
+                f"PyTorch {torch.__version__} may run code from a stored tensor: "
                 "pip install --upgrade torch"
             )
             raise StorageError(message)
@@ -172,7 +172,7 @@ def _saved(value: Any) -> bytes:
 
 
 def _here(storage: Any, location: str) -> Any:
-    """Where a tensor goes: to its device, to the processor where that is not there."""
+    """Map a tensor to its device, or to the CPU if the device is missing."""
     device = torch.device(location).type
-    there = device == "cpu" or getattr(getattr(torch, device, None), "is_available", bool)()
-    return None if there else storage
+    is_available = device == "cpu" or getattr(getattr(torch, device, None), "is_available", bool)()
+    return None if is_available else storage

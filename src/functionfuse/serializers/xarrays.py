@@ -1,9 +1,8 @@
-"""Datasets and data arrays of xarray: the lazy ones of their variables as zarr, all else as it is.
+"""Xarray serializer: lazy variables of datasets and data arrays as zarr, all others pickled.
 
-What is lazy stays lazy, in its chunks. What is in memory is pickled into the result file, where large arrays
-are mapped: nothing has to be said in the words of another format, so types, attributes, encodings and
-indexes of every kind come back as they were.
-What stands in a file of the user's own is read into the result, which otherwise would break with that file.
+Lazy variables stay lazy, with their chunks. Variables in memory are pickled into the result file, where large
+arrays are mapped, so that types, attributes, encodings and indexes of every kind are unchanged.
+Variables in a file of the user are read into the result, which would otherwise depend on that file.
 """
 
 from __future__ import annotations
@@ -29,11 +28,11 @@ if TYPE_CHECKING:
 __all__ = ["XarraySerializer"]
 
 _VERSION: Final = "1"
-_ARRAY: Final = "<array>"  # what a data array is called in the dataset that stands for it
+_ARRAY: Final = "<array>"  # the name of a data array in its dataset
 
 
 class XarraySerializer:
-    """Keeps datasets and data arrays; needs no other serializer for the dask arrays in them."""
+    """Stores datasets and data arrays; needs no other serializer for the dask arrays in them."""
 
     serializer_class = (xr.Dataset, xr.DataArray)
     name = "XarraySerializer"
@@ -43,7 +42,7 @@ class XarraySerializer:
     def pickle(
         cls, obj: Any, protocols: MutableMapping[str, Any]
     ) -> tuple[str, tuple[Any, ...]] | None:
-        """Write the lazy variables; None for classes derived from xarray's.
+        """Write the lazy variables; None for subclasses.
 
         Raises:
             StorageError: A dask array cannot be stored.
@@ -66,7 +65,7 @@ class XarraySerializer:
 
     @classmethod
     def unpickle(cls, pid: Sequence[Any], protocols: MutableMapping[str, Any]) -> Any:
-        """Put a dataset or data array together again."""
+        """Restore a dataset or data array."""
         _, names, written, coordinates, indexes, attributes, encoding = pid
         variables = {
             name: _read(variable, protocols[FOLDER_PROTOCOL]) for name, variable in written.items()
@@ -81,18 +80,18 @@ class XarraySerializer:
 
     @classmethod
     def remove(cls, pid: Sequence[Any], protocols: MutableMapping[str, Any]) -> None:
-        """Remove what was written."""
+        """Remove the files of the lazy variables."""
         for name in _files(pid[2]):
             protocols[FOLDER_PROTOCOL].remove(name)
 
 
 def _written(variable: xr.Variable, is_index: bool, folder: ResultFolder) -> Any:  # noqa: FBT001
-    """A variable to be pickled, or what it takes to read a lazy one."""
+    """A variable to be pickled, or the reference to a lazy one."""
     if is_index:
         return variable
     if variable.chunks is None:
         return variable.copy(deep=False).load()
-    if not is_array(variable.data):  # units around a dask array, and the like
+    if not is_array(variable.data):  # a wrapper of a dask array, for units and the like
         return variable
     stored = write_array(variable.data, folder)
     return variable.dims, variable.attrs, variable.encoding, *stored

@@ -1,8 +1,8 @@
-"""Zarr arrays in a result's folder, of which no byte changes or goes missing unseen.
+"""Checksummed zarr store: arrays in a sidecar folder, with detection of changed and missing files.
 
-Beside the chunks stands `digests.json`: the SHA-256 of each of them and of the array's metadata.
-Its own SHA-256 stands in the result file, so what protects that file protects all of the array.
-Zarr itself takes a chunk that is not there for one full of the fill value.
+Next to the chunks is `digests.json`: the SHA-256 of each chunk and of the metadata.
+Its own SHA-256 is in the result file, whose protection so extends to the whole array.
+Zarr alone reads a missing chunk as one of fill values.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ try:
     from zarr.abc.store import RangeByteRequest, Store, SuffixByteRequest
     from zarr.codecs import BloscCodec
 except ImportError as error:
-    message = "results of this type are kept as zarr: pip install 'functionfuse[arrays]'"
+    message = "results of this type are stored as zarr: pip install 'functionfuse[arrays]'"
     raise MissingExtraError(message) from error
 
 if TYPE_CHECKING:
@@ -39,9 +39,9 @@ __all__ = ["ArrayWriter", "StoredArray"]
 
 _DIGESTS: Final = "digests.json"
 _METADATA: Final = "zarr.json"
-#: Faster, and smaller for most numbers, than what zarr takes if nothing is said.
+#: Faster, and smaller for most numbers, than the default of zarr.
 _COMPRESSOR: Final = BloscCodec(cname="lz4", clevel=1, shuffle="bitshuffle")
-#: Codecs, types, grids and keys of all arrays that were written here.
+#: Codecs, types, grids and key encodings that this module writes.
 _METADATA_NAMES: Final = frozenset(
     {
         *("bytes", "blosc", "regular", "default", "bool"),
@@ -49,7 +49,7 @@ _METADATA_NAMES: Final = frozenset(
         *("float16", "float32", "float64", "complex64", "complex128"),
     }
 )
-_LARGEST: Final = 2**31 - 2**16  # bytes that it takes at once
+_LARGEST: Final = 2**31 - 2**16  # bytes; the limit of the compressor
 _PLAIN: Final = (
     "b1",
     "i1",
@@ -69,7 +69,7 @@ _PLAIN: Final = (
 
 
 class ArrayWriter:
-    """An array that is being written, chunk by chunk, perhaps in several processes."""
+    """Writer of an array, chunk by chunk, in one or several processes."""
 
     def __init__(
         self,
@@ -81,11 +81,11 @@ class ArrayWriter:
         """Write the metadata of an array.
 
         Args:
-            folder: Where.
-            name: Of the array in the folder.
-            dtype: Of its items.
-            chunks: The sizes of the chunks that it has now, for each dimension; zarr's are all as
-                large as the largest of these.
+            folder: The sidecar folder.
+            name: The name of the array in the folder.
+            dtype: The dtype of its items.
+            chunks: The sizes of its chunks for each dimension; in zarr all chunks have the largest of
+                these sizes.
         """
         self.dtype = dtype
         self.chunks = tuple(max(1, *sizes) for sizes in chunks)
@@ -97,7 +97,7 @@ class ArrayWriter:
             chunks=(*self.chunks, *items),
             dtype=np.uint8 if items else dtype,
             compressors=_COMPRESSOR if _size(self.chunks, dtype) < _LARGEST else None,
-            chunk_key_encoding={"name": "default", "separator": "."},  # a folder without folders
+            chunk_key_encoding={"name": "default", "separator": "."},  # a flat folder
             attributes={"chunks": chunks, "dtype": _described(dtype)},
             config={"write_empty_chunks": True},
         )
@@ -106,7 +106,7 @@ class ArrayWriter:
         """Write a whole chunk.
 
         Returns:
-            The digests of what was written, for `finish`.
+            The digests of the written files, for `finish`.
         """
         if not block.size:
             return {}
@@ -119,24 +119,24 @@ class ArrayWriter:
         return {key: self._store.digests.pop(key)}
 
     def finish(self, digests: dict[str, str]) -> str:
-        """Write the digests of all chunks down; returns the digest of these."""
+        """Write the digests of all chunks to a file; returns the digest of that file."""
         written = json.dumps(self._store.digests | digests, separators=(",", ":")).encode()
         self._store.write(_DIGESTS, written)
         return hashlib.sha256(written).hexdigest()
 
 
 class StoredArray:
-    """An array as it was written, read where it is indexed, in any process."""
+    """A stored array; indexing reads its chunks, in any process."""
 
     def __init__(self, folder: ResultFolder, name: str, digest: str) -> None:
-        """Look at the metadata of an array.
+        """Read the metadata of an array.
 
         Raises:
-            CorruptResult: It is not what was written, or not there.
-            UntrustedResult: It is not what this module writes.
+            CorruptResult: The metadata is damaged or missing.
+            UntrustedResult: The metadata was not written by this module.
         """
         if {*"/\\"} & {*name} or name in {"", ".", ".."}:
-            message = f"a stored array is not in the result's folder, but at {name!r}"
+            message = f"a stored array is not in the sidecar folder of the result, but at {name!r}"
             raise UntrustedResult(message)
         self._source = folder, name, digest
         self._opened: zarr.Array[Any] | None = None
@@ -146,7 +146,7 @@ class StoredArray:
         self.shape = tuple(map(sum, self.chunks))
         self.ndim = len(self.shape)
 
-    def __getstate__(self) -> dict[str, Any]:  # it may come to where nothing is to be read
+    def __getstate__(self) -> dict[str, Any]:  # the receiving process opens it only if it reads
         return {**vars(self), "_opened": None}
 
     def __dask_tokenize__(self) -> tuple[str, str, str]:
@@ -157,14 +157,12 @@ class StoredArray:
         parts = index if isinstance(index, tuple) else (index,)
         try:
             return self._items(parts)
-        except CorruptResult as error:  # long after the value was given out
+        except CorruptResult as error:  # long after the value was returned
             raise self._source[0].corrupt(str(error)) from error
 
     def _items(self, parts: tuple[Any, ...]) -> Any:
         if _is_plain(self.dtype):
-            return np.asarray(self._array[parts])[
-                ()
-            ]  # what has no dimension is a scalar, as of a sum
+            return np.asarray(self._array[parts])[()]  # without dimensions: a scalar, as of a sum
         rest = (slice(None),) * (self.ndim - len(parts) + 1)
         items = np.asarray(self._array[(*parts, *rest)], order="C")
         return items.view(self.dtype)[..., 0][()]
@@ -177,7 +175,7 @@ class StoredArray:
 
 
 class _ResultStore(Store):
-    """What zarr asks of a store, for a folder that is written once and not listed."""
+    """Zarr store on a folder that is written once and never listed."""
 
     supports_writes = supports_deletes = supports_listing = False
 
@@ -197,7 +195,7 @@ class _ResultStore(Store):
 
     @abstractmethod
     def read(self, key: str) -> bytes | None:
-        """The file of a key."""
+        """The contents of the file of a key."""
 
     async def get(
         self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None
@@ -235,7 +233,7 @@ class _ResultStore(Store):
 
 
 class _WriteStore(_ResultStore):
-    """Writes, and remembers the digests of what this process has written."""
+    """Store for writing; records the digests of files that this process has written."""
 
     supports_writes = True
 
@@ -247,7 +245,7 @@ class _WriteStore(_ResultStore):
         return _WriteStore, (self.folder, self.name)
 
     def read(self, key: str) -> None:
-        """Nothing: the folder is new."""
+        """Nothing to read: the folder is new."""
 
     async def set(self, key: str, value: Buffer) -> None:
         data = value.to_bytes()
@@ -255,19 +253,19 @@ class _WriteStore(_ResultStore):
         self.digests[key] = hashlib.sha256(data).hexdigest()
 
     def write(self, key: str, data: bytes) -> None:
-        """Write a file, and the folder with the first one."""
+        """Write a file."""
         self.folder.write_bytes(f"{self.name}/{key}", data)
 
 
 class _ReadStore(_ResultStore):
-    """Reads what was written, all of it and nothing else."""
+    """Store for reading; verifies the digest of every file."""
 
     def __init__(self, folder: ResultFolder, name: str, digest: str) -> None:
         super().__init__(folder, name)
         self._digests: dict[str, str] = json.loads(self._checked(_DIGESTS, digest))
 
     def read(self, key: str) -> bytes | None:
-        """A file with the bytes that were written."""
+        """The verified contents of a file."""
         if digest := self._digests.get(key):
             data = self._checked(key, digest)
             if key == _METADATA:
@@ -275,7 +273,7 @@ class _ReadStore(_ResultStore):
             return data
         if key.startswith("c.") or key == "c":
             self._refuse(key, "was never written")
-        return None  # zarr looks around for metadata of other kinds
+        return None  # zarr requests other kinds of metadata too
 
     def _checked(self, key: str, digest: str) -> bytes:
         try:
@@ -283,7 +281,7 @@ class _ReadStore(_ResultStore):
         except FileNotFoundError:
             self._refuse(key, "is missing")
         if hashlib.sha256(data).hexdigest() != digest:
-            self._refuse(key, "is not what was written")
+            self._refuse(key, "does not match its checksum")
         return data
 
     def _refuse(self, key: str, what: str) -> NoReturn:
@@ -292,7 +290,7 @@ class _ReadStore(_ResultStore):
 
 
 def _require_own_metadata(data: bytes, path: str) -> None:
-    """Refuse what other programs may say in the metadata of an array: plugins are loaded by name.
+    """Raise for metadata of other programs: zarr loads plugins that it names.
 
     Raises:
         UntrustedResult: This module does not write such metadata.
@@ -312,7 +310,7 @@ def _require_own_metadata(data: bytes, path: str) -> None:
 
 
 def _is_plain(dtype: np.dtype[Any]) -> bool:
-    """Tell whether zarr gives the numbers back as they were; others are kept as bytes."""
+    """Whether zarr returns the numbers unchanged; others are stored as bytes."""
     return dtype.isnative and dtype.str[1:] in _PLAIN and dtype.fields is None
 
 
@@ -328,7 +326,7 @@ def _described(dtype: np.dtype[Any]) -> str:
     """A dtype as text.
 
     Raises:
-        StorageError: It has no text that says all of it.
+        StorageError: No text describes the dtype completely.
     """
     text = repr(np.lib.format.dtype_to_descr(dtype))
     if dtype.hasobject or not dtype.itemsize or _dtype(text) != dtype:

@@ -1,4 +1,4 @@
-"""`python -m functionfuse.storage info PATH`: what a result file says of itself, without unpickling it."""
+"""`python -m functionfuse.storage info PATH`: print the header of a result file without unpickling it."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-#: These come first, in this order.
+#: The fields that are printed first, in this order.
 _USUAL = ("workflow", "node", "function", "created", "seconds", "seed", "engine", "host")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command; gives 0, or 1 if the file is no whole result, or 2 if it cannot be read."""
+    """Run the command; returns 0, or 1 for a damaged or incomplete file, or 2 if the file cannot be read."""
     options = _parser().parse_args(arguments)
     try:
         with _opened(options.path) as file:
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except StorageError as error:
         sys.stderr.write(f"{options.path}: {error}\n")
         return 1
-    except Exception as error:  # noqa: BLE001 - a file system of fsspec raises what it likes
+    except Exception as error:  # noqa: BLE001 - file systems of fsspec raise any exception
         sys.stderr.write(f"{options.path}: cannot be read: {_reason(error)}\n")
         return 2
     return 0
@@ -70,7 +70,7 @@ def _opened(path: str) -> BinaryIO:
 
 
 def _opener(path: str, flags: int) -> int:
-    """Open a regular file, also behind a link; a FIFO is not waited for."""
+    """Open a regular file, also through a link; never wait for a FIFO."""
     descriptor = os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
     mode = os.fstat(descriptor).st_mode
     if stat.S_ISREG(mode) or stat.S_ISDIR(mode):  # open() refuses a folder
@@ -85,7 +85,7 @@ def _start(file: BinaryIO) -> bytes:
 
 
 def _described(start: bytes) -> dict[str, str] | None:
-    """What there is to say of a file, each with its name; None for the old format."""
+    """The lines to print, by title; None for the legacy format."""
     header = header_of(start)
     if header is None:
         return None
@@ -95,7 +95,7 @@ def _described(start: bytes) -> dict[str, str] | None:
     usual = {name: header.pop(name) for name in _USUAL if name in header}
     return {
         **{_text("", name): _text(name, value) for name, value in (usual | header).items()},
-        "signed": "yes, by whom only the key can tell" if is_signed(start) else "no",
+        "signed": "yes (needs the key to verify)" if is_signed(start) else "no",
         "contents": f"{codec}, {parts[0]:,} bytes and {len(parts) - 1} buffers of {sum(parts[1:]):,} bytes",
         "size": f"{size:,} bytes",
     }
@@ -104,7 +104,7 @@ def _described(start: bytes) -> dict[str, str] | None:
 def _described_legacy(data: bytes) -> dict[str, str]:
     stream = legacy_stream(bytearray(data))
     return {
-        "format": "old: a pickle and its SHA-1, which matches; it says nothing else",
+        "format": "legacy: a pickle and its SHA-1, which matches; no header",
         "signed": "no",
         "contents": f"a pickle of {len(stream):,} bytes",
         "size": f"{len(data):,} bytes",
@@ -112,9 +112,9 @@ def _described_legacy(data: bytes) -> dict[str, str]:
 
 
 def _check_size(found: int, expected: int) -> None:
-    """Refuse a file that was cut, which the header alone does not show."""
+    """Raise if the file is incomplete, which the header alone does not show."""
     if found != expected:
-        message = f"the file has {found:,} bytes where its header tells of {expected:,}"
+        message = f"the file has {found:,} bytes, but its header announces {expected:,}"
         raise CorruptResult(message)
 
 
@@ -124,7 +124,7 @@ def _table(described: dict[str, str]) -> str:
 
 
 def _text(name: str, value: Any) -> str:
-    """A value of the header in a line, without anything that a terminal would obey."""
+    """A value of the header on one line, without control characters for the terminal."""
     if name == "created":
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             return f"{datetime.fromtimestamp(value, UTC):%Y-%m-%d %H:%M:%S} UTC"
@@ -134,7 +134,7 @@ def _text(name: str, value: Any) -> str:
 
 
 def _can_be_shown(text: str) -> bool:
-    """Tell whether the terminal prints a text as it is; with LC_ALL=C it may know ASCII only."""
+    """Whether the terminal prints a text unchanged; with LC_ALL=C it may print ASCII only."""
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError:
@@ -144,7 +144,7 @@ def _can_be_shown(text: str) -> bool:
 
 def _reason(error: Exception) -> str:
     if isinstance(error, IsADirectoryError):
-        return "it is a folder; give the file of one result in it"
+        return "it is a folder; give the path of one result file in it"
     if isinstance(error, FileNotFoundError):  # a file system of fsspec only says the name
         return os.strerror(errno.ENOENT)
     return str(getattr(error, "strerror", None) or error)

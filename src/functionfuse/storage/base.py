@@ -1,4 +1,4 @@
-"""What a storage is, and one workflow's view of any of them."""
+"""Storage interface, and its adapter for one workflow."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ __all__ = ["Results", "Storage"]
 
 
 class Storage(ABC):
-    """Results under the names of workflow and node.
+    """Interface of storages: results under the names of workflow and node.
 
-    Workflows take any object that has `save`, `read_task` and `always_read`,
-    and use `list_tasks`, `file_exists` and `new_workflow` where it has them.
+    Workflows accept any object with `save`, `read_task` and `always_read`,
+    and call `list_tasks`, `file_exists` and `new_workflow` if it has these methods.
     """
 
-    #: Children of a node get what was read back instead of the value that was saved.
+    #: Dependents of a node get the value that is read back instead of the one that was saved.
     always_read: bool = False
 
     @abstractmethod
@@ -34,19 +34,19 @@ class Storage(ABC):
         *,
         metadata: Mapping[str, Any] | None = None,
     ) -> int | None:
-        """Store a result, all of it or nothing.
+        """Store a result atomically.
 
         Args:
             workflow_name: The workflow that the node belongs to.
             task_name: The name of the node.
             obj: The result.
-            metadata: What else to keep with it: function, seconds, seed, engine.
+            metadata: More fields for its header: function, seconds, seed, engine.
 
         Returns:
-            The stored size in bytes, where it is known.
+            The stored size in bytes, if known.
 
         Raises:
-            StorageError: It cannot be stored; an earlier result is as it was.
+            StorageError: The result cannot be stored; an earlier one is unchanged.
         """
 
     @abstractmethod
@@ -54,13 +54,13 @@ class Storage(ABC):
         """The stored result of a node.
 
         Raises:
-            ResultNotFound: There is none.
-            CorruptResult: It is not what was saved.
+            ResultNotFound: No such result is stored.
+            CorruptResult: The stored result is damaged.
         """
 
     @abstractmethod
     def file_exists(self, workflow_name: str, task_name: str) -> bool:
-        """Tell whether a result is stored."""
+        """Whether a result is stored."""
 
     @abstractmethod
     def list_tasks(self, workflow_name: str, pattern: str = "*") -> list[str]:
@@ -72,18 +72,18 @@ class Storage(ABC):
 
     @abstractmethod
     def info(self, workflow_name: str, task_name: str) -> dict[str, Any]:
-        """What a stored result says of itself: function, seconds, created and so on; the result is not read.
+        """The header of a stored result: function, seconds, created and so on; the value is not read.
 
         Raises:
-            ResultNotFound: There is none.
-            CorruptResult: What it says is not what was written.
+            ResultNotFound: No such result is stored.
+            CorruptResult: The header is damaged.
         """
 
     @abstractmethod
     def remove_task(
         self, workflow_name: str, task_name: str | None = None, pattern: str | None = None
     ) -> None:
-        """Remove one result, or all whose name matches a glob pattern.
+        """Remove one result, or all results whose names match a glob pattern.
 
         Raises:
             ResultNotFound: `task_name` is not stored.
@@ -95,28 +95,28 @@ class Storage(ABC):
 
     @abstractmethod
     def new_workflow(self, workflow_name: str) -> None:
-        """Make room for the results of a workflow; those that are there stay."""
+        """Prepare for the results of a workflow; stored results stay."""
 
     @abstractmethod
     def register_persistent_serializers(self, *serializers: Any) -> None:
-        """Let serializers keep the values of their types; see `functionfuse.serializers`.
+        """Store the values of some types with serializers; see `functionfuse.serializers`.
 
         Raises:
-            OptionError: Something is no serializer.
+            OptionError: An object does not implement the serializer protocol.
         """
 
     @abstractmethod
     def wait_verified(self) -> None:
-        """Wait until all results that this process has read are checked, in whatever storage.
+        """Wait for the background verification of all results that this process has read, from any storage.
 
         Raises:
-            CorruptResult: One is damaged: results read from it, and anything computed from them, are
-                invalid. It is reported this once; until then every save is refused.
+            CorruptResult: A result is damaged: values read from it, and anything computed from them, are
+                invalid. The damage is reported once; until then every save raises this error.
         """
 
 
 class Results:
-    """One workflow's results in a storage: the library's own, or any object with its methods."""
+    """Adapter: the results of one workflow in a storage of the library or in any object with its methods."""
 
     __slots__ = ("_since", "_storage", "_workflow")
 
@@ -128,29 +128,29 @@ class Results:
     def __reduce__(self) -> tuple[type[Results], tuple[Any, str]]:
         return Results, (self._storage, self._workflow)
 
-    def __repr__(self) -> str:  # a foreign storage may show what should stay secret
+    def __repr__(self) -> str:  # a foreign storage may show secrets
         storage = self._storage
         return repr(storage) if isinstance(storage, Storage) else type(storage).__qualname__
 
     @property
     def always_read(self) -> bool:
-        """Children get what was read back."""
+        """Dependents get the value that is read back."""
         return bool(getattr(self._storage, "always_read", False))
 
     def prepare(self) -> None:
-        """Make room for the results of a run that begins."""
+        """Prepare the storage for the results of a new run."""
         self._since = verification.begin_run()
         if hasattr(self._storage, "new_workflow"):
             self._storage.new_workflow(self._workflow)
 
     def names(self) -> Container[str]:
-        """What is stored now: one listing where the storage can list, else asked name by name."""
+        """The names of stored results: one listing if the storage can list, else a query for each name."""
         if hasattr(self._storage, "list_tasks"):
             return frozenset(self._storage.list_tasks(self._workflow, "*"))
         return _NamesOnDemand(self)
 
     def contains(self, name: str) -> bool:
-        """Tell whether a result is stored."""
+        """Whether a result is stored."""
         if hasattr(self._storage, "file_exists"):
             return bool(self._storage.file_exists(self._workflow, name))
         return self._can_be_read(name)
@@ -160,20 +160,20 @@ class Results:
         return self._storage.read_task(self._workflow, name)
 
     def seconds(self, name: str) -> float | None:
-        """How long the node took whose result is stored, where that is known."""
+        """The seconds that a stored result took to compute; None if unknown."""
         if not isinstance(self._storage, Storage):
             return None
         try:
             seconds = self._storage.info(self._workflow, name).get("seconds")
-        except StorageError:  # removed meanwhile, or damaged
+        except StorageError:  # removed in the meantime, or damaged
             return None
         return seconds if isinstance(seconds, int | float) else None
 
     def save(self, name: str, value: Any, metadata: Mapping[str, Any]) -> int | None:
-        """Store the result of a node; returns its size where it is known.
+        """Store the result of a node; returns its size if known.
 
         Raises:
-            CorruptResult: Something that this process has read since the run began is damaged.
+            CorruptResult: A result that this process has read since the run began is damaged.
         """
         verification.wait_verified(forget=False, since=self._since)
         if isinstance(self._storage, Storage):
@@ -182,29 +182,29 @@ class Results:
         return None
 
     def wait_verified(self) -> None:
-        """Wait until everything that was read is checked, where a storage checks later.
+        """Wait for background verification.
 
         Raises:
-            CorruptResult: Something that this process has read since the run began is damaged.
+            CorruptResult: A result that this process has read since the run began is damaged.
         """
         verification.wait_verified(forget=True, since=self._since)
         if isinstance(self._storage, Storage):
             self._storage.wait_verified()
 
     def _can_be_read(self, name: str) -> bool:
-        """Ask a storage that can only read; its None may mean that nothing is there."""
+        """Query a storage that has no `file_exists` by reading; None counts as not stored."""
         try:
             return self.read(name) is not None
         except (LookupError, FileNotFoundError):
             return False
-        except Exception as error:  # noqa: BLE001 - a foreign storage raises what it likes
+        except Exception as error:  # noqa: BLE001 - foreign storages raise any exception
             message = f"the stored result {name!r} cannot be read and counts as not stored: {error}"
             warnings.warn(message, DamagedResultWarning, stacklevel=2)
             return False
 
 
 class _NamesOnDemand:
-    """The names in a storage that cannot list, asked for once each."""
+    """The names in a storage that cannot list; queries each name once."""
 
     def __init__(self, results: Results) -> None:
         self._results = results

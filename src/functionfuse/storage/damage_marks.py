@@ -1,8 +1,8 @@
-"""Mark a stored result whose sidecar files turn out to be damaged after its value was given out.
+"""Damage marks: files that mark a stored result whose sidecar files turned out to be damaged after loading.
 
-The value is lazy: nobody can tell when and where it will be read, nor whether a run is there to recover.
-So the reader itself leaves a file next to the damaged ones, and loading that result raises `CorruptResult`.
-The mark belongs to one save: it goes with the sidecar files, and says nothing of a result that replaces them.
+A lazy value reads its files at any time, in any process, perhaps outside of a run that could recover.
+Therefore the reader itself writes a file next to the damaged ones, and loading that result raises `CorruptResult`.
+A mark belongs to one save: it is removed with the sidecar files and does not apply to a later result.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ if TYPE_CHECKING:
 __all__ = ["StoredResult", "mark_of"]
 
 _LONGEST: Final = 1000  # bytes of a mark that are shown
-_HEADER: Final = 2**20  # bytes; no header is longer
+_HEADER: Final = 2**20  # bytes; longer than any header
 
 
 class StoredResult(NamedTuple):
-    """The result that a folder of sidecar files belongs to, by recipe."""
+    """The result that a sidecar folder belongs to; picklable."""
 
     backend: FileBackend
     subfolder: str
     file: str
     workflow: str
     node: str
-    token: str  # of the save; empty for the old format, whose results share a folder
+    token: str  # of the save; empty for the legacy format, whose results share a folder
 
     def corrupt(self, folder: SidecarFolder, problem: str) -> CorruptResult:
-        """The error to raise for a damaged file in the folder; marks the result."""
+        """Mark the result and return the error to raise for a damaged file in the folder."""
         error = CorruptResult(
             f"the stored result of node {self.node!r} of workflow {self.workflow!r} is damaged: "
             f"{problem}; {self._mark(folder, problem)}"
@@ -43,10 +43,10 @@ class StoredResult(NamedTuple):
         return error
 
     def check(self, folder: SidecarFolder) -> None:
-        """Refuse a result that is marked.
+        """Raise if the result is marked as damaged.
 
         Raises:
-            CorruptResult: It is, with what was wrong.
+            CorruptResult: It is marked; the message has the cause.
         """
         try:
             problem = folder.read_bytes(mark_of(self.file))[:_LONGEST].decode(errors="replace")
@@ -56,22 +56,20 @@ class StoredResult(NamedTuple):
         raise CorruptResult(message)
 
     def _mark(self, folder: SidecarFolder, problem: str) -> str:
-        """Mark the result; returns what the user can do."""
+        """Mark the result; returns advice for the error message."""
         try:
             if self._stored_token() != self.token:
                 return "it was replaced since it was read: read it again"
             folder.write_bytes(mark_of(self.file), problem.encode(errors="replace"))
         except (FileNotFoundError, CorruptResult):
-            pass  # removed since, or damaged itself: no run will load it
+            pass  # removed, or its header is damaged: no run will load it
         except (OSError, StorageError) as error:
             call = f"storage.remove_task({self.workflow!r}, {self.node!r})"
-            return (
-                f"this cannot be noted ({error}): call {call}, then run the workflow to compute it"
-            )
+            return f"it cannot be marked as damaged ({error}): call {call}, then run the workflow to compute it again"
         return "run the workflow again to compute it"
 
     def _stored_token(self) -> str | None:
-        """The save that the stored result is of; None for a result without sidecar files."""
+        """The token of the save in the stored result; None for a result without sidecar files."""
         match header_of(self.backend.start(self.subfolder, self.file, _HEADER)):
             case None:
                 return ""
@@ -81,5 +79,5 @@ class StoredResult(NamedTuple):
 
 
 def mark_of(file: str) -> str:
-    """The name of the file that marks a result."""
+    """The name of the file that marks a result as damaged."""
     return f"{DAMAGED_PREFIX}{file}"

@@ -1,4 +1,4 @@
-"""Storages from configuration."""
+"""Storage factory: creates a storage from a path, a URL or a mapping of kind and options."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = ["storage_factory"]
 
-#: Where other packages announce kinds: `name = "package.module:callable"`.
+#: Entry points with which other packages add kinds: `name = "package.module:callable"`.
 _GROUP: Final = "functionfuse.storages"
 #: A kind given by its path is imported when it is named: its module imports this one, in the actor.
 _KINDS: Final[dict[str, Callable[..., Storage] | str]] = {
@@ -33,20 +33,20 @@ _KINDS: Final[dict[str, Callable[..., Storage] | str]] = {
 
 
 def storage_factory(configuration: Mapping[str, Any] | str | os.PathLike[str]) -> Storage:
-    """Make a storage.
+    """Create a storage.
 
     Args:
-        configuration: A folder; or an address like `"s3://bucket/results"`, any that fsspec knows;
+        configuration: The path of a folder; or a URL of fsspec like `"s3://bucket/results"`;
             or `{"kind": "file", "options": {"path": "storage"}}`.
 
     Raises:
-        OptionError: The kind or an option is not known, or one is missing.
+        OptionError: The kind or an option is unknown, or a required option is missing.
         StorageError: The storage cannot be used.
     """
     if isinstance(configuration, str | os.PathLike):
         return _from_text(os.fspath(configuration))
     if not isinstance(configuration, Mapping):
-        message = f"a storage is made of a path, an address or a mapping, not of a {type(configuration).__qualname__}"
+        message = f"storage_factory() takes a path, a URL or a mapping, not a value of type {type(configuration).__qualname__}"
         raise OptionError(message)
     validate_names(configuration, ("kind", "options"), "key of a storage configuration")
     return _from_options(configuration.get("kind"), configuration.get("options", {}))
@@ -65,7 +65,7 @@ def _from_options(kind: Any, options: Any) -> Storage:
     make = _maker(kind)
     if not isinstance(options, Mapping):
         message = (
-            f"the options of a {kind!r} storage are a mapping, not a {type(options).__qualname__}"
+            f"options of a {kind!r} storage must be a mapping, not {type(options).__qualname__}"
         )
         raise OptionError(message)
     valid = _options_of(make)
@@ -74,13 +74,13 @@ def _from_options(kind: Any, options: Any) -> Storage:
     try:
         return make(**options)
     except TypeError as error:
-        # without the values: one may be secret
-        message = f"a {kind!r} storage cannot be made of {', '.join(map(str, options)) or 'nothing'}: {error}"
+        # without the values: any of them may be secret
+        message = f"cannot create a {kind!r} storage with options {', '.join(map(str, options)) or 'none'}: {error}"
         raise OptionError(message) from error
 
 
 def _maker(kind: Any) -> Callable[..., Storage]:
-    """The class or function that makes storages of a kind."""
+    """The class or function that creates storages of a kind."""
     if isinstance(kind, str) and kind in _KINDS:
         known = _KINDS[kind]
         return _imported(known) if isinstance(known, str) else known
@@ -99,7 +99,7 @@ def _imported(path: str) -> Callable[..., Storage]:
 
 
 def _options_of(make: Callable[..., Storage]) -> set[str] | None:
-    """The options that it takes; None if it takes any."""
+    """The names of the options; None if any name is accepted."""
     parameters = inspect.signature(make).parameters
     names = {
         name

@@ -1,4 +1,4 @@
-"""The one implementation of storages: results in files, one for each node, in any place that has files."""
+"""File storage: one result file for each node, on any file backend."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ from functionfuse.storage.backends.sidecar_candidates import DAY, check_grace
 from functionfuse.storage.base import Storage
 from functionfuse.storage.file_format import verification
 from functionfuse.storage.file_format.file_format import (
+    check_result_name,
     check_signature,
     frame,
     header_of,
     unframe,
-    validate_names,
 )
 from functionfuse.storage.file_format.restricted_unpickler import PickleAllowlist
 from functionfuse.storage.file_format.signatures import SigningKey
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["CommonOptions", "FilesystemStorage", "Verify"]
 
 Verify = Literal["lazy", "always", "never"]
-#: How often a result is read or saved that others keep replacing or removing at the same time.
+#: Attempts to read or save a result that other processes keep replacing or removing.
 _ATTEMPTS: Final = 100
 _ORIGIN: Final = {
     "host": platform.node(),
@@ -49,18 +49,18 @@ _ORIGIN: Final = {
 
 
 class CommonOptions(TypedDict, total=False):
-    """The options that all kinds of storage have."""
+    """Options of all kinds of storage."""
 
-    verify: Verify  # when the contents of a result are checked; see `FilesystemStorage`
+    verify: Verify  # when the contents of a result are verified; see `FilesystemStorage`
     signing_key: str | None  # "env:NAME" or "file:PATH"
-    allowed_types: Sequence[type | str] | None  # what results are made of, besides plain data
-    always_read: bool  # children of a node get what was read back
-    grace: float  # seconds for which serializers' files of a replaced result are kept
+    allowed_types: Sequence[type | str] | None  # types in results, besides plain data
+    always_read: bool  # dependents of a node get the value that is read back
+    grace: float  # seconds for which sidecar files of a replaced result are kept
 
 
 @dataclass(frozen=True, slots=True)
 class _Recipe:
-    """What a storage does with the files of its place."""
+    """Options of a storage that apply to its files."""
 
     verify: Verify = "lazy"
     signing_key: str | None = None
@@ -71,39 +71,41 @@ class _Recipe:
         check_grace(self.grace)
         if self.verify not in get_args(Verify):
             valid = ", ".join(map(repr, get_args(Verify)))
-            message = f"verify is one of {valid}, not {self.verify!r}"
+            message = f"verify must be one of {valid}, not {self.verify!r}"
             raise OptionError(message)
 
 
 class FilesystemStorage(Storage):
-    """Results under `workflow/node` in a place. A result is there as a whole or not at all."""
+    """Storage of result files `workflow/node` on a file backend, each written atomically."""
 
     _recipe: _Recipe
 
     def __init__(self, backend: FileBackend, *, always_read: bool = False, **recipe: Any) -> None:
-        """Take a place.
+        """Use a file backend.
 
         Args:
-            backend: Where the files are.
-            always_read: Children of a node get what was read back instead of the value that was saved.
-            **recipe: `verify`: "lazy" gives large local results out at once and checks them in the
-                background, see `wait_verified`; "always" checks before anything is given out; "never"
-                checks no arrays.
-                `signing_key`: sign results, and read only what was signed with this key.
-                `allowed_types`: read nothing that is made of other things than plain data, arrays,
-                and these types; None is anything.
-                `grace`: seconds for which serializers' files of a replaced result are kept for
-                those who still read it.
+            backend: The backend for the files.
+            always_read: Dependents of a node get the value that is read back instead of the one that was saved.
+            **recipe: `verify`: "lazy" returns large local results immediately and verifies them in the
+                background, see `wait_verified`; "always" verifies before a value is returned; "never"
+                does not verify arrays.
+                `signing_key`: sign results, and read only results that were signed with this key.
+                `allowed_types`: refuse results with other types than plain data, arrays
+                and these types; None allows all types.
+                `grace`: seconds for which sidecar files of a replaced result are kept for
+                readers of the earlier result.
 
         Raises:
-            OptionError: An option is not understood.
+            OptionError: An option is invalid.
         """
         self._assemble(backend, _Recipe(**recipe), this_process())
-        key, _ = self._key_and_allowlist()  # wrong options are told where they are given
+        key, _ = (
+            self._key_and_allowlist()
+        )  # raises for invalid options in the process that sets them
         if key:
             self._recipe = replace(
                 self._recipe, signing_key=key.source
-            )  # a worker may stand elsewhere
+            )  # a worker may have another current folder
         self.always_read = always_read
 
     def _assemble(self, backend: FileBackend, recipe: _Recipe, home: str) -> None:
@@ -139,7 +141,7 @@ class FilesystemStorage(Storage):
             "node": task_name,
         }
         with self._named_errors("save", workflow_name, task_name):
-            verification.wait_verified(forget=False)  # else it might be made of what is damaged
+            verification.wait_verified(forget=False)  # the value may depend on a damaged result
             where = self._file_of(workflow_name, task_name)
             if self._sidecars.serializers:
                 return self._save_with_objects(where, obj, fields)
@@ -154,14 +156,15 @@ class FilesystemStorage(Storage):
             size = self._try_to_save(where, obj, fields)
             if size is not None:
                 return size
-        message = "others removed its workflow again and again while it was saved"
+        message = "other processes removed its workflow during every attempt to save it"
         raise StorageError(message)
 
     def _try_to_save(
         self, where: tuple[str, str], obj: Any, fields: Mapping[str, Any]
     ) -> int | None:
-        """Save a result and its sidecar folder; None if somebody removed the workflow meanwhile."""
-        beside, save = self._sidecars, self._sidecars.saving(*where)
+        """Save a result and its sidecar folder; None if another process removed the workflow in the meantime."""
+        sidecars = self._sidecars
+        save = sidecars.saving(*where)
         try:
             with pickling_result():
                 framed = frame(
@@ -170,7 +173,7 @@ class FilesystemStorage(Storage):
                     key=self._key_and_allowlist()[0],
                     persistent_id=save.persistent_id,
                 )
-            with beside.replacing(*where):
+            with sidecars.replacing(*where):
                 size = self._backend.write(*where, framed, requires=save.requires)
         except WorkflowRemovedError:
             save.undo()
@@ -178,7 +181,7 @@ class FilesystemStorage(Storage):
         except BaseException:
             save.undo()
             raise
-        return size if beside.collect(*where, save) else None
+        return size if sidecars.collect(*where, save) else None
 
     def read_task(self, workflow_name: str, task_name: str) -> Any:  # noqa: D102
         for _ in range(_ATTEMPTS):
@@ -190,7 +193,7 @@ class FilesystemStorage(Storage):
         with self._named_errors("read", workflow_name, task_name):
             where = self._file_of(workflow_name, task_name)
             key, allowed = self._key_and_allowlist()
-            # what a key vouches for is in private memory: a mapped file may change after its check
+            # signed results are read into private memory: a mapped file may change after its verification
             data, check = self._backend.read(
                 *where, mapped=not key, deferred=self._defers_verification()
             )
@@ -225,7 +228,7 @@ class FilesystemStorage(Storage):
             header = header_of(start)
             if header is None:
                 return {"format": "old", "workflow": workflow_name, "node": task_name}
-            validate_names(header, workflow_name, task_name)
+            check_result_name(header, workflow_name, task_name)
         return header
 
     # ---- many results ----
@@ -254,7 +257,7 @@ class FilesystemStorage(Storage):
             self._remove(workflow_name, task_name)
             return
         for name in self.list_tasks(workflow_name, pattern or ""):
-            with suppress(ResultNotFound):  # somebody else removed it meanwhile
+            with suppress(ResultNotFound):  # another process removed it in the meantime
                 self._remove(workflow_name, name)
 
     def _remove(self, workflow_name: str, task_name: str) -> None:
@@ -269,14 +272,14 @@ class FilesystemStorage(Storage):
             self._backend.remove_all(self._file_name(workflow_name))
 
     def new_workflow(self, workflow_name: str) -> None:
-        """Make room for the results of a workflow, and remove what killed processes left of earlier ones."""
+        """Create the folder of a workflow, and remove leftovers of killed processes."""
         with self._named_errors("make a folder for", workflow_name, "*"):
             subfolder = self._file_name(workflow_name)
             self._backend.make(subfolder)
             self._backend.sweep(subfolder)
             self._sidecars.sweep(subfolder)
 
-    # ---- and more ----
+    # ---- serializers, verification and names ----
 
     def register_persistent_serializers(self, *serializers: Any) -> None:  # noqa: D102
         self._sidecars.serializers.register(*serializers)
@@ -286,11 +289,11 @@ class FilesystemStorage(Storage):
         verification.wait_verified(forget=True)
 
     def check_before_reading(self) -> None:
-        """Check everything before it is returned: it leaves this process, which checks in the background."""
+        """Verify before results are returned: they leave this process, whose background checks nobody would see."""
         self._home = ""
 
     def _key_and_allowlist(self) -> tuple[SigningKey | None, PickleAllowlist | None]:
-        """What is made of the recipe in each process."""
+        """The signing key and the allowlist, loaded once in each process."""
         if self._loaded is None:
             recipe = self._recipe
             key = SigningKey.load(recipe.signing_key) if recipe.signing_key is not None else None
@@ -299,7 +302,7 @@ class FilesystemStorage(Storage):
         return self._loaded
 
     def _defers_verification(self) -> bool:
-        """What is read in a worker goes elsewhere, where nobody would know that it is damaged."""
+        """Whether verification may run in the background: not in workers, whose values leave the process."""
         return self._recipe.verify == "lazy" and self._home == this_process()
 
     def _file_name(self, name: str) -> str:
@@ -309,7 +312,7 @@ class FilesystemStorage(Storage):
         return self._file_name(workflow_name), self._file_name(task_name)
 
     def _workflow_in(self, subfolder: str) -> str | None:
-        """The workflow of a subfolder; None if it has no results, or cannot be looked into."""
+        """The workflow of a subfolder; None if it has no results or cannot be listed."""
         try:
             files = self._backend.names(subfolder)
         except OSError:
@@ -318,13 +321,13 @@ class FilesystemStorage(Storage):
         return next((name for name in names if name is not None), None)
 
     def _name_of(self, quoted: str, field: str, subfolder: str, file: str) -> str | None:
-        """The name that a file name stands for; None if another program made it.
+        """Decode a file name; None if another program created the file.
 
         Args:
             quoted: The file name.
-            field: The field of headers that has the whole name, where the file name is shortened.
-            subfolder: Where there is a header.
-            file: Where there is a header.
+            field: The header field with the full name, for a shortened file name.
+            subfolder: The subfolder of a file with that header.
+            file: The name of a file with that header.
         """
         if is_cut(quoted):
             name = self._header_name(subfolder, file, field)
@@ -332,29 +335,27 @@ class FilesystemStorage(Storage):
         return stored_name(quoted, fold_case=self._backend.fold_case, globs=self._backend.globs)
 
     def _header_name(self, subfolder: str, file: str, field: str) -> str | None:
-        """A field of a header; None if it cannot be known."""
+        """A field of a header; None if the header cannot be read."""
         try:
             start = start_at(self._backend, subfolder, file)
-        except OSError:  # removed meanwhile, or not for us to read
+        except OSError:  # removed in the meantime, or not permitted
             return None
         try:
             name = (header_of(start) or {}).get(field)
-        except (
-            StorageError
-        ):  # damaged, or of another version: told when it is asked for by its name
+        except StorageError:  # damaged, or of another version: reading it by name reports that
             return None
         return name if isinstance(name, str) else None
 
     @contextmanager
     def _named_errors(self, verb: str, workflow_name: str, task_name: str) -> Iterator[None]:
-        """Give errors the names that the user knows."""
+        """Context that adds the names of workflow and node to errors."""
         try:
             yield
         except StorageError as error:
             self._backend.scrub(error)
             message = f"cannot {verb} {workflow_name}/{task_name} in {self!r}: {error}"
             explained = type(error)(message)
-            vars(explained).update(vars(error))  # which result is damaged
+            vars(explained).update(vars(error))  # fields of CorruptResult
             raise explained from error
         except OSError as error:
             result = f"{workflow_name}/{task_name} in {self!r}"
@@ -374,7 +375,7 @@ def _restored(  # noqa: PLR0913 - a recipe
     always_read: bool,  # noqa: FBT001
     serializers: tuple[Any, ...],
 ) -> FilesystemStorage:
-    """A storage from its recipe; nothing is connected."""
+    """Unpickle a storage, without connecting."""
     storage = kind.__new__(kind)
     storage._assemble(backend, recipe, home)
     storage.always_read = always_read

@@ -1,4 +1,4 @@
-"""The kinds of storage: the one implementation in a folder, a bucket, anywhere that fsspec reaches, in memory."""
+"""Kinds of storage: `FilesystemStorage` with a backend for local files, S3, fsspec or memory."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["FileStorage", "FsspecStorage", "MemoryStorage", "S3Storage"]
 
 
 class FileStorage(FilesystemStorage):
-    """Results in a folder of this computer: `path/workflow/node`."""
+    """Storage in a local folder, as files `path/workflow/node`."""
 
     def __init__(
         self,
@@ -31,20 +31,20 @@ class FileStorage(FilesystemStorage):
         mode: int | str | None = None,
         **common: Unpack[CommonOptions],
     ) -> None:
-        """Use a folder, which is made if it is not there.
+        """Use a folder, which is created if it is missing.
 
         Args:
             path: The folder.
-            fsync: A result that was saved survives a loss of power, which makes saving slower.
+            fsync: Saved results survive a loss of power; saving is slower.
             map: Map files of 1 MiB and more instead of reading them. Turn it off where other
                 programs write into result files in place, and on network file systems.
             mode: Permissions of new files, like `0o600` or `"0600"`, whatever the umask; new folders
-                get the permission to enter for those who may read. None leaves both to the umask.
+                can be entered by those who may read. None leaves both to the umask.
             **common: See `FilesystemStorage`.
 
         Raises:
-            OptionError: An option is not understood.
-            StorageError: The folder cannot be made.
+            OptionError: An option is invalid.
+            StorageError: The folder cannot be created.
         """
         folder = LocalBackend(path, fsync=fsync, map_files=map, mode=mode)
         super().__init__(folder, **common)
@@ -56,7 +56,7 @@ class FileStorage(FilesystemStorage):
 
 
 class FsspecStorage(FilesystemStorage):
-    """Results on any file system that fsspec knows."""
+    """Storage on any file system of fsspec."""
 
     def __init__(
         self,
@@ -64,63 +64,65 @@ class FsspecStorage(FilesystemStorage):
         storage_options: Mapping[str, Any] | None = None,
         **common: Unpack[CommonOptions],
     ) -> None:
-        """Take an address; the connection is made when it is used first.
+        """Use a URL; the first use connects.
 
         Args:
             url: Like `"gs://bucket/results"`.
-            storage_options: Of that file system; `"env:NAME"` stands for an environment variable
+            storage_options: Options of the file system; `"env:NAME"` refers to an environment variable
                 of each process that connects.
             **common: See `FilesystemStorage`.
 
         Raises:
-            OptionError: An option is not understood.
+            OptionError: An option is invalid.
         """
         super().__init__(_backend(url, storage_options or {}), **common)
 
 
 class S3Storage(FilesystemStorage):
-    """Results in a bucket of an S3 server."""
+    """Storage in a bucket of an S3 server."""
 
     def __init__(
         self, path: str, s3fs: Mapping[str, Any] | None = None, **common: Unpack[CommonOptions]
     ) -> None:
-        """Take a bucket; the connection is made when it is used first.
+        """Use a bucket; the first use connects.
 
         Args:
             path: `"bucket"` or `"bucket/folder"`.
-            s3fs: How to connect: `key`, `secret`, `endpoint_url`, and all else that s3fs takes.
-                `"env:NAME"` stands for an environment variable of each process that connects.
-                Without a key, s3fs looks in the usual variables and files.
+            s3fs: Options of `s3fs.S3FileSystem`: `key`, `secret`, `endpoint_url` and others.
+                `"env:NAME"` refers to an environment variable of each process that connects.
+                Without a key, s3fs reads the usual variables and files.
             **common: See `FilesystemStorage`.
 
         Raises:
-            OptionError: An option is not understood.
+            OptionError: An option is invalid.
         """
         bucket = path.removeprefix("s3://").strip("/")
         if not bucket:
-            message = f"a path on S3 begins with a bucket: {path!r} has none"
+            message = (
+                f"path {path!r} of an S3 storage has no bucket: use 'bucket' or 'bucket/folder'"
+            )
             raise OptionError(message)
         super().__init__(_backend(f"s3://{bucket}", s3fs or {}), **common)
 
 
 class MemoryStorage(FilesystemStorage):
-    """Results in the memory of this process, gone when it ends."""
+    """Storage in the memory of this process."""
 
     def __init__(self, name: str = "results", **common: Unpack[CommonOptions]) -> None:
-        """Take a name: storages of one name have the same results.
+        """Use a name; storages with the same name share their results.
 
         Args:
-            name: Any.
+            name: Any string.
             **common: See `FilesystemStorage`.
 
         Raises:
-            OptionError: An option is not understood.
+            OptionError: An option is invalid.
         """
         super().__init__(_backend(f"memory://{file_name(name, globs=True)}", {}), **common)
 
 
 def _backend(url: str, options: Mapping[str, Any]) -> FileBackend:
-    """The place that an address leads to."""
+    """The file backend for a URL."""
     protocol, separator, path = url.partition("://")
     if separator and protocol in {"file", "local"}:
         return LocalBackend(path)

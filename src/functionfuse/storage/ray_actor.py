@@ -1,4 +1,4 @@
-"""A storage on a chosen node of a Ray cluster, used from all of it."""
+"""Storage actor: a storage on a chosen node of a Ray cluster that the whole cluster uses."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ _NAMESPACE: Final = "functionfuse"
 
 
 class RayStorage(Storage):
-    """Another storage, which runs where the resources are that it asks for.
+    """Storage whose operations run in an actor on a node with the requested resources.
 
-    One actor does all the work; it is made when it is used first, and found by its name after that.
+    The first use creates the actor; later uses, also of other processes, find it by name.
     """
 
     def __init__(
@@ -33,24 +33,24 @@ class RayStorage(Storage):
         storage: Storage | Mapping[str, Any] | str | None = None,
         always_read: bool = False,
     ) -> None:
-        """Take a recipe; Ray is not touched.
+        """Configure the storage; Ray is not used yet.
 
         Args:
-            remoteArgs: What the actor asks of Ray, like `{"resources": {"disk": 0.001}}`.
-            path: A folder on that node.
-            rayInitArgs: Connect to this cluster where Ray is not connected: to read results later.
-            storage: Instead of a folder: a storage, or what `storage_factory` makes one of, on that node.
-            always_read: Children of a node get what was read back instead of the value that was saved.
+            remoteArgs: Ray options of the actor, like `{"resources": {"disk": 0.001}}`.
+            path: A folder on the actor's node.
+            rayInitArgs: Arguments of `ray.init` for a process without a connection, to read results later.
+            storage: Instead of a folder: a storage, or a configuration for `storage_factory`.
+            always_read: Dependents of a node get the value that is read back instead of the one that was saved.
 
         Raises:
-            OptionError: An option is not understood.
+            OptionError: An option is invalid.
         """
         for name, value in (("remoteArgs", remoteArgs), ("rayInitArgs", rayInitArgs or {})):
             if not isinstance(value, Mapping):
-                message = f"{name} is a mapping, not a {type(value).__qualname__}"
+                message = f"{name} must be a mapping, not {type(value).__qualname__}"
                 raise OptionError(message)
         if (path is None) == (storage is None):
-            message = "a storage on a Ray node takes either a path or a storage"
+            message = "RayStorage takes either path or storage"
             raise OptionError(message)
         self._inner = storage if path is None else str(path)
         self._remote = dict(remoteArgs)
@@ -61,7 +61,7 @@ class RayStorage(Storage):
     def __reduce__(self) -> tuple[object, tuple[Any, ...]]:
         return _restored, (self._remote, self._inner, self._connect, self.always_read)
 
-    def __repr__(self) -> str:  # what Ray is told may hold what should stay secret
+    def __repr__(self) -> str:  # the configuration may contain secrets
         inner = "a storage" if isinstance(self._inner, Mapping) else repr(self._inner)
         return f"RayStorage({inner} at {self._remote.get('resources', {})!r})"
 
@@ -108,10 +108,10 @@ class RayStorage(Storage):
 
     def wait_verified(self) -> None:  # noqa: D102
         verification.wait_verified(forget=True)
-        self._call("settle")
+        self._call("wait_verified")
 
     def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
-        """Call a method of the storage where it is."""
+        """Call a method of the storage in the actor."""
         ray = _ray()
         if self._actor is None:
             self._actor = self._get_actor(ray)
@@ -121,19 +121,19 @@ class RayStorage(Storage):
             raise error.cause from None
 
     def _get_actor(self, ray: Any) -> Any:
-        """The actor, which is made if it is not there."""
+        """Find or create the actor."""
         if self._connect is not None and not ray.is_initialized():
             ray.init(**self._connect)
         recipe = repr((self._inner, sorted(self._remote.items())))
         name = f"storage-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
         found = {"name": name, "namespace": _NAMESPACE, "get_if_exists": True}
-        # it is there for whoever comes later, and takes no core from those who compute
+        # it outlives this process, and does not reserve a core
         options = {"lifetime": "detached", "num_cpus": 0, **self._remote, **found}
         return ray.remote(_StorageActor).options(**options).remote(self._inner)
 
 
 class _StorageActor:
-    """The actor: the storage itself, made on the node where it is used."""
+    """Actor that owns the storage, which is created on the node of the actor."""
 
     def __init__(self, inner: Any) -> None:
         from functionfuse.storage.factory import storage_factory
@@ -161,6 +161,6 @@ def _ray() -> Any:
     try:
         import ray
     except ImportError as error:
-        message = "a storage on a Ray node needs Ray: pip install 'functionfuse[ray]'"
+        message = "RayStorage needs Ray: pip install 'functionfuse[ray]'"
         raise MissingExtraError(message) from error
     return ray

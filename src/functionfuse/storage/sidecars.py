@@ -1,4 +1,4 @@
-"""What serializers write beside result files: where, for whom, and how it goes away."""
+"""Sidecar store: create, locate and delete the sidecar files of serializers."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ReplacedError", "SidecarSave", "SidecarStore", "header_at", "start_at"]
 
-_GUESS: Final = 4096  # bytes; a header is longer if it tells of many parts
+_GUESS: Final = 4096  # bytes; headers of results with many parts are longer
 _FIELD: Final = "objects"  # of the header
 
 
@@ -34,31 +34,31 @@ class ReplacedError(StorageError):
 
 
 class _Sidecar(NamedTuple):
-    """What a stored result says of its sidecar folder."""
+    """The entry for sidecar files in the header of a stored result."""
 
-    token: str  # "" for the folder that the published system has for all results
+    token: str  # "" for the folder that all results of the legacy format share
     serializers: Mapping[str, Any]
     start: bytes  # prefix and header of the result file
 
 
 def header_at(backend: FileBackend, subfolder: str, file: str) -> dict[str, Any] | None:
-    """What a result says of itself; None for the old format.
+    """The header of a result file; None for the legacy format.
 
     Raises:
-        FileNotFoundError: There is no such file.
+        FileNotFoundError: No such file exists.
     """
     return header_of(start_at(backend, subfolder, file))
 
 
 def start_at(backend: FileBackend, subfolder: str, file: str) -> bytes:
-    """The beginning of a result file, with its header: one look at the file, two if that is long."""
+    """Prefix and header of a result file, by one request, or two if the header is long."""
     start = backend.start(subfolder, file, _GUESS)
     size = header_size(start)
     return backend.start(subfolder, file, size) if size > len(start) == _GUESS else start
 
 
 class SidecarStore:
-    """The objects of all results in one place."""
+    """The sidecar folders of all results of a storage."""
 
     def __init__(
         self,
@@ -66,12 +66,12 @@ class SidecarStore:
         grace: float = DAY,
         key: Callable[[], SigningKey | None] = lambda: None,
     ) -> None:
-        """Take a place.
+        """Manage the sidecar folders in a backend.
 
         Args:
-            backend: Where the results are.
+            backend: The backend with the result files.
             grace: Seconds for which the sidecar folder of a replaced result is kept.
-            key: Gives the key without whose signature no header decides what is removed.
+            key: Returns the key; with a key, only signed headers decide what is removed.
         """
         self._backend = backend
         self._grace = grace
@@ -79,7 +79,7 @@ class SidecarStore:
         self.serializers = Serializers()
 
     def saving(self, subfolder: str, file: str) -> SidecarSave:
-        """One save: it has a folder of its own, so that an earlier result stays whole."""
+        """Begin a save; it gets a sidecar folder of its own, so that an earlier result stays intact."""
         token = generate_name()
         folder = self._folder(subfolder, file, token)
         return SidecarSave(self.serializers.saving(folder.protocols()), folder, token)
@@ -87,15 +87,15 @@ class SidecarStore:
     def loader(
         self, subfolder: str, file: str, names: tuple[str, str], header: Mapping[str, Any] | None
     ) -> Callable[[Any], Any]:
-        """Gives what stands beside a result; nothing is done before it is asked for.
+        """`persistent_load` for a result; sidecar files are opened by the first call.
 
         Args:
-            subfolder: The result's.
-            file: The result's.
-            names: Its workflow and node.
-            header: The result's, verified; None for the old format.
+            subfolder: The subfolder of the result file.
+            file: The name of the result file.
+            names: Workflow and node of the result.
+            header: The verified header; None for the legacy format.
         """
-        opened: list[tuple[ReadSession, str]] = []  # one, when there is something to read
+        opened: list[tuple[ReadSession, str]] = []  # empty, or the one session of this read
 
         def load(pid: Any) -> Any:
             if not opened:
@@ -116,11 +116,11 @@ class SidecarStore:
 
     @contextlib.contextmanager
     def replacing(self, subfolder: str, file: str) -> Iterator[None]:
-        """Around the write of a result: the sidecar folder of an earlier one becomes a candidate."""
+        """Context of the write of a result: marks the sidecar folder of an earlier result as a candidate."""
         earlier = self._stored(subfolder, file)
         if earlier is None:
             yield
-        elif not earlier.token:  # of the published system: named by nothing that could be kept
+        elif not earlier.token:  # legacy format: the earlier file alone names its sidecar files
             yield
             self._remove(subfolder, file, earlier)
         else:
@@ -134,15 +134,15 @@ class SidecarStore:
                 raise
 
     def collect(self, subfolder: str, file: str, save: SidecarSave) -> bool:
-        """After the write of a result: find sidecar folders of others, and delete what is due.
+        """Collect garbage after the write of a result: find sidecar folders of other saves and delete those that are due.
 
         Args:
-            subfolder: The result's.
-            file: The result's.
+            subfolder: The subfolder of the result file.
+            file: The name of the result file.
             save: The save of the result.
 
         Returns:
-            Whether the result has all that it names: somebody may have removed the workflow meanwhile.
+            Whether the sidecar folder of the result exists: another process may have removed the workflow.
         """
         if not self._backend.has_sidecars(subfolder):
             return not save.requires
@@ -157,13 +157,13 @@ class SidecarStore:
         return not save.requires or save.token in tokens
 
     def stored(self, subfolder: str, file: str) -> _Sidecar | None:
-        """What a result names that is to be removed; None if there is nothing, or it is not believed.
+        """The sidecar files to remove with a stored result; None if there are none or the header is not trusted.
 
         Raises:
-            FileNotFoundError: There is no such result.
+            FileNotFoundError: No such result is stored.
         """
         if not self.serializers and not self._backend.has_sidecars(subfolder):
-            return None  # a serializer that is registered may have written elsewhere
+            return None  # registered serializers may have written to other places
         try:
             start = start_at(self._backend, subfolder, file)
             header = header_of(start)
@@ -176,7 +176,7 @@ class SidecarStore:
             return None
 
     def remove(self, subfolder: str, file: str, sidecar: _Sidecar | None) -> None:
-        """Remove what a removed result had, and what results that it replaced had."""
+        """Remove the sidecar files of a removed result and of the results that it replaced."""
         if sidecar is not None:
             self._remove(subfolder, file, sidecar)
         if not self._backend.has_sidecars(subfolder):
@@ -186,7 +186,7 @@ class SidecarStore:
                 self._delete(subfolder, candidate)
 
     def sweep(self, subfolder: str) -> None:
-        """Delete candidates that are due, and what killed saves left long ago for results that are not there."""
+        """Delete candidates that are due, and old sidecar folders of killed saves without a result file."""
         if not self.serializers or not self._backend.has_sidecars(subfolder):
             return
         self._collect(subfolder, self._candidates(subfolder).all())
@@ -195,11 +195,11 @@ class SidecarStore:
             if file not in there and not file.startswith("."):
                 with contextlib.suppress(
                     OSError, StorageError
-                ):  # gone meanwhile, or not ours to remove
+                ):  # removed in the meantime, or not permitted
                     self._sweep_one(subfolder, file)
 
     def _sweep_one(self, subfolder: str, file: str) -> None:
-        """Delete the sidecar folders of a result that is not there, if none was written lately."""
+        """Delete the sidecar folders of a missing result that no recent save has written."""
         folder = self._backend.sidecars(subfolder).inner(file)
         for token in self._tokens(subfolder, file):
             if folder.inner(token).changed() < time.time() - max(self._grace, DAY):
@@ -214,26 +214,26 @@ class SidecarStore:
     def _trusted(
         self, subfolder: str, file: str, header: Mapping[str, Any], start: bytes
     ) -> _Sidecar | None:
-        """What a header names, if it belongs to this file and is signed as it must be.
+        """The sidecar files in a header that belongs to this file and is signed if the storage has a key.
 
         Raises:
-            CorruptResult: No save says so.
-            UntrustedResult: It is not signed, or is that of another result.
+            CorruptResult: The entry for sidecar files is invalid.
+            UntrustedResult: The header is not signed, or belongs to another result.
         """
         objects = _named(header)
         if not objects:
             return None
         workflow, node = (str(header.get(field)) for field in ("workflow", "node"))
         if (self._quoted(workflow), self._quoted(node)) != (subfolder, file):
-            message = "its header is that of another result"
+            message = "its header belongs to another result"
             raise UntrustedResult(message)
         if key := self._key():
             check_signature(start, workflow, node, key)
         return _Sidecar(objects["folder"], objects["serializers"], start[: header_size(start)])
 
     def _published(self, subfolder: str, file: str) -> _Sidecar | None:
-        """What a result of the old format names; there is no header to say so, and no folder of its own."""
-        if self._key() or not self._of_all(subfolder).names():  # it has no signature
+        """The sidecar files of a result of the legacy format, from its pickle stream: there is no header."""
+        if self._key() or not self._of_all(subfolder).names():  # the format has no signature
             return None
         data, _ = self._backend.read(subfolder, file, mapped=False)
         written = legacy_references(memoryview(data))
@@ -241,7 +241,9 @@ class SidecarStore:
 
     def _remove(self, subfolder: str, file: str, sidecar: _Sidecar) -> None:
         folder = self._of(subfolder, file, sidecar.token)
-        with contextlib.suppress(FileNotFoundError, CorruptResult):  # gone, or not in there
+        with contextlib.suppress(
+            FileNotFoundError, CorruptResult
+        ):  # removed already, or a name outside of the folder
             self.serializers.remove(sidecar.serializers, folder.protocols())
         with contextlib.suppress(
             FileNotFoundError
@@ -254,14 +256,14 @@ class SidecarStore:
             if candidate.is_due(self._grace):
                 with contextlib.suppress(
                     OSError, StorageError
-                ):  # gone meanwhile, or not ours to remove
+                ):  # removed in the meantime, or not permitted
                     if not self._is_live(subfolder, candidate):
                         self._delete(subfolder, candidate)
-                    elif candidate.is_settled(self._grace):
+                    elif candidate.has_no_pending_save(self._grace):
                         self._candidates(subfolder).drop(candidate.marker)
 
     def _is_live(self, subfolder: str, candidate: Candidate) -> bool:
-        """Whether the result names the folder; signed or not, since it is kept then."""
+        """Whether the result names the folder; an unsigned header counts, because it only prevents deletion."""
         try:
             header = header_at(self._backend, subfolder, candidate.file)
         except FileNotFoundError:
@@ -271,7 +273,7 @@ class SidecarStore:
     def _delete(self, subfolder: str, candidate: Candidate) -> None:
         candidates = self._candidates(subfolder)
         sidecar = None
-        with contextlib.suppress(OSError, StorageError):  # no marker, or not one of ours
+        with contextlib.suppress(OSError, StorageError):  # the marker is missing or forged
             start = candidates.start(candidate)
             sidecar = self._trusted(subfolder, candidate.file, header_of(start) or {}, start)
         if sidecar is None or sidecar.token != candidate.token:
@@ -311,7 +313,7 @@ class SidecarStore:
 
 
 class SidecarSave:
-    """What one save writes beside its result."""
+    """The sidecar files of one save."""
 
     def __init__(self, saving: SaveSession, folder: SidecarFolder, token: str) -> None:  # noqa: D107
         self._saving = saving
@@ -320,23 +322,23 @@ class SidecarSave:
         self.persistent_id = saving.persistent_id
 
     def header(self, fields: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Fields of a header, and what is written by the time that they are looked at."""
+        """Header fields, with the sidecar files that are written when the fields are read."""
         return _Fields(fields, self)
 
     @property
     def objects(self) -> dict[str, Any] | None:
-        """What the header says of the objects; None if there are none."""
+        """The header entry for sidecar files; None if there are none."""
         written = self._saving.written
         return {"folder": self.token, "serializers": written} if written else None
 
     @property
     def requires(self) -> str:
-        """The path of the sidecar folder in the workflow's; empty if a serializer wrote elsewhere or nothing."""
+        """The path of the sidecar folder within the workflow; empty if nothing was written there."""
         is_needed = self._saving.written and self._folder.is_written
         return "/".join(self._folder.parts[-3:]) if is_needed else ""
 
     def undo(self) -> None:
-        """Remove what was written: the save has failed."""
+        """Remove the sidecar files of a failed save."""
         written = self._saving.written
         self._saving.undo()
         if written:
@@ -345,7 +347,7 @@ class SidecarSave:
 
 
 class _Fields(Mapping[str, Any]):
-    """Fields of a header of which one is known late."""
+    """Header fields, one of which is computed when it is read."""
 
     def __init__(self, fields: Mapping[str, Any], save: SidecarSave) -> None:
         self._fields = fields
@@ -366,10 +368,10 @@ class _Fields(Mapping[str, Any]):
 
 
 def _named(header: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """What a header says of the objects, if anything.
+    """The header entry for sidecar files; empty if there is none.
 
     Raises:
-        CorruptResult: No save says so.
+        CorruptResult: The entry is invalid.
     """
     objects = (header or {}).get(_FIELD)
     match objects:
@@ -377,5 +379,5 @@ def _named(header: Mapping[str, Any] | None) -> Mapping[str, Any]:
             return {}
         case {"folder": str(token), "serializers": dict()} if TOKEN.fullmatch(token):
             return dict(objects)
-    message = "the header names objects as no save does"
+    message = "the entry for sidecar files in the header is invalid"
     raise CorruptResult(message)

@@ -173,9 +173,9 @@ def one_node(client: Client) -> DaskWorkflow:
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"resorces": {"GPU": 1}}, "'resorces' is no option.*did you mean 'resources'"),
-        ({"num_cpus": 1}, "'num_cpus' is no option of Client.submit"),
-        ({"pure": True}, "'pure' is no option of Client.submit"),
+        ({"resorces": {"GPU": 1}}, "unknown option.*'resorces'; did you mean 'resources'"),
+        ({"num_cpus": 1}, "unknown option of Client.submit.*'num_cpus'"),
+        ({"pure": True}, "unknown option of Client.submit.*'pure'"),
         ({"resources": {"GPU": 0}}, "resources is a dict of amounts above 0"),
         ({"retries": -1}, "retries is a number of times"),
         ({"priority": "high"}, "priority is a number, not 'high'"),

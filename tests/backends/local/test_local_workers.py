@@ -151,7 +151,7 @@ def test_wrong_numbers_of_workers_are_refused(workers: Any) -> None:
 
 def test_wrong_kinds_are_refused() -> None:
     """Another kind of workers is refused with the right ones."""
-    with pytest.raises(OptionError, match="'process' is no kind of workers; did you mean 'proc"):
+    with pytest.raises(OptionError, match="unknown kind of workers: 'process'; did you mean 'proc"):
         LocalWorkflow(same(1), workflow_name="workers", kind="process")  # type: ignore[call-overload]
 
 

@@ -148,7 +148,7 @@ class TestPage:
         rows = table(text)
         assert ["bad_node", "good", "after"] == list(rows)
         assert ["failed", "computed", "not started"] == [rows[name][1] for name in rows]
-        assert "it needs 'bad_node', which failed" == rows["after"][-1]
+        assert "it depends on 'bad_node', which failed" == rows["after"][-1]
 
     @pytest.mark.parametrize(
         ("name", "expected"),

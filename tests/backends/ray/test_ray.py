@@ -502,13 +502,13 @@ class TestRemoteArgs:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"num_cpu": 1}, "'num_cpu' is no option of a Ray task.*'num_cpus'"),
+            ({"num_cpu": 1}, "unknown option of a Ray task: 'num_cpu'.*'num_cpus'"),
             ({"num_cpus": -1}, "Ray refuses.*negative"),
             ({"max_retries": "3"}, "Ray refuses.*max_retries"),
             ({"resources": {"CPU": 1}}, "Ray refuses.*num_cpus"),
             ({"num_returns": 3}, "'num_returns' cannot be set"),
             ({"max_restarts": 3}, "'max_restarts' cannot be set.*lost"),
-            ({"namespace": "x"}, "'namespace' is no option of a Ray task"),
+            ({"namespace": "x"}, "unknown option of a Ray task: 'namespace'"),
         ],
     )
     def test_wrong_options_are_refused(self, options: dict[str, Any], message: str) -> None:
@@ -572,7 +572,7 @@ class TestRemoteArgs:
 
     def test_init_args_are_checked(self) -> None:
         """An option that ray.init does not know is refused when the workflow is made."""
-        with pytest.raises(OptionError, match=r"'adress' is no option of ray.init.*'address'"):
+        with pytest.raises(OptionError, match=r"unknown option of ray.init: 'adress'.*'address'"):
             RayWorkflow(same(1), workflow_name="x", ray_init_args={"adress": "auto"})
 
 

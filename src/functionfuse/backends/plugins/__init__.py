@@ -1,4 +1,4 @@
-"""What prepares the process in which a node runs."""
+"""Plugins: functions that prepare the process in which a node runs."""
 
 from functionfuse.backends.plugins.plugins import (
     InitializerPlugin,

@@ -1,7 +1,7 @@
-"""The plugins that come with the library.
+"""Plugin implementations: initializer, random state, and a collection of plugins.
 
-A plugin that counts or draws keeps that in a run's own copy, which `for_run` gives:
-so a second run, or one on another engine, starts from the same place.
+The state of a plugin (a counter, a seed) is that of one run: `for_run` returns a copy for each run,
+so that a second run, or a run on another engine, starts with the same state.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["InitializerPlugin", "PluginCollection", "RandomStatePlugin"]
 
 
 class InitializerPlugin:
-    """Calls a function in the worker before the node's own."""
+    """Calls a function in the worker before the function of the node."""
 
     def __init__(self, func: Callable[[], object]) -> None:  # noqa: D107
         self.func = func
@@ -32,23 +32,23 @@ class InitializerPlugin:
 
 
 class RandomStatePlugin:
-    """Seeds random generators differently for each node, and the same way in every run.
+    """Seeds random generators: another seed for each node, the same seeds in every run.
 
-    The nodes it was set on get consecutive seeds in graph order, whether they are computed or read,
-    so what is stored never changes the seed of what is not.
+    The nodes with this plugin get consecutive seeds in graph order. Nodes that are loaded use up a seed too,
+    so stored results do not change the seeds of other nodes.
     """
 
     def __init__(self, min: int, max: int, seed: int, seed_func: Callable[[int], object]) -> None:
-        """Give nodes the seeds `seed + 1`, `seed + 2`, ..., within bounds.
+        """Assign the seeds `seed + 1`, `seed + 2`, ..., within bounds.
 
         Args:
             min: The smallest seed.
-            max: The largest seed; the next one is `min`.
-            seed: Where to start; in `min .. max`.
-            seed_func: Takes a seed and sets the state of random generators in the worker.
+            max: The largest seed; `min` follows it.
+            seed: The start, in `min .. max`.
+            seed_func: Seeds the random generators of the worker with its argument.
 
         Raises:
-            OptionError: `seed` is not within the bounds.
+            OptionError: `seed` is out of bounds.
         """
         if not min <= seed <= max:
             message = f"the seed {seed!r} of a RandomStatePlugin is not in {min!r} .. {max!r}"
@@ -56,11 +56,11 @@ class RandomStatePlugin:
         self.min, self.max, self.seed, self.seed_func = min, max, seed, seed_func
 
     def for_run(self) -> RandomStatePlugin:
-        """A copy that starts at the same seed."""
+        """A copy with the same seed."""
         return RandomStatePlugin(self.min, self.max, self.seed, self.seed_func)
 
     def local_initialize(self) -> None:
-        """Go on to the next seed."""
+        """Advance to the next seed."""
         self.seed = self.min if self.seed == self.max else self.seed + 1
 
     def remote_initialize(self) -> Callable[[], object]:  # noqa: D102 - as in Plugin
@@ -71,19 +71,19 @@ class PluginCollection:
     """Several plugins as one, in order."""
 
     def __init__(self, plugins: Sequence[Plugin]) -> None:
-        """Take the plugins.
+        """Combine plugins.
 
         Raises:
-            OptionError: One of them is none.
+            OptionError: An object does not implement the plugin protocol.
         """
         self.plugins = tuple(plugins)
         for plugin in self.plugins:
             if not isinstance(plugin, Plugin):
-                message = f"{plugin!r} in a PluginCollection is no plugin"
+                message = f"{plugin!r} in a PluginCollection does not implement the plugin protocol"
                 raise OptionError(message)
 
     def for_run(self) -> PluginCollection:
-        """A collection of fresh copies."""
+        """A collection of copies for one run."""
         return PluginCollection([for_run(plugin) for plugin in self.plugins])
 
     def local_initialize(self) -> None:  # noqa: D102 - as in Plugin

@@ -1,1 +1,1 @@
-"""File backends: where the files of a storage are."""
+"""File backends of storages: local folders, S3, file systems of fsspec, and memory."""

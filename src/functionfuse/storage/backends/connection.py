@@ -1,4 +1,4 @@
-"""A file system of fsspec by recipe: made where it is used, and nobody gets to see its secrets."""
+"""fsspec connection: created in the process that uses it, with secrets masked in errors and reprs."""
 
 from __future__ import annotations
 
@@ -30,35 +30,37 @@ __all__ = ["Connection"]
 
 _PATTERN: Final = re.compile(r"[*?\[]")
 _CHECK_SERVER: Final = "check endpoint_url, and that the server runs"
-_ADVICE: Final = {  # by the name of an exception: its class belongs to an optional library
+_ADVICE: Final = {  # by the name of the exception class, which belongs to an optional library
     "EndpointConnectionError": _CHECK_SERVER,
     "ConnectTimeoutError": _CHECK_SERVER,
-    "NoCredentialsError": "give key and secret, or set up a profile or the variables that s3fs looks at",
+    "NoCredentialsError": "give key and secret, or set up a profile or the environment variables of s3fs",
     "PartialCredentialsError": "give both key and secret",
     "TypeError": "check the names of the options",
-    "PermissionError": "check key and secret, and that they may do this here",
+    "PermissionError": "check key and secret, and their permissions here",
 }
-_PASSWORD: Final = re.compile(r"(?<=//)([^/@:]*):([^/@]+)(?=@)")  # in an address
-#: By process and recipe; those of the process that this one was forked from are kept, not used.
+_PASSWORD: Final = re.compile(r"(?<=//)([^/@:]*):([^/@]+)(?=@)")  # in a URL
+#: By process and options; those of a parent process stay after a fork but are not used.
 _filesystems: Final[dict[tuple[int, str], tuple[AbstractFileSystem, str]]] = {}
 
 
 class Connection:
-    """The recipe: an address and options of a file system."""
+    """URL and options of a file system; pickled as such."""
 
     def __init__(self, url: str, options: Mapping[str, Any]) -> None:
-        """Take the recipe; nothing is connected.
+        """Configure the connection; nothing is connected.
 
         Args:
-            url: As fsspec understands it.
-            options: Of that file system; `"env:NAME"` stands for an environment variable of the
+            url: A URL of fsspec.
+            options: Options of the file system; `"env:NAME"` refers to an environment variable of the
                 process that connects.
 
         Raises:
-            OptionError: The options are no mapping.
+            OptionError: The options are not a mapping.
         """
         if not isinstance(options, Mapping):
-            message = f"options of a file system are a mapping, not a {type(options).__qualname__}"
+            message = (
+                f"options of a file system must be a mapping, not {type(options).__qualname__}"
+            )
             raise OptionError(message)
         self.url = url
         self._options = dict(options)
@@ -67,7 +69,7 @@ class Connection:
 
     def __reduce__(self) -> tuple[type[Connection], tuple[str, dict[str, Any]]]:
         if is_pickling_result() and any(self._literal()):
-            message = f"a connection to {self!r} has secrets, which would get into a file: give them as 'env:NAME'"
+            message = f"a connection to {self!r} in a result has secrets, which would be stored in the file: give them as 'env:NAME'"
             raise StorageError(message)
         return type(self), (self.url, self._options)
 
@@ -77,64 +79,64 @@ class Connection:
 
     @property
     def shown_url(self) -> str:
-        """The address without a password."""
+        """The URL without a password."""
         return _PASSWORD.sub(rf"\1:{MASK}", self.url)
 
     @property
     def filesystem(self) -> AbstractFileSystem:
-        """The file system of this process, all threads and all copies of the recipe.
+        """The file system, shared by all threads of this process and all copies of the connection.
 
         Raises:
-            StorageError: It cannot be made.
+            StorageError: The file system cannot be created.
         """
         return self._connected()[0]
 
     @property
     def root(self) -> str:
-        """The path that the address stands for in the file system."""
+        """The path of the URL on the file system."""
         return self._connected()[1]
 
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:
         """Call a method of the file system.
 
         Raises:
-            FileNotFoundError: There is no such file.
-            StorageError: Anything else that went wrong, with advice and without secrets.
+            FileNotFoundError: No such file exists.
+            StorageError: Any other failure, with advice and without secrets.
         """
         function = getattr(self.filesystem, method)
         try:
             return function(*arguments, **options)
         except Exception as error:  # noqa: BLE001 - each file system has its own
             failure = error
-        # raised where the first is handled no more: else that would be the context, secrets and all
+        # raised outside of the except block: else the original error, with secrets, would be the context
         if isinstance(failure, FileNotFoundError):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
         raise StorageError(self.clean(_explained(failure))) from self._shown(failure)
 
     def remove_all(self, path: str) -> None:
-        """Remove a folder with all that is in it, if it is there."""
+        """Remove a folder with its contents, if it exists."""
         with contextlib.suppress(FileNotFoundError):
             if not _PATTERN.search(path):
                 self.call("rm", path, recursive=True)
                 return
-            for file in self.call("find", path):  # rm would remove what the path matches
+            for file in self.call("find", path):  # rm would expand the path as a pattern
                 self.call("rm_file", file)
 
     def scrub(self, error: StorageError) -> None:
-        """Take the secrets out of an error, and what led to it away if that has any."""
+        """Mask the secrets in an error, and remove causes that contain any."""
         error.args = tuple(self.clean(str(part)) for part in error.args)
         error.__cause__ = self._shown(error.__cause__)
         error.__context__ = self._shown(error.__context__)
 
     def clean(self, text: str) -> str:
-        """A text without the secrets of this connection."""
+        """Mask the secrets of this connection in a text."""
         secrets = {*self._literal(), *environment_secrets(self._options)}
         for secret in sorted(secrets, key=len, reverse=True):  # one may contain another
             text = text.replace(secret, MASK)
         return text
 
     def _shown(self, error: BaseException | None) -> BaseException | None:
-        """An error, or None if it or one that led to it tells a secret."""
+        """An error, or None if it or one of its causes contains a secret."""
         chain = [error]
         for known in chain:
             text = f"{known} {known!r}"
@@ -154,13 +156,13 @@ class Connection:
 
     def _connected(self) -> tuple[AbstractFileSystem, str]:
         key = os.getpid(), self._digest
-        # two threads may both make one, which costs little: it connects when it is used first
+        # two threads may both create one, which is cheap: the first use connects
         return _filesystems.get(key) or _filesystems.setdefault(key, self._made())
 
     def _made(self) -> tuple[AbstractFileSystem, str]:
         from fsspec.core import url_to_fs
 
-        # an instance of its own that remembers no listing: others write and remove files too
+        # a private instance without a listing cache: other processes write and remove files too
         own = {"skip_instance_cache": True, "use_listings_cache": False}
         options = {**resolve_variables(self._options), **own}
         try:
@@ -173,14 +175,16 @@ class Connection:
         if isinstance(failure, ImportError):
             message = f"{self.shown_url!r} needs a library that is not installed: {reason}{self._install()}"
             raise MissingExtraError(message)
-        message = f"there is no way to {self.shown_url!r}: {reason}; check address and options"
+        message = (
+            f"cannot create the file system of {self.shown_url!r}: {reason}; check URL and options"
+        )
         raise StorageError(message)
 
 
 def _explained(error: Exception) -> str:
-    """What an error of a file system says, and what to check."""
+    """The message of a file system error, with advice."""
     reason = (isinstance(error, OSError) and error.strerror) or str(error)
     names = [kind.__name__ for kind in type(error).__mro__]
     advice = [_ADVICE[name] for name in names if name in _ADVICE]
-    given = reason not in {"", "None"}  # s3fs says None for a server that gives no reason
+    given = reason not in {"", "None"}  # s3fs has the message None for a server without a reason
     return "; ".join([reason if given else names[0], *advice[:1]])

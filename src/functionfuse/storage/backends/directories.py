@@ -1,8 +1,8 @@
 """Directory descriptors: open, create and delete below a folder without following symbolic links.
 
-A path is resolved once for each of its folders, and a link can be put in place of a folder between
-two calls. A descriptor stays with the folder that was opened.
-The folder of a storage itself may be a link, or have links in its path: the user named it.
+The system resolves a path at each call, and a folder can be replaced by a link between two calls.
+A descriptor always refers to the folder that was opened.
+The folder of a storage itself may be a link, or have links in its path: the user chose that path.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ __all__ = [
 ]
 
 _ROOT: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
-#: Also without waiting: opening a FIFO would wait for a writer.
+#: Non-blocking: opening a FIFO would wait for a writer.
 _NO_LINKS: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-#: What systems answer for a symbolic link, a socket, and a file in place of a folder.
+#: Error numbers for a symbolic link, a socket, and a file in place of a folder.
 _REFUSED: Final = frozenset({errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.ENXIO})
-#: How often to create a file in a folder that others keep removing, or to remove one that they fill.
+#: Attempts to create a file in a folder that other processes keep removing, or to remove one that they fill.
 ATTEMPTS: Final = 1000
 
 
 class NotAFileError(FileNotFoundError):
-    """A link, pipe, socket, device or folder has the name of a result file, or no folder is on its way."""
+    """The path of a result file leads to a link, pipe, socket, device or folder, or through something else than folders."""
 
 
 def open_directory(path: str, *, dir_fd: int | None = None) -> int:
     """Open a folder whose last component is not a link.
 
     Raises:
-        FileNotFoundError: There is none.
-        NotADirectoryError: It is a symbolic link or a file.
+        FileNotFoundError: The folder is missing.
+        NotADirectoryError: The path is a symbolic link or a file.
     """
     try:
         return os.open(path, _ROOT | _NO_LINKS, dir_fd=dir_fd)
@@ -65,11 +65,11 @@ def open_directory(path: str, *, dir_fd: int | None = None) -> int:
 
 @contextlib.contextmanager
 def directory(root: str, *parts: str) -> Iterator[int]:
-    """Descriptor of a folder below `root`; only `root` and what is above it may be links.
+    """Descriptor of a folder below `root`; only `root` and its parents may be links.
 
     Raises:
-        FileNotFoundError: There is none.
-        NotADirectoryError: A symbolic link or a file is on the way.
+        FileNotFoundError: The folder is missing.
+        NotADirectoryError: The path has a symbolic link or a file.
     """
     descriptor = os.open(root, _ROOT)
     try:
@@ -83,15 +83,15 @@ def directory(root: str, *parts: str) -> Iterator[int]:
 
 
 def make_directories(root: str, *parts: str, mode: int | None = None) -> None:
-    """Create folders below `root` that are missing.
+    """Create missing folders below `root`.
 
     Args:
         root: A folder that exists.
-        parts: Names, each in the folder before.
+        parts: Names, each in the previous folder.
         mode: Exact permissions of a folder that is created; None leaves them to the umask.
 
     Raises:
-        NotADirectoryError: A symbolic link or a file is on the way.
+        NotADirectoryError: The path has a symbolic link or a file.
     """
     descriptor = os.open(root, _ROOT)
     try:
@@ -104,7 +104,7 @@ def make_directories(root: str, *parts: str, mode: int | None = None) -> None:
 
 
 def _made_directory(name: str, parent: int, mode: int | None) -> int:
-    """Open a folder, which is created if it is not there."""
+    """Open a folder; create it if it is missing."""
     try:
         return open_directory(name, dir_fd=parent)
     except FileNotFoundError:
@@ -124,7 +124,7 @@ def open_file(folder: str, name: str) -> io.FileIO:
     """Open a regular file in a folder to read it.
 
     Raises:
-        NotAFileError: Something else has its name, or the place of its folder.
+        NotAFileError: The path is not a regular file in a folder.
     """
     try:
         parent = open_directory(folder)
@@ -138,10 +138,10 @@ def open_file(folder: str, name: str) -> io.FileIO:
 
 
 def open_regular(name: str, flags: int, parent: int, mode: int = 0o666) -> int:
-    """Open a regular file in the folder of a descriptor; gives the file's descriptor.
+    """Open a regular file in the folder of a descriptor; returns the descriptor of the file.
 
     Raises:
-        NotAFileError: Something else has its name.
+        NotAFileError: The name is not that of a regular file.
     """
     try:
         descriptor = os.open(name, flags | _NO_LINKS, mode, dir_fd=parent)
@@ -167,7 +167,7 @@ def create_file(name: str, parent: int, mode: int | None = None) -> io.FileIO:
     """Create a file in the folder of a descriptor to write it.
 
     Args:
-        name: Its name.
+        name: The name of the file.
         parent: The descriptor.
         mode: Exact permissions; None leaves them to the umask.
     """
@@ -178,14 +178,14 @@ def create_file(name: str, parent: int, mode: int | None = None) -> io.FileIO:
 
 
 def remove_entry(name: str, parent: int) -> None:
-    """Delete a file, a link itself, or a folder with all that is in it; it may be gone already.
+    """Delete a file, a link itself, or a folder with its contents, if it exists.
 
     Args:
-        name: Its name.
-        parent: Descriptor of its folder.
+        name: The name of the entry.
+        parent: The descriptor of its folder.
 
     Raises:
-        OSError: Not all of it can be deleted.
+        OSError: A part cannot be deleted.
     """
     try:
         _remove(name, parent)
@@ -194,18 +194,18 @@ def remove_entry(name: str, parent: int) -> None:
 
 
 def remove_empty(name: str, parent: int) -> bool:
-    """Delete an empty folder; tells whether it is gone."""
+    """Delete an empty folder; returns whether it no longer exists."""
     try:
         os.rmdir(name, dir_fd=parent)
     except FileNotFoundError:
         return True
-    except OSError:  # not empty, not ours, or not a folder
+    except OSError:  # not empty, not permitted, or not a folder
         return False
     return True
 
 
 def latest_change(name: str, parent: int) -> float:
-    """When a file, a folder or anything in it was last written, in seconds since 1970."""
+    """The time of the last write to a file, a folder or its contents, in seconds since 1970."""
     latest = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mtime
     with contextlib.suppress(NotADirectoryError, FileNotFoundError):
         descriptor = open_directory(name, dir_fd=parent)
@@ -238,7 +238,7 @@ def _remove(name: str, parent: int) -> None:
 
 
 def _is_removed(name: str, parent: int) -> bool:
-    """Delete a folder; tells whether it was empty, since others may have put something into it."""
+    """Delete a folder; returns False if other processes have filled it again."""
     try:
         os.rmdir(name, dir_fd=parent)
     except FileNotFoundError:
@@ -251,6 +251,6 @@ def _is_removed(name: str, parent: int) -> bool:
 
 
 def not_a_file(name: str) -> NotAFileError:
-    """The error for something that has the name of a file and is none."""
+    """The error for a name that is not that of a regular file."""
     reason = "a symbolic link, or something else that is not a regular file, is in its place"
     return NotAFileError(errno.ENOENT, reason, name)

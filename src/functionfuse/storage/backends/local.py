@@ -1,4 +1,4 @@
-"""A folder of the local file system in which a file is either whole or not there."""
+"""Local file backend: atomic writes, memory-mapped reads, no symbolic links."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ __all__ = ["LocalBackend"]
 
 _TEMPORARY: Final = ".tmp-"
 _OF_A_SAVE: Final = re.compile(r"\.tmp-\d+-\d+-[0-9a-f]{8}")
-_REMOVED: Final = ".removed-"  # a workflow whose removal began
+_REMOVED: Final = ".removed-"  # a workflow that is being removed
 _OF_A_REMOVAL: Final = re.compile(r"\.removed-[0-9a-f]{16}")
-_AT_ONCE: Final = 2**16  # bytes; a copy costs less than a second write
-_MAPPED: Final = 2**20  # bytes; reading less is faster than mapping it
-_DAY: Final = 24 * 60 * 60.0  # seconds; a temporary file that is younger may be another run's
+_SINGLE_WRITE: Final = 2**16  # bytes; up to here a copy costs less than a second write
+_MAPPED: Final = 2**20  # bytes; smaller files are read faster than mapped
+_DAY: Final = 24 * 60 * 60.0  # seconds; younger temporary files may belong to a running save
 _counter: Final = itertools.count()
-#: A link or a file in place of a folder is not ours: it has no results.
+#: A link or a file in place of a folder has no results.
 _nothing_if_missing: Final = contextlib.suppress(FileNotFoundError, NotADirectoryError)
 _maps: Final = weakref.WeakSet[mmap.mmap]()
 
@@ -69,22 +69,23 @@ class LocalBackend:
         map_files: bool = True,
         mode: int | str | None = None,
     ) -> None:
-        """Take the path of a folder; nothing is made yet.
+        """Configure the folder, without creating it.
 
         Args:
             path: The folder.
-            fsync: A file is on the disk when it has been written, and not only with the system.
-            map_files: Map large files instead of reading them.
+            fsync: Flush every file to the disk.
+            map_files: Map large files into memory instead of reading them.
             mode: Permissions of new files, see `file_mode`; None leaves them to the umask.
 
         Raises:
-            OptionError: The path is empty: more likely a variable that is not set than this folder;
-                or the mode is not understood.
+            OptionError: The path is empty (probably a variable that is not set), or the mode is invalid.
         """
         if not os.fspath(path):
-            message = "the path of a storage folder is empty; the current folder is '.'"
+            message = "path of a file storage is empty; use '.' for the current folder"
             raise OptionError(message)
-        self.path = os.path.abspath(os.path.expanduser(path))  # a worker may stand elsewhere
+        self.path = os.path.abspath(
+            os.path.expanduser(path)
+        )  # a worker may have another current folder
         self._fsync = fsync
         self._map_files = map_files
         self._mode = file_mode(mode)
@@ -97,25 +98,25 @@ class LocalBackend:
 
     @functools.cached_property
     def fold_case(self) -> bool:
-        """Tell whether the file system takes upper and lower case for the same."""
+        """Whether the file system is case-insensitive."""
         self.create()
         return _ignores_case(Path(self._at()))
 
     def sidecars(self, subfolder: str) -> LocalSidecarFolder:
-        """The folder of what serializers write for results of a subfolder."""
+        """The folder of all sidecar folders of a subfolder."""
         everything = Connection("file:///", {"auto_mkdir": True})
         parts = (self._at().strip("/"), native_name(subfolder), SIDECARS)
         return LocalSidecarFolder(everything, parts, mode=self._mode)
 
     def has_sidecars(self, subfolder: str) -> bool:
-        """Tell whether serializers have written something there."""
+        """Whether a subfolder has sidecar folders."""
         folder = self._at(subfolder)
         return any(
             os.path.isdir(os.path.join(folder, name)) for name in (SIDECARS, LEGACY_SIDECARS)
         )
 
     def create(self) -> None:
-        """Make the folder if it is not there."""
+        """Create the folder if it is missing."""
         path = self._at()
         if self._mode is None or os.path.isdir(path):
             os.makedirs(path, exist_ok=True)
@@ -125,7 +126,7 @@ class LocalBackend:
         make_directories(above, name, mode=folder_mode(self._mode))
 
     def make(self, subfolder: str) -> None:
-        """Make a subfolder if it is not there.
+        """Create a subfolder if it is missing.
 
         Raises:
             NotADirectoryError: A link or a file has its name.
@@ -137,14 +138,16 @@ class LocalBackend:
                 return
 
     def write(self, subfolder: str, name: str, frame: Frame, *, requires: str = "") -> int:
-        """Put a file in place in one step; an earlier one stays whole until then. Returns its size.
+        """Write a file atomically; an earlier one stays intact until then. Returns the size.
 
-        A workflow that is removed meanwhile takes the file along: all happens in one opened folder.
+        All steps use one opened folder: if the workflow is removed in the meantime, the file is removed with it.
         """
         for _ in range(ATTEMPTS):
             try:
                 return self._write(subfolder, name, frame, requires)
-            except FileNotFoundError:  # the first result of a workflow, or it was just removed
+            except (
+                FileNotFoundError
+            ):  # the first result of the workflow, or the workflow was just removed
                 self.make(subfolder)
         return self._write(subfolder, name, frame, requires)
 
@@ -172,7 +175,7 @@ class LocalBackend:
     def read(
         self, subfolder: str, name: str, *, mapped: bool = True, deferred: bool = False
     ) -> Content:
-        """A file: a large one is mapped, with what is changed in memory kept from the file."""
+        """Read a file; large files are mapped copy-on-write."""
         path = self._at(subfolder, name)
         with open_file(self._at(subfolder), native_name(name)) as file:
             status = os.fstat(file.fileno())
@@ -187,14 +190,14 @@ class LocalBackend:
             )
 
     def start(self, subfolder: str, name: str, size: int) -> bytes:
-        """The first bytes of a file."""
+        """The first `size` bytes of a file."""
         with open_file(self._at(subfolder), native_name(name)) as file:
-            if size > _AT_ONCE:  # as a header says that may be forged
+            if size > _SINGLE_WRITE:  # the size is that of a header, which may be forged
                 size = min(size, os.fstat(file.fileno()).st_size)
             return bytes(_read_all(file, size))
 
     def exists(self, subfolder: str, name: str) -> bool:
-        """Tell whether there is such a file."""
+        """Whether a regular file exists."""
         try:
             folder = open_directory(self._at(subfolder))
         except (FileNotFoundError, NotADirectoryError):
@@ -205,7 +208,7 @@ class LocalBackend:
             os.close(folder)
 
     def names(self, subfolder: str) -> list[str]:
-        """The files of a subfolder, without temporary ones; none if there is no subfolder."""
+        """The files of a subfolder, without temporary ones; empty if the subfolder is missing."""
         with (
             _nothing_if_missing,
             directory(self._at(), native_name(subfolder)) as folder,
@@ -234,7 +237,7 @@ class LocalBackend:
         """Remove a file.
 
         Raises:
-            NotAFileError: Something else has its name.
+            NotAFileError: The name is not that of a regular file.
         """
         native = native_name(name)
         try:
@@ -247,24 +250,26 @@ class LocalBackend:
         raise not_a_file(name)
 
     def remove_all(self, subfolder: str) -> None:
-        """Remove a subfolder with all that is in it, from one moment to the next for everybody else."""
-        native, in_other_process = native_name(subfolder), f"{_REMOVED}{secrets.token_hex(8)}"
+        """Remove a subfolder with its contents, atomically for other processes: rename it, then delete."""
+        native, removed = native_name(subfolder), f"{_REMOVED}{secrets.token_hex(8)}"
         with _nothing_if_missing, directory(self._at()) as root:
-            os.close(open_directory(native, dir_fd=root))  # else a link would be renamed
-            os.rename(native, in_other_process, src_dir_fd=root, dst_dir_fd=root)
-            remove_entry(in_other_process, root)
+            os.close(
+                open_directory(native, dir_fd=root)
+            )  # raises for a link, which would be renamed
+            os.rename(native, removed, src_dir_fd=root, dst_dir_fd=root)
+            remove_entry(removed, root)
 
     def sweep(self, subfolder: str) -> None:
-        """Remove temporary files of processes that were killed long ago, and what killed removals left."""
+        """Remove old temporary files of killed processes, and the rest of interrupted removals."""
         with _nothing_if_missing, directory(self._at(), native_name(subfolder)) as folder:
             _sweep_temporary(folder)
         with directory(self._at()) as root:
             for name in filter(_OF_A_REMOVAL.fullmatch, os.listdir(root)):
-                with contextlib.suppress(OSError):  # being removed meanwhile, or not ours to remove
+                with contextlib.suppress(OSError):  # removed in the meantime, or not permitted
                     remove_entry(name, root)
 
     def scrub(self, error: StorageError) -> None:
-        """Nothing is secret here."""
+        """A local backend has no secrets."""
 
     def _at(self, *names: str) -> str:
         """The path of a subfolder or file."""
@@ -279,32 +284,32 @@ def _check_there(path: str, folder: int) -> None:
     try:
         os.stat(path, dir_fd=folder, follow_symlinks=False)
     except FileNotFoundError:
-        message = "its workflow was removed meanwhile; save it again"
+        message = "its workflow was removed in the meantime; save it again"
         raise WorkflowRemovedError(message) from None
 
 
 def _sweep_temporary(folder: int) -> None:
     oldest = time.time() - _DAY
     for name in filter(_OF_A_SAVE.fullmatch, os.listdir(folder)):
-        with contextlib.suppress(OSError):  # gone meanwhile, or not ours to remove
+        with contextlib.suppress(OSError):  # removed in the meantime, or not permitted
             if os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime < oldest:
                 os.unlink(name, dir_fd=folder)
 
 
 @functools.cache
 def _most_maps() -> int:
-    """How many files are mapped at once: each takes a descriptor, and a run has other uses for those."""
+    """The largest number of mapped files: each one uses a descriptor, of which a run needs others."""
     try:
         import resource
-    except ImportError:  # Windows does not replace a file that is mapped
+    except ImportError:  # Windows cannot replace a mapped file
         return 0
     limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     return limit // 4 if limit != resource.RLIM_INFINITY else sys.maxsize
 
 
 def _write_frame(file: io.FileIO, frame: Frame) -> int:
-    """Write the contents while they are digested, then the head that tells the digests."""
-    if sum(map(len, frame.body)) < _AT_ONCE:
+    """Write the body while its digests are computed, then the head, which contains them."""
+    if sum(map(len, frame.body)) < _SINGLE_WRITE:
         _write_all(file, b"".join(frame))
         return file.tell()
     file.seek(frame.head_size)
@@ -317,7 +322,7 @@ def _write_frame(file: io.FileIO, frame: Frame) -> int:
 
 
 def _write_all(file: io.FileIO, chunk: bytes | memoryview) -> None:
-    """Write until all is written: the system takes 2 GiB at once, and less as a disk gets full."""
+    """Write a complete chunk: one call writes at most 2 GiB, and less on a disk that is nearly full."""
     written = file.write(chunk)
     if written < len(chunk):
         rest = memoryview(chunk)
@@ -326,7 +331,7 @@ def _write_all(file: io.FileIO, chunk: bytes | memoryview) -> None:
 
 
 def _read_all(file: io.FileIO, size: int) -> bytearray:
-    """The bytes of a file, at most so many; the system gives 2 GiB at once."""
+    """Read at most `size` bytes of a file: one call reads at most 2 GiB."""
     data = bytearray(size)
     done = file.readinto(data)
     if done < size:

@@ -1,4 +1,4 @@
-"""Sidecar folders on the local file system: ordinary files, never through a symbolic link."""
+"""Local sidecar folders: ordinary files that are never accessed through a symbolic link."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ __all__ = ["LocalSidecarFolder"]
 
 
 class LocalSidecarFolder(SidecarFolder):
-    """A folder of the local file system, with ordinary files."""
+    """A sidecar folder on the local file system."""
 
     def __init__(
         self,
@@ -37,7 +37,7 @@ class LocalSidecarFolder(SidecarFolder):
         result: MarkableResult | None = None,
         mode: int | None = None,
     ) -> None:
-        """Take a recipe.
+        """Configure the folder; no file is accessed.
 
         Args:
             connection: The file system, from its root.
@@ -52,24 +52,24 @@ class LocalSidecarFolder(SidecarFolder):
         return type(self), (self._connection, self.parts, self._result, self._mode)
 
     def protocols(self) -> dict[str, Any]:
-        """What serializers find here."""
+        """The protocols that this folder offers to serializers."""
         return {FILE_PROTOCOL: self, FOLDER_PROTOCOL: self}
 
     def names(self) -> list[str]:
-        """What is in the folder, without links; nothing if it is not there."""
+        """The entries of the folder without links; empty if the folder is missing."""
         missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
         with missing, self._directory() as folder, os.scandir(folder) as entries:
             return portable_names([entry.name for entry in entries if not entry.is_symlink()])
         return []
 
     def changed(self) -> float:
-        """When something in the folder was last written; 0 if it is gone."""
+        """The time of the last write in the folder; 0 if the folder is missing."""
         with contextlib.suppress(FileNotFoundError), self._directory() as folder:
             return latest_change(".", folder)
         return 0.0
 
     def open(self, name: str, mode: str) -> Any:
-        """Open a file; the folder is made with the first one."""
+        """Open a file; the first write creates the folder."""
         *folders, file = native_name(inside(name)).split("/")
         if "r" in mode:
             return self._open(folders, file, mode)
@@ -95,7 +95,7 @@ class LocalSidecarFolder(SidecarFolder):
             file.write(data)
 
     def remove(self, name: str = "") -> None:
-        """Remove a file or folder of this folder, or all of it, and folders that are empty then."""
+        """Remove an entry of this folder, or the whole folder, and parent folders that become empty."""
         inner = native_name(inside(name)).split("/") if name else []
         *folders, last = [*self.parts[1:], *inner]
         nothing_of_ours = contextlib.suppress(FileNotFoundError, NotADirectoryError)
@@ -105,7 +105,7 @@ class LocalSidecarFolder(SidecarFolder):
             self._remove_empty(folders)
 
     def _remove_empty(self, folders: list[str]) -> None:
-        """Delete folders from the inside out until one is not empty; the workflow's own stays."""
+        """Delete empty folders from the inside out; the folder of the workflow stays."""
         gone = True
         while gone and len(folders) > 1:
             last = folders.pop()
@@ -127,7 +127,7 @@ class LocalSidecarFolder(SidecarFolder):
     def _create(self, *folders: str) -> None:
         if not os.path.isdir(self._root):
             os.makedirs(self._root, exist_ok=True)
-        with contextlib.suppress(FileNotFoundError):  # removed again meanwhile
+        with contextlib.suppress(FileNotFoundError):  # removed again in the meantime
             make_directories(self._root, *self.parts[1:], *folders, mode=folder_mode(self._mode))
 
     def _open(self, folders: list[str], file: str, mode: str) -> Any:

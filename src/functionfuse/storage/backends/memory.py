@@ -1,4 +1,4 @@
-"""Results in the memory of one process."""
+"""Memory file backend: files in the memory of one process."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["MemoryBackend"]
 
 
 class MemoryBackend(RemoteBackend):
-    """A folder that another process cannot see, which is told there rather than shown as empty."""
+    """A folder in memory; its use in another process raises instead of showing an empty folder."""
 
     def __init__(self, connection: Connection, home: str | None = None) -> None:
-        """Take the recipe, and the process that the files are in."""
+        """Use a connection; `home` identifies the process with the files."""
         super().__init__(connection)
         self._home = home or this_process()
 
@@ -26,25 +26,25 @@ class MemoryBackend(RemoteBackend):
         return type(self), (self.connection, self._home)
 
     def exists(self, subfolder: str, name: str) -> bool:
-        """Tell whether there is such a file, without looking at all others."""
+        """Whether a file exists, without a search of all files."""
         return bool(self.call("isfile", self.at(subfolder, name)))
 
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:
         """Call a method of the file system.
 
         Raises:
-            StorageError: This is another process than the one that has the files.
+            StorageError: The files are in another process.
         """
         if this_process() != self._home:
             message = (
                 "it is in the memory of another process; "
-                "results that several processes use are kept in files: kind 'file', 'S3' or 'fsspec'"
+                "use a storage of kind 'file', 'S3' or 'fsspec' for results that several processes share"
             )
             raise StorageError(message)
         return super().call(method, *arguments, **options)
 
     def _listed(self, kind: str, *subfolder: str) -> list[str]:
-        """One look at all files: others may come and go meanwhile."""
+        """List by one search of all files, because other threads add and remove files in the meantime."""
         folder = f"{self.at(*subfolder)}/"
         found: dict[str, Any] = self.call("find", folder, detail=True)
         tails = [path[len(folder) :].partition("/") for path in found]

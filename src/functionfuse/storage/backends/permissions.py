@@ -10,19 +10,19 @@ from functionfuse.errors import OptionError
 __all__ = ["file_mode", "folder_mode"]
 
 _OCTAL: Final = re.compile(r"(0o?)?[0-7]{3}")
-_OWNER: Final = 0o600  # who saves a result must be able to read and replace it
+_OWNER: Final = 0o600  # the owner must be able to read and replace results
 _ALL: Final = 0o666
 
 
 def file_mode(mode: Any) -> int | None:
-    """Check the option `mode`.
+    """Validate the option `mode`.
 
     Args:
         mode: A number like `0o600`, or its octal digits as text, like `"0600"`: JSON has no octal numbers.
             None leaves permissions to the umask.
 
     Raises:
-        OptionError: It is not a permission to read and write for the owner, or has more than that.
+        OptionError: The owner cannot read and write, or the mode has other bits than read and write.
     """
     if mode is None:
         return None
@@ -30,7 +30,7 @@ def file_mode(mode: Any) -> int | None:
     if type(number) is int and number & _OWNER == _OWNER and not number & ~_ALL:
         return number
     message = (
-        f"mode is a permission of files that lets their owner read and write, "
+        f"mode must be permissions of files that the owner can read and write, "
         f"like 0o600, 0o640 or '0600', not {mode!r}"
     )
     raise OptionError(message)
@@ -43,5 +43,5 @@ def folder_mode(mode: None) -> None: ...
 @overload
 def folder_mode(mode: int | None) -> int | None: ...
 def folder_mode(mode: int | None) -> int | None:
-    """Permissions of a folder: its files can be reached by those who may read them."""
+    """Permissions of a folder for files of a mode: who may read the files may enter the folder."""
     return None if mode is None else mode | (mode & 0o444) >> 2

@@ -1,4 +1,4 @@
-"""What a storage needs of the place where its files are."""
+"""File backend protocol: the file operations that a storage needs."""
 
 from __future__ import annotations
 
@@ -23,45 +23,45 @@ class WorkflowRemovedError(StorageError):
 class Content(NamedTuple):
     """A file that was read."""
 
-    data: bytearray | mmap  # can be written to; the file stays as it is
-    check: DeferredVerification | None = None  # where buffers may be checked later
+    data: bytearray | mmap  # writeable; changes do not reach the file
+    check: DeferredVerification | None = None  # if buffers may be verified later
 
 
 class FileBackend(Protocol):
-    """A folder whose subfolders hold files, each of them whole or not there.
+    """A folder with subfolders of files; every file is written atomically.
 
-    Its methods raise `OSError` and its children, or a `StorageError` that says more.
-    It travels by recipe, and touches nothing before it is used.
-    Names of files and folders are those of `naming.file_name`.
+    The methods raise `OSError` and its subclasses, or a `StorageError` with more information.
+    A backend is pickled as its options, and does no input or output before it is used.
+    Names of files and folders are encoded by `file_names.file_name`.
     """
 
     @property
     def path(self) -> str:
-        """Where it is, for people: nothing secret is in it."""
+        """Path or URL for messages, without secrets."""
 
     @property
     def fold_case(self) -> bool:
-        """Tell whether upper and lower case are the same here."""
+        """Whether file names are case-insensitive."""
 
     @property
     def globs(self) -> bool:
-        """Tell whether names with `*` or `?` would be read as patterns or addresses here."""
+        """Whether the file system reads names with `*` or `?` as patterns or parts of a URL."""
 
     def make(self, subfolder: str) -> None:
-        """Make a subfolder if it is not there, where there is such a thing."""
+        """Create a subfolder if it is missing, on file systems with folders."""
 
     def write(self, subfolder: str, name: str, frame: Frame, *, requires: str = "") -> int:
-        """Put a file in place in one step; an earlier one stays whole until then. Returns its size.
+        """Write a file atomically; an earlier one stays intact until then. Returns the size.
 
         Args:
-            subfolder: Where.
-            name: Of the file.
-            frame: Its contents.
-            requires: Path in the subfolder of a folder that has to be there, where that can be checked in
+            subfolder: The subfolder of the file.
+            name: The name of the file.
+            frame: The contents.
+            requires: Path of a folder within the subfolder that must exist, if that can be checked in
                 the same step.
 
         Raises:
-            WorkflowRemovedError: That folder is not there.
+            WorkflowRemovedError: The required folder is missing.
         """
 
     def read(
@@ -72,36 +72,36 @@ class FileBackend(Protocol):
         Args:
             subfolder: The folder of the file.
             name: The name of the file.
-            mapped: The file may be mapped; otherwise it is read once into private memory.
-            deferred: Parts of a mapped file may be checked after they were returned.
+            mapped: Allow memory mapping; otherwise the file is read once into private memory.
+            deferred: Allow verification of parts of a mapped file after the read has returned.
         """
 
     def start(self, subfolder: str, name: str, size: int) -> bytes:
-        """The first bytes of a file, fewer if it has no more."""
+        """The first `size` bytes of a file, or all of a shorter file."""
 
     def exists(self, subfolder: str, name: str) -> bool:
-        """Tell whether there is such a file."""
+        """Whether a file exists."""
 
     def names(self, subfolder: str) -> list[str]:
-        """The files of a subfolder, without hidden ones; none if there is no subfolder."""
+        """The files of a subfolder, without hidden ones; empty if the subfolder is missing."""
 
     def subfolders(self) -> list[str]:
         """The subfolders, without hidden ones."""
 
     def remove(self, subfolder: str, name: str) -> None:
-        """Remove a file that is there."""
+        """Remove an existing file."""
 
     def remove_all(self, subfolder: str) -> None:
-        """Remove a subfolder with all that is in it."""
+        """Remove a subfolder with its contents."""
 
     def sidecars(self, subfolder: str) -> SidecarFolder:
-        """The folder of what serializers write for results of a subfolder."""
+        """The folder of all sidecar folders of a subfolder."""
 
     def has_sidecars(self, subfolder: str) -> bool:
-        """Tell whether serializers may have written something there."""
+        """Whether the subfolder may have sidecar folders."""
 
     def sweep(self, subfolder: str) -> None:
-        """Remove what killed processes left unfinished long ago."""
+        """Remove old leftovers of killed processes."""
 
     def scrub(self, error: StorageError) -> None:
-        """Take out of an error, and of what led to it, what nobody may see."""
+        """Remove secrets from an error and its causes."""

@@ -1,4 +1,4 @@
-"""Options of which some are secret: looked up where they are used, and never shown."""
+"""Secret redaction: mask secrets in options and texts, and resolve them from the environment."""
 
 from __future__ import annotations
 
@@ -20,11 +20,13 @@ _SECRET_NAME: Final = re.compile(
     r"secret|token|passw|passphrase|key|credential|auth|sas|signature|connection_string",
     re.IGNORECASE,
 )
-_SHORTEST: Final = 4  # letters; a shorter value is no secret, and hiding it would spoil every text
+_SHORTEST: Final = (
+    4  # characters; shorter values are not secrets, and masking them would garble all texts
+)
 
 
 def mask_secrets(value: Any, name: str = "") -> Any:
-    """Options with a mask in the place of every secret; what stands for one is shown."""
+    """Replace every secret by a mask; references like `"env:NAME"` are shown."""
     if isinstance(value, Mapping):
         return {inner: mask_secrets(item, _named(name, inner)) for inner, item in value.items()}
     if isinstance(value, list | tuple):
@@ -35,14 +37,14 @@ def mask_secrets(value: Any, name: str = "") -> Any:
 
 
 def literal_secrets(value: Any, name: str = "") -> Iterator[str]:
-    """The secrets that stand in options themselves."""
+    """The secrets that the options themselves contain."""
     for leaf, where in _leaves(value, name):
         if _SECRET_NAME.search(where) and not _variable(leaf) and len(leaf) >= _SHORTEST:
             yield leaf
 
 
 def environment_secrets(value: Any) -> Iterator[str]:
-    """What the environment of this process has for options that name a variable of it."""
+    """The values of environment variables to which options refer."""
     for leaf, _ in _leaves(value):
         found = os.environ.get(_variable(leaf) or "", "")
         if len(found) >= _SHORTEST:
@@ -50,10 +52,10 @@ def environment_secrets(value: Any) -> Iterator[str]:
 
 
 def resolve_variables(value: Any, name: str = "") -> Any:
-    """Options with what the environment has where they say `"env:NAME"`.
+    """Replace `"env:NAME"` in options by environment variables.
 
     Raises:
-        StorageError: There is no such variable here.
+        StorageError: A variable is not set.
     """
     if isinstance(value, Mapping):
         return {inner: resolve_variables(item, str(inner)) for inner, item in value.items()}
@@ -63,20 +65,20 @@ def resolve_variables(value: Any, name: str = "") -> Any:
     if not variable:
         return value
     if variable not in os.environ:
-        message = f"option {name!r} is taken from the environment variable {variable}, which is not set here"
+        message = f"option {name!r} refers to the environment variable {variable}, which is not set in this process"
         raise StorageError(message)
     return os.environ[variable]
 
 
 def _variable(value: object) -> str | None:
-    """The environment variable that a value names."""
+    """The environment variable to which a value refers."""
     if isinstance(value, str) and value.startswith(_FROM_ENVIRONMENT):
         return value.removeprefix(_FROM_ENVIRONMENT)
     return None
 
 
 def _named(outer: str, inner: object) -> str:
-    """What is inside of something secret is secret too, whatever it is called."""
+    """The name of a nested option: all values within a secret are secret."""
     return f"{outer} {inner}"
 
 

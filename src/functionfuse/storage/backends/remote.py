@@ -1,4 +1,4 @@
-"""A folder on any file system of fsspec, in which a file is written by one put."""
+"""fsspec file backend: every file is written by one put and read by one get."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class RemoteBackend:
     globs: ClassVar[bool] = True
 
     def __init__(self, connection: Connection) -> None:
-        """Take a recipe of the file system; nothing is connected."""
+        """Use a connection; nothing is connected."""
         self.connection = connection
 
     def __reduce__(self) -> tuple[object, tuple[Any, ...]]:
@@ -36,7 +36,7 @@ class RemoteBackend:
 
     @property
     def path(self) -> str:
-        """The address, without a password."""
+        """The URL without a password."""
         return self.connection.shown_url
 
     @property
@@ -49,14 +49,14 @@ class RemoteBackend:
         return "/".join((self.connection.root, *parts))
 
     def make(self, subfolder: str) -> None:
-        """Nothing: the first file makes its folder, where there is such a thing."""
+        """Do nothing: the first file creates its folder, on file systems with folders."""
 
     def write(self, subfolder: str, name: str, frame: Frame, *, requires: str = "") -> int:  # noqa: ARG002
-        """Put a file in place by one put."""
+        """Write a file by one put."""
         data = b"".join(frame)
         try:
             self._put(subfolder, name, data)
-        except FileNotFoundError:  # a file system with folders, and the first result of a workflow
+        except FileNotFoundError:  # the first result of a workflow on a file system with folders
             self.call("makedirs", self.at(subfolder), exist_ok=True)
             self._put(subfolder, name, data)
         return len(data)
@@ -66,19 +66,19 @@ class RemoteBackend:
         subfolder: str,
         name: str,
         *,
-        mapped: bool = True,  # noqa: ARG002 - it never is
+        mapped: bool = True,  # noqa: ARG002 - remote files cannot be mapped
         deferred: bool = False,  # noqa: ARG002
     ) -> Content:
-        """A file, by one get."""
+        """Read a file by one get."""
         return Content(bytearray(self.call("cat_file", self.at(subfolder, name))))
 
     def start(self, subfolder: str, name: str, size: int) -> bytes:
-        """The first bytes of a file."""
+        """The first `size` bytes of a file."""
         data: bytes = self.call("cat_file", self.at(subfolder, name), start=0, end=size)
         return data
 
     def exists(self, subfolder: str, name: str) -> bool:
-        """Tell whether there is such a file."""
+        """Whether a file exists."""
         try:
             found = self.call("info", self.at(subfolder, name))
         except FileNotFoundError:
@@ -98,22 +98,22 @@ class RemoteBackend:
         self.call("rm_file", self.at(subfolder, name))
 
     def remove_all(self, subfolder: str) -> None:
-        """Remove a subfolder with all that is in it."""
+        """Remove a subfolder with its contents."""
         self.connection.remove_all(self.at(subfolder))
 
     def sidecars(self, subfolder: str) -> SidecarFolder:
-        """The folder of what serializers write for results of a subfolder."""
+        """The folder of all sidecar folders of a subfolder."""
         return SidecarFolder(self.connection, (subfolder, SIDECARS))
 
-    def has_sidecars(self, subfolder: str) -> bool:  # noqa: ARG002 - asking costs as much as looking
-        """Serializers may have written something."""
+    def has_sidecars(self, subfolder: str) -> bool:  # noqa: ARG002 - a query costs as much as a listing
+        """Always true: the folder may exist."""
         return True
 
     def sweep(self, subfolder: str) -> None:
-        """Nothing is left unfinished by a put."""
+        """Do nothing: an interrupted put leaves no file."""
 
     def scrub(self, error: StorageError) -> None:
-        """Take secrets out of an error."""
+        """Remove secrets from an error and its causes."""
         self.connection.scrub(error)
 
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Results in a bucket of an S3 server."""
+"""S3 file backend: objects in a bucket, with the fewest requests."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ __all__ = ["S3Backend"]
 
 
 class S3Backend(RemoteBackend):
-    """A folder in a bucket, with no request more than needed."""
+    """A folder in a bucket."""
 
     def __init__(self, connection: Connection) -> None:
-        """Take the recipe; nothing is connected."""
+        """Use a connection; nothing is connected."""
         super().__init__(connection)
         self._there = False
 
-    def make(self, subfolder: str) -> None:  # noqa: ARG002 - there are no folders
-        """See that the bucket is there, before anything is computed for it."""
+    def make(self, subfolder: str) -> None:  # noqa: ARG002 - S3 has no folders
+        """Check that the bucket exists, before results are computed for it."""
         self._check_bucket()
 
     def read(
@@ -32,26 +32,26 @@ class S3Backend(RemoteBackend):
         subfolder: str,
         name: str,
         *,
-        mapped: bool = True,  # noqa: ARG002 - it never is
+        mapped: bool = True,  # noqa: ARG002 - remote files cannot be mapped
         deferred: bool = False,  # noqa: ARG002
     ) -> Content:
-        """A file, by one get: several at a time would need its size first."""
+        """Read a file by one get: parallel ones would first request the size."""
         data = self.call("cat_file", self.at(subfolder, name), max_concurrency=1)
         return Content(bytearray(data))
 
     def start(self, subfolder: str, name: str, size: int) -> bytes:
-        """The first bytes of a file; an empty one has none, which is an error here."""
+        """The first `size` bytes of a file; S3 refuses a range of an empty file."""
         try:
             return super().start(subfolder, name, size)
         except StorageError:
             return bytes(self.read(subfolder, name).data[:size])
 
     def sidecars(self, subfolder: str) -> S3SidecarFolder:
-        """The folder of what serializers write for results of a subfolder."""
+        """The folder of all sidecar folders of a subfolder."""
         return S3SidecarFolder(self.connection, (subfolder, SIDECARS))
 
     def exists(self, subfolder: str, name: str) -> bool:
-        """Tell whether there is such a file, by one request."""
+        """Whether a file exists, by one request."""
         bucket, _, key = self.at(subfolder, name).partition("/")
         try:
             self.call("call_s3", "head_object", Bucket=bucket, Key=key)
@@ -60,7 +60,7 @@ class S3Backend(RemoteBackend):
         return True
 
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:
-        """Call a method of the file system; what is not found may be the bucket."""
+        """Call a method of the file system; reports a missing bucket as such."""
         try:
             return super().call(method, *arguments, **options)
         except FileNotFoundError:
@@ -68,13 +68,15 @@ class S3Backend(RemoteBackend):
             raise
 
     def _check_bucket(self) -> None:
-        """Tell a bucket that is not there from a file, once."""
+        """Raise if the bucket is missing; a bucket that was found is not checked again."""
         if self._there:
             return
         bucket = self.at().partition("/")[0]
         try:
             super().call("call_s3", "head_bucket", Bucket=bucket)
         except FileNotFoundError:
-            message = f"there is no bucket {bucket!r}: make it, or check the path and endpoint_url"
+            message = (
+                f"there is no bucket {bucket!r}: create it, or check the path and endpoint_url"
+            )
             raise StorageError(message) from None
         self._there = True

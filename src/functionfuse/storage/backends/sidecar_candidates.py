@@ -1,9 +1,9 @@
 """Garbage-collection candidates: sidecar folders that may no longer belong to a result.
 
 The sidecar folder of a replaced result stays for a grace period: a reader may hold the earlier result.
-A marker file names it and says since when it is a candidate, so one listing finds all that are due.
-The marker of a replaced result contains the start of its file, with which serializers are asked to remove
-what they wrote elsewhere. Nothing is locked: whoever collects looks first whether the result names the folder.
+The name of a marker file has the folder and the time since when it is a candidate: one listing finds all due ones.
+The marker of a replaced result contains the start of its file, from which serializers learn what they wrote to
+other places. There are no locks: a collection first checks whether the result names the folder.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["CANDIDATES", "DAY", "TOKEN", "Candidate", "Candidates", "check_grace"]
 
-#: The folder of the markers, beside the sidecar folders: no result file begins with a dot.
+#: The folder of the markers, next to the sidecar folders: no result file begins with a dot.
 CANDIDATES: Final = ".candidates"
-#: Seconds after which no save is still running.
+#: Seconds that no save exceeds.
 DAY: Final = 24 * 60 * 60.0
 #: The name of a sidecar folder.
 TOKEN: Final = re.compile(r"[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}")
@@ -32,9 +32,7 @@ class Candidate(NamedTuple):
     """A sidecar folder and its marker."""
 
     marker: str
-    replaced: (
-        bool  # by a later result; else it is unknown whether it belongs to a save that still runs
-    )
+    replaced: bool  # by a later result; otherwise it may belong to a save that is still running
     since: float  # seconds since 1970
     token: str
     file: str  # of the result
@@ -43,8 +41,8 @@ class Candidate(NamedTuple):
         """Whether the folder may be deleted unless the result names it."""
         return self._age >= (grace if self.replaced else max(grace, DAY))
 
-    def is_settled(self, grace: float) -> bool:
-        """Whether no save is running any more that was when the folder became a candidate."""
+    def has_no_pending_save(self, grace: float) -> bool:
+        """Whether every save has ended that was running when the folder became a candidate."""
         return self._age >= max(grace, DAY)
 
     @property
@@ -56,21 +54,21 @@ class Candidates:
     """The candidates of one workflow."""
 
     def __init__(self, sidecars: SidecarFolder) -> None:
-        """Take the folder that has the sidecar folders of all results of the workflow."""
+        """Use the folder with the sidecar folders of all results of the workflow."""
         self._folder = sidecars.inner(CANDIDATES)
 
     def all(self) -> list[Candidate]:
-        """All of them, by one listing; what is not a marker is left out."""
+        """All candidates, by one listing; other files are ignored."""
         found = map(_MARKER.fullmatch, self._folder.names())
         return [_candidate(match) for match in found if match]
 
     def add(self, token: str, file: str, start: bytes | None = None) -> str:
-        """Mark a sidecar folder; gives the name of the marker.
+        """Write a marker for a sidecar folder; returns the name of the marker.
 
         Args:
-            token: Its name.
-            file: The file of its result.
-            start: Prefix and header of the result that is replaced; None if that is unknown.
+            token: The name of the sidecar folder.
+            file: The result file.
+            start: Prefix and header of the replaced result; None if unknown.
         """
         kind = "u" if start is None else "r"
         marker = f"{kind}{int(time.time() * 1000):012x}-{token}-{file}"
@@ -78,7 +76,7 @@ class Candidates:
         return marker
 
     def start(self, candidate: Candidate) -> bytes:
-        """Prefix and header of the result that was replaced; empty if that is unknown."""
+        """Prefix and header of the replaced result; empty if unknown."""
         return self._folder.read_bytes(candidate.marker) if candidate.replaced else b""
 
     def drop(self, marker: str) -> None:
@@ -87,13 +85,13 @@ class Candidates:
 
 
 def check_grace(grace: Any) -> None:
-    """Refuse what is not a period.
+    """Validate the option `grace`.
 
     Raises:
-        OptionError: It is no number of seconds.
+        OptionError: The value is not a number of seconds.
     """
     if type(grace) not in (int, float) or not grace >= 0:
-        message = f"grace is a number of seconds, 0 or more, not {grace!r}"
+        message = f"grace must be a number of seconds, 0 or more, not {grace!r}"
         raise OptionError(message)
 
 

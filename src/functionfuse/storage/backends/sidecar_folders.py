@@ -1,4 +1,4 @@
-"""The folders in which serializers keep what they write, beside the result files."""
+"""Sidecar folders: files of serializers next to the result files, on file systems of fsspec."""
 
 from __future__ import annotations
 
@@ -24,11 +24,16 @@ __all__ = [
     "is_link",
 ]
 
-_TIMES: Final = ("mtime", "LastModified", "last_modified", "created")  # as file systems call it
+_TIMES: Final = (
+    "mtime",
+    "LastModified",
+    "last_modified",
+    "created",
+)  # names in different file systems
 
-#: The subfolder of a workflow that has them: `.objects/<file of the result>/<one save>/`.
+#: The subfolder of a workflow with the sidecar folders: `.objects/<file of the result>/<one save>/`.
 SIDECARS: Final = ".objects"
-#: The one that the published system has: `bigdata/<object>`, for all results.
+#: The folder of the legacy format, which all results share: `bigdata/<object>`.
 LEGACY_SIDECARS: Final = "bigdata"
 
 
@@ -48,7 +53,7 @@ class SidecarFolder:
     def __init__(
         self, connection: Connection, parts: tuple[str, ...], result: MarkableResult | None = None
     ) -> None:
-        """Take a recipe; nothing is connected.
+        """Configure the folder; nothing is connected.
 
         Args:
             connection: The file system.
@@ -58,7 +63,7 @@ class SidecarFolder:
         self._connection = connection
         self.parts = parts
         self._result = result
-        self.is_written = False  # by this process and object, as far as it has seen
+        self.is_written = False  # by this object
 
     def __reduce__(self) -> tuple[type[SidecarFolder], tuple[Any, ...]]:
         return type(self), (self._connection, self.parts, self._result)
@@ -77,36 +82,36 @@ class SidecarFolder:
         return "/".join((self._connection.root, *self.parts))
 
     def inner(self, *parts: str) -> SidecarFolder:
-        """A folder of this one.
+        """A folder within this one.
 
         Raises:
-            CorruptResult: A part leads somewhere else.
+            CorruptResult: A part leads out of the folder.
         """
         return self._with((*self.parts, *map(inside, parts)))
 
     def of(self, result: MarkableResult) -> SidecarFolder:
-        """The same folder, as one that a stored result is read from."""
+        """The same folder, for reading a stored result."""
         return self._with(self.parts, result)
 
     def corrupt(self, problem: str) -> CorruptResult:
-        """The error for a damaged file, with the name of the result, which is marked as damaged."""
+        """Mark the result as damaged; returns the error with its name."""
         return self._result.corrupt(self, problem) if self._result else CorruptResult(problem)
 
     def check(self) -> None:
-        """Refuse to read a result that is marked as damaged.
+        """Raise if the result is marked as damaged.
 
         Raises:
-            CorruptResult: It is.
+            CorruptResult: The result is marked.
         """
         if self._result:
             self._result.check(self)
 
     def protocols(self) -> dict[str, Any]:
-        """What serializers find here."""
+        """The protocols that this folder offers to serializers."""
         return {FOLDER_PROTOCOL: self}
 
     def names(self) -> list[str]:
-        """What is in the folder, without links; nothing if it is not there."""
+        """The entries of the folder without links; empty if the folder is missing."""
         path = self.path
         try:
             found = self._connection.call("ls", path, detail=True)
@@ -116,16 +121,16 @@ class SidecarFolder:
         return [inner.rpartition("/")[2] for inner in paths if inner != path.rstrip("/")]
 
     def changed(self) -> float:
-        """When something in the folder was last written; now if the file system does not tell."""
+        """The time of the last write in the folder; the current time if the file system has none."""
         found = self._connection.call("find", self.path, withdirs=True, detail=True)
         return max((_changed(file) for file in found.values()), default=0.0)
 
     def published(self) -> SidecarFolder:
-        """The folder beside this one in which the published system keeps objects of all results."""
+        """The folder of the legacy format next to this one, which all results share."""
         return self._with((*self.parts[:-1], LEGACY_SIDECARS))
 
     def open(self, name: str, mode: str) -> Any:
-        """Open a file; the folder is made with the first one."""
+        """Open a file; the first write creates the folder."""
         path = f"{self.path}/{inside(name)}"
         self.is_written |= "r" not in mode
         try:
@@ -142,7 +147,7 @@ class SidecarFolder:
         return data
 
     def write_bytes(self, name: str, data: bytes | memoryview) -> None:
-        """Write a file by one put; the folder is made with the first one."""
+        """Write a file by one put; the first write creates the folder."""
         path, data = f"{self.path}/{inside(name)}", bytes(data)
         self.is_written = True
         try:
@@ -152,23 +157,23 @@ class SidecarFolder:
             self._connection.call("pipe_file", path, data)
 
     def remove(self, name: str = "") -> None:
-        """Remove a file or folder of this folder, or all of it, if it is there.
+        """Remove an entry of this folder, or the whole folder, if it exists.
 
         Raises:
-            StorageError: A symbolic link is on the way.
+            StorageError: The path has a symbolic link.
         """
         self._check_links()
         self._connection.remove_all(f"{self.path}/{inside(name)}" if name else self.path)
 
     def _with(self, parts: tuple[str, ...], result: MarkableResult | None = None) -> SidecarFolder:
-        """Another folder on the same file system, or this one for a result."""
+        """A copy with other parts or another result."""
         return type(self)(self._connection, parts, result)
 
     def _create_parent(self, path: str) -> None:
         self._connection.call("makedirs", path.rpartition("/")[0], exist_ok=True)
 
     def _check_links(self) -> None:
-        """Refuse a path with a link below the storage, where a file system has links and tells them."""
+        """Raise if the path has a link below the storage, on file systems that list links."""
         for depth in range(1, len(self.parts) + 1):
             path = "/".join((self._connection.root, *self.parts[:depth]))
             try:
@@ -181,25 +186,25 @@ class SidecarFolder:
 
 
 class S3SidecarFolder(SidecarFolder):
-    """A folder in a bucket."""
+    """A sidecar folder in a bucket."""
 
     def protocols(self) -> dict[str, Any]:
-        """What serializers find here."""
+        """The protocols that this folder offers to serializers."""
         backend = {"client": self.filesystem, "folder": self.path}
         return {S3_PROTOCOL: backend, FOLDER_PROTOCOL: self}
 
     def _check_links(self) -> None:
-        """There are none."""
+        """S3 has no links."""
 
 
 def inside(name: str) -> str:
-    """A name out of a result file, which may be somebody else's.
+    """Validate a file name from a result file, which may be forged.
 
     Raises:
-        CorruptResult: It leads out of its folder.
+        CorruptResult: The name leads out of the folder.
     """
     if not name or "\\" in name or not {"", ".", ".."}.isdisjoint(name.split("/")):
-        message = f"{name!r} is no name in the folder of a result's objects"
+        message = f"{name!r} is not a valid file name in a sidecar folder"
         raise CorruptResult(message)
     return name
 
@@ -210,7 +215,7 @@ def is_link(entry: Mapping[str, Any]) -> bool:
 
 
 def _changed(entry: Mapping[str, Any]) -> float:
-    """When a file was last written; now if the file system does not tell."""
+    """The time of the last write of a file; the current time if the file system has none."""
     for name in _TIMES:
         found = entry.get(name)
         if found is not None:

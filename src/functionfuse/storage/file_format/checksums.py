@@ -1,4 +1,4 @@
-"""SHA-256 of large buffers: by blocks, on several cores at once."""
+"""Checksums: SHA-256 of buffers by blocks, computed in several threads."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-__all__ = ["BLOCK", "blocks", "digesting", "digests"]
+__all__ = ["BLOCK", "blocks", "digests", "start_digests"]
 
-#: A block, and so each digest, is of so many bytes; the last one of a buffer may be smaller.
+#: Bytes in a block, which has one digest; the last block of a buffer may be smaller.
 BLOCK: Final = 16 * 2**20
-_MOST: Final = 4  # threads: memory is not faster than that
+_MOST: Final = 4  # threads: more are limited by memory bandwidth
 
 
 def blocks(data: memoryview) -> list[memoryview]:
-    """A buffer in blocks, at least one."""
+    """Split a buffer into blocks, at least one."""
     if len(data) <= BLOCK:
         return [data]
     return [data[start : start + BLOCK] for start in range(0, len(data), BLOCK)]
 
 
-def digesting(pieces: Sequence[memoryview]) -> Callable[[], list[bytes]]:
-    """Begin with the SHA-256 of each piece; what is returned waits for them."""
-    if len(pieces) == 1 or sum(map(len, pieces)) < BLOCK:  # not worth a thread
+def start_digests(pieces: Sequence[memoryview]) -> Callable[[], list[bytes]]:
+    """Start computing the SHA-256 of each piece; the returned function waits for the digests."""
+    if len(pieces) == 1 or sum(map(len, pieces)) < BLOCK:  # faster without a thread
         found = [_digest(piece) for piece in pieces]
         return lambda: found
     from concurrent.futures import ThreadPoolExecutor
@@ -39,7 +39,7 @@ def digesting(pieces: Sequence[memoryview]) -> Callable[[], list[bytes]]:
 
 def digests(pieces: Sequence[memoryview]) -> list[bytes]:
     """The SHA-256 of each piece."""
-    return digesting(pieces)()
+    return start_digests(pieces)()
 
 
 def _digest(piece: memoryview) -> bytes:

@@ -1,8 +1,9 @@
-"""A result as bytes, and back: self-describing, checked, without a copy of large buffers.
+"""Format of result files: writes and reads frames with a header, checksums and out-of-band buffers.
 
 `docs/storage-format.md` describes the format byte by byte.
-In short: a prefix, a JSON header that names the parts and their digests, the pickle stream, its buffers.
-The prefix holds the digest of itself and of the header, so no byte of a file can change unseen.
+A file has a prefix, a JSON header with lengths and digests of the parts, the pickle stream, and its buffers.
+The prefix has the digest of itself and of the header, so that a change of any byte is detected.
+Large buffers are not copied.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from functionfuse.errors import CorruptResult, StorageError, UntrustedResult
-from functionfuse.storage.file_format.checksums import BLOCK, blocks, digesting, digests
+from functionfuse.storage.file_format.checksums import BLOCK, blocks, digests, start_digests
 from functionfuse.storage.file_format.legacy_format import legacy_stream
 from functionfuse.storage.file_format.pickle_stream import pickle_value, unpickle_value
 
@@ -29,6 +30,7 @@ __all__ = [
     "DEFERRED",
     "PREFIX_SIZE",
     "Frame",
+    "check_result_name",
     "check_signature",
     "file_size",
     "frame",
@@ -36,52 +38,51 @@ __all__ = [
     "header_size",
     "is_signed",
     "unframe",
-    "validate_names",
 ]
 
 MAGIC: Final = b"\x89FFUSE\r\n"
 VERSION: Final = 2  # 1 was never released
-#: Buffers of so many bytes may be checked later than they are read.
+#: Bytes from which on a buffer may be verified after the read.
 DEFERRED: Final = BLOCK
 _PREFIX: Final = struct.Struct("<8sII32s32s")
 PREFIX_SIZE: Final = _PREFIX.size
-_START: Final = struct.Struct("<8sII")  # what stands before the digest
+_START: Final = struct.Struct("<8sII")  # the prefix before the digest
 _UNSIGNED: Final = bytes(32)
 _ALIGNMENT: Final = 64
 _PADDING: Final = bytes(_ALIGNMENT)
 _OLD_UNSIGNED: Final = (
-    "it is of the old format, which has no signature: "
-    "remove it, or read it without a signing_key if you know where it comes from"
+    "it has the legacy format, which has no signature: "
+    "remove it, or read it without a signing_key if you trust its origin"
 )
-#: Not as ASCII: two halves of a surrogate pair in a name must not come back as one character.
+#: Not as ASCII: two halves of a surrogate pair in a name must not become one character.
 _to_json: Final = json.JSONEncoder(separators=(",", ":"), default=str, ensure_ascii=False).encode
-#: Encodes halves of surrogate pairs, which may be in names, like all other characters.
+#: Encodes halves of surrogate pairs, which names may contain.
 _SURROGATES: Final = "surrogatepass"
 
 
 class _Part(NamedTuple):
-    """The pickle stream or one of its buffers, in a file that was read."""
+    """The pickle stream or one of its buffers in a file."""
 
     data: memoryview
     padding: memoryview
     digests: list[bytes]  # SHA-256 of each block
-    start: int  # where in the file
+    start: int  # offset in the file
 
 
 class Frame:
-    """A result file: its head, and the body behind it, which is digested in the background.
+    """A result file to write: a head, and a body whose digests are computed in the background.
 
-    Who writes the body first does not wait. Iterating gives the chunks in their order.
+    Writing the body first avoids waiting for the digests. Iteration yields the chunks in order.
     """
 
     def __init__(
         self, metadata: Mapping[str, Any], parts: Sequence[memoryview], key: SigningKey | None
     ) -> None:
-        """Begin; see `frame`."""
-        self._metadata = {**metadata, "codec": "pickle5"}  # as it is now that the value was pickled
+        """Start the digests; see `frame`."""
+        self._metadata = {**metadata, "codec": "pickle5"}  # evaluated after the value was pickled
         self._key = key
         self._lengths = [len(part) for part in parts]
-        self._digests = digesting([piece for part in parts for piece in blocks(part)])
+        self._digests = start_digests([piece for part in parts for piece in blocks(part)])
         self.body: list[bytes | memoryview] = []
         for part in parts:
             self.body += (part, _PADDING[: -len(part) % _ALIGNMENT])
@@ -102,7 +103,7 @@ class Frame:
 
     @property
     def head_size(self) -> int:
-        """The length of the head, which is known before it is."""
+        """The length of the head, known before the digests are."""
         unknown = bytes(hashlib.sha256().digest_size)
         return PREFIX_SIZE + len(self._header([unknown] * sum(map(_blocks_of, self._lengths))))
 
@@ -123,15 +124,15 @@ def frame(
     key: SigningKey | None = None,
     persistent_id: Callable[[Any], Any] | None = None,
 ) -> Frame:
-    """The chunks of a result file, to be written one after the other, or the first one last.
+    """Pickle a value into the chunks of a result file.
 
     Args:
         value: The result. Large contiguous buffers in it (arrays) are not copied.
-        metadata: What else the header shall say, at least `workflow` and `node`.
-            What is no JSON value is kept as text.
-            It is looked at after the value was pickled, so it may tell what that wrote elsewhere.
-        key: Signs the result, for this workflow and node alone.
-        persistent_id: As in `pickle`: gives what stands for an object, or None to pickle it.
+        metadata: More fields of the header, at least `workflow` and `node`.
+            Values outside of JSON are stored as text.
+            It is read after the value was pickled, so it may have a field for sidecar files.
+        key: Signs the result for this workflow and node.
+        persistent_id: As in `pickle`: returns the id of an object, or None to pickle it.
 
     Raises:
         StorageError: The value cannot be pickled.
@@ -140,7 +141,7 @@ def frame(
     return Frame(metadata, parts, key)
 
 
-def unframe(  # noqa: PLR0913 - what a reader asks for, each by its name
+def unframe(  # noqa: PLR0913 - keyword options of a read
     data: bytearray | mmap.mmap | memoryview,
     workflow: str,
     node: str,
@@ -151,27 +152,26 @@ def unframe(  # noqa: PLR0913 - what a reader asks for, each by its name
     defer: Callable[[memoryview, bytes, int], None] | None = None,
     verify: bool = True,
 ) -> Any:
-    """The value in a result file; its large arrays live in `data` and can be written to.
+    """Verify and unpickle a result file; large arrays of the value are views of `data` and writeable.
 
     Args:
         data: The whole file.
-        workflow: The workflow whose result is asked for.
-        node: The node whose result is asked for.
-        key: Believe nothing that was not signed with it under these names.
-        allowed: Make nothing but objects of these types.
-        loader: Takes the verified header (None for the old format) and returns `persistent_load`
+        workflow: The workflow of the requested result.
+        node: The node of the requested result.
+        key: Require a signature with this key for these names.
+        allowed: Refuse objects of other types.
+        loader: Takes the verified header (None for the legacy format) and returns `persistent_load`
             as in `pickle`: the object for a persistent id.
-        defer: Takes what is not checked here: a block of a buffer of at least `DEFERRED` bytes,
-            its SHA-256, and where it begins in the file.
-            Who checks it later looks at the file, not at the block: that one belongs to the reader,
-            who may have changed it. With a key nothing is deferred.
-        verify: Check buffers as well; header and pickle stream are always checked.
-            With a key everything is checked.
+        defer: Called with each block of buffers of at least `DEFERRED` bytes, which is not verified here,
+            its SHA-256, and its offset in the file. The later verification has to read the file:
+            the reader owns the block and may change it. With a key nothing is deferred.
+        verify: Verify buffers too; header and pickle stream are always verified.
+            With a key everything is verified.
 
     Raises:
-        CorruptResult: The bytes are not those that were written, or are another node's result.
-        UntrustedResult: They are not signed with the key, or need something that is not allowed.
-        StorageError: They are, but cannot be read here.
+        CorruptResult: The file is damaged, or has the result of another node.
+        UntrustedResult: The file is not signed with the key, or uses types that are not allowed.
+        StorageError: The file is intact but cannot be read here.
     """
     view = memoryview(data)
     if bytes(view[: len(MAGIC)]) != MAGIC:
@@ -181,7 +181,7 @@ def unframe(  # noqa: PLR0913 - what a reader asks for, each by its name
         key.check(signature, VERSION, workflow, node, head)
         defer, verify = None, True
     header = _fields(head)
-    validate_names(header, workflow, node)
+    check_result_name(header, workflow, node)
     stream, *buffers = _parts(view, header, PREFIX_SIZE + len(head))
     stream = _private(stream)
     now, later = [stream], list[_Part]()
@@ -195,8 +195,8 @@ def unframe(  # noqa: PLR0913 - what a reader asks for, each by its name
     return unpickle_value(stream.data, [buffer.data for buffer in buffers], allowed, load)
 
 
-def validate_names(header: Mapping[str, Any], workflow: str, node: str) -> None:
-    """Refuse the result of another node, which was renamed or copied to this one's name.
+def check_result_name(header: Mapping[str, Any], workflow: str, node: str) -> None:
+    """Raise if a file has the result of another node, which was renamed or copied.
 
     Raises:
         CorruptResult: The header names another workflow or node, or none.
@@ -208,7 +208,7 @@ def validate_names(header: Mapping[str, Any], workflow: str, node: str) -> None:
         message = "the header is intact but does not name a workflow and a node"
         raise CorruptResult(message)
     message = (
-        f"the file holds the result of node {found[1]!r} of workflow {found[0]!r}: it was renamed "
+        f"the file has the result of node {found[1]!r} of workflow {found[0]!r}: it was renamed "
         "or copied. Rename it back or remove it; to rename a result, read it and save it under "
         "its new name"
     )
@@ -216,14 +216,14 @@ def validate_names(header: Mapping[str, Any], workflow: str, node: str) -> None:
 
 
 def header_of(start: bytes) -> dict[str, Any] | None:
-    """What a result file says of itself; None for the old published format.
+    """The header of a result file; None for the legacy format.
 
     Args:
-        start: The beginning of the file, longer than its header.
+        start: The beginning of the file with the whole header.
 
     Raises:
-        CorruptResult: The header is not the one that was written.
-        StorageError: It is of another version of the format.
+        CorruptResult: The header is damaged.
+        StorageError: The file has another format version.
     """
     return _fields(_intact_head(memoryview(start))[0]) if start.startswith(MAGIC) else None
 
@@ -233,13 +233,13 @@ def check_signature(start: bytes, workflow: str, node: str, key: SigningKey) -> 
 
     Args:
         start: As for `header_of`.
-        workflow: The workflow whose result is asked for.
-        node: The node whose result is asked for.
-        key: The key that it must be signed with.
+        workflow: The workflow of the requested result.
+        node: The node of the requested result.
+        key: The required key.
 
     Raises:
-        CorruptResult: The header is not the one that was written.
-        UntrustedResult: It is not signed with the key for this workflow and node.
+        CorruptResult: The header is damaged.
+        UntrustedResult: The header is not signed with the key for this workflow and node.
     """
     if not start.startswith(MAGIC):
         raise UntrustedResult(_OLD_UNSIGNED)
@@ -248,7 +248,7 @@ def check_signature(start: bytes, workflow: str, node: str, key: SigningKey) -> 
 
 
 def header_size(start: bytes) -> int:
-    """How much of a result file `header_of` needs; 0 for the old published format.
+    """The bytes of a result file that `header_of` needs; 0 for the legacy format.
 
     Args:
         start: The first `PREFIX_SIZE` bytes of the file.
@@ -260,39 +260,39 @@ def header_size(start: bytes) -> int:
 
 
 def is_signed(start: bytes) -> bool:
-    """Tell whether a result file has a signature; whose it is, only the key can tell.
+    """Whether a result file has a signature; it is not verified, which needs the key.
 
     Args:
-        start: The first `PREFIX_SIZE` bytes of a file that is not of the old format.
+        start: The first `PREFIX_SIZE` bytes of a file in the current format.
     """
     return bool(_PREFIX.unpack_from(start)[4] != _UNSIGNED)
 
 
 def file_size(start: bytes) -> int:
-    """How many bytes a result file has if it is whole.
+    """The size of a complete result file in bytes, from its header.
 
     Args:
-        start: As for `header_of`, of a file that is not of the old format.
+        start: As for `header_of`, of a file in the current format.
     """
     lengths = [length for length, _ in _table(_fields(_intact_head(memoryview(start))[0]))]
     return header_size(start) + sum(length + -length % _ALIGNMENT for length in lengths)
 
 
 def _intact_head(view: memoryview) -> tuple[bytes, bytes]:
-    """The header as it is written, and the signature."""
+    """The bytes of the header after verification of its digest, and the signature."""
     if len(view) < PREFIX_SIZE:
-        message = "the file is cut short"
+        message = "the file is truncated"
         raise CorruptResult(message)
-    prefix = bytes(view[:PREFIX_SIZE])  # read once: a mapped file may change meanwhile
+    prefix = bytes(view[:PREFIX_SIZE])  # read once: a mapped file may change in the meantime
     _, version, length, digest, signature = _PREFIX.unpack(prefix)
     header = bytes(view[PREFIX_SIZE : PREFIX_SIZE + length])
     if _head_digest(prefix[: _START.size], signature, header) != digest:
-        message = "the header does not match its digest"
+        message = "the header does not match its checksum"
         raise CorruptResult(message)
     if version != VERSION:
         message = (
-            f"it is of version {version} of the format, and this FunctionFuse reads version "
-            f"{VERSION}: read it with the FunctionFuse that wrote it, or remove it"
+            f"it has format version {version}, but this FunctionFuse reads version {VERSION}: "
+            "read it with the FunctionFuse that wrote it, or remove it"
         )
         raise StorageError(message)
     return header, signature
@@ -306,29 +306,31 @@ def _fields(header: bytes) -> dict[str, Any]:
     try:
         fields = json.loads(header.decode(errors=_SURROGATES))
     except (ValueError, RecursionError) as error:
-        message = f"the header is intact but not one of ours: {error}"
+        message = f"the header is intact but was not written by FunctionFuse: {error}"
         raise CorruptResult(message) from error
     if not isinstance(fields, dict):
-        message = "the header is intact but not one of ours: it is no JSON object"
+        message = (
+            "the header is intact but was not written by FunctionFuse: it is not a JSON object"
+        )
         raise CorruptResult(message)
     return fields
 
 
 def _parts(view: memoryview, header: Mapping[str, Any], end: int) -> list[_Part]:
-    """The pickle stream and its buffers, where the header says that they are."""
+    """The pickle stream and its buffers, by the table in the header."""
     parts: list[_Part] = []
     for length, written in _table(header):
         start, stop = end, end + length
         end = stop + -length % _ALIGNMENT
         parts.append(_Part(view[start:stop], view[stop:end], written, start))
     if end != len(view):
-        message = f"the file has {len(view)} bytes where its header tells of {end}"
+        message = f"the file has {len(view)} bytes, but its header announces {end}"
         raise CorruptResult(message)
     return parts
 
 
 def _private(part: _Part) -> _Part:
-    """Copy a part of a mapped file: what is checked must be what is unpickled."""
+    """Copy a part of a mapped file, which could change between verification and unpickling."""
     if isinstance(part.data.obj, mmap.mmap):
         return part._replace(data=memoryview(bytes(part.data)))
     return part
@@ -345,24 +347,24 @@ def _table(header: Mapping[str, Any]) -> list[tuple[int, list[bytes]]]:
     except (ValueError, TypeError):
         parts = []
     if not parts or any(len(written) != _blocks_of(length) for length, written in parts):
-        message = "the header is intact but does not tell the parts of the file"
+        message = "the header is intact but does not list the parts of the file"
         raise CorruptResult(message)
     return parts
 
 
 def _blocks_of(length: int) -> int:
-    """How many digests a part has; no part has a negative length."""
+    """The number of digests of a part; -1, which never matches, for a negative length."""
     return max(1, -(-length // BLOCK)) if length >= 0 else -1
 
 
 def _check(parts: Sequence[_Part], paddings: Sequence[_Part]) -> None:
-    """Compare the contents of parts, and what is between these and others."""
+    """Verify the digests of parts, and the padding of these and other parts."""
     found = digests([piece for part in parts for piece in blocks(part.data)])
     if found != [digest for part in parts for digest in part.digests]:
-        message = "the contents do not match their digest"
+        message = "the contents do not match their checksum"
         raise CorruptResult(message)
     if any(bytes(part.padding).strip(b"\0") for part in (*parts, *paddings)):
-        message = "there is something between the parts of the file"
+        message = "the padding between the parts of the file is not zero"
         raise CorruptResult(message)
 
 

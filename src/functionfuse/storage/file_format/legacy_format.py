@@ -1,4 +1,4 @@
-"""The old published format of result files: a pickle stream, and its SHA-1."""
+"""Legacy format of result files: a pickle stream followed by its SHA-1."""
 
 from __future__ import annotations
 
@@ -17,35 +17,36 @@ _SHA1_SIZE: Final = 20
 
 
 def legacy_stream(data: bytearray | memoryview) -> bytes:
-    """The pickle stream of a file of the old published format, which ends with its SHA-1.
+    """The pickle stream of a legacy file.
 
     Raises:
-        CorruptResult: It is not of that format, or not what was written.
+        CorruptResult: The file has another format, or is damaged.
     """
     stream, digest = bytes(data[:-_SHA1_SIZE]), bytes(data[-_SHA1_SIZE:])
     if not stream or hashlib.sha1(stream, usedforsecurity=False).digest() != digest:
-        message = "it is neither a result file nor one of the old format"
+        message = "it is neither a result file nor a file of the legacy format"
         raise CorruptResult(message)
     return stream
 
 
 def legacy_references(data: bytearray | memoryview) -> dict[str, list[str]]:
-    """By serializer what an old file names of what stands beside it, as in `SaveSession.written`.
+    """The references of a legacy file to sidecar files, by serializer, as in `SaveSession.written`.
 
-    Nothing that the file asks for is imported or called, whoever wrote it.
-    What cannot be followed in this way is left out.
+    The stream is interpreted without any import or call, because it may be forged.
+    References that cannot be found in this way are omitted.
 
     Raises:
-        CorruptResult: It is not of the old format, or not what was written.
+        CorruptResult: The file has another format, or is damaged.
     """
     collector = _ReferenceCollector(legacy_stream(data))
-    with contextlib.suppress(Exception):  # it needed what it asked for: what it named before stays
+    # references found so far are kept: the rest of the stream needs real objects
+    with contextlib.suppress(Exception):
         interpret(collector)
     return collector.found
 
 
 class _ReferenceCollector(PickleInterpreter):
-    """Notes what a stream stores elsewhere; whatever it names, calls or makes is one inert symbol."""
+    """Collects persistent ids of a stream; every name, call and object is one inert symbol."""
 
     def __init__(self, stream: bytes) -> None:
         super().__init__(stream)

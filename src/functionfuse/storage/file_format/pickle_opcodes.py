@@ -1,6 +1,6 @@
-"""Pickle opcodes: what each of them does to the stack, the memo and the stream of an interpreter.
+"""Pickle opcode handlers: operations on the stack, the memo and the stream of an interpreter.
 
-These are the opcodes that Python 3 writes in protocols 2 to 5; all others are refused.
+The table has the opcodes that Python 3 writes in protocols 2 to 5; all others are refused.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ _MISSING: Final = Symbol()
 
 
 def _unhandled(machine: PickleInterpreter) -> None:
-    """Refuse what only older protocols have, and copyreg's extensions, which skip the check of names."""
+    """Refuse opcodes of older protocols, and extension codes of copyreg, which bypass the check of names."""
     opcode = machine.data[machine.position - 1 : machine.position]
     if opcode in _REFUSED:
-        message = f"it uses the opcode {opcode!r}, which no result has"
+        message = f"it uses the opcode {opcode!r}, which FunctionFuse does not write"
         raise UntrustedResult(message)
     message = f"{opcode!r} is not an opcode of pickle"
     raise pickle.UnpicklingError(message)
@@ -46,7 +46,7 @@ def _unhandled(machine: PickleInterpreter) -> None:
 def _protocol(machine: PickleInterpreter) -> None:
     protocol = machine.number(1)
     if protocol > _MAX_PROTOCOL:
-        message = f"protocol {protocol} of pickle is not known"
+        message = f"unknown pickle protocol {protocol}"
         raise pickle.UnpicklingError(message)
 
 
@@ -291,7 +291,7 @@ def _integer(raw: bytes) -> int:
 
 
 def _constant(value: Any) -> _Handler:
-    """Push a value that cannot change."""
+    """Push an immutable value."""
     return lambda machine: machine.stack.append(value)
 
 
@@ -300,8 +300,8 @@ def _new(kind: type) -> _Handler:
     return lambda machine: machine.stack.append(kind())
 
 
-def _numbered_names(size: int, convert: Callable[[bytes], Any]) -> _Handler:
-    """Push what as many bytes mean as a length of `size` bytes announces."""
+def _length_prefixed(size: int, convert: Callable[[bytes], Any]) -> _Handler:
+    """Push a value converted from bytes, after a length of `size` bytes."""
 
     def push(machine: PickleInterpreter) -> None:
         raw = machine.take(machine.number(size))
@@ -311,7 +311,7 @@ def _numbered_names(size: int, convert: Callable[[bytes], Any]) -> _Handler:
 
 
 def _put(size: int) -> _Handler:
-    """Remember the last value under a number of `size` bytes."""
+    """Store the last value in the memo under a number of `size` bytes."""
 
     def put(machine: PickleInterpreter) -> None:
         machine.memo[machine.number(size)] = machine.stack[-1]
@@ -328,16 +328,16 @@ _OPCODES: Final[dict[bytes, _Handler]] = {
     pickle.BININT1: _byte,
     pickle.BININT2: _two_bytes,
     pickle.BININT: _four_bytes,
-    pickle.LONG1: _numbered_names(1, _integer),
-    pickle.LONG4: _numbered_names(4, _integer),
+    pickle.LONG1: _length_prefixed(1, _integer),
+    pickle.LONG4: _length_prefixed(4, _integer),
     pickle.BINFLOAT: _float,
     pickle.SHORT_BINUNICODE: _short_unicode,
-    pickle.BINUNICODE: _numbered_names(4, _text),
-    pickle.BINUNICODE8: _numbered_names(8, _text),
-    pickle.SHORT_BINBYTES: _numbered_names(1, bytes),
-    pickle.BINBYTES: _numbered_names(4, bytes),
-    pickle.BINBYTES8: _numbered_names(8, bytes),
-    pickle.BYTEARRAY8: _numbered_names(8, bytearray),
+    pickle.BINUNICODE: _length_prefixed(4, _text),
+    pickle.BINUNICODE8: _length_prefixed(8, _text),
+    pickle.SHORT_BINBYTES: _length_prefixed(1, bytes),
+    pickle.BINBYTES: _length_prefixed(4, bytes),
+    pickle.BINBYTES8: _length_prefixed(8, bytes),
+    pickle.BYTEARRAY8: _length_prefixed(8, bytearray),
     pickle.NEXT_BUFFER: _next_buffer,
     pickle.READONLY_BUFFER: _readonly_buffer,
     pickle.EMPTY_TUPLE: _constant(()),

@@ -1,4 +1,4 @@
-"""A value as a pickle stream and its large buffers, and back."""
+"""Pickle streams of results: protocol 5 with out-of-band buffers, and persistent ids for serializers."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
 
 __all__ = ["pickle_value", "unpickle_value"]
 
-#: What the main module is called in a process that `multiprocessing` spawned; elsewhere there is no such module.
+#: The name of the main module in a process that `multiprocessing` spawned; it does not exist in other processes.
 _SPAWNED_MAIN: Final = "__mp_main__"
-#: Smaller buffers stay in the stream: a copy costs less than a part of a file with its digest.
+#: Bytes; smaller buffers stay in the stream: a copy costs less than another part with a digest.
 _SMALL: Final = 4096
 
 
 def pickle_value(value: Any, persistent_id: Callable[[Any], Any] | None) -> list[memoryview]:
-    """A pickle stream of protocol 5 and its buffers, which are not copied.
+    """Pickle a value; returns the stream and its buffers, which are not copied.
 
     Raises:
         StorageError: The value cannot be pickled.
@@ -31,16 +31,16 @@ def pickle_value(value: Any, persistent_id: Callable[[Any], Any] | None) -> list
     find = _memoized(persistent_id) if persistent_id else None
     try:
         return _pickle_with(pickle, value, find)
-    except StorageError:  # of what keeps an object elsewhere
+    except StorageError:  # of a serializer
         raise
-    except Exception:  # noqa: BLE001 - by reference did not do: __main__ of a worker, a closure
+    except Exception:  # noqa: BLE001 - cloudpickle may do: __main__ of a worker, a closure
         import cloudpickle
     try:
         return _pickle_with(cloudpickle, value, find)
     except StorageError:
         raise
     except Exception as error:
-        message = f"a {type(value).__qualname__} that cannot be pickled: {error}"
+        message = f"a value of type {type(value).__qualname__} cannot be pickled: {error}"
         raise StorageError(message) from error
 
 
@@ -50,11 +50,11 @@ def unpickle_value(
     allowed: PickleAllowlist | None,
     persistent_load: Callable[[Any], Any] | None,
 ) -> Any:
-    """The value of a pickle stream.
+    """Unpickle a stream with its buffers.
 
     Raises:
-        UntrustedResult: It needs something that is not allowed.
-        StorageError: It cannot be unpickled here.
+        UntrustedResult: The stream uses types that are not allowed.
+        StorageError: The stream cannot be unpickled in this process.
     """
     try:
         if allowed is not None:
@@ -67,7 +67,7 @@ def unpickle_value(
     except Exception as error:
         message = (
             f"the result is intact but cannot be unpickled here ({type(error).__name__}: {error}): "
-            "import or define what it is made of, or remove the result"
+            "install or define the classes and functions that it uses, or remove the result"
         )
         raise StorageError(message) from error
 
@@ -82,7 +82,7 @@ def _loaded(stream: bytes | memoryview, buffers: Sequence[memoryview]) -> Any:
 
 
 class _PersistentUnpickler(pickle.Unpickler):
-    """An unpickler that asks for objects that are stored elsewhere, and knows all names of the script."""
+    """Unpickler with persistent ids, which resolves names of a spawned main module in `__main__`."""
 
     def __init__(
         self,
@@ -95,7 +95,7 @@ class _PersistentUnpickler(pickle.Unpickler):
 
     def persistent_load(self, pid: Any) -> Any:
         if self._find is None:
-            message = "a persistent id, but no serializers are in use"
+            message = "a persistent id, but no serializers are registered"
             raise pickle.UnpicklingError(message)
         return self._find(pid)
 
@@ -106,7 +106,7 @@ class _PersistentUnpickler(pickle.Unpickler):
 
 
 def _pickle_with(library: Any, value: Any, find: Callable[[Any], Any] | None) -> list[memoryview]:
-    """What pickle or cloudpickle makes of a value."""
+    """Pickle a value with pickle or cloudpickle."""
     buffers: list[memoryview] = []
 
     def keep(buffer: pickle.PickleBuffer) -> bool:
@@ -123,15 +123,15 @@ def _pickle_with(library: Any, value: Any, find: Callable[[Any], Any] | None) ->
         _persistent_pickler(library.Pickler)(find, file, protocol=5, buffer_callback=keep).dump(
             value
         )
-        stream = file.getvalue()  # not a view of it, which would hinder its end as garbage
+        stream = file.getvalue()  # a view would keep the whole BytesIO alive
     return [memoryview(stream), *buffers]
 
 
 @functools.cache
 def _persistent_pickler(pickler: type[Any]) -> type[Any]:
-    """A kind of pickler that asks of each object what stands for it."""
+    """A subclass of a pickler with a `persistent_id` hook."""
 
-    class Asking(pickler):  # type: ignore[misc] # which class it is, is known when it is called
+    class PersistentPickler(pickler):  # type: ignore[misc] # the base class is a parameter
         def __init__(self, find: Callable[[Any], Any], *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
             self._find = find
@@ -139,12 +139,12 @@ def _persistent_pickler(pickler: type[Any]) -> type[Any]:
         def persistent_id(self, obj: Any) -> Any:
             return self._find(obj)
 
-    return Asking
+    return PersistentPickler
 
 
 def _memoized(persistent_id: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Ask once for each object: asking may store it, and a value is pickled again if it has to be."""
-    known: dict[int, tuple[Any, Any]] = {}  # with the object itself, so that its id stays its own
+    """Memoize `persistent_id` by object: it may write the object, and a value may be pickled twice."""
+    known: dict[int, tuple[Any, Any]] = {}  # with the object, so that its id is not reused
 
     def find(obj: Any) -> Any:
         found = known.get(id(obj))

@@ -1,9 +1,9 @@
 """Constructors of numpy's arrays, scalars and dtypes for the restricted unpickler.
 
-numpy believes its pickles: a dtype that lies about where it has pointers, or a list that is shorter than
-its array, makes it follow any number as a pointer.
-So a dtype is made of its description by numpy's public constructor, and an array gets exactly as many
-bytes or objects as its shape and dtype need.
+numpy does not validate its pickles: with a forged dtype, or a list that is shorter than its array,
+it follows any number as a pointer.
+Therefore the public constructor of numpy creates a dtype from its description, and an array gets exactly
+as many bytes or objects as its shape and dtype need.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ _ORDERS: Final = frozenset("<>|=")
 _UNITS: Final = frozenset(
     ("generic", "Y", "M", "W", "D", "h", "m", "s", "ms", "us", "ns", "ps", "fs", "as")
 )
-#: What numpy makes of the items of a record in order to pickle them.
+#: The types of items in pickles of records.
 _ITEMS: Final = frozenset(
     {bool, int, float, complex, str, bytes, type(None), dt.date, dt.datetime, dt.timedelta}
 )
-#: numpy's own, which is at home in a private module.
+#: A function of numpy in a private module.
 _numpy_scalar: Final[Any] = np.float64(0).__reduce__()[0]
 
 
@@ -80,7 +80,7 @@ def _described(  # noqa: PLR0913 - the state of a dtype, as numpy pickles it
     flags: Any,
     metadata: Any = None,
 ) -> np.dtype[Any]:
-    """Return the dtype that a state describes."""
+    """Create the dtype that a state describes."""
     require(type(order) is str and order in _ORDERS and type(size) is type(flags) is int)
     if plain.kind in "mM" and metadata is not None:
         metadata, unit = metadata
@@ -141,7 +141,7 @@ def _column(dtype: Any, offset: Any, title: Any = None) -> tuple[np.dtype[Any], 
 
 
 def _require_small_tree(construction: Construction, dtypes: list[Any]) -> None:
-    """Refuse dtypes of dtypes of dtypes, which numpy follows recursively."""
+    """Refuse deeply nested dtypes, which numpy visits recursively."""
     level, total = dtypes, 0
     for _ in range(_MAX_DEPTH):
         require(all(isinstance(each, np.dtype) for each in level))
@@ -167,7 +167,7 @@ def _inner(dtypes: list[Any]) -> Iterator[np.dtype[Any]]:
 
 def _scalar(construction: Construction, dtype: Any, content: Any) -> Any:
     require(isinstance(dtype, np.dtype) and not dtype.subdtype)
-    if dtype.hasobject:  # only records of objects are scalars of numpy
+    if dtype.hasobject:  # numpy has scalars with objects for records only
         require(issubclass(dtype.type, np.void) and type(content) is np.ndarray)
         require(content.dtype == dtype and content.shape == ())
         made = _numpy_scalar(dtype, content)
@@ -178,7 +178,7 @@ def _scalar(construction: Construction, dtype: Any, content: Any) -> Any:
 
 
 def _reconstruct(construction: Construction, kind: Any, shape: Any, dtype: Any) -> Any:
-    """Make an empty array that is still to be filled."""
+    """Create an empty array, which `fill` completes."""
     require(isinstance(kind, type) and issubclass(kind, np.ndarray))
     require(shape == (0,) and type(dtype) in {bytes, str} and dtype in {b"b", "b"})
     array: Any = np.ndarray.__new__(kind, (0,), "b")
@@ -194,7 +194,7 @@ def _from_buffer(  # noqa: PLR0913 - the arguments of numpy's function
     order: Any,
     axes: Any = None,
 ) -> Any:
-    """Make an array over a buffer."""
+    """Create an array over a buffer."""
     require(type(buffer) in {bytes, bytearray, memoryview})
     require(not _is_of_objects(dtype))
     _require_size(construction, shape, dtype, memoryview(buffer).nbytes)
@@ -208,10 +208,10 @@ def _from_buffer(  # noqa: PLR0913 - the arguments of numpy's function
 
 
 def fill(construction: Construction, array: Any, state: Any) -> None:
-    """Give an array its shape, its dtype and its contents; only once, since others may use its memory then.
+    """Set shape, dtype and contents of an array; only once, because other arrays may then use its memory.
 
     Raises:
-        UnusualArguments: They do not fit.
+        UnusualArguments: The state is inconsistent.
     """
     require(isinstance(array, np.ndarray) and array.nbytes == 0)
     del construction.made[id(array)]
@@ -229,7 +229,7 @@ def fill(construction: Construction, array: Any, state: Any) -> None:
         require(type(contents) is bytes)
         _require_size(construction, shape, dtype, len(contents))
         construction.budget.spend(len(contents))
-        contents = bytes(memoryview(contents))  # a copy: numpy would write to what others may use
+        contents = bytes(memoryview(contents))  # a copy: numpy would write to shared bytes
     if type(array).__setstate__ is np.ndarray.__setstate__:
         require(not rest)
     checked = (version, shape, dtype, is_fortran, contents, *rest)
@@ -249,9 +249,9 @@ def _require_size(construction: Construction, shape: Any, dtype: Any, nbytes: in
     _require_shape(shape)
     items, size = math.prod(shape), dtype.itemsize
     require(items * size == nbytes)
-    if not nbytes:  # nothing else bounds the shape then
+    if not nbytes:  # the contents do not bound the shape
         require(math.prod(filter(None, shape)) * max(size, 1) <= _MAX_BYTES)
-        construction.budget.spend(items)  # items that take no memory take time
+        construction.budget.spend(items)  # items without memory still take time
 
 
 def _require_shape(shape: Any) -> None:
@@ -261,7 +261,7 @@ def _require_shape(shape: Any) -> None:
 
 
 def _objects(dtype: np.dtype[Any], items: list[Any]) -> list[Any]:
-    """Return what items refer to; numpy must not have to convert them, since it asks them how."""
+    """Return the objects in items; refuses items that numpy would convert, which calls their methods."""
     if dtype.names is None:
         return items
     return [value for item in items for value in _objects_of_record(dtype, item)]
@@ -294,10 +294,10 @@ def _is_scalar_of(dtype: np.dtype[Any], value: Any) -> bool:
 
 
 def require_no_arrays(function: Any) -> None:
-    """Refuse to call a class of arrays, scalars or dtypes, which take any memory for any objects.
+    """Raise for a class of arrays, scalars or dtypes, which can interpret any memory as objects.
 
     Raises:
-        UnusualArguments: It is one.
+        UnusualArguments: The function is such a class.
     """
     if isinstance(function, type):
         require(not issubclass(function, np.ndarray | np.generic | np.dtype))

@@ -1,7 +1,7 @@
 """Table of constructors that the restricted unpickler may use, each with a check of its arguments.
 
-A constructor takes the arguments that the type's own pickles have, and no others.
-The names in a stream are looked up here, as pairs of module and name, and nowhere else.
+A constructor accepts only arguments as in genuine pickles of the type.
+Names in a stream are resolved in this table, as pairs of module and name, and in no module.
 """
 
 from __future__ import annotations
@@ -42,19 +42,21 @@ __all__ = [
 
 @dataclass
 class Construction:
-    """What the constructors of one load share."""
+    """State that the constructors of one load share."""
 
     budget: Budget
     nesting: NestingLimit = field(default_factory=NestingLimit)
-    #: By identity, the objects that this load has made and that may be given a state.
+    #: By identity: objects that this load has created and whose state may be set.
     made: dict[int, Any] = field(default_factory=dict)
 
 
 class Constructor(NamedTuple):
-    """What a name means."""
+    """The entry for a name: its value and how it may be called."""
 
-    value: Any  # what it means where the result contains it: a class, or a symbol
-    call: Callable[..., Any] | None = None  # with a `Construction` and the arguments of REDUCE
+    value: Any  # in a result: a class, or a symbol
+    call: Callable[..., Any] | None = (
+        None  # called with a `Construction` and the arguments of REDUCE
+    )
     make: Callable[..., Any] | None = None  # the same for NEWOBJ
 
 
@@ -64,32 +66,32 @@ class Function(Symbol):
     __slots__ = ("call", "name")
 
     def __init__(self, name: str, call: Callable[..., Any]) -> None:
-        """Name what is called, for errors."""
+        """Wrap a function; its name is for errors."""
         self.name = name
         self.call = call
 
 
 class Unbuilt(Symbol):
-    """An object whose state is still to come; it becomes a value with its state, in one step."""
+    """An object without a state yet; BUILD replaces it by the value."""
 
     __slots__ = ("build", "name", "value")
 
     def __init__(self, name: str, build: Callable[[Any], Any]) -> None:
-        """Take what makes the object of its state."""
+        """Store the function that creates the object from its state."""
         self.name = name
         self.build = build
         self.value: Any = self  # until it is built
 
 
 class UnusualArguments(ValueError):
-    """A constructor was called in another way than the type's own pickles call it."""
+    """A constructor was called in another way than in genuine pickles of the type."""
 
 
 def require(condition: object) -> None:
     """Raise unless a condition on arguments holds.
 
     Raises:
-        UnusualArguments: It does not.
+        UnusualArguments: The condition does not hold.
     """
     if not condition:
         raise UnusualArguments
@@ -98,16 +100,16 @@ def require(condition: object) -> None:
 def not_allowed(name: str) -> UntrustedResult:
     """Return the error for a name that is not in any table."""
     return UntrustedResult(
-        f"it needs {name!r}, which is not among the allowed types and was not run. If you know "
-        f"that it does no harm whatever it is called with, allow it: allowed_types=[{name!r}]"
+        f"it needs {name!r}, which is not among the allowed types and was not called. If it is "
+        f"harmless with any arguments, allow it: allowed_types=[{name!r}]"
     )
 
 
 def set_attributes(made: collections.OrderedDict[Any, Any], state: Any) -> None:
-    """Give attributes to an ordered dict, as PyTorch does with its state dicts.
+    """Set attributes of an ordered dict, as state dicts of PyTorch have.
 
     Raises:
-        UnusualArguments: They would hide methods.
+        UnusualArguments: The attributes would hide methods.
     """
     require(type(state) is dict)
     require(all(type(name) is str and not hasattr(type(made), name) for name in state))
@@ -191,7 +193,7 @@ def _deque(_: Construction, items: Any = (), length: Any = None) -> Any:
 
 
 # ---- time ----
-# The constructors that pickles call with bytes believe them; the public ones check each number.
+# The constructors that pickles call with bytes do not validate them; the public ones check each number.
 
 
 def _date(_: Construction, packed: Any) -> dt.date:
@@ -212,7 +214,7 @@ def _datetime(_: Construction, packed: Any, zone: Any = None) -> dt.datetime:
     high, low, month, day, hour, minute, second, *fraction = packed
     date = high << 8 | low, month & 0x7F, day
     microsecond = _microsecond(fraction)
-    return dt.datetime(  # noqa: DTZ001 - as it was written
+    return dt.datetime(  # noqa: DTZ001 - the zone is optional, as in the pickle
         *date, hour, minute, second, microsecond, zone, fold=month >> 7
     )
 
@@ -233,7 +235,7 @@ def _timezone(_: Construction, offset: Any, *name: Any) -> dt.timezone:
 
 
 def _getattr(_: Construction, owner: Any, name: Any) -> Any:
-    """Stand in for `getattr`, with which time zones and some members of enumerations are pickled."""
+    """Replace `getattr`, with which time zones and some members of enumerations are pickled."""
     if owner is zoneinfo.ZoneInfo and name == "_unpickle":
         return Function("zoneinfo.ZoneInfo._unpickle", _zone)
     is_enum = isinstance(owner, type) and issubclass(owner, Enum)
@@ -244,7 +246,7 @@ def _getattr(_: Construction, owner: Any, name: Any) -> Any:
 
 
 def _zone(_: Construction, key: Any, from_cache: Any) -> zoneinfo.ZoneInfo:
-    require(type(key) is str and _ZONE.fullmatch(key))  # it is a path below the time zone data
+    require(type(key) is str and _ZONE.fullmatch(key))  # a path below the time zone data
     return zoneinfo.ZoneInfo(key) if from_cache else zoneinfo.ZoneInfo.no_cache(key)
 
 
@@ -261,11 +263,11 @@ def _decimal(construction: Construction, digits: Any) -> decimal.Decimal:
 
 def _fraction(construction: Construction, *numbers: Any) -> fractions.Fraction:
     if len(numbers) == 1 and type(numbers[0]) is str:  # before Python 3.11.4
-        require(_FRACTION.fullmatch(numbers[0]))  # others may be exponents
+        require(_FRACTION.fullmatch(numbers[0]))  # other texts may have exponents
         numbers = tuple(map(int, numbers[0].split("/")))
     require(0 < len(numbers) <= 2 and {*map(type, numbers)} == {int})  # noqa: PLR2004 - a pair
     bits = [number.bit_length() for number in numbers]
-    construction.budget.spend(bits[0] * bits[-1] >> 14)  # what reducing it takes
+    construction.budget.spend(bits[0] * bits[-1] >> 14)  # the cost of reducing
     return fractions.Fraction(*numbers)
 
 

@@ -1,4 +1,4 @@
-"""Limits on what a pickle stream may cost: work in proportion to its length, and nesting that C can free.
+"""Limits of the restricted unpickler: work in proportion to the stream, and nesting that C can free.
 
 References make small streams expensive: a tuple of two references to a tuple of two references, and so on,
 has 2**60 leaves after 60 steps, and hashing it would never end.
@@ -21,33 +21,33 @@ _MINIMUM: Final = 1 << 20
 #: Python hashes nested tuples, and frees some nested containers, on the C stack.
 MAX_NESTING: Final = 100
 _WORD: Final = 6  # bits: integers are counted in words of 64 bits
-#: Python keeps their hash, or it takes one step.
+#: Python caches their hash, or computes it in one step.
 _CHEAP_KEYS: Final = frozenset({str, bytes, bool, float, complex, type(None)})
 
 
 class Budget:
-    """Steps that one load may spend on copying and hashing what the stream refers to."""
+    """Steps that one load may spend on copying and hashing objects of the stream."""
 
     def __init__(self, nbytes: int) -> None:
         """Allow steps in proportion to the length of a stream and its buffers."""
         self._left = _MINIMUM + _PER_BYTE * nbytes
 
     def spend(self, steps: int) -> None:
-        """Take steps off.
+        """Spend steps.
 
         Raises:
-            UntrustedResult: None are left.
+            UntrustedResult: The budget is used up.
         """
         self._left -= steps
         if self._left < 0:
-            message = "it copies or hashes the same data again and again, which no result needs"
+            message = "it copies or hashes the same data too often for a genuine result"
             raise UntrustedResult(message)
 
     def spend_on_keys(self, keys: Collection[Any]) -> None:
-        """Take off what it costs to hash keys.
+        """Spend the cost of hashing keys.
 
         Raises:
-            UntrustedResult: Too much, or the keys are nested too deeply.
+            UntrustedResult: The budget is used up, or the keys are nested too deeply.
         """
         kinds = set(map(type, keys)) - _CHEAP_KEYS
         if kinds == {int}:
@@ -56,10 +56,10 @@ class Budget:
             self.spend_on_tree(keys, (tuple,))
 
     def spend_on_tree(self, items: Iterable[Any], containers: tuple[type, ...]) -> None:
-        """Take off what it costs to visit items and everything in them, each as often as it is referred to.
+        """Spend the cost of visiting items and their contents, counting every reference.
 
         Raises:
-            UntrustedResult: Too much, or the items are nested too deeply.
+            UntrustedResult: The budget is used up, or the items are nested too deeply.
         """
         level = list(items)
         for _ in range(MAX_NESTING):
@@ -73,14 +73,16 @@ class Budget:
 
 
 class NestingLimit:
-    """Depth of containers that Python and numpy free recursively, which overflows the C stack.
+    """Limit on the depth of containers that Python and numpy free recursively, on the C stack.
 
-    Lists, dicts, tuples and sets are not among them: Python frees these one after the other.
+    Lists, dicts, tuples and sets are not counted: Python frees them iteratively.
     """
 
     def __init__(self) -> None:  # noqa: D107
         self._kinds: set[type] = {collections.deque, collections.defaultdict}
-        self._depths: dict[int, int] = {}  # by identity; who has no entry contains no others
+        self._depths: dict[
+            int, int
+        ] = {}  # by identity; without an entry: contains no counted containers
         self._contained: set[int] = set()
 
     def limit(self, kind: type) -> None:
@@ -88,12 +90,12 @@ class NestingLimit:
         self._kinds.add(kind)
 
     def put(self, container: Any, items: Iterable[Any]) -> None:
-        """Note that a container of a counted type gets items.
+        """Record that a container of a counted type gets items.
 
-        A container that is in another one gets no more containers, so every depth is known for good.
+        A container that is within another one must not get more containers, so that depths are final.
 
         Raises:
-            UntrustedResult: They are nested too deeply, or contain themselves.
+            UntrustedResult: The containers are nested too deeply, or contain themselves.
         """
         inner = [id(item) for item in items if type(item) in self._kinds]
         if not inner:

@@ -1,6 +1,6 @@
-"""Restricted unpickler: reads other people's results without running anything that they bring along.
+"""Restricted unpickler: reads results of untrusted origin without running code from them.
 
-Names are looked up in a table of constructors, which check their arguments, and among the types that the
+Names are resolved in a table of constructors, which check their arguments, and among the types that the
 reader allows. Nothing else is imported, called or changed.
 """
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PickleAllowlist"]
 
-#: What a call may return that was there before, and that is not changed.
+#: Types of existing objects that a call may return; their state must not be changed.
 _SHARED: Final = (type, Enum, FunctionType, BuiltinFunctionType, MethodType, ModuleType)
 _NUMPY_MODULES: Final = frozenset(
     {
@@ -47,17 +47,17 @@ _WRONG_ARGUMENTS: Final = (
 
 
 class PickleAllowlist:
-    """The types that a result may be made of: plain data, arrays of numpy, and what is added."""
+    """The types that a result may contain: plain data, numpy arrays, and those that the reader adds."""
 
     def __init__(self, types: Iterable[type | str] = ()) -> None:
-        """Allow some types besides the usual ones.
+        """Allow types in addition to plain data and arrays.
 
         Args:
             types: Types, or their names like `"package.module.Name"`, which are imported when needed.
-                Whoever can write a result may call them with any arguments.
+                A forged result can call them with any arguments.
 
         Raises:
-            OptionError: One is neither.
+            OptionError: An entry is neither.
         """
         self.types = (types,) if isinstance(types, str | type) else tuple(types)
         for each in self.types:
@@ -86,22 +86,22 @@ class PickleAllowlist:
         Args:
             stream: The stream.
             buffers: Its out-of-band buffers.
-            persistent_load: As in `pickle`: returns what is stored elsewhere.
+            persistent_load: As in `pickle`: returns the object for a persistent id.
 
         Raises:
-            UntrustedResult: It needs something that is not allowed.
-            UnpicklingError: It is malformed.
+            UntrustedResult: The stream uses types that are not allowed.
+            UnpicklingError: The stream is malformed.
         """
         return interpret(_RestrictedUnpickler(stream, buffers, persistent_load, self))
 
     def resolve(self, module: str, name: str) -> Any:
         """Return the type that the reader allows under a name.
 
-        A string of the reader's may end in classes that are in other classes, but leads through modules
-        by import only: an attribute of a module may be any other module.
+        An allowed name may end in nested classes, but modules are resolved by import only:
+        an attribute of a module may be any other module.
 
         Raises:
-            UntrustedResult: There is none.
+            UntrustedResult: The name is not allowed.
         """
         if (module, name) in self._types:
             return self._types[module, name]
@@ -117,7 +117,7 @@ class PickleAllowlist:
 
 
 class _RestrictedUnpickler(PickleInterpreter):
-    """Makes objects with constructors of the table and types of the reader's."""
+    """Interpreter that creates objects with constructors of the table and types of the allowlist."""
 
     def __init__(
         self,
@@ -130,9 +130,9 @@ class _RestrictedUnpickler(PickleInterpreter):
         self._persistent_load = persistent_load
         self._allowlist = allowlist
         self._construction = Construction(self.budget)
-        self._constructors: dict[int, Constructor] = {}  # by identity of what they make
-        self._types: dict[int, Any] = {}  # the reader's, by identity
-        self._symbols = 0  # on the stack; more at the end if one became part of the result
+        self._constructors: dict[int, Constructor] = {}  # by identity of the type or symbol
+        self._types: dict[int, Any] = {}  # of the allowlist, by identity
+        self._symbols = 0  # on the stack; not 0 at the end if one became part of the result
 
     def find(self, module: str, name: str) -> Any:
         constructor = _find_constructor(module, name)
@@ -141,7 +141,7 @@ class _RestrictedUnpickler(PickleInterpreter):
             self._types[id(found)] = self.foreign[id(found)] = found
             return found
         self._constructors[id(constructor.value)] = constructor
-        return self._numbered_names(constructor.value)
+        return self._count_symbol(constructor.value)
 
     def call(self, function: Any, arguments: tuple[Any, ...]) -> Any:
         if type(function) is Function:
@@ -203,26 +203,26 @@ class _RestrictedUnpickler(PickleInterpreter):
 
     def persistent_load(self, pid: Any) -> Any:
         if self._persistent_load is None:
-            message = "it needs a serializer, and there is none"
+            message = "it needs a serializer, but none is registered"
             raise UntrustedResult(message)
         self.budget.spend_on_tree([pid], (tuple, list))
         return self._persistent_load(pid)
 
     def recall(self, symbol: Symbol) -> Any:
         if type(symbol) is not Unbuilt:
-            return self._numbered_names(symbol)
+            return self._count_symbol(symbol)
         if symbol.value is symbol:
-            message = f"it uses an object of {symbol.name!r} before that has a state"
+            message = f"it uses an object of {symbol.name!r} before its state is set"
             raise UntrustedResult(message)
         return symbol.value
 
     def finish(self, value: Any) -> Any:
         if self._symbols:
-            message = "its result contains a function, or an object that has no state"
+            message = "its result contains a function, or an object without a state"
             raise UntrustedResult(message)
         return value
 
-    def _numbered_names(self, value: Any) -> Any:
+    def _count_symbol(self, value: Any) -> Any:
         self._symbols += isinstance(value, Symbol)
         return value
 
@@ -230,7 +230,7 @@ class _RestrictedUnpickler(PickleInterpreter):
         """Call a constructor of the table."""
         if call is None:
             raise _unusual(name)
-        return self._numbered_names(self._checked(name, call, self._construction, *arguments))
+        return self._count_symbol(self._checked(name, call, self._construction, *arguments))
 
     def _checked(self, name: str, function: Callable[..., Any], *arguments: Any) -> Any:
         try:
@@ -245,7 +245,7 @@ class _RestrictedUnpickler(PickleInterpreter):
         arguments: tuple[Any, ...],
         keywords: Mapping[str, Any],
     ) -> Any:
-        """Call a type of the reader's, and note what it made."""
+        """Call a type of the allowlist, and record the new object."""
         if id(allowed) not in self._types:
             raise _refused_call(allowed)
         if "numpy" in sys.modules:
@@ -266,7 +266,7 @@ _DICTS: Final = frozenset({collections.OrderedDict, collections.defaultdict})
 
 
 def _set_state(made: Any, state: Any) -> None:
-    """Give an object of a type of the reader's its state, as `pickle` does."""
+    """Set the state of an object of an allowed type, as `pickle` does."""
     setstate = getattr(made, "__setstate__", None)
     if setstate is not None:
         setstate(state)
@@ -289,7 +289,7 @@ def _require_names(made: Any, attributes: Any) -> None:
 
 
 def _module_for(made: Any) -> Any:
-    """Return the module that knows the arrays, scalars and dtypes of numpy; None for other objects."""
+    """Return `restricted_arrays` for arrays, scalars and dtypes of numpy; None for other objects."""
     numpy = sys.modules.get("numpy")
     if numpy is None or not isinstance(made, numpy.ndarray | numpy.generic | numpy.dtype):
         return None
@@ -314,7 +314,7 @@ def _check(allowed: Any) -> None:
     if len(parts) > 1 and all(part.isidentifier() for part in parts):
         return
     message = (
-        f"{allowed!r} is no type to allow: give a type, or its name like 'package.module.Name'"
+        f"allowed_types contains {allowed!r}: give a type, or its name like 'package.module.Name'"
     )
     raise OptionError(message)
 
@@ -325,7 +325,7 @@ def _name(kind: Any) -> str:
 
 
 def _unusual(name: str) -> UntrustedResult:
-    return UntrustedResult(f"it uses {name!r} in another way than its own pickles do")
+    return UntrustedResult(f"it uses {name!r} in another way than genuine pickles do")
 
 
 def _refused_call(function: Any) -> UntrustedResult:
@@ -334,5 +334,5 @@ def _refused_call(function: Any) -> UntrustedResult:
 
 def _refused_change(made: Any) -> UntrustedResult:
     return UntrustedResult(
-        f"it would change an object of {_name(type(made))!r} that it did not make, or that is finished"
+        f"it would change an object of {_name(type(made))!r} that it did not create, or that is complete"
     )

@@ -1,4 +1,4 @@
-"""Signatures of results: who reads with a key believes only what was written with it, under the same names."""
+"""Signatures: HMAC of a result with the names of its workflow and node."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from functionfuse.errors import ExposedKeyWarning, OptionError, UntrustedResult
 
 __all__ = ["SigningKey"]
 
-#: So that a signature of ours cannot be taken for one that the key was used for elsewhere.
+#: Separates these signatures from other uses of the same key.
 _CONTEXT: Final = b"functionfuse result\0"
 _LENGTH: Final = struct.Struct("<I")
 _SHORTEST: Final = 16  # bytes
 _UNSIGNED: Final = bytes(32)
 _OTHERS: Final = stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
-_warned: Final = set[str]()  # key files that this process has warned of
+_warned: Final = set[str]()  # key files with a warning in this process
 
 
 class SigningKey:
-    """A secret that signs results. It travels by its source: each process looks the secret up by itself."""
+    """A secret that signs results; pickled as its source, from which each process loads the secret."""
 
     __slots__ = ("_secret", "source")
 
@@ -32,7 +32,7 @@ class SigningKey:
         """Use `load` instead.
 
         Raises:
-            OptionError: The secret is too short to be one.
+            OptionError: The secret is too short.
         """
         if len(secret) < _SHORTEST:
             message = (
@@ -45,24 +45,26 @@ class SigningKey:
 
     @classmethod
     def load(cls, source: str) -> SigningKey:
-        """Look a key up.
+        """Load a key.
 
         Args:
             source: `"env:NAME"` for an environment variable, `"file:PATH"` for a file.
                 A line break at the end is not part of the key.
 
         Raises:
-            OptionError: The source is not understood, is not there, or holds no key.
+            OptionError: The source is invalid, missing, or has no key.
         """
         kind, _, name = source.partition(":") if isinstance(source, str) else ("", "", "")
         if kind == "env" and name:
             return cls(source, _of_variable(name))
         if kind == "file" and name:
-            path = os.path.abspath(os.path.expanduser(name))  # a worker may stand elsewhere
+            path = os.path.abspath(
+                os.path.expanduser(name)
+            )  # a worker may have another current folder
             return cls(f"file:{path}", _of_file(path))
-        # what was given is not shown: it may be the secret itself
+        # the value is not shown: it may be the secret itself
         message = (
-            "a signing_key is 'env:NAME' or 'file:PATH': where the key is, never the key itself"
+            "signing_key must be 'env:NAME' or 'file:PATH': where the key is, never the key itself"
         )
         raise OptionError(message)
 
@@ -73,7 +75,7 @@ class SigningKey:
         return f"SigningKey({self.source!r})"
 
     def sign(self, version: int, workflow: str, node: str, header: bytes) -> bytes:
-        """The signature of a result's header, which holds the digests of all the rest."""
+        """The signature of a header, which contains the digests of the other parts."""
         names = (name.encode(errors="surrogatepass") for name in (workflow, node))
         bound = b"".join(_LENGTH.pack(len(name)) + name for name in names)
         message = _CONTEXT + _LENGTH.pack(version) + bound + header
@@ -82,22 +84,22 @@ class SigningKey:
     def check(
         self, signature: bytes, version: int, workflow: str, node: str, header: bytes
     ) -> None:
-        """Accept only what this key signed for this workflow and node.
+        """Verify the signature of a header.
 
         Raises:
-            UntrustedResult: It is not signed, or not by this key, or is another node's result.
+            UntrustedResult: There is no signature, or not one of this key for this workflow and node.
         """
         if signature == _UNSIGNED:
             message = (
-                "it is not signed: whoever wrote it had no signing_key. "
-                "Remove it, or read it without a signing_key if you know where it comes from"
+                "it is not signed: it was written without a signing_key. "
+                "Remove it, or read it without a signing_key if you trust its origin"
             )
             raise UntrustedResult(message)
         if not hmac.compare_digest(signature, self.sign(version, workflow, node, header)):
             message = (
                 f"its signature is not that of {self.source} for this workflow and node: it was "
                 "altered, belongs to another node, or was signed with another key. Remove it, or "
-                "read it with the key that it was written with"
+                "read it with the key that signed it"
             )
             raise UntrustedResult(message)
 
@@ -124,7 +126,7 @@ def _of_file(path: str) -> bytes:
 
 
 def _warn_of_others(path: str, mode: int) -> None:
-    """Warn once of a key file that is not its owner's alone."""
+    """Warn once of a key file that other users can access."""
     if path not in _warned:
         _warned.add(path)
         message = (

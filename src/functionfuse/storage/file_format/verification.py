@@ -1,9 +1,10 @@
-"""Checks in the background: a large result is given out at once, and nothing is built on it unseen.
+"""Background verification: checksums of large results are compared after their values were returned.
 
-One register serves the whole process: what was read from one storage may be saved in another.
-What was given out belongs to the reader, who may change it: the file is looked at, not the memory.
-A file that turns out to be damaged is moved aside, so that the next run computes its result anew;
-where that cannot be done, this process remembers it.
+Saves and ends of runs wait for it, so that nothing computed from damaged data is stored unnoticed.
+One verifier serves the whole process, because a value from one storage may be saved in another.
+It reads the file, not the memory, because the reader owns the value and may change it.
+A damaged file is renamed, so that the next run computes its result again;
+if renaming fails, this process remembers the file as damaged.
 """
 
 from __future__ import annotations
@@ -26,48 +27,50 @@ __all__ = [
     "wait_verified",
 ]
 
-#: How the names of files begin that were moved aside.
+#: Prefix of the names of quarantined files.
 DAMAGED_PREFIX: Final = ".damaged-"
-_SLICE: Final = 2**20  # bytes that are read at once
+_SLICE: Final = 2**20  # bytes of one read
 _MAX_WAITING: Final = (
-    64  # files that wait at once, with a descriptor each; more are checked on the spot
+    64  # queued files, with a descriptor each; further ones are verified synchronously
 )
 
 
 class DeferredVerification:
-    """The check of one file: its buffers are noted, then it begins."""
+    """The verification of one file: add its buffers, then begin."""
 
     def __init__(self, path: str, descriptor: int) -> None:
-        """Take a file that was opened; the descriptor stays the caller's."""
+        """Duplicate the descriptor of an opened file."""
         self._path = path
-        self._descriptor = os.dup(descriptor)  # the file that was read, whatever takes its name
+        self._descriptor = os.dup(
+            descriptor
+        )  # of the file that was read, even if another one replaces it
         self._buffers: list[tuple[int, int, bytes]] = []
         self.done = threading.Event()
 
     def defer(self, buffer: memoryview, digest: bytes, start: int) -> None:
-        """Note a buffer, its SHA-256, and where in the file it begins."""
+        """Add a buffer with its SHA-256 and its offset in the file."""
         self._buffers.append((start, buffer.nbytes, digest))
 
     def begin(self) -> None:
-        """Check what was noted."""
+        """Queue the verification of the added buffers."""
         if not self._buffers:
             self.cancel()
         else:
             _verifier.add(self)
 
     def cancel(self) -> None:
-        """Check nothing."""
+        """Close the descriptor without verification."""
         os.close(self._descriptor)
         self._buffers = []
 
     def run(self) -> str | None:
-        """Check now; gives what is to be said of damage."""
+        """Verify now; returns a description of damage, or None."""
         try:
             if all(self._is_intact(*buffer) for buffer in self._buffers):
                 return None
-            return f"{self._path!r} is damaged: its contents do not match their digest; {self._quarantine()}"
+            return f"{self._path!r} is damaged: its contents do not match their checksum; {self._quarantine()}"
         except OSError as error:
-            return f"{self._path!r} cannot be checked: {error.strerror}"
+            return f"{self._path!r} cannot be verified: {error.strerror}"
         finally:
             self.cancel()
 
@@ -80,46 +83,44 @@ class DeferredVerification:
 
     def _quarantine(self) -> str:
         folder, name = os.path.split(self._path)
-        aside = os.path.join(folder, f"{DAMAGED_PREFIX}{secrets.token_hex(4)}-{name}")
+        quarantine = os.path.join(folder, f"{DAMAGED_PREFIX}{secrets.token_hex(4)}-{name}")
         try:
             if _identity(os.stat(self._path)) != _identity(os.fstat(self._descriptor)):
                 return "it has been replaced since"
-            os.rename(self._path, aside)
+            os.rename(self._path, quarantine)
         except FileNotFoundError:
             return "it has been removed since"
         except OSError:
             _verifier.remembered.add(_identity(os.fstat(self._descriptor)))
-            return "remove it, and its result is computed anew"
-        return "it was moved aside, and the next run computes its result anew"
+            return "remove it, so that the next run computes its result again"
+        return "it was moved aside, and the next run computes its result again"
 
 
 class _Verifier:
-    """All checks of this process."""
+    """All verifications of this process."""
 
     def __init__(self) -> None:
         self.remembered: set[tuple[int, int]] = set()
-        self.damage: list[str] = []  # in the order in which it was found
-        self.raised = 0  # how many were raised, by `wait_verified` or by a save that was refused
-        self.reported = 0  # how many make no save fail any more, except in runs that had begun
+        self.damage: list[str] = []  # in the order of detection
+        self.raised = 0  # number of those that `wait_verified` or a save raised
+        self.reported = 0  # number of those that fail no more saves, except in runs that had begun
         self._waiting: list[DeferredVerification] = []
-        self._inherited: list[
-            DeferredVerification
-        ] = []  # by the process that this one was forked from
+        self._inherited: list[DeferredVerification] = []  # from the parent process, by a fork
         self._begin()
 
     def _begin(self) -> None:
-        """Have no thread: at first, and in a process that was forked."""
+        """Start without a thread: in a new verifier and after a fork."""
         self._lock = threading.RLock()
         self._queue: queue.SimpleQueue[DeferredVerification] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
 
     def reset_after_fork(self) -> None:
-        """Take over what was given out before: in this process nobody checks it."""
+        """Take over the queue of the parent process, whose thread does not exist here."""
         self._inherited, self._waiting = [*self._inherited, *self._waiting], []
         self._begin()
 
     def add(self, check: DeferredVerification) -> None:
-        """Check in the background, or now if there is too much to do."""
+        """Verify in the background, or now if the queue is full."""
         with self._lock:
             if self._thread is None:
                 self._thread = threading.Thread(
@@ -134,7 +135,7 @@ class _Verifier:
             self._queue.put(check)
 
     def wait(self) -> None:
-        """Wait for all checks that have begun."""
+        """Wait for all queued verifications."""
         if self._inherited:
             self._take_over()
         if self._waiting:
@@ -164,21 +165,21 @@ class _Verifier:
 
 
 def wait_verified(*, forget: bool, since: int | None = None) -> None:
-    """Wait for the checks of all files that this process has read, in any storage.
+    """Wait for the verification of all files that this process has read, from any storage.
 
     Args:
         forget: Do not report the damage again.
-        since: A mark by `reported` or `begin_run`. Damage found after it is reported again if another
-            run was the first that it was reported to.
+        since: A mark from `reported` or `begin_run`. Damage found after it is reported even if
+            another run has reported it before.
 
     Raises:
-        CorruptResult: A file is damaged whose result was given out.
+        CorruptResult: A file is damaged, and its value was returned before.
     """
     _verifier.wait()
     if not _verifier.damage:
         return
     start = _verifier.reported if since is None else min(since, _verifier.reported)
-    end = len(_verifier.damage)  # more may be found meanwhile
+    end = len(_verifier.damage)  # more may be found in the meantime
     found = _verifier.damage[start:end]
     _verifier.raised = end
     if forget:
@@ -190,30 +191,30 @@ def wait_verified(*, forget: bool, since: int | None = None) -> None:
         )
         if not forget:
             message += (
-                ". Nothing is saved until `wait_verified()` of a storage is called, or a run begins"
+                ". All saves fail until `wait_verified()` of a storage is called, or a run begins"
             )
         raise CorruptResult(message)
 
 
 def reported() -> int:
-    """How much damage has been reported so far: a mark for `wait_verified`."""
+    """The number of reported damages: a mark for `wait_verified`."""
     return _verifier.reported
 
 
 def begin_run() -> int:
-    """Forget damage that a save has raised, so that a new run does not fail of it; returns a mark."""
+    """Forget damage that a save has raised, so that it does not fail a new run; returns a mark."""
     _verifier.reported = max(_verifier.reported, _verifier.raised)
     return _verifier.reported
 
 
 def check_known_damage(status: os.stat_result) -> None:
-    """Refuse a file that is known to be damaged.
+    """Raise for a file that is known to be damaged.
 
     Raises:
-        CorruptResult: It is.
+        CorruptResult: The file is damaged.
     """
     if _verifier.remembered and _identity(status) in _verifier.remembered:
-        message = "the contents do not match their digest"
+        message = "the contents do not match their checksum"
         raise CorruptResult(message)
 
 

@@ -73,10 +73,10 @@ def damage(tmp_path: Path, name: str) -> None:
 
 
 class DamageTests(Suite):
-    """What damage to stored results means for a run."""
+    """Damaged results."""
 
     def test_damaged_result(self, storage: Storage, journal: Journal, tmp_path: Path) -> None:
-        """A damaged result that is needed is computed anew, with a warning, and stored again."""
+        """A damaged result that is needed is computed again, with a warning, and stored."""
         self.stored(storage, chain(journal)[-1]).run()
         damage(tmp_path, "c")
 
@@ -88,7 +88,7 @@ class DamageTests(Suite):
     def test_damaged_result_that_nobody_needs(
         self, storage: Storage, journal: Journal, tmp_path: Path
     ) -> None:
-        """A damaged result that nobody needs is not even read."""
+        """A damaged result that is not needed is not read."""
         self.stored(storage, chain(journal)[-1]).run()
         damage(tmp_path, "b")
 
@@ -99,7 +99,7 @@ class DamageTests(Suite):
     def test_damaged_result_with_missing_ancestors(
         self, storage: Storage, journal: Journal, tmp_path: Path
     ) -> None:
-        """What a damaged result needs and is not stored is computed as well."""
+        """Dependencies of a damaged result that are not stored are computed too."""
         self.stored(storage, chain(journal)[-1]).run()
         storage.remove_task(WORKFLOW, pattern="[ac]")
         damage(tmp_path, "b")
@@ -111,7 +111,7 @@ class DamageTests(Suite):
     def test_several_damaged_results(
         self, storage: Storage, journal: Journal, tmp_path: Path
     ) -> None:
-        """Damaged results that need each other are each computed once, in their order."""
+        """Damaged results that depend on each other are each computed once, in order."""
         self.stored(storage, *chain(journal)).run()
         for name in "abc":
             damage(tmp_path, name)
@@ -124,7 +124,7 @@ class DamageTests(Suite):
     def test_damaged_result_of_a_method(
         self, storage: Storage, journal: Journal, tmp_path: Path
     ) -> None:
-        """For a damaged result of a method the object is made anew, while other results stay as stored."""
+        """For a damaged result of a method the instance is created again, while other stored results are kept."""
 
         def make() -> Any:
             instance: Any = Noted(journal)
@@ -143,7 +143,7 @@ class DamageTests(Suite):
     def test_damaged_result_of_a_method_beside_arrays(
         self, storage: Storage, tmp_path: Path
     ) -> None:
-        """The same where the results that stay as stored cannot be compared with `==`."""
+        """Stored results of methods are kept also if they cannot be compared with `==`."""
 
         def make() -> Any:
             instance: Any = Filled()
@@ -160,7 +160,7 @@ class DamageTests(Suite):
     def test_damage_after_the_calls_before(
         self, storage: Storage, journal: Journal, tmp_path: Path
     ) -> None:
-        """An instance is as the calls before left it, also if damage shows when they were made and let go of."""
+        """An instance has the state after earlier calls, also if damage is detected after these were released."""
         latch = Latch(str(tmp_path / "gate"))
         instance: Any = Noted(journal)
         first = instance.step("one").set_name("first")
@@ -182,7 +182,7 @@ class DamageTests(Suite):
     def test_damaged_result_of_a_failure(
         self, storage: Storage, journal: Journal, tmp_path: Path
     ) -> None:
-        """A node that failed is not tried again for a damaged result that needs it."""
+        """A failed node is not run again for a damaged result that depends on it."""
         tried = fail_unless(str(tmp_path / "file"), journal).set_name("tried")
         made = self.stored(storage, tried, noted(journal, "after", tried).set_name("after"))
         (tmp_path / "file").touch()
@@ -209,7 +209,7 @@ class DamageTests(Suite):
         assert journal.lines() == ["x", "x"]
 
     def test_result_deleted_after_the_plan(self, storage: Storage, journal: Journal) -> None:
-        """A result that someone deletes between plan and reading is computed, with what it needs."""
+        """A result that is deleted between planning and reading is computed, with its dependencies."""
         self.stored(storage, chain(journal)[-1]).run()
         storage.remove_task(WORKFLOW, "b")
         made = self.stored(storage, chain(journal)[-1])
@@ -224,7 +224,7 @@ class DamageTests(Suite):
         assert lines == ["b", "c"]
 
     def test_result_stored_after_the_plan(self, storage: Storage, journal: Journal) -> None:
-        """A result that another run stores after the plan was made is read instead of computed."""
+        """A result that another run stores after planning is loaded instead of computed."""
         made = self.stored(storage, noted(journal, "x").set_name("x"))
 
         def save(event: Event) -> None:

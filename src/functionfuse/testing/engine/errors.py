@@ -139,19 +139,19 @@ class Fragile:
 
 
 class ErrorTests(Suite):
-    """What a failure means."""
+    """Failures."""
 
     # ---- what the caller gets ----
 
     def test_type_and_message(self) -> None:
-        """What a function raises reaches the caller of run() with its own type and message."""
+        """An exception of a function reaches the caller of run() with its own type and message."""
         with pytest.raises(ValueError, match="bad input") as caught:
             self.compute(same(fail("bad input")))
 
         assert (type(caught.value), caught.value.args) == (ValueError, ("bad input",))
 
     def test_note_names_the_node(self) -> None:
-        """A note says, once, which node failed, where its call was written and in which workflow."""
+        """One note on the exception names the failed node, its location and the workflow."""
         node, line = fail("bad").set_name("the node"), here()
 
         with pytest.raises(ValueError, match="bad") as caught:
@@ -165,7 +165,7 @@ class ErrorTests(Suite):
         [(KeyError, ("key",)), (StopIteration, (1,)), (OSError, (2, "gone", "file"))],
     )
     def test_builtin_exceptions(self, kind: type[Exception], args: tuple[Any, ...]) -> None:
-        """Exceptions that Python itself treats in a special way arrive as they were raised."""
+        """Exceptions with a special meaning in Python arrive unchanged."""
         with pytest.raises(kind) as caught:
             self.compute(raise_this(kind, *args))
 
@@ -174,7 +174,7 @@ class ErrorTests(Suite):
         assert (caught.value.args, str(caught.value)) == (expected.args, str(expected))
 
     def test_exception_with_two_arguments(self) -> None:
-        """An exception class whose __init__ takes other arguments than it hands on arrives whole."""
+        """An exception whose __init__ passes other arguments to its base class arrives complete."""
         with pytest.raises(Refused, match=r"no \(7\)") as caught:
             self.compute(raise_this(Refused, 7, "no").set_name("x"))
 
@@ -192,7 +192,7 @@ class ErrorTests(Suite):
 
     @pytest.mark.parametrize("function", [fail_later, yield_and_fail])
     def test_coroutines_and_generators(self, function: Any) -> None:
-        """What a coroutine or generator raises belongs to its node."""
+        """An exception in a coroutine or generator is a failure of its node."""
         with pytest.raises(ValueError, match=r"in a (coroutine|generator)") as caught:
             self.compute(same(function().set_name("x")))
 
@@ -202,7 +202,7 @@ class ErrorTests(Suite):
 
     @pytest.mark.parametrize(("key", "kind"), [("absent", TypeError), (9, IndexError)])
     def test_item_errors(self, key: Any, kind: type[Exception], journal: Journal) -> None:
-        """An item that is not there fails the node that uses it, which does not run."""
+        """A missing item fails the node that uses it, which does not run."""
         parent = same([1, 2]).set_name("parent")
 
         with pytest.raises(kind) as caught:
@@ -213,7 +213,7 @@ class ErrorTests(Suite):
         assert journal.lines() == []
 
     def test_item_error_of_a_target(self) -> None:
-        """A target's item that is not there is an error that says which item."""
+        """A missing item as a target is an error that names the item."""
         node = same({"key": [0]}).set_name("node")
 
         with pytest.raises(KeyError, match="absent") as caught:
@@ -222,14 +222,14 @@ class ErrorTests(Suite):
         assert "taking item node['absent'] of a dict" in notes_of(caught.value)
 
     def test_unhashable_result_as_key(self) -> None:
-        """A result that cannot be where its node stands fails the node that uses it."""
+        """An unhashable result in place of a dict key fails the node that uses it."""
         with pytest.raises(TypeError, match="unhashable") as caught:
             self.compute(same({same([1]): 1}).set_name("user"))
 
         assert any("in node 'user'" in note for note in notes_of(caught.value))
 
     def test_constructor_fails(self, journal: Journal) -> None:
-        """What a constructor raises reaches the caller, and no method runs."""
+        """An exception of a constructor reaches the caller, and no method runs."""
         fragile: Any = Fragile(journal, whole=False)
         fragile.set_name("object")
 
@@ -240,7 +240,7 @@ class ErrorTests(Suite):
         assert journal.lines() == []
 
     def test_workflow_within_a_node_fails(self, storage: Storage) -> None:
-        """The failure of a workflow that a node runs is that node's; nothing of the inner one is in the report."""
+        """A failure of an inner workflow is a failure of the node that runs it; the report has no inner nodes."""
         run: Any = run_within("inside").set_name("outer")
         for kept in (None, storage):
             made = self.stored(kept, same(0).set_name("other"), run, same(run).set_name("after"))
@@ -252,7 +252,7 @@ class ErrorTests(Suite):
             assert {"other", "outer"} >= set(made.report.records)
 
     def test_method_fails(self, journal: Journal) -> None:
-        """What a method raises reaches the caller, and later calls on that instance do not run."""
+        """An exception of a method reaches the caller, and later calls on that instance do not run."""
         fragile: Any = Fragile(journal)
         fragile.touch("before")
         fragile.touch("broken", gently=False).set_name("breaks")
@@ -266,7 +266,7 @@ class ErrorTests(Suite):
     # ---- what still runs ----
 
     def test_dependants_never_run(self, journal: Journal) -> None:
-        """Nothing that needs a failed node runs, directly or not."""
+        """No direct or indirect dependent of a failed node runs."""
         failed = fail("bad")
         child = noted(journal, "child", [failed])
 
@@ -276,7 +276,7 @@ class ErrorTests(Suite):
         assert journal.lines() == []
 
     def test_nothing_new_starts(self, journal: Journal, storage: Storage, tmp_path: Path) -> None:
-        """After a failure nothing new is started; what is running ends, is stored and reported."""
+        """After a failure no node is started; running nodes end, and are stored and reported."""
         latch = Latch(str(tmp_path / "gate"))
         failed = fail("bad")
         running = hold(latch, journal).set_name("running")
@@ -293,7 +293,7 @@ class ErrorTests(Suite):
         assert made.report.names("computed") == ["running"] * ran
 
     def test_continue_on_error(self, journal: Journal) -> None:
-        """With on_error="continue" everything that does not need the failed node runs, then the failure is raised."""
+        """With on_error="continue" all nodes that do not depend on the failed one run, then the failure is raised."""
         failed = fail("bad")
         child = noted(journal, "child", failed)
         branch = noted(journal, "second", noted(journal, "first"))
@@ -305,7 +305,7 @@ class ErrorTests(Suite):
         assert journal.lines() == ["first", "second"]
 
     def test_only_what_failed_is_blamed(self, journal: Journal, tmp_path: Path) -> None:
-        """What runs on is not blamed for the failure of something else that its consumers need as well."""
+        """A node that is still running is not reported as failed because its consumers have another failed dependency."""
         latch = Latch(str(tmp_path / "gate"))
         failed, running = fail("bad").set_name("failed"), hold(latch, journal).set_name("running")
         child = noted(journal, "child", failed, running)
@@ -321,7 +321,7 @@ class ErrorTests(Suite):
 
     @pytest.mark.parametrize("on_error", ["raise", "continue"])
     def test_failure_after_failure(self, on_error: Any, journal: Journal, tmp_path: Path) -> None:
-        """What runs while its only consumer is lost may fail itself, with an error of its own."""
+        """A node whose only consumer cannot run any more may fail itself, with an error of its own."""
         latch = Latch(str(tmp_path / "gate"))
         first, second = fail("bad").set_name("first"), hold_and_fail(latch, journal)
         made = self.new_workflow(noted(journal, "both", first, second.set_name("second")))
@@ -346,7 +346,7 @@ class ErrorTests(Suite):
         assert f"other nodes failed as well: '{other}'" in notes_of(caught.value)
 
     def test_on_error_is_checked(self) -> None:
-        """Another value of on_error is refused with the right ones."""
+        """An invalid value of on_error is refused, with the valid ones."""
         made = self.new_workflow(same(1))
 
         with pytest.raises(OptionError, match="continue"):

@@ -154,7 +154,7 @@ class Mortal:
 
 
 class ExceptionTests(Suite):
-    """What the caller gets, whatever is raised."""
+    """Exceptions."""
 
     @pytest.mark.parametrize(
         ("kind", "args"),
@@ -167,7 +167,7 @@ class ExceptionTests(Suite):
         ],
     )
     def test_any_exception(self, kind: type[Exception], args: tuple[Any, ...]) -> None:
-        """Neither what an exception holds nor what its class forbids changes its type, arguments or note."""
+        """An exception keeps type, arguments and note, whatever its attributes and restrictions of its class."""
         with pytest.raises(kind) as caught:
             self.compute(same(raise_this(kind, *args).set_name("x")))
 
@@ -175,14 +175,14 @@ class ExceptionTests(Suite):
         assert any("in node 'x'" in note for note in notes_of(caught.value))
 
     def test_exception_with_keywords(self) -> None:
-        """An exception that can only be made with keywords arrives with its attributes."""
+        """An exception with keyword-only parameters arrives with its attributes."""
         with pytest.raises(KeywordOnly, match="why") as caught:
             self.compute(raise_keyword_only("why"))
 
         assert caught.value.reason == "why"
 
     def test_exception_group(self) -> None:
-        """A group of exceptions arrives with all of them."""
+        """An exception group arrives with all its exceptions."""
         with pytest.raises(ExceptionGroup, match="several") as caught:
             self.compute(raise_group())
 
@@ -190,7 +190,7 @@ class ExceptionTests(Suite):
         assert parts == [(ValueError, ("one",)), (Frozen, (2,))]
 
     def test_notes_of_the_author(self) -> None:
-        """Notes that the user's code wrote on an exception stay on it."""
+        """Notes that the user's code added to an exception are kept."""
         with pytest.raises(ValueError, match="noted") as caught:
             self.compute(raise_noted().set_name("x"))
 
@@ -198,7 +198,7 @@ class ExceptionTests(Suite):
         assert (first, "in node 'x'" in second) == ("by its author", True)
 
     def test_unsendable_exception(self) -> None:
-        """An exception that no process can be sent is itself in one process; else its text names its type."""
+        """An exception that cannot be pickled arrives itself within one process; otherwise a text names its type."""
         with pytest.raises(Exception, match="what it says") as caught:
             self.compute(raise_unsendable().set_name("x"))
 
@@ -210,7 +210,7 @@ class ExceptionTests(Suite):
         assert "in node 'x'" in text_of(caught.value)
 
     def test_where_it_was_raised(self) -> None:
-        """An exception is shown with the user's lines in which it was raised, and with its causes."""
+        """The traceback of an exception has the user's lines and its causes."""
         self.need("carries_tracebacks")
         with pytest.raises(RuntimeError, match="outer") as caught:
             self.compute(raise_from_another())
@@ -223,7 +223,7 @@ class ExceptionTests(Suite):
         "kind", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, Stop]
     )
     def test_no_exceptions(self, kind: type[BaseException], journal: Journal) -> None:
-        """What is no Exception reaches the caller with its own type, and a later run works."""
+        """A BaseException reaches the caller with its own type, and a later run works."""
         self.need("carries_base_exceptions")
         with pytest.raises(kind) as caught:
             self.compute(noted(journal, "child", raise_this(kind, 3).set_name("x")))
@@ -234,7 +234,7 @@ class ExceptionTests(Suite):
         assert self.compute(noted(journal, "next")) == "next"
 
     def test_constructor_raises_for_a_target(self) -> None:
-        """What a constructor raises has its own type, also where the object itself is wanted."""
+        """An exception of a constructor has its own type, also if the instance is a target."""
         mortal: Any = Mortal("wrong")
         mortal.set_name("x")
 
@@ -247,7 +247,7 @@ class ExceptionTests(Suite):
 
     @pytest.mark.parametrize("way", ["exit", "kill"])
     def test_worker_dies(self, way: str, journal: Journal) -> None:
-        """A worker that dies is an EngineError that names its node; what needs it never runs, and a later run works."""
+        """The death of a worker is an EngineError that names its node; dependents never run, and a later run works."""
         self.need("runs_in_other_processes")
         deadly = die(way, os.getpid()).set_name("deadly")
 
@@ -259,7 +259,7 @@ class ExceptionTests(Suite):
         assert self.compute(noted(journal, "next")) == "next"
 
     def test_worker_of_an_object_dies(self) -> None:
-        """A worker that dies in a method is an EngineError that names it; a later run works."""
+        """The death of a worker in a method is an EngineError that names it; a later run works."""
         self.need("runs_in_other_processes")
         mortal: Any = Mortal()
         alive = mortal.live()
@@ -272,7 +272,7 @@ class ExceptionTests(Suite):
         assert self.compute(alive) == "alive"
 
     def test_worker_dies_alone(self, journal: Journal) -> None:
-        """Nodes that do not need the one whose worker died are not lost with it."""
+        """The death of a worker does not fail nodes that are independent of its node."""
         self.need("runs_in_other_processes")
         self.need("isolates_crashes")
         deadly = die("kill", os.getpid())

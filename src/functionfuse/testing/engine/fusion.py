@@ -91,7 +91,7 @@ class FuseTests(Suite):
         return step(journal, "use", second, third).set_name("use")
 
     def test_fused_nodes_keep_everything(self, journal: Journal, storage: Storage) -> None:
-        """Each node has its own result in the storage, its own line in the report, and its own events."""
+        """Each node of a group has its own stored result, its own row in the report, and its own events."""
         made = self.fused("prep_.*", self.prepared(journal))
         made.set_storage(storage)
         events: list[Event] = []
@@ -107,14 +107,14 @@ class FuseTests(Suite):
         assert finished.count("NodeFinished") == 4
 
     def test_plan_shows_groups(self, journal: Journal) -> None:
-        """The plan says what runs together."""
+        """The plan names the nodes of each group."""
         made = self.fused("prep_.*", self.prepared(journal))
 
         assert made.graph.groups == ()
         assert "with prep_a" in str(made.plan())
 
     def test_a_group_never_waits_for_itself(self, journal: Journal) -> None:
-        """A matched node that needs an unmatched one that needs a matched one runs in a second group."""
+        """A matched node that depends on an unmatched one, which depends on a matched one, runs in a second group."""
         first = step(journal, "1").set_name("in_1")
         outside = step(journal, "2", first).set_name("out_2")
         last = [step(journal, f"{i}", outside).set_name(f"in_{i}") for i in (3, 4)]
@@ -123,7 +123,7 @@ class FuseTests(Suite):
         assert journal.lines() == ["1", "2", "3", "4"]
 
     def test_stored_parts_are_not_run(self, journal: Journal, storage: Storage) -> None:
-        """A group runs those of its nodes that are missing."""
+        """A group runs only those of its nodes that are not stored."""
         target = self.prepared(journal)
         self.stored(storage, target).run()
         for name in ("prep_b", "use"):
@@ -136,7 +136,7 @@ class FuseTests(Suite):
         assert ran == ["b", "use"]
 
     def test_failure_names_the_node(self, journal: Journal, storage: Storage) -> None:
-        """A failure in a group is that of its node; what was done before it is stored and reported."""
+        """A failure in a group is a failure of its node; earlier nodes are stored and reported."""
         first = step(journal, "a").set_name("prep_a")
         bad = broken(first).set_name("prep_bad")
         last = step(journal, "z", bad).set_name("prep_z")
@@ -155,7 +155,7 @@ class FuseTests(Suite):
         assert storage.list_tasks(WORKFLOW) == ["prep_a"]
 
     def test_nothing_is_fused_to_continue(self, journal: Journal) -> None:
-        """With on_error="continue" what a failed group would have taken along is computed."""
+        """With on_error="continue" the other nodes of a failed group are computed."""
         good = step(journal, "good").set_name("prep_good")
         bad = broken().set_name("prep_bad")
         made = self.fused("prep_.*", step(journal, "after", good).set_name("after"), bad)
@@ -165,7 +165,7 @@ class FuseTests(Suite):
         assert journal.lines() == ["good", "after"]
 
     def test_seeds_are_the_same(self) -> None:
-        """Each node of a group is prepared by its own plugin."""
+        """Each node of a group runs with its own plugin."""
         from functionfuse.backends.plugins import RandomStatePlugin
 
         values = []
@@ -179,7 +179,7 @@ class FuseTests(Suite):
         assert values[0][0] != values[0][1]
 
     def test_damage_that_needs_a_part_in_flight(self, storage: Storage, tmp_path: Path) -> None:
-        """What turns out to be damaged while a group runs may need a value that only the group needed."""
+        """Recovery from damage that a group detects may need a value that only the group used."""
         latch = Latch(str(tmp_path / "gate"))
         first = pass_gate(latch).set_name("in_first")
         second = plus_one(first).set_name("in_second")
@@ -195,7 +195,7 @@ class FuseTests(Suite):
     # each damaged result that is read is a warning, which other tests look at
     @pytest.mark.filterwarnings("ignore::functionfuse.errors.DamagedResultWarning")
     def test_fusing_never_changes_a_result(self, tmp_path: Path) -> None:
-        """Whatever nodes are fused, and whatever of their results is stored or damaged: the run gives the same."""
+        """Whatever nodes are fused, and whatever results are stored or damaged: the results are the same."""
         folders = numbered(tmp_path)
 
         @settings(max_examples=self.max_examples, deadline=None)

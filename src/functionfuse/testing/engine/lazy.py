@@ -259,7 +259,7 @@ def damage(folder: str, name: str) -> None:
 
 
 class LazyDamageTests(Suite):
-    """What damage in a lazily read result means for a run."""
+    """Damaged lazy results."""
 
     @pytest.fixture
     def lazy(self, tmp_path: Path) -> Storage:
@@ -298,7 +298,7 @@ class LazyDamageTests(Suite):
     def test_damaged_lazy_result(
         self, lazy: Storage, cells: Callable[[], Any], journal: Journal, tmp_path: Path
     ) -> None:
-        """Damage that shows in the node that uses a result: both are computed again, and the next run is clean."""
+        """Damage that is detected in a consuming node: both nodes are computed again, and the next run is clean."""
         with journal.added() as lines:
             made = self.stored(lazy, length(journal, cells()).set_name("first"))
             assert self.recovered(made, "cells") == 5
@@ -316,14 +316,14 @@ class LazyDamageTests(Suite):
     def test_damage_in_another_error(
         self, lazy: Storage, cells: Callable[[], Any], kind: str
     ) -> None:
-        """The same where the node wraps the error in an exception of its own, of whatever class."""
+        """Recovery also works if the node wraps the error in an exception of any class."""
         made = self.stored(lazy, length_or_other_error(kind, cells()).set_name("user"))
         assert self.recovered(made, "cells") == 5
 
     def test_damage_in_a_chain(
         self, lazy: Storage, cells: Callable[[], Any], journal: Journal
     ) -> None:
-        """What was computed from the damaged value and is not stored is computed again as well."""
+        """Results that were computed from the damaged value and are not stored are computed again too."""
         value = handed_on(journal, cells()).set_name("log_handed")
         made = self.stored(lazy, plus_one(length(journal, value)).set_name("last"), value)
         made.always_run("log_.*")
@@ -335,7 +335,7 @@ class LazyDamageTests(Suite):
     def test_several_users_of_a_damaged_value(
         self, lazy: Storage, cells: Callable[[], Any], journal: Journal
     ) -> None:
-        """Nodes that use it at the same time, and what needs them, are all right in the end."""
+        """Nodes that use the damaged value concurrently, and their dependents, have correct results."""
         value = cells()
         users = [length(journal, value).set_name(f"user {n}") for n in range(6)]
         made = self.stored(lazy, *users, *[plus_one(plus_one(user)) for user in users])
@@ -359,7 +359,7 @@ class LazyDamageTests(Suite):
     def test_damage_with_missing_ancestors(
         self, lazy: Storage, journal: Journal, tmp_path: Path
     ) -> None:
-        """What the damaged result needs and is not stored is computed as well."""
+        """Dependencies of the damaged lazy result that are not stored are computed too."""
 
         def make() -> Any:
             return text(journal, "b", text(journal, "a").set_name("a")).set_name("b")
@@ -375,7 +375,7 @@ class LazyDamageTests(Suite):
     def test_damage_in_a_group(
         self, lazy: Storage, cells: Callable[[], Any], journal: Journal
     ) -> None:
-        """The same in a group of fused nodes: what its other nodes have stored is kept."""
+        """Recovery also works in a task group: stored results of its other nodes are kept."""
         value = cells()
         first = text(journal, "first").set_name("in_first")
         second = length(journal, value, first).set_name("in_second")
@@ -389,7 +389,7 @@ class LazyDamageTests(Suite):
     def test_damage_in_a_method(
         self, lazy: Storage, cells: Callable[[], Any], journal: Journal
     ) -> None:
-        """An object whose method met damage is made again, with the calls before that one."""
+        """An instance whose method detected damage is created again, with the earlier calls."""
         reader: Any = Reader(journal)
         first = reader.count().set_name("first")
         second = reader.read(cells()).set_name("second")
@@ -403,7 +403,7 @@ class LazyDamageTests(Suite):
     def test_damage_in_an_object(
         self, lazy: Storage, cells: Callable[[], Any], journal: Journal
     ) -> None:
-        """An object that holds a damaged value is made again with the value that was computed again."""
+        """An instance that holds a damaged value is created again with the new value."""
         holder: Any = Holder(cells())
         made = self.stored(lazy, holder.length().set_name("user"))
         assert self.recovered(made, "cells") == 5
@@ -423,7 +423,7 @@ class LazyDamageTests(Suite):
         assert made.report.names("failed") == ["broken"]
 
     def test_damaged_again(self, tmp_path: Path, journal: Journal) -> None:
-        """A result that is damaged again is not computed a third time: the error says so, and the next run goes on."""
+        """A result that is damaged again is not computed a third time: the error reports it, and the next run continues."""
         storage = self.new_storage(tmp_path, always_read=True)
         value = text(journal, "cells").set_name("cells")
         made = self.stored(storage, always_damaged(str(tmp_path / "storage"), value))
@@ -439,7 +439,7 @@ class LazyDamageTests(Suite):
     # each damaged result that is read is a warning, which other tests look at
     @pytest.mark.filterwarnings("ignore::functionfuse.errors.DamagedResultWarning")
     def test_any_lazy_part_may_be_damaged(self, tmp_path: Path) -> None:
-        """Whatever lazily read results are missing or damaged, and whatever is fused: the run gives the same."""
+        """Whatever lazy results are missing or damaged, and whatever nodes are fused: the results are the same."""
         folders = numbered(tmp_path)
         kinds = st.sampled_from(["mix", "same", "add", "collector"])
         picks = st.integers(0, 9)
@@ -490,7 +490,7 @@ class LazyDamageTests(Suite):
     def test_swallowed_damage(
         self, lazy: Storage, cells: Callable[[], Any], journal: Journal
     ) -> None:
-        """Damage that a node swallows is not seen by its run; the next run computes the result again."""
+        """Damage that a node suppresses is not detected in its run; the next run computes the result again."""
         assert self.stored(lazy, default_length(cells()).set_name("default")).run() == -1
         with journal.added() as lines:
             made = self.stored(lazy, length(journal, cells()).set_name("user"))
@@ -500,7 +500,7 @@ class LazyDamageTests(Suite):
     def test_damage_of_another_workflow(
         self, lazy: Storage, cells: Callable[[], Any], journal: Journal
     ) -> None:
-        """A damaged value of another workflow fails the run: nothing in it can compute the value again."""
+        """A damaged value of another workflow fails the run, which cannot compute it again."""
         value = self.stored(lazy, cells()).run()
         made = self.stored(lazy, length(journal, value), workflow_name="other")
         with pytest.raises(CorruptResult, match="workflow 'suite'"):

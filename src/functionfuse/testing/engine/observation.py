@@ -44,7 +44,7 @@ def finished_after(events: list[Event], name: str) -> int:
 
 
 class ObservingTests(Suite):
-    """What can be seen of a run."""
+    """Observation of a run."""
 
     # ---- events ----
 
@@ -65,7 +65,7 @@ class ObservingTests(Suite):
         assert ended == RunFinished(WORKFLOW, None)
 
     def test_events_keep_the_order_of_the_graph(self, journal: Journal) -> None:
-        """Each node is submitted before it finishes, and finishes after what it needs."""
+        """Each node is submitted before it finishes, and finishes after its dependencies."""
         events: list[Event] = []
         top = noted(journal, "x").set_name("top")
         sides = [noted(journal, "x", top).set_name(name) for name in ("left", "right")]
@@ -99,7 +99,7 @@ class ObservingTests(Suite):
         assert ended == RunFinished(WORKFLOW, caught.value)
 
     def test_failing_observer(self, journal: Journal) -> None:
-        """An observer that raises fails nothing, and the others still see everything."""
+        """An exception of an observer does not fail the run, and the other observers get all events."""
         events: list[Event] = []
 
         def raise_always(event: Event) -> None:
@@ -115,7 +115,7 @@ class ObservingTests(Suite):
     # ---- reports ----
 
     def test_report(self, storage: Storage, journal: Journal, tmp_path: Path) -> None:
-        """After a run the report tells what became of each node; it can be printed and written as HTML."""
+        """After a run the report has the status of each node; it can be printed and written as HTML."""
 
         def make() -> Any:
             first = noted(journal, "first").set_name("first")
@@ -143,7 +143,7 @@ class ObservingTests(Suite):
         assert "<td>third</td>" in (tmp_path / "report.html").read_text()
 
     def test_report_of_a_failure(self, journal: Journal) -> None:
-        """The report of a run that failed tells which node failed and which were not started."""
+        """The report of a failed run has the failed node and those that were not started."""
         done = noted(journal, "done").set_name("done")
         failed = fail("bad", done).set_name("failed")
         made = self.new_workflow(noted(journal, "never", failed).set_name("never"))
@@ -161,7 +161,7 @@ class ObservingTests(Suite):
     # ---- plans ----
 
     def test_plan_is_what_happens(self, storage: Storage, journal: Journal) -> None:
-        """The plan tells, before each run, what the run then computes, reads and leaves out, and why."""
+        """Before each run, the plan has the nodes that the run computes, loads and skips, with reasons."""
         first = noted(journal, "first").set_name("first")
         second = noted(journal, "second", first).set_name("second")
         made = self.stored(storage, noted(journal, "third", second).set_name("third"))

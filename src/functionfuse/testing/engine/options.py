@@ -90,12 +90,12 @@ class CountingPlugin:
 
 
 class OptionTests(Suite):
-    """What nodes are given by name."""
+    """Node options by name."""
 
     # ---- plugins ----
 
     def test_initializer_runs_before_the_function(self, journal: Journal) -> None:
-        """An InitializerPlugin runs in the node's own process, before its function; for matching nodes only."""
+        """An InitializerPlugin runs in the process of the node, before its function, for matching nodes only."""
         made = self.new_workflow(
             process_number(journal).set_name("with"), noted(journal, "without")
         )
@@ -107,7 +107,7 @@ class OptionTests(Suite):
         assert lines == [f"plugin {process}", f"node {process}"]
 
     def test_plugins_for_classes(self, journal: Journal) -> None:
-        """Plugins prepare constructors and methods like functions."""
+        """Plugins apply to constructors and methods as to functions."""
         made = self.new_workflow(Noted(journal).step("step"))
         made.query(r"Noted.*").set_plugin(InitializerPlugin(lambda: journal.write("plugin")))
 
@@ -116,7 +116,7 @@ class OptionTests(Suite):
         assert journal.lines() == ["plugin", "made", "plugin", "step"]
 
     def test_initializer_that_fails(self, journal: Journal) -> None:
-        """What an initializer raises fails its node."""
+        """An exception of an initializer fails its node."""
 
         def refuse() -> None:
             message = "no licence"
@@ -158,7 +158,7 @@ class OptionTests(Suite):
         assert storage.list_tasks(WORKFLOW) == ["second", "third"]
 
     def test_plugins_run_in_order(self, journal: Journal) -> None:
-        """The plugins of a collection run in its order, and a plugin may have nothing for the worker."""
+        """The plugins of a collection run in its order; a plugin may do nothing in the worker."""
         first = InitializerPlugin(lambda: journal.write("first"))
         second = InitializerPlugin(lambda: journal.write("second"))
         seeds = RandomStatePlugin(0, 9, 0, set_seed)
@@ -173,7 +173,7 @@ class OptionTests(Suite):
         assert journal.lines()[3:] == ["first", "second"]
 
     def test_plugins_are_asked_for_every_node(self, storage: Storage, journal: Journal) -> None:
-        """Each run asks a plugin once for each node it was set on, also those that are only read."""
+        """Each run calls a plugin once for every node it is set on, including loaded ones."""
         made = self.stored(storage, workflow(add)(workflow(add)(1, 2), 3))
         made.set_plugin(None, CountingPlugin(journal))
 
@@ -192,7 +192,7 @@ class OptionTests(Suite):
     # ---- editing ----
 
     def test_replaced_function(self) -> None:
-        """replace_func puts another function in a node's place, in that workflow only."""
+        """replace_func replaces the function of a node, in that workflow only."""
         inner = workflow(add)(2, 3).set_name("inner")
         node = workflow(add)(inner, 1)
         plain, edited = self.new_workflow(node), self.new_workflow(node)
@@ -202,7 +202,7 @@ class OptionTests(Suite):
         assert (plain.run(), edited.run()) == (6, 7)
 
     def test_wrong_replacements_are_refused(self) -> None:
-        """A name that is not there, or a function that cannot take the node's arguments, is refused at once."""
+        """An unknown name, or a function that cannot take the node's arguments, is refused immediately."""
         made = self.new_workflow(workflow(add)(2, b=3).set_name("sum"))
 
         with pytest.raises(GraphError, match="'summ'"):
@@ -214,7 +214,7 @@ class OptionTests(Suite):
     # ---- queries ----
 
     def test_queries_match_whole_names(self) -> None:
-        """A pattern is a regular expression over whole names; None is all, in graph order."""
+        """A pattern is a regular expression for whole names; None matches all, in graph order."""
         nodes = [drawn().set_name(name) for name in ("model", "model_2", "a model")]
         made = self.new_workflow(*nodes)
 
@@ -224,7 +224,7 @@ class OptionTests(Suite):
         assert made.find_nodes(".*model") == ["model", "a model"]
 
     def test_pattern_that_matches_nothing(self) -> None:
-        """A pattern that matches nothing is a warning at the user's line with the nearest names."""
+        """A pattern without a match warns at the user's line, with the nearest names."""
         made = self.new_workflow(drawn().set_name("model"))
 
         line = here() + 2
@@ -240,7 +240,7 @@ class OptionTests(Suite):
             assert caught[0].filename == __file__
 
     def test_pattern_that_is_none(self) -> None:
-        """What is no regular expression is refused when it is given."""
+        """An invalid regular expression is refused when it is passed."""
         made = self.new_workflow(drawn())
 
         with pytest.raises(OptionError, match="regular expression"):

@@ -26,10 +26,10 @@ __all__ = ["PropertyTests", "listed", "numbered"]
 
 
 class PropertyTests(Suite):
-    """What holds for all graphs."""
+    """Properties of all graphs."""
 
     def test_graphs_give_what_python_gives(self) -> None:
-        """A graph of any calls gives the same as the same calls in plain Python, in each run."""
+        """A graph of random calls has the same results as plain Python, in each run."""
 
         @settings(max_examples=self.max_examples, deadline=None)
         @given(graphs())
@@ -43,7 +43,7 @@ class PropertyTests(Suite):
         check()
 
     def test_any_part_may_be_stored(self, tmp_path: Path) -> None:
-        """Whatever part of the results is stored: the run gives the same and does what its plan says."""
+        """Whatever part of the results is stored: the results are the same, and the run follows its plan."""
         folders = numbered(tmp_path)
 
         @settings(max_examples=self.max_examples, deadline=None)
@@ -65,7 +65,7 @@ class PropertyTests(Suite):
     # each damaged result that is read is a warning, which other tests look at
     @pytest.mark.filterwarnings("ignore::functionfuse.errors.DamagedResultWarning")
     def test_any_part_may_be_damaged(self, tmp_path: Path) -> None:
-        """Whatever results are missing or damaged: the run gives the same, and leaves no damage that it met."""
+        """Whatever results are missing or damaged: the results are the same, and detected damage is repaired."""
         folders = numbered(tmp_path)
 
         @settings(max_examples=self.max_examples, deadline=None)

@@ -147,12 +147,12 @@ _A_FEW = 4
 
 
 class RunningTests(Suite):
-    """What a run stands, and leaves as it was."""
+    """Robustness."""
 
     # ---- long graphs ----
 
     def test_long_chain(self) -> None:
-        """A chain may be long."""
+        """A chain may have many nodes."""
         node = add(0, 0)
         for _ in range(self.many):
             node = add(node, 1)
@@ -160,7 +160,7 @@ class RunningTests(Suite):
         assert self.compute(node) == self.many
 
     def test_results_are_let_go(self) -> None:
-        """Of the results of a chain in one process, a few are there at a time: each goes with its last consumer."""
+        """A chain in one process keeps few results at a time: each is released after its last consumer."""
         if self.runs_in_other_processes:
             pytest.skip("other processes have the results")
         counted = Counted()
@@ -172,7 +172,7 @@ class RunningTests(Suite):
         assert counted.most <= _A_FEW
 
     def test_wide_fan(self) -> None:
-        """A node may need many, and many may need one."""
+        """A node may have many dependencies and many dependents."""
         root = add(0, 1)
 
         assert self.compute(workflow(sum)([add(root, 1) for _ in range(self.many)])) == (
@@ -180,7 +180,7 @@ class RunningTests(Suite):
         )
 
     def test_many_calls_on_objects(self) -> None:
-        """Many calls on several objects keep the order on each, also those that wait for slow arguments."""
+        """Many calls on several instances run in order on each, also if they wait for slow arguments."""
         logs: list[Any] = [Log() for _ in range(3)]
         for number in range(self.many // 10):
             for log in logs:
@@ -193,14 +193,14 @@ class RunningTests(Suite):
     # ---- kinds of methods ----
 
     def test_async_and_generator_methods(self) -> None:
-        """A method may be asynchronous, or yield."""
+        """A method may be asynchronous or a generator."""
         log: Any = Log()
         log.enter(1)
 
         assert self.compute(log.later(2), log.each(), log.enter(3)) == [[1, 2], [1, 2], [1, 2, 3]]
 
     def test_object_that_cannot_be_pickled(self) -> None:
-        """An object that cannot be pickled works where it stays; else the error names its node."""
+        """An instance that cannot be pickled works if it stays in one process; otherwise the error names its node."""
         locked: Any = Locked(1)
         locked.set_name("the object")
         first, second = locked.add(2), locked.add(3)
@@ -215,11 +215,11 @@ class RunningTests(Suite):
     # ---- what nodes do ----
 
     def test_nodes_write_to_streams(self) -> None:
-        """What nodes and their children print is no message to the engine."""
+        """Output of nodes and their child processes does not disturb the engine."""
         assert self.compute(talk(talk("words"))) == "words"
 
     def test_nodes_warn(self) -> None:
-        """A warning in a node is no failure."""
+        """A warning in a node does not fail it."""
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
 
@@ -233,7 +233,7 @@ class RunningTests(Suite):
     # ---- the caller ----
 
     def test_one_workflow_in_two_threads(self) -> None:
-        """One workflow may run in several threads at once."""
+        """One workflow may run concurrently in several threads."""
         made = self.new_workflow(add(add(1, 2), 3))
 
         with ThreadPoolExecutor(3) as threads:
@@ -242,7 +242,7 @@ class RunningTests(Suite):
             assert [future.result() for future in running] == [6, 6, 6]
 
     def test_caller_is_left_alone(self) -> None:
-        """A run changes neither the folder of the caller, nor its handlers of signals, nor its search path."""
+        """A run changes neither the current folder of the caller, nor its signal handlers, nor its search path."""
         before = self._surroundings()
 
         self.compute(add(1, 1))
@@ -255,7 +255,7 @@ class RunningTests(Suite):
 
     @pytest.mark.parametrize("method", ["set_task_args", "set_remote_args", "set_submit_args"])
     def test_options_of_another_engine(self, method: str) -> None:
-        """An option that no engine has, or only another one, is refused when it is set."""
+        """An unknown option, or one of another engine, is refused when it is set."""
         query = self.new_workflow(add(1, 1)).query()
 
         with pytest.raises((OptionError, AttributeError), match=rf"{method}|no_such_option"):

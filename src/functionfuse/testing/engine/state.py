@@ -104,17 +104,17 @@ def same(value: Any) -> Any:
 
 
 class StateTests(Suite):
-    """What decorated classes mean."""
+    """Decorated classes."""
 
     def test_methods_share_state(self) -> None:
-        """Calls on one instance see what the calls before them left, however the targets are ordered."""
+        """Calls on one instance see the state after earlier calls, whatever the order of the targets."""
         tally = Tally(start=10)
         first, second, third = tally.add(1), tally.add(2), tally.add(number=3, times=2)
 
         assert self.compute(third, first, second) == [19, 11, 13]
 
     def test_methods_run_in_written_order(self, journal: Journal) -> None:
-        """The constructor runs first, then the calls in the order written, up to the last one needed."""
+        """The constructor runs first, then the calls in program order, up to the last required one."""
         noted = Noted(journal, "it")
         noted.step("one")
         second = noted.step("two")
@@ -124,7 +124,7 @@ class StateTests(Suite):
         assert journal.lines() == ["it made", "it one", "it two"]
 
     def test_results_of_methods_are_nodes(self) -> None:
-        """Results of methods are arguments for others, for later methods, and in the constructor."""
+        """Results of methods can be arguments of functions, of later methods, and of constructors."""
         first = Tally(same(5))
         second = Tally(start=first.add(same(1)))
         back = first.add(second.add(first.add(1), times=2))
@@ -132,7 +132,7 @@ class StateTests(Suite):
         assert self.compute(back, same({"key": back})) == [27, {"key": 27}]
 
     def test_instances_are_independent(self, journal: Journal) -> None:
-        """Each call of a class makes an object of its own."""
+        """Each call of a class creates a separate instance."""
         one, other = Noted(journal, "one"), Noted(journal, "other")
         targets = [one.step("a"), other.step("b"), one.step("c")]
 
@@ -142,7 +142,7 @@ class StateTests(Suite):
         assert [line for line in lines if line.startswith("other")] == ["other made", "other b"]
 
     def test_each_run_makes_a_new_object(self) -> None:
-        """A run does not go on with the object of the run before, nor with the literals it was made of."""
+        """A run does not reuse instances or mutable literals of the previous run."""
         tally, collector = Tally(), Collector([1])
         made = self.new_workflow(tally.add(2), collector.append(2))
 
@@ -150,7 +150,7 @@ class StateTests(Suite):
         assert made.run() == [2, [1, 2]]
 
     def test_instance_as_argument(self) -> None:
-        """An instance as an argument is the object as the calls written so far leave it."""
+        """An instance as an argument has the state after the calls recorded before it."""
         tally = Tally(start=1)
         made = total_of(tally)
         tally.add(10)
@@ -160,7 +160,7 @@ class StateTests(Suite):
         assert self.compute(total_of(tally), between, made) == [111, [11], 1]
 
     def test_instance_as_target(self) -> None:
-        """An instance as a target is the object as the calls written before the workflow was made leave it."""
+        """An instance as a target has the state after the calls recorded before the workflow was created."""
         tally = Tally(start=1)
         tally.add(10)
         early = self.new_workflow(tally)
@@ -171,7 +171,7 @@ class StateTests(Suite):
         assert (value, instance.total) == (111, 111)
 
     def test_item_of_instance(self) -> None:
-        """An item of an instance is taken of the object as it is at that point."""
+        """An item of an instance is an item of its state at that point."""
         tally = Tally(start=1)
         before = tally["total"]
         tally.add(1)
@@ -179,7 +179,7 @@ class StateTests(Suite):
         assert self.compute(before, same([before]), tally["total"]) == [1, [1], 2]
 
     def test_instance_in_its_own_method(self) -> None:
-        """An instance as an argument of its own method is the object before that call."""
+        """An instance as an argument of its own method has the state before that call."""
         tally = Tally(start=5)
 
         assert self.compute(tally.absorb(tally), tally.add(0)) == [5, 6]
@@ -187,7 +187,7 @@ class StateTests(Suite):
         assert self.compute(other.absorb(other)) == 5
 
     def test_earlier_results_stay(self) -> None:
-        """The result of a method is not changed by later calls, even where it is a part of the object."""
+        """Later calls do not change the result of a method, even if it is a part of the instance."""
         collector = Collector([])
         first, second = collector.append("a"), collector.append("b")
         used = same([first])
@@ -199,7 +199,7 @@ class StateTests(Suite):
         assert given[4].items == ["a", "b", "c"]
 
     def test_earlier_instances_stay(self) -> None:
-        """An instance that was taken as an argument or target is not changed by later calls."""
+        """Later calls do not change an instance that is an argument or a target."""
         collector = Collector([])
         collector.append("a")
         taken = same(collector)
@@ -210,7 +210,7 @@ class StateTests(Suite):
         assert (instance.items, value) == (["a"], ["a", "b"])
 
     def test_calling_an_instance(self) -> None:
-        """Calling an instance calls its `__call__` in turn with its methods."""
+        """Calling an instance calls its `__call__`, in order with its methods."""
         tally = Tally(start=2)
         tally.add(1)
         tripled = tally(3)
@@ -228,7 +228,7 @@ class StateTests(Suite):
         assert (instance.name, instance.books) == ("poems", ["Odes", "Sonnets"])
 
     def test_local_and_derived_classes(self) -> None:
-        """Classes that are defined in functions and derive from decorated ones work as others do."""
+        """Local classes and subclasses of decorated classes can be nodes."""
         offset = 100
 
         @workflow

@@ -115,12 +115,12 @@ def chain(journal: Journal) -> list[Node[str]]:
 
 
 class StorageTests(Suite):
-    """What a storage means for a run."""
+    """Runs with a storage."""
 
     # ---- saving and reading ----
 
     def test_each_result_is_saved(self, storage: Storage, journal: Journal) -> None:
-        """Each result is saved under the names of workflow and node, also those between."""
+        """Each result is saved under the names of workflow and node, including intermediate ones."""
         *_, last = chain(journal)
 
         self.stored(storage, last, workflow_name="first").run()
@@ -129,7 +129,7 @@ class StorageTests(Suite):
         assert storage.read_task("first", "b") == "b"
 
     def test_second_workflow_computes_nothing(self, storage: Storage, journal: Journal) -> None:
-        """A workflow of the same name, made of calls written anew, reads instead of computing."""
+        """A new workflow with the same name and equal calls loads instead of computing."""
         self.stored(storage, *chain(journal)).run()
 
         with journal.added() as lines:
@@ -137,7 +137,7 @@ class StorageTests(Suite):
         assert lines == []
 
     def test_workflows_do_not_share_results(self, storage: Storage, journal: Journal) -> None:
-        """Results of a workflow of another name are not taken."""
+        """Results of a workflow with another name are not used."""
         self.stored(storage, *chain(journal)).run()
 
         with journal.added() as lines:
@@ -145,7 +145,7 @@ class StorageTests(Suite):
         assert lines == ["a", "b", "c"]
 
     def test_unnamed_nodes_find_their_results(self, storage: Storage, journal: Journal) -> None:
-        """Nodes without a name are found again when the same calls are written again."""
+        """Nodes without explicit names are found again if the calls are repeated."""
 
         def make() -> Any:
             return noted(journal, "second", noted(journal, "first"))
@@ -159,14 +159,14 @@ class StorageTests(Suite):
 
     @pytest.mark.parametrize("value", [None, 0, [], {"key": (1, {2})}])
     def test_any_value_is_stored(self, storage: Storage, journal: Journal, value: Any) -> None:
-        """What is stored counts as stored, also if it is None, false or empty."""
+        """Stored results count as stored, also if they are None, false or empty."""
         self.stored(storage, noted_value(journal, value)).run()
 
         assert self.stored(storage, noted_value(journal, value)).run() == value
         assert journal.lines() == [repr(value)]
 
     def test_children_get_what_was_read_back(self, tmp_path: Path, journal: Journal) -> None:
-        """With always_read, everyone gets what was read back instead of what was saved, in each run."""
+        """With always_read, all consumers get the value that is read back instead of the saved one, in each run."""
 
         def make() -> Any:
             inner = noted_value(journal, 1).set_name("inner")
@@ -178,7 +178,7 @@ class StorageTests(Suite):
         assert journal.lines() == ["1", "[('read', 1)]"]
 
     def test_any_object_is_a_storage(self, tmp_path: Path, journal: Journal) -> None:
-        """An object that only has save, read_task and always_read is enough to resume."""
+        """An object with only save, read_task and always_read is sufficient to resume."""
         storage = MinimalStorage(tmp_path / "minimal")
         self.stored(storage, *chain(journal)).run()
         (tmp_path / "minimal" / f"{WORKFLOW} b").unlink()
@@ -188,7 +188,7 @@ class StorageTests(Suite):
         assert lines == ["b"]
 
     def test_foreign_storage_that_fails_to_read(self, tmp_path: Path, journal: Journal) -> None:
-        """Whatever a foreign storage raises on reading: a warning, and the result is computed."""
+        """Any exception of a foreign storage on reading is a warning, and the result is computed."""
         storage = MinimalStorage(tmp_path / "minimal")
         self.stored(storage, *chain(journal)).run()
         (tmp_path / "minimal" / f"{WORKFLOW} c").write_bytes(b"no pickle")
@@ -198,7 +198,7 @@ class StorageTests(Suite):
         assert lines == ["c"]
 
     def test_what_is_no_storage_is_refused(self) -> None:
-        """An object that cannot save or read is refused when it is set."""
+        """An object without save or read_task is refused when it is set."""
         made = self.new_workflow(workflow(int)(1))
 
         with pytest.raises(OptionError, match="read_task"):
@@ -218,7 +218,7 @@ class StorageTests(Suite):
     # ---- resuming ----
 
     def test_only_needed_results_are_read(self, storage: Storage, journal: Journal) -> None:
-        """Results that nobody needs may be deleted: a finished run is resumed from its targets alone."""
+        """Results without dependents to compute may be deleted: a finished run is resumed from its targets alone."""
         self.stored(storage, chain(journal)[-1]).run()
         storage.remove_task(WORKFLOW, "a")
         storage.remove_task(WORKFLOW, "b")
@@ -241,7 +241,7 @@ class StorageTests(Suite):
         assert lines == ["c"]
 
     def test_resume_after_failure(self, storage: Storage, journal: Journal, tmp_path: Path) -> None:
-        """After a failure, what was computed is stored, and the next run computes only the rest."""
+        """After a failure, computed results are stored, and the next run computes only the rest."""
 
         def make() -> Any:
             *_, last = chain(journal)
@@ -259,7 +259,7 @@ class StorageTests(Suite):
     def test_failures_are_not_stored(
         self, storage: Storage, tmp_path: Path, journal: Journal
     ) -> None:
-        """A node that failed leaves nothing in the storage."""
+        """A failed node has no stored result."""
         made = self.stored(storage, fail_unless(str(tmp_path / "file"), journal))
 
         for _ in range(2):
@@ -272,7 +272,7 @@ class StorageTests(Suite):
     # ---- what cannot be stored, and what is not ----
 
     def test_unstorable_result(self, storage: Storage, tmp_path: Path) -> None:
-        """A result that cannot be stored is a StorageError that names node and way out; no file stays."""
+        """A result that cannot be stored is a StorageError with node and advice; no file stays."""
         node = unstorable().set_name("locked")
 
         with pytest.raises(StorageError, match=r"'locked'.*always_run\('locked'\)") as caught:
@@ -305,7 +305,7 @@ class StorageTests(Suite):
     # ---- objects ----
 
     def test_results_of_methods_are_stored(self, storage: Storage, journal: Journal) -> None:
-        """Results of methods are read like others, and then the object is not made."""
+        """Results of methods are loaded like others, without creating the instance."""
 
         def make() -> Any:
             instance: Any = Noted(journal)
@@ -319,7 +319,7 @@ class StorageTests(Suite):
         assert storage.list_tasks(WORKFLOW) == ["first", "second"]
 
     def test_objects_are_made_anew(self, storage: Storage, journal: Journal) -> None:
-        """Where a later method must run, so do the constructor and the methods before it; stored results stay."""
+        """If a later method must run, the constructor and earlier methods run again; stored results are kept."""
         instance: Any = Noted(journal)
         first = instance.step("one").set_name("first")
         value = self.stored(storage, first).run()

@@ -216,18 +216,18 @@ def answer():
 
 
 class TravelTests(Suite):
-    """What goes to a node and comes back."""
+    """Transport of values to nodes and back."""
 
     # ---- values ----
 
     def test_large_arguments(self) -> None:
-        """Arguments of some megabytes arrive whole, by place, by keyword and in containers."""
+        """Arguments of some megabytes arrive complete: positional, by keyword and in containers."""
         large = bytes(8_000_000)
 
         assert self.compute(lengths(large, [large], key=large)) == [8_000_000, 1, 8_000_000]
 
     def test_large_arguments_are_pickled_once(self, journal: Journal) -> None:
-        """A large object that many nodes take, at once and one after the other, is pickled once in a run."""
+        """A large argument of many nodes, concurrent or sequential, is pickled once in a run."""
         self.need("pickles_literals_once")
         noting = Noting(journal, bytes(2_000_000))
         node = size_of(noting)
@@ -239,7 +239,7 @@ class TravelTests(Suite):
         assert journal.lines() == ["pickled"] * self.runs_in_other_processes
 
     def test_awkward_values(self) -> None:
-        """No engine compares, hashes, prints, measures or asks the truth of a value."""
+        """No engine compares, hashes, prints or measures a value, or evaluates its truth."""
         literal = Awkward(3)
         node = same(literal)
 
@@ -247,7 +247,7 @@ class TravelTests(Suite):
         assert self.compute(node).number == 3
 
     def test_values_that_look_like_something_else(self) -> None:
-        """Neither tuples that start with a function nor names of nodes are anything but values."""
+        """Tuples that start with a function, and names of nodes, are plain values."""
         same(1).set_name("other")
         given: Any = [(len, "abc"), ("other",), "other", {"other": ("other", 0)}, {"func": len}]
 
@@ -285,7 +285,7 @@ class TravelTests(Suite):
         assert [type(each) for each in value] == [Local, Local]
 
     def test_one_object_twice(self) -> None:
-        """What is one object within a result stays one object."""
+        """References to one object within a result stay references to one object."""
         part = [1]
 
         value = self.compute(same(workflow(lambda: {"a": part, "b": part})()))
@@ -294,7 +294,7 @@ class TravelTests(Suite):
         assert value["a"] is value["b"]
 
     def test_names_of_keywords(self) -> None:
-        """A function's keywords may be called as an engine's own."""
+        """Keyword arguments may have the same names as an engine's own."""
         names = (
             "self func function args kwargs key name unit inputs options pure retries workers step"
         )
@@ -303,13 +303,13 @@ class TravelTests(Suite):
         assert self.compute(keywords(**given)) == given
 
     def test_default_that_is_known_by_its_identity(self) -> None:
-        """A function gets its own default where it was given nothing."""
+        """A missing argument has the default of the function."""
         assert self.compute(was_given(1), was_given(1, None)) == [False, True]
 
     # ---- arrays, and changing what was given ----
 
     def test_results_can_be_changed(self) -> None:
-        """The caller and the nodes may write into arrays that they are given."""
+        """The caller and the nodes may write into arrays that they receive."""
         self.need("arrays_are_writeable")
         pytest.importorskip("numpy")
         once, value = numbers(_MANY), self.compute(numbers(_MANY))
@@ -320,7 +320,7 @@ class TravelTests(Suite):
         assert self.compute(changed(once)) == sum(range(_MANY)) + _MANY
 
     def test_changes_stay_where_they_are_made(self) -> None:
-        """What a node changes of its arguments, no other node and no caller sees."""
+        """Changes that a node makes to its arguments are invisible to other nodes and to the caller."""
         self.need("copies_values")
         pytest.importorskip("numpy")
         root = numbers(_MANY)
@@ -331,14 +331,14 @@ class TravelTests(Suite):
         assert int(self.compute(changed(root), root)[1][0]) == 0
 
     def test_what_a_node_keeps_stays_as_it_is(self) -> None:
-        """What a function keeps of an array, no later one is written over."""
+        """Memory of an array that a function keeps is not overwritten later."""
         pytest.importorskip("numpy")
         arrays = [numbers(_MANY, start) for start in range(10)]
 
         assert all(self.compute(*map(keep_a_part, arrays)))
 
     def test_objects_change_their_arrays(self) -> None:
-        """An object may write into an array that it holds, whatever its way to the next method."""
+        """An instance may write into its own arrays, however it travels to the next method."""
         pytest.importorskip("numpy")
         histogram: Any = Histogram(workflow(lambda: [0])())
         arrays: Any = Histogram(workflow(_zeros)())
@@ -358,14 +358,14 @@ class TravelTests(Suite):
         assert one != other
 
     def test_functions_of_one_name(self) -> None:
-        """Functions of one name are told apart: of two modules, of two places, and with other variables around them."""
+        """Functions with the same name are distinct: of two modules, of two scopes, and with other closures."""
         roots = workflow(math.sqrt)(4), workflow(cmath.sqrt)(-4)
         local = [_function_called_f(1), _function_called_f(2), _another_function_called_f()]
 
         assert self.compute(*roots, *[workflow(f)() for f in local]) == [2.0, 2j, 1, 2, -1]
 
     def test_functions_of_a_script(self) -> None:
-        """Functions and classes of a script or notebook travel with what they use of it."""
+        """Functions and classes of a script or notebook are sent with the globals that they use."""
         script: dict[str, Any] = {"__name__": "__main__", "__builtins__": builtins, "FACTOR": 3}
         for function in (_script_double, _script_triple):
             script[function.__name__] = FunctionType(function.__code__, script, function.__name__)
@@ -380,7 +380,7 @@ class TravelTests(Suite):
     def test_module_of_this_process(
         self, what: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """What is of a module that only this process finds arrives, or the error names the module."""
+        """Objects of a module that only the coordinator can import arrive, or the error names the module."""
         name = "module_that_only_the_caller_finds"
         (tmp_path / f"{name}.py").write_text(_MODULE)
         monkeypatch.syspath_prepend(tmp_path)
@@ -399,7 +399,7 @@ class TravelTests(Suite):
     # ---- what cannot be sent ----
 
     def test_unsendable_function(self) -> None:
-        """A function that cannot be pickled is told so by name, where it would have to be."""
+        """A function that cannot be pickled is an error that names it, if the engine has to pickle it."""
         lock = threading.Lock()
 
         @workflow
@@ -410,23 +410,23 @@ class TravelTests(Suite):
         self._check_unsendable(locked(1).set_name("the node"), 1)
 
     def test_unsendable_argument(self) -> None:
-        """An argument that cannot be pickled is told so by name, where it would have to be."""
+        """An argument that cannot be pickled is an error that names it, if the engine has to pickle it."""
         node = is_locked(threading.Lock()).set_name("the node")
 
         self._check_unsendable(node, value=False)
 
     def test_unsendable_result(self) -> None:
-        """A result that cannot be pickled is told so by name, where it would have to be."""
+        """A result that cannot be pickled is an error that names it, if the engine has to pickle it."""
         self._check_unsendable(is_locked(new_lock().set_name("the node")), value=False)
 
     def test_unloadable_result(self) -> None:
-        """A result that can be pickled and not be read is told so by name, where it would have to be."""
+        """A result that cannot be unpickled is an error that names it, if the engine has to unpickle it."""
         node = workflow(_unloadable)().set_name("the node")
 
         self._check_unsendable(workflow(_type_name)(node), "Unloadable")
 
     def _check_unsendable(self, node: Any, value: Any) -> None:
-        """What cannot travel is a value like any other in one process, and an EngineError between two."""
+        """Values that cannot be pickled are allowed within one process, and an EngineError between processes."""
         if not self.runs_in_other_processes:
             assert self.compute(node) == value
             return

@@ -118,7 +118,7 @@ def with_appended(items: list[Any], more: dict[str, list[int]]) -> Any:
 
 
 class ValueTests(Suite):
-    """What a run gives."""
+    """Results of a run."""
 
     # ---- targets ----
 
@@ -134,7 +134,7 @@ class ValueTests(Suite):
         assert self.compute(third, first, second) == [6, 2, 4]
 
     def test_same_target_twice(self, journal: Journal) -> None:
-        """A node that is a target twice is given twice and runs once."""
+        """A node that is a target twice is returned twice and runs once."""
         node = noted(journal, "once")
 
         assert self.compute(node, node) == ["once", "once"]
@@ -151,7 +151,7 @@ class ValueTests(Suite):
         assert given == [1, "one", [2, 3], 4, "seven"]
 
     def test_none(self) -> None:
-        """None is a result like any other, as a target and as an argument."""
+        """None is a valid result, as a target and as an argument."""
         nothing = same(None)
 
         assert self.compute(nothing, same([nothing])) == [None, [None]]
@@ -159,7 +159,7 @@ class ValueTests(Suite):
     # ---- arguments ----
 
     def test_items_as_arguments(self) -> None:
-        """An item is taken out of the result where it is used, also within a container."""
+        """An item of a result is an argument of its own, also within a container."""
         node = shapes()
 
         assert self.compute(add(node["sizes"][0], b=node["sizes"][3])) == 5
@@ -204,7 +204,7 @@ class ValueTests(Suite):
         assert value == Point(2, [4])
 
     def test_nodes_in_dataclasses(self) -> None:
-        """Nodes in fields of dataclass instances are found, also frozen ones; the given ones stay as they are."""
+        """Nodes in fields of dataclass instances are found, also in frozen ones; the original instances are unchanged."""
         node = add(1, 1)
         given = Settings(rate=node, layers=[Frozen({"size": node})])
 
@@ -241,7 +241,7 @@ class ValueTests(Suite):
         assert journal.lines() == ["ab"]
 
     def test_diamond(self, journal: Journal) -> None:
-        """In a diamond each node runs once, after what it needs."""
+        """In a diamond each node runs once, after its dependencies."""
         top = noted(journal, "top")
         left, right = noted(journal, "left", top), noted(journal, "right", [top])
 
@@ -252,7 +252,7 @@ class ValueTests(Suite):
         assert (lines[0], lines[-1]) == ("top", "bottom")
 
     def test_longer_graph(self) -> None:
-        """A fan, a fan in and a chain of some length give what Python gives."""
+        """Fan-out, fan-in and a longer chain have the same results as in plain Python."""
         fan = [add(number, 1) for number in range(20)]
         total: Any = workflow(sum)(fan)
         for _ in range(20):
@@ -261,7 +261,7 @@ class ValueTests(Suite):
         assert self.compute(total, fan[7]) == [230, 8]
 
     def test_large_result(self) -> None:
-        """A result of some megabytes arrives whole."""
+        """A result of some megabytes arrives complete."""
         data = workflow(bytes)(3_000_000)
 
         assert self.compute(workflow(len)(data)) == 3_000_000
@@ -270,7 +270,7 @@ class ValueTests(Suite):
     # ---- when the call was written ----
 
     def test_containers_are_taken_as_written(self) -> None:
-        """What happens to a list or dict after the call was written does not change the node."""
+        """Changing a list or dict after the call does not change the node."""
         items, options = [add(1, 1), 5], {"nested": [1]}
         node = same([items, options])
 
@@ -281,7 +281,7 @@ class ValueTests(Suite):
         assert self.compute(node) == [[2, 5], {"nested": [1]}]
 
     def test_changed_literals(self) -> None:
-        """A function that changes a list or dict it was given does the same in each run."""
+        """A function that changes a list or dict argument has the same result in each run."""
         made = self.new_workflow(
             with_appended([1], {"key": [2]}), with_appended([same(1)], {"key": [3]})
         )
@@ -292,7 +292,7 @@ class ValueTests(Suite):
     # ---- what runs ----
 
     def test_only_what_targets_need_runs(self, journal: Journal) -> None:
-        """Neither nodes beside the targets' ancestors nor children of the targets run."""
+        """Only the targets and their transitive dependencies run."""
         first = noted(journal, "first")
         noted(journal, "beside")
         target = noted(journal, "target", first)
@@ -303,7 +303,7 @@ class ValueTests(Suite):
         assert journal.lines() == ["first", "target"]
 
     def test_runs_again(self, journal: Journal) -> None:
-        """Without a storage, each run computes everything anew and gives the same."""
+        """Without a storage, each run computes everything again, with the same results."""
         made = self.new_workflow(noted(journal, "second", noted(journal, "first")))
 
         assert made.run() == "second"
@@ -311,7 +311,7 @@ class ValueTests(Suite):
         assert journal.lines() == ["first", "second"] * 2
 
     def test_node_in_two_workflows(self, journal: Journal) -> None:
-        """A node can be in several workflows, which know nothing of each other."""
+        """A node can be in several independent workflows."""
         shared = noted(journal, "shared")
         first = self.new_workflow(noted(journal, "a", shared), workflow_name="first")
         second = self.new_workflow(shared, workflow_name="second")
@@ -321,7 +321,7 @@ class ValueTests(Suite):
         assert journal.lines() == ["shared", "a", "shared"]
 
     def test_runs_in_threads(self) -> None:
-        """Workflows that share nodes can run in several threads at once."""
+        """Workflows that share nodes can run concurrently in several threads."""
         shared = add(1, 1)
         made = [
             self.new_workflow(add(shared, number), workflow_name=f"thread {number}")
@@ -350,7 +350,7 @@ class ValueTests(Suite):
     # ---- kinds of functions ----
 
     def test_local_functions(self) -> None:
-        """Functions that are defined in functions and use variables around them work as others do."""
+        """Local functions with closures can be nodes."""
         offset = 10
 
         def shifted(value: int) -> int:
@@ -378,14 +378,14 @@ class ValueTests(Suite):
         assert self.compute(add(awaited_sum(1, 2), 3)) == 6
 
     def test_generator_functions(self) -> None:
-        """The value of a generator function is the list of what it yields, for each who uses it."""
+        """The value of a generator function is the list of the yielded values, for every consumer."""
         numbers = counted(add(1, 2))
 
         assert self.compute(numbers, same([numbers]), numbers[-1]) == [[0, 1, 2], [[0, 1, 2]], 2]
 
     @pytest.mark.parametrize("wrong", [returns_node, awaits_node])
     def test_returned_node_is_refused(self, wrong: Any) -> None:
-        """A function that returns a node is told so, with the way out, since that node would never run."""
+        """A function that returns a node is an error with advice, because that node would never run."""
         node = wrong().set_name("wrong")
 
         with pytest.raises(GraphError, match=r"__wrapped__") as caught:

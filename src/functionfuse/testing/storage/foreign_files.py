@@ -148,7 +148,7 @@ class ForeignFileTests:
             (b"no result", "neither a result file"),
             (b"", "neither a result file"),
             (intact[:-64], "bytes where its header tells"),
-            (intact[:90], "does not match its digest"),
+            (intact[:90], "does not match its checksum"),
             (of_version(9, intact), "is of version 9 of the format"),
         ):
             file.write_bytes(data)
