@@ -102,7 +102,7 @@ class FlowFunction:
             raise
         except RunCancelled:
             _call_cancellation_hooks()
-            return Cancelled(message="cancelled; what is stored stays stored")
+            return Cancelled(message="cancelled; stored results stay stored")
         finally:
             self._running -= 1
 
