@@ -7,7 +7,7 @@ import warnings
 from bisect import insort
 from collections import Counter, defaultdict
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from functionfuse._execution.recovery import Recovery
 from functionfuse._execution.reference_counts import RefCounts
@@ -43,6 +43,15 @@ H = TypeVar("H")
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
+class _Submitted(NamedTuple):
+    """A unit in flight."""
+
+    node: GraphNode
+    time: float  # seconds since the epoch
+    load: bool  # the unit reads a stored result and computes nothing
+    inputs: Sequence[Any]  # the handles of the units that it takes, on an engine that schedules
+
+
 class Scheduler(Generic[H]):
     """One run of a job on an engine; keeps all that is only true of this run."""
 
@@ -57,8 +66,7 @@ class Scheduler(Generic[H]):
         self._ready: list[int] = []  # negative and sorted: the last comes first
         self._missing_parents: dict[int, int] = {}  # parents that a waiting step still waits for
         self._children: defaultdict[int, list[int]] = defaultdict(list)  # who waits for a step
-        # in flight: the step, when it was submitted, and whether only to be read
-        self._pending: dict[H, tuple[GraphNode, float, bool]] = {}
+        self._pending: dict[H, _Submitted] = {}
         self._in_flight: dict[int, H] = {}  # by number, where the engine schedules: not to be read
         self._groups = self._plan_groups()  # the steps that run together with a step
         self._groups_in_flight: dict[
@@ -133,27 +141,31 @@ class Scheduler(Generic[H]):
                 return
             done = self._engine.wait(pending)
             for handle in self._topological_order(done) if self._schedules else done:
-                self._finish(handle, *pending.pop(handle))
+                node, submitted, load, _ = pending.pop(handle)
+                self._finish(handle, node, submitted, load)
 
     def _topological_order(self, done: Iterable[H]) -> Iterable[H]:
-        """What is done, in an order in which it may have become so: an engine may tell of a child first."""
+        """Order finished units after their inputs: an engine may report a unit before its inputs.
+
+        A unit that is finished says so of the inputs that it was submitted with.
+        A later unit of the same node, in flight because of damage, may still run.
+        """
         ordered: dict[H, None] = {}
         stack = list(done)
         while stack:
             handle = stack.pop()
-            if handle not in ordered:
-                node, _, load = self._pending[handle]
-                parents = () if load or handle in self._outdated else node.parents
-                in_flight = [
-                    self._in_flight[parent] for parent in parents if parent in self._in_flight
-                ]
-                ahead = [other for other in in_flight if other not in ordered]
-                if ahead:
-                    stack += (handle, *ahead)
-                else:
-                    ordered[handle] = None
-                    for part in () if load else self._parts(node):
-                        self._in_flight.pop(part.number, None)
+            if handle in ordered:
+                continue
+            unit = self._pending[handle]
+            inputs = () if handle in self._outdated else unit.inputs
+            ahead = [other for other in inputs if other in self._pending and other not in ordered]
+            if ahead:
+                stack += (handle, *ahead)
+                continue
+            ordered[handle] = None
+            for part in () if unit.load else self._parts(unit.node):
+                if self._in_flight.get(part.number) is handle:
+                    del self._in_flight[part.number]
         return ordered
 
     # ---- taking steps on ----
@@ -316,7 +328,8 @@ class Scheduler(Generic[H]):
         if self._inline:
             self._finish(handle, unit.node, submitted, load)
             return
-        self._pending[handle] = unit.node, submitted, load
+        taken = inputs if self._schedules else ()
+        self._pending[handle] = _Submitted(unit.node, submitted, load, taken)
         if self._schedules and not load:
             numbers = [node.number for node in nodes]
             self._in_flight |= dict.fromkeys(numbers, handle)
@@ -416,7 +429,7 @@ class Scheduler(Generic[H]):
         """Take back what an engine has that schedules, and that waits for something in flight."""
         waiting = [
             (handle, node)
-            for handle, (node, _, load) in self._pending.items()
+            for handle, (node, _, load, _) in self._pending.items()
             if not load
             and handle not in self._outdated
             and not self._in_flight.keys().isdisjoint(node.parents)
@@ -474,11 +487,7 @@ class Scheduler(Generic[H]):
         Args:
             dependents: The steps; those of the units are added.
         """
-        for handle, (
-            node,
-            _,
-            load,
-        ) in self._pending.items():  # what a unit takes was submitted before it
+        for handle, (node, _, load, _) in self._pending.items():  # units come after their inputs
             parts = () if load else self._parts(node)
             numbers = {part.number for part in parts}
             if parts and not dependents.isdisjoint(numbers.union(node.parents)):
@@ -520,7 +529,7 @@ class Scheduler(Generic[H]):
         """The steps that are in flight, without those that are loaded in vain."""
         return {
             part.number
-            for node, _, load in self._pending.values()
+            for node, _, load, _ in self._pending.values()
             if not load or self._actions[node.number] is Action.LOAD
             for part in ((node,) if load else self._parts(node))
         }
