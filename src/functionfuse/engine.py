@@ -26,6 +26,9 @@ class Capabilities:
         False  # takes units whose inputs are still running, and keeps the order itself
     )
     inline: bool = False  # submit() returns when the unit is done
+    calls_directly: bool = (
+        False  # submit() only calls execute(), in this thread: a run may call a function without it
+    )
     cancels_queued: bool = (
         False  # cancel() lets go on what has started; record() of the others raises Withdrawn
     )

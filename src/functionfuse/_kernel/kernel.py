@@ -10,36 +10,28 @@ import inspect
 import os
 import platform
 import time
-from array import array
 from collections import Counter
 from itertools import chain
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._graph.graph import new_tuple
-from functionfuse._graph.nodes import Kind, Node, Placeholder
+from functionfuse._graph.nodes import Kind, Placeholder
 from functionfuse._kernel.annotations import add_node_note
 from functionfuse._kernel.binding import UNSHARED_TYPES, bind
 from functionfuse._kernel.damage import mark_damage
-from functionfuse._kernel.units import (
-    GroupResult,
-    InstanceResult,
-    Outcome,
-    Record,
-    Unit,
-    WholeGraphRecords,
-    WholeGraphUnits,
-)
+from functionfuse._kernel.units import GroupResult, InstanceResult, Outcome, Record, Unit
 from functionfuse.errors import CorruptResult, GraphError, ResultNotFound, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
 
     from functionfuse._graph.graph import GraphNode
+    from functionfuse._graph.nodes import Node
     from functionfuse._kernel.units import Status
     from functionfuse.storage.base import Results
 
-__all__ = ["DAMAGE_ERRORS", "FAILED_SUBUNIT", "call", "compute", "execute", "save"]
+__all__ = ["DAMAGE_ERRORS", "FAILED_SUBUNIT", "call", "compute", "execute", "save", "worker_name"]
 
 #: What reading a result raises when the result is as good as not stored.
 DAMAGE_ERRORS: Final = (CorruptResult, ResultNotFound)
@@ -57,9 +49,7 @@ def execute(unit: Unit, inputs: Sequence[Any]) -> Outcome:
         StorageError: The result cannot be stored, or is not there any more.
     """
     if unit.subunits:
-        return (_execute_whole_graph if type(unit.subunits) is WholeGraphUnits else _execute_group)(
-            unit, inputs
-        )
+        return _execute_group(unit, inputs)
     node = unit.node
     if unit.load:
         return call(unit, node.args, node.kwargs)
@@ -110,47 +100,6 @@ def _retain(value: Any, node: GraphNode, values: dict[int, Any], uses: Counter[i
         uses[parent] -= 1
         if not uses[parent]:
             del values[parent]
-
-
-def _execute_whole_graph(unit: Unit, _: Sequence[Any]) -> Outcome:
-    """Compute all nodes of a graph in the order of writing: there is nothing to do around the calls.
-
-    Gives the values of the targets' nodes.
-    """
-    graph = cast("WholeGraphUnits", unit.subunits).graph
-    nodes, readers, replaced = graph.collected.nodes, graph.collected.instance_uses, graph.replaced
-    values: dict[Node[Any], Any] = {}
-    lookup = _value_lookup(values, graph.collected.uses)
-    started, clock, ends = time.time(), time.perf_counter, array("d")
-    records = WholeGraphRecords(graph, started, ends, _worker)
-    ended, began = ends.append, clock()
-    try:
-        for node in nodes:
-            exclusive_instance = node.state is not None and readers[node.state] == 1
-            args, kwargs = bind(node, lookup, exclusive_instance=exclusive_instance)
-            values[node] = compute(replaced.get(node, node), args, kwargs)
-            ended(clock() - began)
-    except BaseException as error:
-        error.__dict__[FAILED_SUBUNIT] = "", records  # how many there are says which node it was
-        raise
-    record = Record(unit.node.name, "computed", started, clock() - began, _worker, None, records)
-    return Outcome(values, record)
-
-
-def _value_lookup(
-    values: dict[Node[Any], Any], uses: Mapping[Node[Any], int]
-) -> Callable[[Node[Any]], Any]:
-    """Give the values of nodes, and let each go when it is taken for the last time."""
-    left = dict(uses)
-
-    def lookup(node: Node[Any]) -> Any:
-        uses = left[node]
-        if uses == 1:
-            return values.pop(node)
-        left[node] = uses - 1
-        return values[node]
-
-    return lookup
 
 
 #: The attribute of an exception that says which part of a unit raised it, and what was done before.
@@ -293,6 +242,11 @@ def save(unit: Unit, value: Any, seconds: float) -> int | None:
             f"or call log_nodes({node.name!r}) on the workflow so that it is not stored"
         )
         raise StorageError(message) from error
+
+
+def worker_name() -> str:
+    """The host and the process, as records name them."""
+    return _worker
 
 
 def _set_worker_name() -> None:

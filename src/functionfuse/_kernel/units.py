@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from array import array
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from functionfuse._graph.builder import LazyGraph
-    from functionfuse._graph.graph import Graph, GraphNode
+    from functionfuse._graph.graph import GraphNode
     from functionfuse.storage.base import Results
 
 __all__ = [
@@ -21,8 +18,6 @@ __all__ = [
     "Record",
     "Status",
     "Unit",
-    "WholeGraphRecords",
-    "WholeGraphUnits",
 ]
 
 #: What became of a step; "cached": the engine's own cache had it.
@@ -78,57 +73,3 @@ class Unit(NamedTuple):
     subunits: Sequence[Unit] = ()  # what runs together: then `node` stands for all of them
     outputs: tuple[int, ...] = ()  # the numbers of those parts whose values somebody else needs
     recompute: bool = False  # the stored result is damaged: replace it instead of loading it
-
-
-@dataclass(frozen=True, slots=True)
-class WholeGraphUnits(Sequence[Unit]):
-    """All steps of a graph, which are only computed: nothing is stored or set up.
-
-    Their units are made when somebody looks at them.
-    """
-
-    graph: LazyGraph
-    workflow: str
-    engine: str
-
-    def __len__(self) -> int:
-        return len(self.graph)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self._unit(node) for node in self.graph.order[index]]
-        return self._unit(self.graph.order[index])
-
-    def _unit(self, node: GraphNode) -> Unit:
-        exclusive_instance = (
-            node.state is not None and self.graph.instance_uses[node.state.number] == 1
-        )
-        return Unit(node, self.workflow, self.engine, exclusive_instance=exclusive_instance)
-
-
-@dataclass(frozen=True, slots=True)
-class WholeGraphRecords(Sequence[Record]):
-    """The records of steps that were computed one after the other; they are made when somebody looks at them."""
-
-    graph: Graph
-    started: float  # seconds since the epoch
-    ends: array[float]  # seconds after that
-    worker: str
-
-    def __len__(self) -> int:
-        return len(self.ends)
-
-    def __getitem__(self, index: Any) -> Any:
-        number = range(len(self.ends))[index]
-        if isinstance(number, range):
-            return [self[part] for part in number]
-        before = self.ends[number - 1] if number else 0.0
-        seconds = self.ends[number] - before
-        return Record(
-            self.graph.order[number].name,
-            "computed",
-            self.started + before,
-            seconds,
-            self.worker,
-            None,
-        )
