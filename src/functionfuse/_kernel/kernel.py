@@ -1,7 +1,7 @@
-"""What running a node means, on every engine.
+"""Kernel: `execute` loads or computes one unit, on every engine.
 
-`execute` is the whole meaning: it binds inputs to arguments and makes the call.
-Engines decide only where and when it runs, and how inputs get there.
+It binds inputs to arguments, looks at the storage, sets up, calls and saves.
+Engines only decide where and when a unit runs, and how its inputs get there.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ if TYPE_CHECKING:
 
 __all__ = ["DAMAGE_ERRORS", "FAILED_SUBUNIT", "call", "compute", "execute", "save", "worker_name"]
 
-#: What reading a result raises when the result is as good as not stored.
+#: Exceptions of a storage that make a result count as not stored.
 DAMAGE_ERRORS: Final = (CorruptResult, ResultNotFound)
 
 
 def execute(unit: Unit, inputs: Sequence[Any]) -> Outcome:
-    """Run a step.
+    """Run a unit.
 
     Args:
-        unit: The step.
-        inputs: The outcomes' values of `unit.node.parents`, in that order.
+        unit: A node, or a group of nodes.
+        inputs: The values of the outcomes of `unit.node.parents`, in that order.
 
     Raises:
-        BaseException: What the user's function raised, with a note that names the node.
-        StorageError: The result cannot be stored, or is not there any more.
+        BaseException: The exception of the user's function, with a note that names the node.
+        StorageError: The result cannot be stored, or was deleted after the plan was made.
     """
     if unit.subunits:
         return _execute_group(unit, inputs)
@@ -64,7 +64,7 @@ def execute(unit: Unit, inputs: Sequence[Any]) -> Outcome:
 
 
 def _execute_group(unit: Unit, inputs: Sequence[Any]) -> Outcome:
-    """Run the parts one after the other; a value that nobody needs any more is let go."""
+    """Run the nodes of a group one after the other; release each value after its last use."""
     started, clock = time.time(), time.perf_counter()
     values = dict(zip(unit.node.parents, inputs, strict=True))
     records = _execute_subunits(unit, values)
@@ -93,7 +93,7 @@ def _execute_subunits(unit: Unit, values: dict[int, Any]) -> Sequence[Record]:
 
 
 def _retain(value: Any, node: GraphNode, values: dict[int, Any], uses: Counter[int]) -> None:
-    """Keep the value of a step that somebody needs, and let those go that only it needed."""
+    """Keep the value of a node that has consumers, and release its parents after their last use."""
     if uses[node.number]:
         values[node.number] = value
     for parent in node.parents:
@@ -102,7 +102,7 @@ def _retain(value: Any, node: GraphNode, values: dict[int, Any], uses: Counter[i
             del values[parent]
 
 
-#: The attribute of an exception that says which part of a unit raised it, and what was done before.
+#: The attribute of an exception that names the node of a group that raised it, with the records before.
 FAILED_SUBUNIT: Final = "__functionfuse_failed_part__"
 
 
@@ -110,7 +110,7 @@ FAILED_SUBUNIT: Final = "__functionfuse_failed_part__"
 
 
 def call(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Outcome:
-    """Load or compute: look at the storage once more, set up, call, save, read back, take the time."""
+    """Load or compute: look at the storage again, set up, call, save, read back, measure the time."""
     started, clock = time.time(), time.perf_counter()
     try:
         if unit.storage is None:
@@ -136,13 +136,13 @@ def _load_or_compute(
     node = unit.node
     if unit.load:
         return results.read(node.name), "loaded", None
-    if node.kind is Kind.CONSTRUCT:  # an instance is not stored, it is made anew
+    if node.kind is Kind.CONSTRUCT:  # an instance is not stored: it is constructed again
         return _compute(unit, args, kwargs), "computed", None
-    # since the plan was made: a retry, or another run
+    # stored since the plan was made, by a retry or by another run
     stored = None if unit.recompute else _read_stored(results, node.name)
     if node.kind is Kind.METHOD:
         outcome = _compute(unit, args, kwargs)
-        if stored:  # it ran for its instance alone
+        if stored:  # it ran only for its instance
             return InstanceResult(outcome.state, stored[0]), "computed", None
         value, nbytes = _save_and_read_back(unit, results, outcome.value, clock)
         return InstanceResult(outcome.state, value), "computed", nbytes
@@ -168,7 +168,7 @@ def _compute(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def compute(node: GraphNode | Node[Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Make the call of a step: the value of its outcome."""
+    """Call the function of a node; return the value of its outcome."""
     value = node.func(*args, **kwargs)
     kind = type(value)
     if kind not in UNSHARED_TYPES:
@@ -181,7 +181,7 @@ def compute(node: GraphNode | Node[Any], args: Sequence[Any], kwargs: Mapping[st
 
 
 def materialized(value: Any, kind: type) -> Any:
-    """A result that can be stored, sent and read more than once."""
+    """Return a result that can be stored, sent and used repeatedly: no generator, no coroutine."""
     if kind is GeneratorType:
         return list(value)
     if inspect.iscoroutine(value):
@@ -205,23 +205,23 @@ def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run(coroutine)
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(1) as thread:  # a notebook: its loop is taken
+    with ThreadPoolExecutor(1) as thread:  # a notebook: this thread's loop is running
         return thread.submit(asyncio.run, coroutine).result()
 
 
 def _save_and_read_back(
     unit: Unit, results: Results, value: Any, clock: float
 ) -> tuple[Any, int | None]:
-    """What children get once the value is stored, and its size."""
+    """Store a result; return the value for its dependents, and the stored size."""
     nbytes = save(unit, value, time.perf_counter() - clock)
     return (results.read(unit.node.name) if results.always_read else value), nbytes
 
 
 def save(unit: Unit, value: Any, seconds: float) -> int | None:
-    """Store the result of a unit; returns its size, where the storage tells.
+    """Store the result of a unit; return its size, if the storage reports one.
 
     Raises:
-        StorageError: It cannot be stored.
+        StorageError: The result cannot be stored.
     """
     node = unit.node
     metadata = {
@@ -233,7 +233,7 @@ def save(unit: Unit, value: Any, seconds: float) -> int | None:
     }
     try:
         return None if unit.storage is None else unit.storage.save(node.name, value, metadata)
-    except CorruptResult:  # what it was made of turned out to be damaged
+    except CorruptResult:  # an input turned out to be damaged
         raise
     except Exception as error:
         message = (
