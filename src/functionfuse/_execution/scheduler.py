@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import time
 import warnings
-from collections import defaultdict
 from contextlib import suppress
-from heapq import heappop, heappush
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from functionfuse._execution.groups import Groups
+from functionfuse._execution.ready_queue import ReadyQueue
 from functionfuse._execution.recovery import Recovery
 from functionfuse._execution.reference_counts import RefCounts
 from functionfuse._graph.graph import new_tuple
@@ -65,9 +64,7 @@ class Scheduler(Generic[H]):
         self._nodes = spec.graph.order
         self._actions = [Action.SKIP] * len(self._nodes)
         self._records: list[Record | None] = [None] * len(self._nodes)
-        self._ready: list[int] = []  # a heap: the first in graph order is submitted first
-        self._missing_parents: dict[int, int] = {}  # by waiting node
-        self._children: defaultdict[int, list[int]] = defaultdict(list)  # that wait for a node
+        self._queue = ReadyQueue()
         self._pending: dict[H, _Submitted] = {}
         self._in_flight: dict[int, H] = {}  # computed nodes, on an engine that schedules
         self._groups = Groups(spec, self.plan)
@@ -132,10 +129,10 @@ class Scheduler(Generic[H]):
                 self._run_spec.results.wait_verified()
 
     def _loop(self) -> None:
-        nodes, pending, ready = self._nodes, self._pending, self._ready
+        nodes, pending, queue = self._nodes, self._pending, self._queue
         while True:
-            while ready and not self._stopping and len(pending) < self._max_in_flight:
-                self._submit(nodes[heappop(ready)])
+            while queue and not self._stopping and len(pending) < self._max_in_flight:
+                self._submit(nodes[queue.pop()])
             if not pending:
                 return
             done = self._engine.wait(pending)
@@ -184,12 +181,11 @@ class Scheduler(Generic[H]):
         """Make nodes ready, or let them wait for their parents."""
         if not self._in_order:
             for node in nodes:
-                self._count_missing_parents(node)
+                self._wait_for_parents(node)
         leaders = [node.number for node in nodes]
         if self._groups:
             leaders = [number for number in leaders if number == self._groups.leader(number)]
-        self._ready += [number for number in leaders if number not in self._missing_parents]
-        self._ready.sort()  # a sorted list is a heap
+        self._queue.push(leaders)
 
     def _blocks_children(self, parent: int) -> bool:
         """Tell whether the children of a node cannot be submitted yet.
@@ -202,7 +198,7 @@ class Scheduler(Generic[H]):
             return False
         return self._recovery.is_open(self._nodes[parent])
 
-    def _count_missing_parents(self, node: GraphNode) -> None:
+    def _wait_for_parents(self, node: GraphNode) -> None:
         if self._actions[node.number] is Action.LOAD:
             return
         leader = self._groups.leader(node.number)
@@ -211,10 +207,7 @@ class Scheduler(Generic[H]):
             for parent in node.parents
             if self._blocks_children(parent) and self._groups.leader(parent) != leader
         ]
-        for parent in parents:
-            self._children[parent].append(leader)
-        if parents:
-            self._missing_parents[leader] = self._missing_parents.get(leader, 0) + len(parents)
+        self._queue.wait(leader, parents)
 
     def _submit(self, node: GraphNode) -> None:
         if self._groups and (group := self._groups.get(node.number)):
@@ -289,9 +282,7 @@ class Scheduler(Generic[H]):
     def _deliver(self, handle: H, numbers: Sequence[int]) -> None:
         """Set the handle of the results of some nodes, and unblock their children."""
         self._results.set_handle(handle, numbers)
-        if self._children:
-            for number in numbers:
-                self._unblock(self._children.pop(number, ()))
+        self._queue.unblock_children(numbers)
 
     # ---- completion ----
 
@@ -350,13 +341,6 @@ class Scheduler(Generic[H]):
             self._upstream_failed.add(other.number)
             self._results.discard(other.number)
             self._in_flight.pop(other.number, None)
-
-    def _unblock(self, numbers: Iterable[int]) -> None:
-        for number in numbers:
-            self._missing_parents[number] -= 1
-            if not self._missing_parents[number]:
-                del self._missing_parents[number]
-                heappush(self._ready, number)
 
     def _fail(self, node: GraphNode, submitted: float, error: BaseException) -> None:
         self._mark_upstream_failed(node)
@@ -462,9 +446,7 @@ class Scheduler(Generic[H]):
             self._results.drop(node.number)
         self._add(again)
         self._groups.dissolve()  # the damaged result may depend on a node of one
-        self._missing_parents.clear()
-        self._children.clear()
-        self._ready.clear()
+        self._queue.clear()
         in_flight = self._numbers_in_flight()
         is_open = self._recovery.is_open
         self._enqueue(
