@@ -1,4 +1,4 @@
-"""What an engine is: it decides where and when a unit runs, and how values get there."""
+"""Engine protocol: where and when a unit runs, and how values get there."""
 
 from __future__ import annotations
 
@@ -20,47 +20,50 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What the runner may expect; it asks these flags and never an engine's name."""
+    """The capabilities of an engine; the scheduler asks these flags and never an engine's name."""
 
     schedules: bool = (
-        False  # takes units whose inputs are still running, and keeps the order itself
+        False  # accepts units whose inputs are not done, and starts them in order itself
     )
     inline: bool = False  # submit() returns when the unit is done
+    calls_directly: bool = (
+        False  # submit() only calls execute(), in this thread: a run may call a function without it
+    )
     cancels_queued: bool = (
-        False  # cancel() lets go on what has started; record() of the others raises Withdrawn
+        False  # cancel() spares units that have started; record() of the others raises Cancelled
     )
     releases_early: bool = (
-        False  # release() may come when a unit is in flight, whose record is asked for afterwards
+        False  # release() is allowed for a unit in flight; its record is asked for afterwards
     )
 
 
 class Cancelled(Exception):
-    """A unit was taken back before it started."""
+    """A unit was cancelled before it started."""
 
 
 class Engine(Protocol[H]):
-    """Primitives for the runner. A handle is the engine's own word for a unit that it has taken."""
+    """Primitives for the scheduler. A handle is the engine's reference to a submitted unit."""
 
     name: str
     capabilities: Capabilities
 
     def submit(self, unit: Unit, inputs: Sequence[H], options: Mapping[str, Any]) -> H:
-        """Take a unit; its inputs are the handles of its step's parents, in their order."""
+        """Submit a unit; its inputs are the handles of its node's parents, in their order."""
 
     def wait(self, pending: Collection[H]) -> Iterable[H]:
-        """Block until at least one of these is done; give those that are."""
+        """Block until at least one of these is done; return those that are."""
 
     def record(self, handle: H) -> Record:
-        """What became of a unit that is done; raises the node's own exception."""
+        """Return the record of a unit that is done, or raise the node's exception."""
 
     def fetch(self, handle: H) -> Any:
-        """The value of a unit that is done."""
+        """Return the value of a unit that is done."""
 
     def release(self, handle: H) -> None:
-        """Let the value go: nobody asks for it any more."""
+        """Release the value: it is not used any more."""
 
     def cancel(self, pending: Collection[H]) -> None:
-        """Give these up, as far as that can be done: nobody waits for them any more."""
+        """Cancel these units as far as possible: their records are not asked for any more."""
 
     def drive(self, body: Callable[[], R]) -> R:
-        """Run the loop that submits everything, in whatever the engine needs around it."""
+        """Run the scheduler's loop within the engine's resources: a pool, a connection, a flow."""

@@ -1,4 +1,4 @@
-"""What happens in a run, for whoever watches it."""
+"""Events of a run, and their delivery to observers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class RunStarted:
-    """A run begins."""
+    """A run starts."""
 
     workflow: str
     plan: Plan
@@ -37,21 +37,21 @@ class RunStarted:
 
 @dataclass(frozen=True, slots=True)
 class NodeSubmitted:
-    """The engine has a step."""
+    """A node was submitted to the engine."""
 
     name: str
 
 
 @dataclass(frozen=True, slots=True)
 class NodeFinished:
-    """A step has a result."""
+    """A node was computed or loaded."""
 
     record: Record
 
 
 @dataclass(frozen=True, slots=True)
 class NodeFailed:
-    """A step has none."""
+    """A node failed."""
 
     record: Record
     error: BaseException
@@ -59,7 +59,7 @@ class NodeFailed:
 
 @dataclass(frozen=True, slots=True)
 class RunFinished:
-    """A run is over; `error` is what its caller gets."""
+    """A run is over; `error` is the exception that its caller gets."""
 
     workflow: str
     error: BaseException | None
@@ -70,7 +70,7 @@ Observer = Callable[[Event], object]
 
 
 def notify(observers: Iterable[Observer], event: Event) -> None:
-    """Tell everyone; an observer that raises is logged and never fails the run."""
+    """Call all observers; an observer that raises is logged and never fails the run."""
     for observer in observers:
         try:
             observer(event)

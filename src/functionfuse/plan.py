@@ -1,4 +1,4 @@
-"""What a run would do with each step, and why: demand-driven, from the targets backwards."""
+"""Run plan: the action of each node and its reason, found from the targets backwards."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NOTHING: Final[frozenset[str]] = frozenset()
 
 
 class Action(Enum):
-    """What happens to a step."""
+    """The action of a run for one node."""
 
     COMPUTE = "compute"
     LOAD = "load"
@@ -42,7 +42,7 @@ class PlannedNode:
 
 @dataclass(frozen=True)
 class Plan:
-    """An action for every step of a graph, in graph order."""
+    """The actions of all nodes of a graph, in graph order."""
 
     actions: Mapping[str, Action]
     graph: Graph
@@ -60,7 +60,7 @@ class Plan:
 
     @property
     def reads(self) -> bool:
-        """Tell whether stored results are read: to load them, or by methods that run for their instance alone."""
+        """Tell whether stored results are read: to load them, or by methods that run only for their instance."""
         if Action.LOAD in self.actions.values():
             return True
         return self.graph.has_instances and any(
@@ -70,7 +70,7 @@ class Plan:
         )
 
     def names(self, action: Action) -> list[str]:
-        """The steps with this action, in graph order."""
+        """The nodes with this action, in graph order."""
         return [name for name, planned in self.actions.items() if planned is action]
 
     def __str__(self) -> str:
@@ -88,8 +88,8 @@ class Plan:
         if not self.graph.groups:
             return Table(("node", "action", "reason"), rows)
         group = {name: f"with {names[0]}" for names in self.graph.groups for name in names}
-        together = [(*row, group.get(row[0], "")) for row in rows]
-        return Table(("node", "action", "reason", "runs"), together)
+        grouped = [(*row, group.get(row[0], "")) for row in rows]
+        return Table(("node", "action", "reason", "runs"), grouped)
 
     def _reason(self, name: str) -> str:
         if name in self._always_run:
@@ -99,7 +99,7 @@ class Plan:
 
     @cached_property
     def _causes(self) -> dict[str, str]:
-        """Why steps are needed."""
+        """Why nodes are needed."""
         values: dict[str, str] = {}
         instances: dict[str, str] = {}
         for ref in self.graph.targets:
@@ -121,16 +121,16 @@ def make_plan(
     wanted: Iterable[ItemRef] | None = None,
     running: Container[str] = NOTHING,
 ) -> Plan:
-    """Decide backwards from what is wanted: what is stored stops the walk.
+    """Plan backwards from the wanted results: a stored result ends the walk.
 
     Args:
         graph: The graph to run.
-        stored: The names of the steps whose result can be read.
-        always_run: The names of the steps that always run and are never stored.
-        wanted: What the run shall give; the graph's targets unless told.
-        running: The names of the steps that have all they need, in the middle of a run.
+        stored: The names of the nodes whose results can be loaded.
+        always_run: The names of the nodes that always run and are never stored.
+        wanted: References to the wanted results; by default the graph's targets.
+        running: The names of nodes that are added to a run already, with everything that they need.
     """
-    if stored == NOTHING and wanted is None:  # a graph holds nothing but what its targets need
+    if stored == NOTHING and wanted is None:  # a graph holds only what its targets need
         return Plan(_AllComputed(graph), graph, stored, always_run)
     wanted = graph.targets if wanted is None else wanted
     actions = _plan_backwards(graph, stored, always_run, wanted, running)
@@ -138,7 +138,7 @@ def make_plan(
 
 
 class _AllComputed(Mapping[str, Action]):
-    """The actions of steps that are all computed."""
+    """The actions of nodes that are all computed."""
 
     def __init__(self, graph: Graph) -> None:
         self._graph = graph
@@ -155,7 +155,7 @@ class _AllComputed(Mapping[str, Action]):
         return iter(self._graph.nodes)
 
     def values(self) -> ValuesView[Action]:
-        """Made at once: a run takes all of them."""
+        """Made in one pass: a run uses all of them."""
         return dict.fromkeys(range(len(self._graph)), Action.COMPUTE).values()
 
 
@@ -173,7 +173,7 @@ def _plan_backwards(
         name, needed = node.name, node.number in values
         if name in running:
             continue
-        # an instance is not stored: whoever needs it has the calls that made it run again
+        # an instance is not stored: the calls that made it run again
         if node.number in instances or name in always_run or (needed and name not in stored):
             actions[name] = Action.COMPUTE
             values.update(node.parents)

@@ -138,6 +138,21 @@ def test_running_takes_few_calls(shape: Callable[[int], Any]) -> None:
     assert per_node(run) <= 8.1
 
 
+def test_observers_add_few_calls() -> None:
+    """An observed run makes the events and records, and nothing else."""
+
+    def run(size: int, *observers: Callable[[Any], None]) -> int:
+        made = LocalWorkflow(chain(size), workflow_name="w")
+        for observer in observers:
+            made.add_observer(observer)
+        assert size == len(made.graph.nodes)  # which are counted above
+        return python_calls(made.run)
+
+    unobserved = per_node(run)
+    # two events, two calls of notify, and of the observer; a record that is looked up by number
+    assert per_node(lambda size: run(size, lambda _: None)) <= unobserved + 12.1
+
+
 def test_running_with_another_function_takes_few_calls() -> None:
     """A run is no other one because a node has another function."""
 

@@ -563,7 +563,7 @@ def test_a_decorated_method_of_a_decorated_class_is_a_method() -> None:
 
 def test_an_instance_cannot_be_pickled_by_mistake() -> None:
     """A handle is bound to the notebook or script; only its nodes travel."""
-    with pytest.raises(TypeError, match="stands for an object that does not exist yet"):
+    with pytest.raises(TypeError, match="represents an object that does not exist yet"):
         cloudpickle.dumps(Accumulator(1))
 
 

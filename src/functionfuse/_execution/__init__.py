@@ -1,1 +1,1 @@
-"""Runs: what is submitted when, and what happens to results and failures."""
+"""Execution of graphs: scheduler, fast path, task groups, recovery and reference counts."""

@@ -1,4 +1,4 @@
-"""Expected durations of nodes, by the last run and by stored results."""
+"""Estimate the durations of nodes from the last run and from stored results."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
 __all__ = ["expected_seconds"]
 
 
-#: Stored results of one function that are asked how long they took.
+#: The number of stored results of one function whose durations are looked up.
 _SAMPLE: Final = 10
 
 
 def expected_seconds(
     graph: Graph, durations: Mapping[str, float], results: Results | None
 ) -> dict[str, float]:
-    """How long nodes will take, as far as that can be told.
+    """Estimate how long nodes take, as far as something is known of their functions.
 
-    A node takes as long as in the last run.
-    One that did not run takes as long as others of its function did on the average,
-    in the last run or when their stored results were made.
+    The estimate of a node is its duration in the last run.
+    A node that did not run gets the average of the other nodes of its function,
+    in the last run or by the headers of their stored results.
     """
     known = {name: seconds for name, seconds in durations.items() if name in graph.nodes}
     timed = {graph.nodes[name].func for name in known}
@@ -43,7 +43,7 @@ def expected_seconds(
 def _stored(
     graph: Graph, results: Results | None, timed: Iterable[Callable[..., object]]
 ) -> dict[str, float]:
-    """What the headers of some stored results say, for functions of which nothing else is known."""
+    """Read the durations of a sample of stored results, for functions that did not run."""
     if results is None:
         return {}
     names, known = results.names(), set(timed)

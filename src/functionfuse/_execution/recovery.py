@@ -1,8 +1,8 @@
-"""Recover from damaged stored results: select the steps that a run computes or loads again.
+"""Recover from damaged stored results: select the nodes that a run computes or loads again.
 
-Damage shows when a result is loaded, or, in a lazy value, in a step that uses the result.
-Then the damaged result is computed again, and with it what was computed from the damaged value:
-the step that failed, and steps whose values may still read from the damaged files.
+Damage shows when a result is loaded, or, in a lazy value, in a node that uses the result.
+Then the damaged result is computed again, and with it everything computed from the damaged value:
+the node that failed, and nodes whose values may still read from the damaged files.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ __all__ = ["Recovery"]
 
 
 class Recovery:
-    """The damaged results of one run; works on the lists that the run keeps, by the steps' numbers."""
+    """The damaged results of one run; reads and changes the scheduler's lists."""
 
     def __init__(
         self,
@@ -40,31 +40,31 @@ class Recovery:
         """Begin with no damage.
 
         Args:
-            spec: What is run.
-            actions: What the run does with each step.
-            records: What is known of the steps that are done.
-            values: The values that are in use.
+            spec: The run.
+            actions: The action of each node.
+            records: The record of each node that is done.
+            values: The reference counts and handles of results.
         """
-        self._damaged: set[str] = set()  # the steps whose results are computed again, each once
-        self.unusable: set[str] = set()  # those of them that were not stored again yet
+        self._damaged: set[str] = set()  # nodes whose results are computed again, each once
+        self.unusable: set[str] = set()  # of these, nodes that were not stored again yet
         self._run_spec = spec
         self._nodes = spec.graph.order
         self._actions = actions
         self._records = records
         self._results = values
-        self._called: set[int] = set()  # forgotten methods, whose instances they may have changed
+        self._called: set[int] = set()  # forgotten methods: they may have changed their instances
 
     def is_open(self, node: GraphNode) -> bool:
-        """Tell whether a step was taken on and is not done."""
+        """Tell whether a node was added to the run and is not done."""
         number = node.number
         return self._actions[number] is not Action.SKIP and self._records[number] is None
 
     def damage_behind(self, error: BaseException, users: Sequence[GraphNode]) -> Damage | None:
-        """The damage that made a unit fail, if computing the damaged result again can help.
+        """Return the damage that made a unit fail, if computing the damaged result again can help.
 
         Args:
-            error: What the unit raised.
-            users: The steps of the unit.
+            error: The unit's exception.
+            users: The nodes of the unit.
         """
         damage = take_damage(error, self._run_spec.workflow)
         damaged = self._run_spec.graph.nodes.get(damage.node) if damage else None
@@ -83,7 +83,7 @@ class Recovery:
         return damage
 
     def dependents(self, damaged: GraphNode) -> set[int]:
-        """The steps that this run computes from the value of a damaged result, directly or not."""
+        """Return the numbers of the computed nodes downstream of a damaged result."""
         found = {damaged.number}
         for node in self._nodes:
             if self._actions[node.number] is Action.COMPUTE and not found.isdisjoint(node.parents):
@@ -91,17 +91,17 @@ class Recovery:
         return found - {damaged.number}
 
     def condemn(self, damaged: GraphNode) -> None:
-        """Let a stored result be computed again instead of loaded."""
+        """Mark a stored result as damaged: it is computed again instead of loaded."""
         self._damaged.add(damaged.name)
         self.unusable.add(damaged.name)
         self._records[damaged.number] = None
 
     def forget(self, nodes: Iterable[GraphNode], dependents: Container[int]) -> None:
-        """Let the run know nothing of some steps, whatever became of them.
+        """Reset some nodes to skipped, without record and result.
 
         Args:
-            nodes: The steps.
-            dependents: The steps that are computed from the damaged value, all of which run again.
+            nodes: The nodes.
+            dependents: All nodes downstream of the damaged result; they run again.
         """
         self.unusable -= {
             name
@@ -120,11 +120,11 @@ class Recovery:
     def plan_again(
         self, wanted: Sequence[GraphNode], failed: Container[str]
     ) -> list[tuple[GraphNode, Action]]:
-        """What to do, in graph order, so that forgotten steps have their values again.
+        """Plan, in graph order, how forgotten nodes get their values again.
 
         Args:
-            wanted: The forgotten steps.
-            failed: The names of the steps that failed: they are not tried again.
+            wanted: The forgotten nodes.
+            failed: The names of failed nodes: they are not tried again.
         """
         live = {node.name for node in self._nodes if self._results[node.number] is not None}
         available = _Available(self._run_spec.stored(), live, self.unusable)
@@ -142,14 +142,14 @@ class Recovery:
         return self._with_earlier_calls(again)
 
     def _refs(self, wanted: Sequence[GraphNode]) -> list[ItemRef]:
-        """What is needed of some steps: their instance, where a step that is not done takes it."""
-        taken: set[int] = set()
+        """References to some nodes: to their instance, where a node that is not done uses it."""
+        instances: set[int] = set()
         if self._run_spec.graph.has_instances:
-            taken = {ref.number for ref in self._run_spec.graph.targets if ref.slot == "state"}
+            instances = {ref.number for ref in self._run_spec.graph.targets if ref.slot == "state"}
             users = [*wanted, *(node for node in self._nodes if self.is_open(node))]
-            taken.update(*[node.instance_parents for node in users])
+            instances.update(*[node.instance_parents for node in users])
         return [
-            ItemRef(node.name, node.number, slot="state" if node.number in taken else "value")
+            ItemRef(node.name, node.number, slot="state" if node.number in instances else "value")
             for node in wanted
         ]
 
@@ -161,7 +161,7 @@ class Recovery:
         return self._results[node.number] is None and not self.is_open(node)
 
     def _with_earlier_calls(self, again: dict[int, Action]) -> list[tuple[GraphNode, Action]]:
-        """Add all calls before one that was made already: the instance is not any more as they left it."""
+        """Add the earlier calls of an instance, where a later call may have changed it."""
         for node in reversed(self._nodes):
             if node.state is not None and again.get(node.number) is Action.COMPUTE:
                 done = self._actions[node.number] is Action.COMPUTE and not self.is_open(node)
@@ -173,7 +173,7 @@ class Recovery:
 
 @dataclass(frozen=True, slots=True)
 class _Available:
-    """What need not be computed in the middle of a run."""
+    """The results that are available during a run: in use, or stored and not damaged."""
 
     stored: Container[str]
     live: Container[str]

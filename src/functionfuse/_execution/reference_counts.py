@@ -1,4 +1,4 @@
-"""Who still needs the values of a run's steps: each is let go when its last consumer has it."""
+"""Reference-count intermediate results and release each after its last consumer."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ H = TypeVar("H")
 
 
 class RefCounts(Generic[H]):
-    """The values that are in use, by the numbers of their steps, as the handles that stand for them."""
+    """The reference counts of nodes' results, and the engine's handles of them, by node number."""
 
     def __init__(
         self, engine: Engine[H], count: int, in_flight: Collection[H], *, release_early: bool
     ) -> None:
-        """Begin with none.
+        """Begin without results.
 
         Args:
-            engine: Which has them.
-            count: How many steps there are.
-            in_flight: The handles of what is not done.
-            release_early: Let go of what is not done, too; the engine keeps what it still needs.
+            engine: The engine that made the handles.
+            count: The number of nodes.
+            in_flight: The handles of units in flight.
+            release_early: Release units in flight, too; the engine keeps what their dependents need.
         """
         self._engine = engine
         self._in_flight = in_flight
         self._release_early = release_early
-        self._counts = [0] * count  # how many still need the value
+        self._counts = [0] * count  # consumers that were not submitted yet
         self._handles: list[H | None] = [None] * count
-        self._shared: Counter[int] = Counter()  # how many values in use a group's handle has, by id
+        self._shared: Counter[int] = Counter()  # results in use by the id of their group's handle
 
     def __getitem__(self, number: int) -> Any:
-        """The handle that stands for a value; None if there is none."""
+        """The handle of a result; None without a result."""
         return self._handles[number]
 
     def count(self, number: int) -> int:
-        """How many still need a value."""
+        """The number of consumers that a result still has."""
         return self._counts[number]
 
     def retain(self, numbers: Iterable[int]) -> None:
-        """Count one more consumer of some values."""
+        """Count one more consumer of some results."""
         for number in numbers:
             self._counts[number] += 1
 
     def set_handle(self, handle: H, numbers: Sequence[int]) -> None:
-        """Let a handle stand for the values of some steps, as far as somebody needs them."""
+        """Set the handle of the results of some nodes, where they have consumers."""
         for number in numbers:
             if self._counts[number] and self._handles[number] is not handle:
                 self._handles[number] = handle
@@ -58,11 +58,11 @@ class RefCounts(Generic[H]):
                     self._shared[id(handle)] += 1
 
     def is_referenced(self, handle: H) -> bool:
-        """Tell whether a group's handle stands for anything."""
+        """Tell whether a result of a group's handle has consumers."""
         return id(handle) in self._shared
 
     def release(self, numbers: Iterable[int]) -> None:
-        """Note that a consumer has some values; those that nobody else needs are let go."""
+        """Count one consumer less of some results; release those without consumers."""
         uses = self._counts
         for number in numbers:
             uses[number] -= 1
@@ -70,12 +70,12 @@ class RefCounts(Generic[H]):
                 self.release_handle(number)
 
     def release_internal(self, uses: Counter[int]) -> None:
-        """Do not count consumers that run together with what they take."""
+        """Count less consumers of results that are used within the same unit."""
         for number, count in uses.items():
             self._counts[number] -= count
 
     def release_handle(self, number: int) -> None:
-        """Forget a value; the engine's part of it, too, if it stands for no other."""
+        """Release a result; its handle as well, unless another result has the same."""
         handle, self._handles[number] = self._handles[number], None
         assert handle is not None
         if id(handle) in self._shared:
@@ -87,10 +87,10 @@ class RefCounts(Generic[H]):
             self._engine.release(handle)
 
     def drop(self, number: int) -> None:
-        """Forget a value, if there is one."""
+        """Release a result, if there is one."""
         if self._handles[number] is not None:
             self.release_handle(number)
 
     def discard(self, number: int) -> None:
-        """Note that there is no value and will be none."""
+        """Forget the handle of a unit that failed."""
         self._handles[number] = None

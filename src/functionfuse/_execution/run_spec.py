@@ -1,4 +1,4 @@
-"""What there is to run: a graph, and all that holds for it."""
+"""Run specification: a graph with the storage, plugins, options and observers of one run."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ OnError = Literal["raise", "continue"]
 
 @dataclass(frozen=True, slots=True)
 class RunSpec:
-    """Everything that a run needs to know, apart from the engine."""
+    """Everything that a run depends on, apart from the engine."""
 
     graph: Graph
     workflow: str
     results: Results | None = None
-    always_run: Collection[str] = frozenset()  # steps that always run and are never stored
+    always_run: Collection[str] = frozenset()  # nodes that always run and are never stored
     plugins: Mapping[str, Plugin] = field(default_factory=dict)
-    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # the engine's, by step
+    options: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)  # the engine's, by node
     observers: Sequence[Observer] = ()
     on_error: OnError = "raise"
-    max_in_flight: int = 0  # units in flight at once; 0 leaves it to the engine
-    fetch_targets: bool = True  # else the targets' values are left in the storage
+    max_in_flight: int = 0  # the most units in flight; 0: no limit but the engine's
+    fetch_targets: bool = True  # else the targets' values stay in the storage
 
     def plan(self) -> Plan:
-        """What a run would do, by what is stored now."""
+        """Plan a run by the results that are stored now."""
         stored = self.stored()
         wanted = None
         if not self.fetch_targets:
@@ -49,9 +49,9 @@ class RunSpec:
         return self.results.names() if self.results else frozenset()
 
     def setups(self) -> dict[str, Callable[[], object] | None]:
-        """What each worker calls first.
+        """Prepare the plugins; return what workers call before each node.
 
-        Plugins are asked for *every* step in graph order, so that a seed never depends on what is stored.
+        Plugins are called for *every* node in graph order, so that a seed never depends on stored results.
         """
         fresh = {id(plugin): for_run(plugin) for plugin in self.plugins.values()}
         setups = {}

@@ -1,114 +1,205 @@
-"""Runs that an engine can be given whole: it is done when it has the graph, and nobody looks on meanwhile."""
+"""Fast path: run a whole graph in one loop when it has no storage, plugin or engine option.
+
+The scheduler submits, waits for and records each node by itself.
+Where `submit()` only calls the function in this thread, that takes longer than a short function;
+observers see the same events of both.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from array import array
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from functionfuse._graph.builder import LazyGraph
-from functionfuse._graph.graph import GraphNode
-from functionfuse._graph.nodes import Kind
 from functionfuse._kernel.annotations import add_node_note, name_item_note
-from functionfuse._kernel.binding import resolve_reference
-from functionfuse._kernel.kernel import FAILED_SUBUNIT
-from functionfuse._kernel.units import Record, Unit, WholeGraphUnits
+from functionfuse._kernel.binding import bind, resolve_reference
+from functionfuse._kernel.kernel import compute, worker_name
+from functionfuse._kernel.units import Record
+from functionfuse.events import (
+    NodeFailed,
+    NodeFinished,
+    NodeSubmitted,
+    RunFinished,
+    RunStarted,
+    notify,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator
 
     from functionfuse._execution.run_spec import RunSpec
+    from functionfuse._graph.nodes import Node
     from functionfuse.engine import Engine
+    from functionfuse.events import Event
 
 __all__ = ["WholeGraphRun", "can_run_whole_graph"]
 
 
 def can_run_whole_graph(spec: RunSpec, engine: Engine[Any]) -> bool:
-    """Tell whether there is nothing to do around the calls of the nodes."""
+    """Tell whether running a node of this graph is calling its function."""
     return (
-        engine.capabilities.inline
+        engine.capabilities.calls_directly
         and type(spec.graph) is LazyGraph
         and spec.results is None
         and spec.on_error == "raise"
-        and not (spec.plugins or spec.observers or spec.options)
+        and not (spec.plugins or spec.options)
     )
 
 
 class WholeGraphRun:
-    """One run of a whole graph as one unit, see `Run`."""
+    """One run of a graph in the order of its calls, with the interface of `Scheduler`."""
 
-    def __init__(self, spec: RunSpec, engine: Engine[Any]) -> None:
+    def __init__(self, spec: RunSpec) -> None:
         assert type(spec.graph) is LazyGraph
         self.plan = spec.plan()
         self._graph = spec.graph
         self._workflow = spec.workflow
-        self._engine = engine
-        self._done: Sequence[Record] = ()
+        self._observers = spec.observers
+        self._records = _Records(spec.graph)
         self._failed: Record | None = None
 
     @property
     def records(self) -> Mapping[str, Record]:
-        """What is known of the steps that are done, by name."""
-        return _RecordsByName(self._graph, self._done, self._failed)
+        """The records of finished and failed nodes, by name."""
+        return _RecordsByName(self._records, self._failed)
 
     def execute(self) -> list[Any]:
-        """Run everything; give the values of the targets.
+        """Compute all nodes; return the targets' values.
 
         Raises:
             BaseException: The failure of a node, as the user's function raised it.
         """
-        started = time.time()
+        self._notify(RunStarted, self._workflow, self.plan)
+        error: BaseException | None = None
         try:
-            handle = self._engine.submit(self._unit(), [], {})
-            for done in self._engine.wait([handle]):
-                self._done = self._engine.record(done).subrecords
-            values = self._engine.fetch(handle)
+            values = self._compute_nodes()
             return [
                 resolve_reference(target, values[target.node])
                 for target in self._graph.collected.targets
             ]
-        except BaseException as error:
+        except BaseException as raised:
+            error = raised
             name_item_note(error, lambda node: self._graph.node(node).name)
-            self._note(error, started)
             raise
+        finally:
+            self._notify(RunFinished, self._workflow, error)
 
-    def _unit(self) -> Unit:
-        name = self._engine.name
-        node = GraphNode(self._workflow, 0, lambda: None, (), {}, Kind.FUNCTION, None, "", ())
-        return Unit(
-            node, self._workflow, name, subunits=WholeGraphUnits(self._graph, self._workflow, name)
+    def _compute_nodes(self) -> dict[Node[Any], Any]:
+        """Call the functions of all nodes; return the values of the targets' nodes."""
+        graph, watched, records = self._graph, bool(self._observers), self._records
+        nodes, readers, replaced = (
+            graph.collected.nodes,
+            graph.collected.instance_uses,
+            graph.replaced,
         )
+        values: dict[Node[Any], Any] = {}
+        lookup = _value_lookup(values, graph.collected.uses)
+        if watched:
+            graph.order  # noqa: B018 - events name nodes: number them before the clock starts
+        clock, ended, began = time.perf_counter, records.ends.append, records.start()
+        for node in nodes:
+            if watched:
+                self._notify(NodeSubmitted, graph.order[len(records)].name)
+                records.begins.append(clock() - began)
+            try:
+                exclusive_instance = node.state is not None and readers[node.state] == 1
+                args, kwargs = bind(node, lookup, exclusive_instance=exclusive_instance)
+                values[node] = compute(replaced.get(node, node), args, kwargs)
+            except BaseException as error:
+                self._fail(error)
+                raise
+            ended(clock() - began)
+            if watched:
+                self._notify(NodeFinished, records[-1])
+        return values
 
-    def _note(self, error: BaseException, started: float) -> None:
-        """Remember what was done until a node failed, and that it did."""
-        name, done = error.__dict__.pop(FAILED_SUBUNIT, (None, ()))
-        if name is None:
-            return
-        self._done, node = done, self._graph.order[len(done)]
+    def _fail(self, error: BaseException) -> None:
+        """Record the failure of the node after those that are done."""
+        graph, done = self._graph, self._records
+        node = graph.order[len(done)]
+        name_item_note(error, lambda node: graph.node(node).name)
         add_node_note(error, node, self._workflow)
         if isinstance(error, Exception):
-            began = done[-1].started + done[-1].seconds if done else started
-            self._failed = Record(node.name, "failed", began, time.time() - began, "", None)
+            started = done.started + done.begin(len(done))
+            seconds = time.time() - started
+            self._failed = Record(node.name, "failed", started, seconds, "", None)
+            self._notify(NodeFailed, self._failed, error)
+
+    def _notify(self, event: Callable[..., Event], *fields: Any) -> None:
+        if self._observers:
+            notify(self._observers, event(*fields))
 
 
-class _RecordsByName(Mapping[str, Record]):
-    """Records by the names of their steps, found by the steps' numbers."""
+def _value_lookup(
+    values: dict[Node[Any], Any], uses: Mapping[Node[Any], int]
+) -> Callable[[Node[Any]], Any]:
+    """Return a function that gives the value of a node, and releases it at its last use."""
+    left = dict(uses)
 
-    def __init__(self, graph: LazyGraph, done: Sequence[Record], failed: Record | None) -> None:
-        self._graph = graph
-        self._done = done
-        self._failed = failed
+    def lookup(node: Node[Any]) -> Any:
+        uses = left[node]
+        if uses == 1:
+            return values.pop(node)
+        left[node] = uses - 1
+        return values[node]
 
-    def __getitem__(self, name: str) -> Record:
-        number = self._graph.nodes[name].number
-        if number < len(self._done):
-            return self._done[number]
-        if self._failed is None or self._failed.name != name:
-            raise KeyError(name)
-        return self._failed
+    return lookup
+
+
+@dataclass(slots=True)
+class _Records(Sequence[Record]):
+    """The records of the nodes that are computed, made on access: a run keeps one number a node."""
+
+    graph: LazyGraph
+    worker: str = field(default_factory=worker_name)
+    started: float = 0.0  # seconds since the epoch
+    ends: array[float] = field(default_factory=lambda: array("d"))  # seconds after `started`
+    begins: array[float] = field(default_factory=lambda: array("d"))  # if not the end before
+
+    def start(self) -> float:
+        """Start the clock; return the time of `time.perf_counter`."""
+        self.started = time.time()
+        return time.perf_counter()
+
+    def begin(self, number: int) -> float:
+        """The seconds from the start to a call; without observers it follows the end of the last."""
+        if self.begins:
+            return self.begins[number]
+        return self.ends[number - 1] if number else 0.0
 
     def __len__(self) -> int:
-        return len(self._done) + (self._failed is not None)
+        return len(self.ends)
+
+    def __getitem__(self, index: Any) -> Any:
+        number = range(len(self.ends))[index]
+        if isinstance(number, range):
+            return [self[part] for part in number]
+        began = self.begin(number)
+        name, seconds = self.graph.order[number].name, self.ends[number] - began
+        return Record(name, "computed", self.started + began, seconds, self.worker, None)
+
+
+@dataclass(frozen=True, slots=True)
+class _RecordsByName(Mapping[str, Record]):
+    """The records of a run by node name, found by the nodes' numbers."""
+
+    done: _Records
+    failed: Record | None
+
+    def __getitem__(self, name: str) -> Record:
+        number = self.done.graph.nodes[name].number
+        if number < len(self.done):
+            record: Record = self.done[number]
+            return record
+        if self.failed is None or self.failed.name != name:
+            raise KeyError(name)
+        return self.failed
+
+    def __len__(self) -> int:
+        return len(self.done) + (self.failed is not None)
 
     def __iter__(self) -> Iterator[str]:
-        return (name for name in self._graph.nodes if name in self)
+        return (name for name in self.done.graph.nodes if name in self)

@@ -1,1 +1,1 @@
-"""Nodes, and the graphs that workflows build of them."""
+"""Graph model: decorators, nodes, and the graphs that workflows build from them."""

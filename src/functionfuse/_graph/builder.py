@@ -1,4 +1,4 @@
-"""Nodes as they were written into a graph: numbers and names, and what stands for results."""
+"""Graph builder: number and name the collected nodes and turn their arguments into references."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ __all__ = ["LazyGraph", "build"]
 
 
 def build(targets: Iterable[Any]) -> LazyGraph:
-    """The graph of everything that the targets need.
+    """Build the graph of the targets and all their dependencies.
 
     Args:
         targets: Nodes, items of nodes, or instances of decorated classes.
 
     Raises:
-        NotANodeError: A target is something else, or there is none.
-        DuplicateNameError: Two different nodes have one name.
+        NotANodeError: A target is something else, or there are no targets.
+        DuplicateNameError: Two different nodes have the same name.
     """
     graph = LazyGraph(collect(targets))
     if any(map(_NUMBERED_NAME.fullmatch, graph.collected.names.values())):
-        graph.order  # noqa: B018 - a name that was given may be that of another node
+        graph.order  # noqa: B018 - a given name may be the automatic name of another node
     return graph
 
 
 class LazyGraph(Graph):
-    """A graph whose steps are made when somebody asks for one: who only wants the values does not."""
+    """A graph whose `GraphNode`s are made on first access: a run of plain calls does not need them."""
 
     collected: CollectedGraph
-    replaced: Mapping[Node[Any], GraphNode]  # steps that have another function than their node
+    replaced: Mapping[Node[Any], GraphNode]  # nodes whose function was replaced
 
     def __init__(self, collected: CollectedGraph) -> None:
         self.__dict__ |= {"collected": collected, "replaced": {}}
@@ -54,20 +54,20 @@ class LazyGraph(Graph):
 
     @cached_property
     def order(self) -> tuple[GraphNode, ...]:
-        """The steps, by their number."""
+        """The nodes, by number."""
         with gc_paused():
             return _NodeFactory(self.collected).make()
 
     @cached_property
     def targets(self) -> tuple[ItemRef, ...]:
-        """What was asked for."""
+        """References to the targets."""
         wanted = [(item, self.node(item.node)) for item in self.collected.targets]
         return tuple(
             [ItemRef(node.name, node.number, item.path, item.slot) for item, node in wanted]
         )
 
     def with_nodes(self, order: Iterable[GraphNode]) -> Graph:
-        """The same graph with other functions in its steps."""
+        """Return the graph with other functions in its nodes."""
         graph, nodes = LazyGraph(self.collected), tuple(order)
         pairs = zip(self.collected.nodes, nodes, strict=True)
         replaced = {node: new_tuple for node, new_tuple in pairs if new_tuple.func is not node.func}
@@ -75,35 +75,35 @@ class LazyGraph(Graph):
         return graph
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Be pickled as steps, with their names: copies of nodes would be other nodes."""
+        """Pickle a plain graph, with the names: copies of `Node`s would be other nodes."""
         return Graph, (self.order, self.targets)
 
     def node(self, node: Node[Any]) -> GraphNode:
-        """The step of one of the nodes."""
+        """The graph node of a `Node`."""
         number = bisect_left(self.collected.nodes, node.serial, key=attrgetter("serial"))
         return self.order[number]
 
 
 class _NodeFactory:
-    """Makes the steps of nodes, in the order of writing."""
+    """Makes the `GraphNode`s of `Node`s, in the order of the calls."""
 
     def __init__(self, collected: CollectedGraph) -> None:
         self._nodes = collected.nodes
         self._name_of = _NodeNames(collected.names).of
         self._first = self._nodes[0].serial
         span = self._nodes[-1].serial - self._first + 1
-        # what stands for each node, by its serial number less the first one: a list is faster,
-        # and a fifth as large where most nodes are in the graph that were written meanwhile
+        # the reference to each node, by its serial number less the first one: a list is faster,
+        # and a fifth as large if the graph has most of the nodes that were made meanwhile
         self._numbers: Any = [None] * span if span <= 2 * len(self._nodes) else {}
         self._made: list[GraphNode] = []
         self._parents: tuple[ResultRef, ...] = ()  # of the last one
         self._last_location: tuple[CodeType | str, int, str] = "", 0, ""  # the last one
 
     def make(self) -> tuple[GraphNode, ...]:
-        """All of them.
+        """Make all nodes.
 
         Raises:
-            DuplicateNameError: A name that was given is one that is counted.
+            DuplicateNameError: A given name is the automatic name of another node.
         """
         for node in self._nodes:
             self._made.append(self._node(node))
@@ -127,7 +127,7 @@ class _NodeFactory:
         )
 
     def _reference(self, value: Any, parents: list[ResultRef]) -> Any:
-        """An argument of a step for an argument of a node, with what stands for results where nodes stood."""
+        """Return an argument with references in place of nodes; add them to the parents."""
         kind = type(value)
         if kind is Node:
             number = self._numbers[value.serial - self._first]
@@ -154,7 +154,7 @@ class _NodeFactory:
     def _unique_parents(
         self, parents: list[ResultRef], args: tuple[Any, ...]
     ) -> tuple[ResultRef, ...]:
-        """The parents of a step: what it is given itself, where it is given nothing else; one object for many readers."""
+        """The parents of a node; if possible its tuple of arguments, or the tuple of the node before, to save memory."""
         each = tuple(dict.fromkeys(parents) if len(parents) > 1 else parents)
         if len(each) == len(args) and all(map(is_, each, args)):
             return args
@@ -163,7 +163,7 @@ class _NodeFactory:
         return self._parents
 
     def _location(self, node: Node[Any]) -> str:
-        """Where a node was written: many are of one line."""
+        """The location of a node's call, formatted once for consecutive nodes of one line."""
         code, instruction, location = self._last_location
         if node.instruction != instruction or node.code is not code:
             location = node.location
@@ -172,7 +172,7 @@ class _NodeFactory:
 
 
 class _NodeNames:
-    """The names of nodes: what they were given, or a count for each name of a function.
+    """Names of nodes: given ones, or a function's name with a count.
 
     No two counts make the same name.
     """
@@ -184,10 +184,10 @@ class _NodeNames:
         self._taken = {name: node for node, name in given.items()}
 
     def of(self, node: Node[Any]) -> str:
-        """The name of a node; each is asked for once, in order.
+        """Return the name of a node; called once for each node, in order.
 
         Raises:
-            DuplicateNameError: Another one was given the name that is counted for this one.
+            DuplicateNameError: Another node was given the automatic name of this one.
         """
         if node in self._given:
             return self._given[node]
@@ -198,7 +198,7 @@ class _NodeNames:
         return name
 
     def _first(self, func: Callable[..., Any]) -> str:
-        """Begin to count the nodes of a function, or go on where another one has its name."""
+        """Start to count the nodes of a function, or continue the count of another with the same name."""
         base = base_name(func)
         counter = self._counters.setdefault(base, _numbered_names(base))
         self._next[id(func)] = counter.__next__

@@ -1,4 +1,4 @@
-"""What a call was given, taken as it is when the call is written."""
+"""Argument capture: copy containers among a call's arguments when the call is recorded."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ __all__ = ["build_dict", "capture_arguments"]
 def capture_arguments(
     args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> tuple[tuple[Any, ...], dict[str, Any]]:
-    """Take arguments as they are now: containers are copied, and those that hold nodes become a `Container`.
+    """Capture arguments: copy containers, and turn those that hold nodes into a `Container`.
 
-    So a list that grows after the call, or a dict of parameters that is changed for the next call,
-    means what it means in plain Python.
-    Other objects are taken by reference.
+    A list that grows after the call, or a dict of parameters that is changed for the next call,
+    then has the same effect as in plain Python.
+    Other objects are captured by reference.
 
     Raises:
         GraphError: A container contains itself.
@@ -39,14 +39,14 @@ def capture_arguments(
         raise GraphError(message) from None
 
 
-_NONE: Final[dict[str, Any]] = {}  # one for all calls without keywords; nothing changes it
+_NONE: Final[dict[str, Any]] = {}  # shared by all calls without keywords; never changed
 
 _UNCHANGED_TYPES: Final = ATOMS | {Node, Item}
 _REFERENCE_TYPES: Final = frozenset({Node, Item, Container})
 
 
 def _capture(value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
-    """Take one argument as it is now; see `capture_arguments`."""
+    """Capture one argument; see `capture_arguments`."""
     kind = type(value)
     if kind in _UNCHANGED_TYPES:
         return value
@@ -84,18 +84,18 @@ def _capture_dataclass(value: Any) -> Any:
 
 
 def build_dict(parts: Iterable[Any]) -> dict[Any, Any]:
-    """A dict of its keys and values, in turns."""
+    """Build a dict from its keys and values in alternation."""
     keys_and_values = iter(parts)
     return dict(zip(keys_and_values, keys_and_values, strict=True))
 
 
 class _DataclassCopier:
-    """Copies a dataclass instance with other field values, also a frozen or slotted one."""
+    """Copies a dataclass instance with other field values, also if it is frozen or slotted."""
 
     __slots__ = ("names", "pattern")
 
     def __init__(self, pattern: Any, names: tuple[str, ...]) -> None:
-        # without the nodes in its fields, so that neither they nor their graphs travel along
+        # without the nodes in its fields, so that neither they nor their graphs are pickled with it
         self.pattern = _with_fields(pattern, names, itertools.repeat(None))
         self.names = names
 

@@ -1,4 +1,4 @@
-"""What some targets need, found and checked: nodes as they were written, before they have numbers and names."""
+"""Collect the targets' transitive dependencies and validate explicit node names."""
 
 from __future__ import annotations
 
@@ -20,24 +20,24 @@ __all__ = ["CollectedGraph", "collect", "duplicate_name"]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CollectedGraph:
-    """Nodes, each after all that it needs itself, and what is taken of them."""
+    """The targets' nodes, each after its dependencies, with their reference counts."""
 
-    nodes: Sequence[Node[Any]]  # in the order of writing
+    nodes: Sequence[Node[Any]]  # in the order of the calls
     targets: Sequence[Item]
-    uses: Mapping[Node[Any], int]  # how often the outcome of each is taken, by nodes and as targets
-    instance_uses: Mapping[Node[Any], int]  # of these, how often the instance that it leaves
-    names: Mapping[Node[Any], str]  # those that were given until now
+    uses: Mapping[Node[Any], int]  # how often nodes and targets refer to the outcome of each
+    instance_uses: Mapping[Node[Any], int]  # of these, how often to its instance
+    names: Mapping[Node[Any], str]  # those that were set until now
 
 
 def collect(targets: Iterable[Any]) -> CollectedGraph:
-    """Everything that the targets need.
+    """Collect the targets and all their dependencies.
 
     Args:
         targets: Nodes, items of nodes, or instances of decorated classes.
 
     Raises:
-        NotANodeError: A target is something else, or there is none.
-        DuplicateNameError: Two different nodes were given one name.
+        NotANodeError: A target is something else, or there are no targets.
+        DuplicateNameError: Two different nodes were given the same name.
     """
     wanted = tuple([_target(target) for target in targets])
     if not wanted:
@@ -65,7 +65,7 @@ def _target(target: Any) -> Item:
 
 
 def _count_uses(wanted: Iterable[Item]) -> tuple[dict[Node[Any], int], Counter[Node[Any]]]:
-    """How often each node's outcome is taken, and its instance; without recursion, graphs are deep."""
+    """Count the references to each node's outcome and instance; without recursion, since graphs are deep."""
     uses: dict[Node[Any], int] = {}
     waiting: list[Node[Any]] = []
     instances: list[Node[Any]] = []
@@ -76,7 +76,7 @@ def _count_uses(wanted: Iterable[Item]) -> tuple[dict[Node[Any], int], Counter[N
             uses[node] += 1
             continue
         uses[node] = 1
-        for value in node.args:  # what `_scan` does, without a call for each node
+        for value in node.args:  # as in `_scan`, without a call for each node
             kind = type(value)
             if kind is Node:
                 waiting.append(value)
@@ -104,7 +104,7 @@ def _scan(values: Iterable[Any], found: list[Node[Any]], instances: list[Node[An
 
 
 def _check(names: Mapping[Node[Any], str]) -> None:
-    """Refuse a name that two nodes were given."""
+    """Raise if two nodes were given the same name."""
     first: dict[str, Node[Any]] = {}
     for node, name in names.items():
         if first.setdefault(name, node) is not node:
@@ -112,7 +112,7 @@ def _check(names: Mapping[Node[Any], str]) -> None:
 
 
 def duplicate_name(name: str, *nodes: Node[Any]) -> DuplicateNameError:
-    """What is wrong when two nodes have one name."""
+    """Return the error of two nodes with the same name."""
     first, second = sorted(nodes, key=attrgetter("serial"))
     message = (
         f"two different nodes are called {name!r}: {first.location} and {second.location}. "

@@ -1,4 +1,4 @@
-"""The frontend: a decorator whose calls make nodes."""
+"""Decorator `workflow`: calls of decorated functions and classes make nodes."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ class WorkflowClass(Generic[C_co]):
         self._methods: dict[str, Signature] = {}
         self._instance = type(Instance.__name__, (Instance,), {"__slots__": ()})
 
-    # a dataclass has no signature yet where it is decorated: type checkers look at the class when it is called
+    # type checkers see a dataclass's signature only at the call, not at the decorator
     def __call__(
         self: WorkflowClass[Callable[P, T]],  # type: ignore[type-var]
         /,
@@ -102,7 +102,7 @@ class WorkflowClass(Generic[C_co]):
         return self._methods[name]
 
     def __getattr__(self, name: str) -> Any:
-        if name == "__wrapped__":  # not there yet while unpickling
+        if name == "__wrapped__":  # not set yet during unpickling
             raise AttributeError(name)
         return getattr(self.__wrapped__, name)
 
@@ -147,7 +147,7 @@ def workflow(target: Any, /) -> Any:
 
 
 def undecorated(target: Callable[..., Any]) -> Callable[..., Any]:
-    """The plain function or class behind a decorated one; anything else as it is."""
+    """Return the plain function or class of a decorated one, and anything else unchanged."""
     if isinstance(target, WorkflowFunction | WorkflowClass):
         return target.__wrapped__
     return target

@@ -1,4 +1,4 @@
-"""Which nodes are so cheap that an engine spends more on them than they take, and can run together at no loss."""
+"""Automatic task groups: fuse short nodes where that keeps the graph's parallelism."""
 
 from __future__ import annotations
 
@@ -13,42 +13,36 @@ if TYPE_CHECKING:
 
 __all__ = ["fuse_short_nodes"]
 
-#: A group lasts at most this many times as long as the dearest node in it may: small enough to spread over workers.
+#: The longest duration of a group, in thresholds of a short node: small enough to spread over workers.
 _MAX_GROUP_SIZE: Final = 5
-#: What a node costs at least, in seconds: its line in the log and its row on the page.
+#: The least cost of a node in seconds: its line in the log and its row on the page.
 _MIN_SECONDS: Final = 0.0002
-
-
-# ---- how long nodes take ----
-
-
-# ---- which of them run together ----
 
 
 @dataclass(slots=True)
 class _Group:
-    """Steps that run as one; at first each by itself."""
+    """Nodes of one unit; at first each node is a group."""
 
     numbers: list[int]
     seconds: float
-    kind: Hashable  # None: it stays as it is
+    kind: Hashable  # None: the group is not merged
 
 
 def fuse_short_nodes(
     graph: Graph, seconds: Mapping[str, float], kinds: Mapping[str, Hashable], threshold: float
 ) -> Graph:
-    """The same graph with cheap steps to be run together where that takes no parallel work away.
+    """Return the graph with short nodes in task groups.
 
-    First chains, in which each step is the only one that takes the other's result;
-    then siblings, which become ready at the same time since they wait for the same steps that are not cheap;
-    and so on with what that gives: layers of siblings are a chain again.
-    Groups that the graph has stay.
+    First chains are merged, in which each node is the only dependent of the one before;
+    then siblings, which become ready at the same time since they wait for the same long nodes;
+    and again, since layers of siblings may now be a chain.
+    Existing groups stay.
 
     Args:
         graph: The graph.
-        seconds: How long steps take; those that are not in it stay by themselves.
-        kinds: What must be the same within a group.
-        threshold: The seconds from which on a step is not cheap.
+        seconds: The durations of nodes; a node without one is not fused.
+        kinds: A key of each node; only nodes with equal keys are fused.
+        threshold: The seconds below which a node is short.
     """
     groups, count = _initial_groups(graph, seconds, kinds, threshold), 0
     while len(groups) != count:
@@ -79,23 +73,23 @@ def _initial_groups(
 
 
 def _merged(labelled: Iterable[tuple[_Group, Hashable]], longest: float) -> list[_Group]:
-    """Put pieces with the same label together, in this order, as long as they do not get too long."""
+    """Merge groups with the same label, in this order, up to a duration."""
     packed: list[_Group] = []
-    open_pieces: dict[Hashable, _Group] = {}
+    unfilled: dict[Hashable, _Group] = {}
     for group, label in labelled:
-        last = open_pieces.get(label)
+        last = unfilled.get(label)
         if last is not None and last.seconds + group.seconds <= longest:
             last.numbers += group.numbers
             last.seconds += group.seconds
         else:
             packed.append(group)
             if group.kind is not None:
-                open_pieces[label] = group
+                unfilled[label] = group
     return packed
 
 
 def _chains(graph: Graph, groups: list[_Group]) -> Iterator[tuple[_Group, Hashable]]:
-    """Pieces, parents first, with the first piece of their chain as a label."""
+    """Groups, parents first, each labelled with the first group of its chain."""
     parents = _parents(graph, groups)
     children: list[int] = [0] * len(groups)
     for those in parents:
@@ -111,13 +105,13 @@ def _chains(graph: Graph, groups: list[_Group]) -> Iterator[tuple[_Group, Hashab
 
 
 def _siblings(graph: Graph, groups: list[_Group]) -> Iterator[tuple[_Group, Hashable]]:
-    """Pieces, in graph order, with what makes them siblings as a label.
+    """Groups, in graph order, labelled so that siblings have the same label.
 
-    Those at the same depth never wait for each other, so that no two groups can.
+    Groups of one depth never wait for each other, so their merged groups do not either.
     """
     parents = _parents(graph, groups)
     depths = [0] * len(groups)
-    awaited = [0] * len(groups)  # bit by bit: the pieces that are not cheap and that it waits for
+    awaited = [0] * len(groups)  # as bits: the long nodes for which each group waits
     for index in _topological_order(parents):
         for parent in parents[index]:
             depths[index] = max(depths[index], depths[parent] + 1)

@@ -1,4 +1,4 @@
-"""The graph that a workflow is made of: immutable, named, in the order in which the calls were written."""
+"""Immutable graph of named nodes, in the order of the calls."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ if TYPE_CHECKING:
 __all__ = ["Graph", "GraphNode", "ItemRef", "ResultRef", "references"]
 
 
-#: Makes a named tuple of all its fields in a third of the time that its own constructor takes.
+#: Makes a named tuple from all its fields in a third of its constructor's time.
 new_tuple: Final = tuple.__new__
 
 
 class ResultRef(int):
-    """A step's position in the graph; among the arguments of another step, what stands for its result.
+    """Reference to the result of a node: its number in the graph.
 
-    One object, since there is one for each step of a graph, however large.
+    An int, which is small: a graph has one for each node.
     """
 
     __slots__ = ()
@@ -36,12 +36,12 @@ class ResultRef(int):
 
     @property
     def number(self) -> int:
-        """As `ItemRef` calls it."""
+        """The node's number, as in `ItemRef`."""
         return self
 
 
 class ItemRef(NamedTuple):
-    """The result of a step, an item of it, or the instance that it leaves."""
+    """Reference to the result of a node, an item of it, or its instance after the call."""
 
     node: str
     number: int
@@ -53,26 +53,26 @@ class ItemRef(NamedTuple):
 
 
 class GraphNode(NamedTuple):
-    """A node's place in a graph."""
+    """A node of a graph, with its name and number."""
 
     name: str
     number: int  # its position in the graph
     func: Callable[..., Any]
-    args: tuple[Any, ...]  # a Number or Ref wherever a node stood, also within a Container
+    args: tuple[Any, ...]  # with a ResultRef or ItemRef for each node, also within a Container
     kwargs: Mapping[str, Any]
     kind: Kind
     state: ItemRef | None  # the instance that a METHOD works on
     location: str  # "pipeline.py:41", for messages
-    parents: tuple[int, ...]  # positions of the steps whose outcomes it takes, each once
+    parents: tuple[int, ...]  # numbers of the nodes to whose outcomes it refers, each once
 
     @property
     def instance_parents(self) -> set[int]:
-        """Those parents whose instance it takes, not only their value."""
+        """The parents to whose instance it refers."""
         return {ref.number for ref in references(self.arguments) if ref.slot == "state"}
 
     @property
     def arguments(self) -> tuple[Any, ...]:
-        """All that its call is given."""
+        """All arguments of its call, with the instance."""
         return (self.state, *self.args, *self.kwargs.values())
 
     @property
@@ -85,7 +85,7 @@ _STATELESS: Final = ATOMS | {ResultRef}
 
 
 def references(values: Iterable[Any]) -> Iterator[ResultRef | ItemRef]:
-    """What stands for results among the arguments of a step, also inside containers."""
+    """Yield the references among a node's arguments, also within containers."""
     for value in values:
         kind = type(value)
         if kind is ResultRef or kind is ItemRef:
@@ -96,11 +96,11 @@ def references(values: Iterable[Any]) -> Iterator[ResultRef | ItemRef]:
 
 @dataclass(frozen=True, eq=False)
 class Graph:
-    """The steps that some targets need, each after all that it needs itself."""
+    """The targets' nodes, each after its dependencies."""
 
-    order: tuple[GraphNode, ...]  # by their number
+    order: tuple[GraphNode, ...]  # by number
     targets: tuple[ItemRef, ...]
-    groups: tuple[tuple[str, ...], ...] = ()  # steps that an engine gets as one unit, see `fuse`
+    groups: tuple[tuple[str, ...], ...] = ()  # nodes that an engine gets as one unit, see `fuse`
 
     def __len__(self) -> int:
         return len(self.order)
@@ -110,40 +110,40 @@ class Graph:
 
     @cached_property
     def nodes(self) -> Mapping[str, GraphNode]:
-        """The steps by their name, in the same order."""
+        """The nodes by name, in the same order."""
         return MappingProxyType({node.name: node for node in self.order})
 
     @cached_property
     def has_instances(self) -> bool:
-        """Tell whether a decorated class is in it."""
+        """Tell whether a node constructs an instance."""
         return any(node.kind is Kind.CONSTRUCT for node in self)
 
     @cached_property
     def instance_uses(self) -> Mapping[int, int]:
-        """How many steps and targets take the instance that a step leaves; one that takes it twice counts twice."""
+        """How many references of nodes and targets there are to each node's instance."""
         if not self.has_instances:
             return {}
-        taken: list[ResultRef | ItemRef] = [ref for ref in self.targets if ref.slot == "state"]
+        found: list[ResultRef | ItemRef] = [ref for ref in self.targets if ref.slot == "state"]
         for node in self:
             if node.state is not None:
-                taken.append(node.state)
+                found.append(node.state)
             given = (*node.args, *node.kwargs.values()) if node.kwargs else node.args
             if not _STATELESS.issuperset(map(type, given)):
-                taken += [ref for ref in references(given) if ref.slot == "state"]
-        return Counter([ref.number for ref in taken])
+                found += [ref for ref in references(given) if ref.slot == "state"]
+        return Counter([ref.number for ref in found])
 
     def select(self, pattern: re.Pattern[str] | None) -> list[str]:
-        """The names that a pattern matches in full, in graph order; None is all."""
+        """Return the names that a pattern matches in full, in graph order; None matches all."""
         if pattern is None:
             return list(self.nodes)
         return [name for name in self.nodes if pattern.fullmatch(name)]
 
     def replace_func(self, name: str, func: Callable[..., Any]) -> Graph:
-        """The same graph with another function in one step.
+        """Return the graph with another function in one node.
 
         Raises:
-            GraphError: There is no such step.
-            TypeError: The function cannot take the step's arguments, or is none.
+            GraphError: No node has this name.
+            TypeError: The function cannot be called with the node's arguments.
         """
         if name not in self.nodes:
             message = f"there is no node {name!r} whose function could be replaced"
@@ -162,23 +162,22 @@ class Graph:
         return f"<graph of {len(self)} node{'s' * (len(self) != 1)}>"
 
     def with_nodes(self, order: Iterable[GraphNode]) -> Graph:
-        """The same graph with other functions in its steps."""
+        """Return the graph with other functions in its nodes."""
         return Graph(tuple(order), self.targets, self.groups)
 
     def with_groups(self, groups: tuple[tuple[str, ...], ...]) -> Graph:
-        """The same graph with these steps to be run together."""
+        """Return the graph with these task groups."""
         return Graph(self.order, self.targets, groups)
 
     def fuse(self, names: Collection[str], kinds: Mapping[str, Hashable]) -> Graph:
-        """The same graph with some steps to be run together, in as few groups as their order allows.
+        """Return the graph with some nodes fused, in as few task groups as their order allows.
 
-        A group never waits for something that waits for the group:
-        a step's level is the number of times that a path to it leaves a group,
-        and only steps of one level run together.
+        Groups form no cycle: a node's level is the largest number of groups that a path to it leaves,
+        and only nodes of one level are fused.
 
         Args:
-            names: The steps to be fused.
-            kinds: What must be the same within a group; steps that are not in it are alike.
+            names: The nodes to be fused.
+            kinds: A key of each node; only nodes with equal keys are fused, or without any.
         """
         levels: list[int] = []
         groups: defaultdict[tuple[int, Hashable], list[str]] = defaultdict(list)
@@ -192,11 +191,11 @@ class Graph:
             levels.append(max(left, default=0))
             if node.name in names:
                 groups[levels[-1], kind].append(node.name)
-        together = tuple(tuple(group) for group in groups.values() if len(group) > 1)
-        return self.with_groups(together)
+        fused = tuple(tuple(group) for group in groups.values() if len(group) > 1)
+        return self.with_groups(fused)
 
     def mermaid(self) -> str:
-        """The graph as a Mermaid flowchart."""
+        """Return the graph as a Mermaid flowchart."""
         nodes = [f'    n{node.number}["{_label(node.name)}"]' for node in self]
         edges = [f"    n{parent} --> n{node.number}" for node in self for parent in node.parents]
         return "\n".join(["flowchart TD", *nodes, *edges])
@@ -206,5 +205,5 @@ class Graph:
 
 
 def _label(name: str) -> str:
-    """A name as Mermaid shows it literally."""
+    """Return a name escaped for Mermaid."""
     return "".join(char if char.isalnum() or char in " _-." else f"#{ord(char)};" for char in name)

@@ -30,12 +30,11 @@ C = TypeVar("C", bound=type)
 
 
 class Instance(Placeholder[T_co]):
-    """What a call of a decorated class gives: calls of its methods are nodes, run one after the other.
+    """An instance of a decorated class: calls of its methods are nodes, run one after the other.
 
     Each decorated class has a subclass, which gets the methods that are called.
 
-    Where the instance itself is an argument or a target,
-    it stands for the object as the calls written so far leave it.
+    As an argument or a target, the instance represents the object after the calls made so far.
     """
 
     __slots__ = ("_construct", "_latest", "_methods")
@@ -46,12 +45,12 @@ class Instance(Placeholder[T_co]):
         self._methods = methods
 
     def set_name(self, name: str) -> Self:
-        """Name the node that makes the object."""
+        """Name the node that constructs the object."""
         self._construct.set_name(name)
         return self
 
     def _current(self) -> Item:
-        """The object as the calls written so far leave it."""
+        """Return a reference to the object after the calls made so far."""
         return Item(self._latest, (), "state")
 
     def __getitem__(self, key: Any) -> Item:
@@ -62,7 +61,7 @@ class Instance(Placeholder[T_co]):
             message = f"a node is made of a public method, which {name!r} is not"
             raise AttributeError(message)
         method = _method(self._methods(name))
-        setattr(type(self), name, method)  # from now on, it is found without asking here
+        setattr(type(self), name, method)  # later accesses do not come here
         return MethodType(method, self)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Node[Any]:
@@ -77,7 +76,7 @@ class Instance(Placeholder[T_co]):
         return node
 
     def __reduce__(self) -> NoReturn:
-        message = f"{self!r} stands for an object that does not exist yet and cannot be pickled"
+        message = f"{self!r} represents an object that does not exist yet and cannot be pickled"
         raise TypeError(message)
 
     def __repr__(self) -> str:
@@ -85,7 +84,7 @@ class Instance(Placeholder[T_co]):
 
 
 def _method(method: Signature) -> Callable[..., Node[Any]]:
-    """What makes the nodes of a method."""
+    """Return a method whose calls make nodes."""
 
     def call(self: Instance[Any], /, *args: Any, **kwargs: Any) -> Node[Any]:
         return self._call(method, args, kwargs, sys._getframe(1))

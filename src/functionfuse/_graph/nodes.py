@@ -1,4 +1,4 @@
-"""What calls of decorated functions give: nodes and items of their results.
+"""Nodes, and items of their results: recorded calls of decorated functions.
 
 This module builds values.
 It knows nothing of runs, engines or storage, and nothing about them is ever kept on a node.
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from typing_extensions import TypeVar as TypeVarWithDefault  # type checkers bring it
 
     T_co = TypeVarWithDefault("T_co", covariant=True, default=Any)
-    # A node may stand wherever its result may. Deriving from Any says so to type checkers.
+    # A node may be given wherever its result may: to type checkers, it derives from Any.
     Promise = Any
 else:
     Promise = object
@@ -31,25 +31,25 @@ __all__ = ["ATOMS", "Container", "Item", "Kind", "Node", "Placeholder", "Slot"]
 
 _serial: Final = itertools.count()
 
-#: Types whose values hold nothing and cannot change.
+#: Types whose values are immutable and hold no other objects.
 ATOMS: Final = frozenset({int, float, str, bytes, bool, complex, type(None)})
 
 
 class Kind(Enum):
-    """What a call stands for."""
+    """The kind of a call."""
 
     FUNCTION = "function"
     CONSTRUCT = "construct"
     METHOD = "method"
 
 
-#: Which half of a method's outcome is meant: what it returned, or the instance it leaves; or both.
-#: Strings, here and in a run's records: what holds nothing else costs the garbage collector nothing.
+#: A part of a method's outcome: its result, or the instance after the call; or both.
+#: Strings, here and in a run's records: the garbage collector does not track them.
 Slot = Literal["value", "state", "outcome"]
 
 
 class Placeholder(Generic[T_co], Promise):  # type: ignore[misc] # noqa: PYI059 - Promise is object
-    """Stands for what exists only when a workflow runs; refuses what needs it while the graph is written."""
+    """A value that exists only when a workflow runs; operations that need it earlier raise."""
 
     __slots__ = ()
 
@@ -79,24 +79,24 @@ class Placeholder(Generic[T_co], Promise):  # type: ignore[misc] # noqa: PYI059 
 
 
 class Node(Placeholder[T_co]):
-    """The call of a decorated function, or of a decorated class or its method; nothing has run.
+    """A recorded call of a decorated function, or of a decorated class or its method.
 
-    Nodes point to the nodes they need and to nothing else.
+    Nodes refer to the nodes that they depend on and to nothing else.
     """
 
-    path: ClassVar[tuple[Any, ...]] = ()  # as an argument it stands for its whole result
+    path: ClassVar[tuple[Any, ...]] = ()  # as an argument it represents its whole result
     slot: ClassVar[Slot] = "value"
 
     __slots__ = (
         "__weakref__",
-        "args",  # captured, see `capture`
-        "code",  # with instruction: where the call was written
+        "args",  # captured, see `capture_arguments`
+        "code",  # with instruction: the location of the call
         "func",
         "instruction",
         "kind",
         "kwargs",
-        "name",  # None: the graph gives a name
-        "serial",  # order of writing in this process; parents come before children
+        "name",  # None: the graph makes a name
+        "serial",  # order of calls in this process; parents come before children
         "state",  # the instance that a METHOD works on
     )
 
@@ -125,12 +125,12 @@ class Node(Placeholder[T_co]):
         return self
 
     def __getitem__(self, key: Any) -> Item:
-        """Stand for an item of the result, taken where it is used."""
+        """Return a reference to an item of the result."""
         return Item(self, (key if type(key) in ATOMS else _validated_key(key),))
 
     @property
     def location(self) -> str:
-        """Where the call was written, as `pipeline.py:41`."""
+        """The location of the call, as `pipeline.py:41`."""
         code = self.code
         return code if isinstance(code, str) else _format_location(code, self.instruction)
 
@@ -138,7 +138,7 @@ class Node(Placeholder[T_co]):
         return f"<node {self.name or base_name(self.func)!r} of {self.location}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Be pickled by recipe: the copy gets a place of its own in the order of writing."""
+        """Pickle by recipe: the copy gets a serial number of its own."""
         recipe = (
             self.func,
             self.args,
@@ -195,7 +195,7 @@ class Container:
         return Container, (self.build, self.parts)
 
 
-# ---- names and places ----
+# ---- names and locations ----
 
 
 def _validated_name(name: str) -> str:

@@ -1,4 +1,4 @@
-"""What a callable is called, and which calls of it are right."""
+"""Names and signatures of callables: validate a call when it is recorded."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ __all__ = ["Signature", "base_name"]
 
 
 def base_name(func: Callable[..., Any]) -> str:
-    """What a node without a name is called after."""
+    """Return the name of a function, for nodes without a name of their own."""
     name = getattr(func, "__qualname__", None) or getattr(func, "__name__", None)
     return (name or type(func).__qualname__).replace("<locals>.", "")
 
 
 class Signature:
-    """Which calls of a function are right, answered without `inspect.Signature.bind` on the common path."""
+    """The signature of a function, validated without `inspect.Signature.bind` on the common path."""
 
     __slots__ = (
         "_bind",
@@ -34,18 +34,18 @@ class Signature:
     )
 
     def __init__(self, func: Callable[..., Any], *, skip: int = 0) -> None:
-        """Look at a function once.
+        """Inspect a function once.
 
         Args:
-            func: Any callable; a builtin that has no signature is taken to accept everything.
-            skip: How many leading parameters the caller does not write (1 for methods).
+            func: Any callable; a builtin without a signature accepts everything.
+            skip: The number of leading parameters that the caller omits (1 for methods).
         """
         self.func = func
         try:
             parameters = list(inspect.signature(func).parameters.values())
         except (TypeError, ValueError):  # C functions
             parameters = list(inspect.signature(lambda *_, **__: None).parameters.values())
-        # `*args` takes the instance too, and goes on to take more
+        # `*args` accepts the instance and further arguments
         parameters = [p for p in parameters[:skip] if p.kind is p.VAR_POSITIONAL] + parameters[
             skip:
         ]
@@ -62,26 +62,26 @@ class Signature:
         self._surplus = inspect.Parameter.VAR_KEYWORD in kinds
         self._most = sys.maxsize if inspect.Parameter.VAR_POSITIONAL in kinds else len(positional)
         self._fewest_by_position = len(_required(only_by_position))
-        # without keywords, a count between this one and the most is right
+        # without keywords, a count between this one and the most is valid
         self._fewest = sys.maxsize if _required(only_by_name) else len(_required(positional))
 
     def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Raise the `TypeError` of a wrong call now, when it is written.
+        """Raise the `TypeError` of a wrong call when the call is recorded.
 
         Raises:
             TypeError: An argument is missing, surplus or unknown.
         """
         if kwargs:
             given = {*self._positional[: len(args)]}
-            right = (
+            valid = (
                 self._fewest_by_position <= len(args) <= self._most
                 and given.isdisjoint(kwargs)
                 and (self._surplus or self._by_name.issuperset(kwargs))
                 and self._required <= given.union(kwargs)
             )
         else:
-            right = self._fewest <= len(args) <= self._most
-        if not right:
+            valid = self._fewest <= len(args) <= self._most
+        if not valid:
             self._explain(args, kwargs)
 
     def _explain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

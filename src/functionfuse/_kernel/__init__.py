@@ -1,1 +1,1 @@
-"""What running a node means, on every engine: the part of the library that workers import."""
+"""Kernel: runs one node on any engine; the part of the library that workers import."""

@@ -1,4 +1,4 @@
-"""What is written on exceptions that users raise: which node they come from."""
+"""Notes on users' exceptions: the node and the item that raised them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ __all__ = ["add_item_note", "add_node_note", "add_note", "name_item_note"]
 
 
 def add_node_note(error: BaseException, node: GraphNode, workflow: str) -> None:
-    """Say on an exception which node it comes from, once."""
+    """Add the node that raised an exception as a note, once."""
     note = f"in node {node.name!r} ({node.function} at {node.location}) of workflow {workflow!r}"
     if note not in getattr(error, "__notes__", ()):
         add_note(error, note)
@@ -25,7 +25,7 @@ def add_node_note(error: BaseException, node: GraphNode, workflow: str) -> None:
 def add_item_note(
     error: BaseException, ref: ItemRef | Item, path: tuple[Any, ...], kind: type
 ) -> None:
-    """Say on an exception which item it was that could not be taken; of a node, see `name_item_note`."""
+    """Add the item that could not be resolved as a note; the name of a `Node` comes later, by `name_item_note`."""
     item = "".join(f"[{key!r}]" for key in path) + f" of a {kind.__qualname__}"
     if type(ref) is Item:
         error.__dict__[_UNNAMED_ITEM] = ref.node, item
@@ -34,16 +34,16 @@ def add_item_note(
 
 
 def name_item_note(error: BaseException, name_of: Callable[[Node[Any]], str]) -> None:
-    """Write the note on an item that could not be taken, if there was one, now that its node has a name."""
+    """Add the note on an item of a `Node`, if there is one, now that the node has a name."""
     node, item = error.__dict__.pop(_UNNAMED_ITEM, (None, ""))
     if node is not None:
         add_note(error, f"taking item {name_of(node)}{item}")
 
 
-#: The attribute of an exception that says which item it comes from, until the node's name is known.
+#: The attribute of an exception that keeps its item until the node's name is known.
 _UNNAMED_ITEM: Final = "__functionfuse_unnamed_item__"
 
 
 def add_note(error: BaseException, note: str) -> None:
-    """Write a note on an exception, also on one whose attributes cannot be set: a frozen dataclass."""
+    """Add a note to an exception, also if its attributes cannot be set, as in a frozen dataclass."""
     error.__dict__.setdefault("__notes__", []).append(note)

@@ -1,4 +1,4 @@
-"""Inputs into arguments: what stands for a result becomes that result."""
+"""Argument binding: replace the references among a node's arguments by results."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from functionfuse._graph.graph import GraphNode
 
-    Lookup = Callable[[Any], Any]  # gives what somebody stands for
+    Lookup = Callable[[Any], Any]  # gives the value of a node's outcome
 
 __all__ = ["UNSHARED_TYPES", "bind", "copy_instance", "resolve_argument", "resolve_reference"]
 
@@ -23,13 +23,13 @@ __all__ = ["UNSHARED_TYPES", "bind", "copy_instance", "resolve_argument", "resol
 def bind(
     node: GraphNode | Node[Any], lookup: Lookup, *, exclusive_instance: bool
 ) -> tuple[Sequence[Any], Mapping[str, Any]]:
-    """The arguments of a step's call, with results where references stand.
+    """Return the arguments of a node's call, with results in place of references.
 
     Args:
-        node: The step, or the node that it is made of.
-        lookup: Gives the value of the outcome of a parent: by its number, or of a node by the node.
-            It is asked once for each time that a reference stands there.
-        exclusive_instance: Nobody else takes the instance that it works on.
+        node: A node of a graph, or a `Node`.
+        lookup: Gives the value of a parent's outcome, by the parent's number, or by the `Node`.
+            It is called once for each occurrence of a reference.
+        exclusive_instance: No other node and no target uses the instance of this method.
     """
     args: Sequence[Any] = node.args
     if not ATOMS.issuperset(map(type, args)):
@@ -47,11 +47,11 @@ def bind(
 
 
 def resolve_argument(argument: Any, lookup: Lookup) -> Any:
-    """An argument with results where references stand.
+    """Return an argument with results in place of references.
 
     Args:
-        argument: One of a step's.
-        lookup: Gives the values of the outcomes that it refers to, see `bind`.
+        argument: An argument of a node.
+        lookup: Gives the values of parents' outcomes, see `bind`.
     """
     kind = type(argument)
     if kind is ResultRef or kind is Node:
@@ -66,7 +66,7 @@ def resolve_argument(argument: Any, lookup: Lookup) -> Any:
     return _literal_copy(argument, kind) if kind in _LITERALS else argument
 
 
-#: What `capture` copies. A function may change what it takes, and the graph must stay as it is.
+#: Containers that `capture` copies. A function may change its arguments, and must not change the graph.
 _LITERALS: Final = frozenset({list, dict, set, tuple})
 
 
@@ -82,7 +82,7 @@ def _literal_copy(literal: Any, kind: type) -> Any:
 
 
 def resolve_reference(ref: ResultRef | ItemRef | Node[Any] | Item, value: Any) -> Any:
-    """What a reference means, out of the value of its step's outcome."""
+    """Return the value of a reference, given the value of its node's outcome."""
     value = _unwrap_group(ref, value)
     if type(value) is InstanceResult and ref.slot != "outcome":
         value = value.state if ref.slot == "state" else value.value
@@ -93,32 +93,31 @@ _WRAPPER_TYPES: Final = frozenset({InstanceResult, GroupResult})
 
 
 def _unwrap_group(ref: Any, value: Any) -> Any:
-    """A step's own value, also where it ran together with others."""
+    """The value of a node, also out of the result of its group."""
     return value.values[ref.number] if type(value) is GroupResult else value
 
 
 def _item(ref: Any, value: Any) -> Any:
-    taken = 0
+    depth = 0
     try:
         for key in ref.path:
             value = value[key]
-            taken += 1
+            depth += 1
     except Exception as error:
-        add_item_note(error, ref, ref.path[: taken + 1], type(value))
+        add_item_note(error, ref, ref.path[: depth + 1], type(value))
         raise
     return value
 
 
-#: Values that cannot share anything with the instance whose method returned them.
+#: Types of values that cannot share a part with the instance whose method returned them.
 UNSHARED_TYPES: Final = frozenset({int, float, complex, bool, str, bytes, type(None)})
 
 
 def _instance(before: InstanceResult, *, exclusive_instance: bool) -> Any:
-    """The instance for the next method, which may change it.
+    """Return the instance for the next method, which may change it.
 
-    Whoever else holds the instance, or a part of it, must not see the change:
-    then the method works on a copy, unless the instance holds what cannot be copied
-    (an open file, a connection).
+    It is a copy if another node or a result may refer to the instance or to a part of it,
+    unless something in the instance cannot be copied (an open file, a connection).
     """
     return (
         before.state
@@ -131,5 +130,5 @@ def copy_instance(instance: Any) -> Any:
     """A copy of an instance, or the instance where it cannot be copied."""
     try:
         return copy.deepcopy(instance)
-    except Exception:  # noqa: BLE001 - whatever its parts raise
+    except Exception:  # noqa: BLE001 - of any of its parts
         return instance

@@ -2,7 +2,7 @@
 
 A lazily read value shows its damage in the node that computes it: inside the user's function,
 often wrapped by a library or by the function itself.
-Exceptions lose their causes on the way to another process but keep their attributes: the mark is an attribute.
+Pickled exceptions lose their causes and keep their attributes: the mark is an attribute.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Damage", "has_damage", "mark_damage", "take_damage"]
 
-#: The attribute of an exception that says which stored result is damaged.
+#: The attribute of an exception that names the damaged result.
 _MARK: Final = "__functionfuse_damage__"
 
 
@@ -49,7 +49,7 @@ def take_damage(error: BaseException, workflow: str) -> Damage | None:
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
-    """An exception, all that led to it, and all that it contains."""
+    """Yield an exception, its causes, and the exceptions that these contain."""
     found, waiting = {id(error)}, [error]
     while waiting:
         current = waiting.pop(0)

@@ -1,7 +1,7 @@
-"""What running a node means, on every engine.
+"""Kernel: `execute` loads or computes one unit, on every engine.
 
-`execute` is the whole meaning: it binds inputs to arguments and makes the call.
-Engines decide only where and when it runs, and how inputs get there.
+It binds inputs to arguments, looks at the storage, sets up, calls and saves.
+Engines only decide where and when a unit runs, and how its inputs get there.
 """
 
 from __future__ import annotations
@@ -10,56 +10,46 @@ import inspect
 import os
 import platform
 import time
-from array import array
 from collections import Counter
 from itertools import chain
 from types import GeneratorType
-from typing import TYPE_CHECKING, Any, Final, cast
+from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._graph.graph import new_tuple
-from functionfuse._graph.nodes import Kind, Node, Placeholder
+from functionfuse._graph.nodes import Kind, Placeholder
 from functionfuse._kernel.annotations import add_node_note
 from functionfuse._kernel.binding import UNSHARED_TYPES, bind
 from functionfuse._kernel.damage import mark_damage
-from functionfuse._kernel.units import (
-    GroupResult,
-    InstanceResult,
-    Outcome,
-    Record,
-    Unit,
-    WholeGraphRecords,
-    WholeGraphUnits,
-)
+from functionfuse._kernel.units import GroupResult, InstanceResult, Outcome, Record, Unit
 from functionfuse.errors import CorruptResult, GraphError, ResultNotFound, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Coroutine, Mapping, Sequence
 
     from functionfuse._graph.graph import GraphNode
+    from functionfuse._graph.nodes import Node
     from functionfuse._kernel.units import Status
     from functionfuse.storage.base import Results
 
-__all__ = ["DAMAGE_ERRORS", "FAILED_SUBUNIT", "call", "compute", "execute", "save"]
+__all__ = ["DAMAGE_ERRORS", "FAILED_SUBUNIT", "call", "compute", "execute", "save", "worker_name"]
 
-#: What reading a result raises when the result is as good as not stored.
+#: Exceptions of a storage that make a result count as not stored.
 DAMAGE_ERRORS: Final = (CorruptResult, ResultNotFound)
 
 
 def execute(unit: Unit, inputs: Sequence[Any]) -> Outcome:
-    """Run a step.
+    """Run a unit.
 
     Args:
-        unit: The step.
-        inputs: The outcomes' values of `unit.node.parents`, in that order.
+        unit: A node, or a group of nodes.
+        inputs: The values of the outcomes of `unit.node.parents`, in that order.
 
     Raises:
-        BaseException: What the user's function raised, with a note that names the node.
-        StorageError: The result cannot be stored, or is not there any more.
+        BaseException: The exception of the user's function, with a note that names the node.
+        StorageError: The result cannot be stored, or was deleted after the plan was made.
     """
     if unit.subunits:
-        return (_execute_whole_graph if type(unit.subunits) is WholeGraphUnits else _execute_group)(
-            unit, inputs
-        )
+        return _execute_group(unit, inputs)
     node = unit.node
     if unit.load:
         return call(unit, node.args, node.kwargs)
@@ -74,7 +64,7 @@ def execute(unit: Unit, inputs: Sequence[Any]) -> Outcome:
 
 
 def _execute_group(unit: Unit, inputs: Sequence[Any]) -> Outcome:
-    """Run the parts one after the other; a value that nobody needs any more is let go."""
+    """Run the nodes of a group one after the other; release each value after its last use."""
     started, clock = time.time(), time.perf_counter()
     values = dict(zip(unit.node.parents, inputs, strict=True))
     records = _execute_subunits(unit, values)
@@ -103,7 +93,7 @@ def _execute_subunits(unit: Unit, values: dict[int, Any]) -> Sequence[Record]:
 
 
 def _retain(value: Any, node: GraphNode, values: dict[int, Any], uses: Counter[int]) -> None:
-    """Keep the value of a step that somebody needs, and let those go that only it needed."""
+    """Keep the value of a node that has consumers, and release its parents after their last use."""
     if uses[node.number]:
         values[node.number] = value
     for parent in node.parents:
@@ -112,48 +102,7 @@ def _retain(value: Any, node: GraphNode, values: dict[int, Any], uses: Counter[i
             del values[parent]
 
 
-def _execute_whole_graph(unit: Unit, _: Sequence[Any]) -> Outcome:
-    """Compute all nodes of a graph in the order of writing: there is nothing to do around the calls.
-
-    Gives the values of the targets' nodes.
-    """
-    graph = cast("WholeGraphUnits", unit.subunits).graph
-    nodes, readers, replaced = graph.collected.nodes, graph.collected.instance_uses, graph.replaced
-    values: dict[Node[Any], Any] = {}
-    lookup = _value_lookup(values, graph.collected.uses)
-    started, clock, ends = time.time(), time.perf_counter, array("d")
-    records = WholeGraphRecords(graph, started, ends, _worker)
-    ended, began = ends.append, clock()
-    try:
-        for node in nodes:
-            exclusive_instance = node.state is not None and readers[node.state] == 1
-            args, kwargs = bind(node, lookup, exclusive_instance=exclusive_instance)
-            values[node] = compute(replaced.get(node, node), args, kwargs)
-            ended(clock() - began)
-    except BaseException as error:
-        error.__dict__[FAILED_SUBUNIT] = "", records  # how many there are says which node it was
-        raise
-    record = Record(unit.node.name, "computed", started, clock() - began, _worker, None, records)
-    return Outcome(values, record)
-
-
-def _value_lookup(
-    values: dict[Node[Any], Any], uses: Mapping[Node[Any], int]
-) -> Callable[[Node[Any]], Any]:
-    """Give the values of nodes, and let each go when it is taken for the last time."""
-    left = dict(uses)
-
-    def lookup(node: Node[Any]) -> Any:
-        uses = left[node]
-        if uses == 1:
-            return values.pop(node)
-        left[node] = uses - 1
-        return values[node]
-
-    return lookup
-
-
-#: The attribute of an exception that says which part of a unit raised it, and what was done before.
+#: The attribute of an exception that names the node of a group that raised it, with the records before.
 FAILED_SUBUNIT: Final = "__functionfuse_failed_part__"
 
 
@@ -161,7 +110,7 @@ FAILED_SUBUNIT: Final = "__functionfuse_failed_part__"
 
 
 def call(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Outcome:
-    """Load or compute: look at the storage once more, set up, call, save, read back, take the time."""
+    """Load or compute: look at the storage again, set up, call, save, read back, measure the time."""
     started, clock = time.time(), time.perf_counter()
     try:
         if unit.storage is None:
@@ -187,13 +136,13 @@ def _load_or_compute(
     node = unit.node
     if unit.load:
         return results.read(node.name), "loaded", None
-    if node.kind is Kind.CONSTRUCT:  # an instance is not stored, it is made anew
+    if node.kind is Kind.CONSTRUCT:  # an instance is not stored: it is constructed again
         return _compute(unit, args, kwargs), "computed", None
-    # since the plan was made: a retry, or another run
+    # stored since the plan was made, by a retry or by another run
     stored = None if unit.recompute else _read_stored(results, node.name)
     if node.kind is Kind.METHOD:
         outcome = _compute(unit, args, kwargs)
-        if stored:  # it ran for its instance alone
+        if stored:  # it ran only for its instance
             return InstanceResult(outcome.state, stored[0]), "computed", None
         value, nbytes = _save_and_read_back(unit, results, outcome.value, clock)
         return InstanceResult(outcome.state, value), "computed", nbytes
@@ -219,7 +168,7 @@ def _compute(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 
 
 def compute(node: GraphNode | Node[Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Make the call of a step: the value of its outcome."""
+    """Call the function of a node; return the value of its outcome."""
     value = node.func(*args, **kwargs)
     kind = type(value)
     if kind not in UNSHARED_TYPES:
@@ -232,7 +181,7 @@ def compute(node: GraphNode | Node[Any], args: Sequence[Any], kwargs: Mapping[st
 
 
 def materialized(value: Any, kind: type) -> Any:
-    """A result that can be stored, sent and read more than once."""
+    """Return a result that can be stored, sent and used repeatedly: no generator, no coroutine."""
     if kind is GeneratorType:
         return list(value)
     if inspect.iscoroutine(value):
@@ -256,23 +205,23 @@ def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
         return asyncio.run(coroutine)
     from concurrent.futures import ThreadPoolExecutor
 
-    with ThreadPoolExecutor(1) as thread:  # a notebook: its loop is taken
+    with ThreadPoolExecutor(1) as thread:  # a notebook: this thread's loop is running
         return thread.submit(asyncio.run, coroutine).result()
 
 
 def _save_and_read_back(
     unit: Unit, results: Results, value: Any, clock: float
 ) -> tuple[Any, int | None]:
-    """What children get once the value is stored, and its size."""
+    """Store a result; return the value for its dependents, and the stored size."""
     nbytes = save(unit, value, time.perf_counter() - clock)
     return (results.read(unit.node.name) if results.always_read else value), nbytes
 
 
 def save(unit: Unit, value: Any, seconds: float) -> int | None:
-    """Store the result of a unit; returns its size, where the storage tells.
+    """Store the result of a unit; return its size, if the storage reports one.
 
     Raises:
-        StorageError: It cannot be stored.
+        StorageError: The result cannot be stored.
     """
     node = unit.node
     metadata = {
@@ -284,7 +233,7 @@ def save(unit: Unit, value: Any, seconds: float) -> int | None:
     }
     try:
         return None if unit.storage is None else unit.storage.save(node.name, value, metadata)
-    except CorruptResult:  # what it was made of turned out to be damaged
+    except CorruptResult:  # an input turned out to be damaged
         raise
     except Exception as error:
         message = (
@@ -293,6 +242,11 @@ def save(unit: Unit, value: Any, seconds: float) -> int | None:
             f"or call always_run({node.name!r}) on the workflow so that it is not stored"
         )
         raise StorageError(message) from error
+
+
+def worker_name() -> str:
+    """The host and the process, as records name them."""
+    return _worker
 
 
 def _set_worker_name() -> None:

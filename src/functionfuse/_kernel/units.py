@@ -1,17 +1,14 @@
-"""What travels to a worker, and what comes back."""
+"""Units of work that are sent to workers, and their outcomes and records."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 if TYPE_CHECKING:
-    from array import array
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
-    from functionfuse._graph.builder import LazyGraph
-    from functionfuse._graph.graph import Graph, GraphNode
+    from functionfuse._graph.graph import GraphNode
     from functionfuse.storage.base import Results
 
 __all__ = [
@@ -21,28 +18,26 @@ __all__ = [
     "Record",
     "Status",
     "Unit",
-    "WholeGraphRecords",
-    "WholeGraphUnits",
 ]
 
-#: What became of a step; "cached": the engine's own cache had it.
+#: The status of a node that ran; "cached": the result came from the engine's own cache.
 Status = Literal["computed", "loaded", "cached", "failed"]
 
 
 class Record(NamedTuple):
-    """What is known of one step of a run."""
+    """The record of one node in one run."""
 
     name: str
     status: Status
     started: float  # seconds since the epoch
-    seconds: float  # in the worker: reading, set-up, the call and saving
+    seconds: float  # in the worker: loading, set-up, the call and saving
     worker: str  # host and process
-    nbytes: int | None  # stored size, where the storage tells
-    subrecords: Sequence[Record] = ()  # of the steps that ran together as this one
+    nbytes: int | None  # stored size, if the storage reports one
+    subrecords: Sequence[Record] = ()  # of the nodes of a group
 
 
 class Outcome(NamedTuple):
-    """What comes back from a worker."""
+    """The value and the record of a unit that ran."""
 
     value: Any
     record: Record
@@ -50,7 +45,7 @@ class Outcome(NamedTuple):
 
 @dataclass(slots=True)
 class InstanceResult:
-    """The value of a constructor or a method: what it returned, and the instance that it leaves."""
+    """The value of a constructor or a method: its result, and the instance after the call."""
 
     state: Any
     value: Any
@@ -58,77 +53,25 @@ class InstanceResult:
 
 @dataclass(frozen=True, slots=True)
 class GroupResult:
-    """The values of steps that ran together, by their numbers: those that somebody else needs."""
+    """The values of a group's nodes that are used outside the group, by node number."""
 
     values: Mapping[int, Any]
 
 
 class Unit(NamedTuple):
-    """What travels to a worker: one step, or several that run together, and what running it takes."""
+    """A unit of work: a node, or a group of nodes, with everything that a worker needs to run it."""
 
     node: GraphNode
     workflow: str
     engine: str = ""
-    storage: Results | None = None  # None: neither looked at nor saved to
-    load: bool = False  # the result is stored, and only its value is needed
-    setup: Callable[[], object] | None = None  # what a plugin's remote_initialize() returned
-    exclusive_instance: bool = (
-        False  # no other step and no target takes the instance that this METHOD takes
+    storage: Results | None = None  # None: nothing is loaded or saved
+    load: bool = False  # the result is stored: read it
+    setup: Callable[[], object] | None = (
+        None  # the function that a plugin's remote_initialize() returned
     )
-    subunits: Sequence[Unit] = ()  # what runs together: then `node` stands for all of them
-    outputs: tuple[int, ...] = ()  # the numbers of those parts whose values somebody else needs
+    exclusive_instance: bool = False  # no other node and no target uses the instance of this METHOD
+    subunits: Sequence[Unit] = ()  # of a group: `node` then represents all of them
+    outputs: tuple[
+        int, ...
+    ] = ()  # the numbers of the nodes whose values are used outside the group
     recompute: bool = False  # the stored result is damaged: replace it instead of loading it
-
-
-@dataclass(frozen=True, slots=True)
-class WholeGraphUnits(Sequence[Unit]):
-    """All steps of a graph, which are only computed: nothing is stored or set up.
-
-    Their units are made when somebody looks at them.
-    """
-
-    graph: LazyGraph
-    workflow: str
-    engine: str
-
-    def __len__(self) -> int:
-        return len(self.graph)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self._unit(node) for node in self.graph.order[index]]
-        return self._unit(self.graph.order[index])
-
-    def _unit(self, node: GraphNode) -> Unit:
-        exclusive_instance = (
-            node.state is not None and self.graph.instance_uses[node.state.number] == 1
-        )
-        return Unit(node, self.workflow, self.engine, exclusive_instance=exclusive_instance)
-
-
-@dataclass(frozen=True, slots=True)
-class WholeGraphRecords(Sequence[Record]):
-    """The records of steps that were computed one after the other; they are made when somebody looks at them."""
-
-    graph: Graph
-    started: float  # seconds since the epoch
-    ends: array[float]  # seconds after that
-    worker: str
-
-    def __len__(self) -> int:
-        return len(self.ends)
-
-    def __getitem__(self, index: Any) -> Any:
-        number = range(len(self.ends))[index]
-        if isinstance(number, range):
-            return [self[part] for part in number]
-        before = self.ends[number - 1] if number else 0.0
-        seconds = self.ends[number] - before
-        return Record(
-            self.graph.order[number].name,
-            "computed",
-            self.started + before,
-            seconds,
-            self.worker,
-            None,
-        )

@@ -222,7 +222,8 @@ class Workflow(Generic[Q, ResultT]):
         return engine.drive(lambda: self._execute(spec, engine))
 
     def _execute(self, spec: RunSpec, engine: Engine[Any]) -> Any:
-        run = (WholeGraphRun if can_run_whole_graph(spec, engine) else Scheduler)(spec, engine)
+        whole = can_run_whole_graph(spec, engine)
+        run = WholeGraphRun(spec) if whole else Scheduler(spec, engine)
         try:
             values = run.execute()
         finally:

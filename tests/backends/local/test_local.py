@@ -11,6 +11,7 @@ import pytest
 
 from functionfuse import workflow
 from functionfuse.backends.builtin.localback import LocalEngine, LocalWorkflow
+from functionfuse.engine import Capabilities
 from functionfuse.events import Event, NodeFinished, NodeSubmitted
 from functionfuse.storage import storage_factory
 from functionfuse.testing import EngineTests
@@ -56,24 +57,26 @@ def test_runs_in_written_order() -> None:
     assert done == [0, 1, 2, 3, 4]
 
 
-def test_an_engine_may_look_at_what_runs_at_once() -> None:
-    """A whole graph is one unit, whose parts are there for an engine that looks at them."""
-    parts: list[Unit] = []
+def test_an_engine_that_does_more_than_call_gets_each_unit() -> None:
+    """Functions are called without `submit()` only where an engine says that it does nothing else."""
+    submitted: list[Unit] = []
 
-    class Looking(LocalEngine):
+    class Submitting(LocalEngine):
+        capabilities = Capabilities(inline=True)
+
         def submit(self, unit: Unit, *given: Any) -> Any:
-            parts.extend(unit.subunits)
+            submitted.append(unit)
             return super().submit(unit, *given)
 
-    class LookingWorkflow(LocalWorkflow):
+    class SubmittingWorkflow(LocalWorkflow):
         def _engine(self) -> Any:
-            return Looking()
+            return Submitting()
 
-    made = LookingWorkflow(same(same([1, 2])[1]), workflow_name="looking")
+    made = SubmittingWorkflow(same(same([1, 2])[1]), workflow_name="submitting")
 
     assert 2 == made.run()
-    assert ["same_0000", "same_0001"] == [part.node.name for part in parts]
-    assert ("looking", "local") == (parts[1].workflow, parts[1].engine)
+    assert ["same_0000", "same_0001"] == [unit.node.name for unit in submitted]
+    assert ("submitting", "local") == (submitted[1].workflow, submitted[1].engine)
 
 
 def test_runs_in_this_thread() -> None:
