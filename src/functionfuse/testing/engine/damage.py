@@ -140,9 +140,7 @@ class DamageTests(Suite):
         assert first == again
         assert second.startswith("one two ")
 
-    def test_damaged_result_of_a_method_beside_arrays(
-        self, storage: Storage, tmp_path: Path
-    ) -> None:
+    def test_damaged_result_of_a_method_with_arrays(self, storage: Storage, tmp_path: Path) -> None:
         """Stored results of methods are kept also if they cannot be compared with `==`."""
 
         def make() -> Any:

@@ -45,7 +45,7 @@ class Holding(Exception):
 
 
 class Silent(Exception):
-    """Raises in `__str__` and `__repr__`."""
+    """Raises in `__str__`."""
 
     def __str__(self) -> str:
         message = "no text"

@@ -192,7 +192,7 @@ class FuseTests(Suite):
         with latch.closed(), pytest.warns(DamagedResultWarning, match="'late'"):
             assert made.run() == [2, 3]
 
-    # each damaged result that is read is a warning, which other tests look at
+    # each damaged result that is read is a warning, which other tests check
     @pytest.mark.filterwarnings("ignore::functionfuse.errors.DamagedResultWarning")
     def test_fusing_never_changes_a_result(self, tmp_path: Path) -> None:
         """Whatever nodes are fused, and whatever results are stored or damaged: the results are the same."""

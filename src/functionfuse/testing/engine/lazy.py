@@ -290,9 +290,9 @@ class LazyDamageTests(Suite):
         """Run a workflow that warns once of each damaged result."""
         with pytest.warns(DamagedResultWarning) as caught:
             value = made.run()
-        told = [str(each.message) for each in caught if each.category is DamagedResultWarning]
-        assert len(told) == len(names)
-        assert all(any(f"node {name!r}" in message for message in told) for name in names)
+        warned = [str(each.message) for each in caught if each.category is DamagedResultWarning]
+        assert len(warned) == len(names)
+        assert all(any(f"node {name!r}" in message for message in warned) for name in names)
         return value
 
     def test_damaged_lazy_result(
@@ -408,7 +408,7 @@ class LazyDamageTests(Suite):
         made = self.stored(lazy, holder.length().set_name("user"))
         assert self.recovered(made, "cells") == 5
 
-    def test_damage_beside_a_failure(
+    def test_damage_and_failure(
         self, lazy: Storage, cells: Callable[[], Any], journal: Journal
     ) -> None:
         """With on_error="continue" a run recovers from damage also when another node fails."""

@@ -132,7 +132,7 @@ class OptionTests(Suite):
         assert journal.lines() == []
 
     def test_each_node_has_its_seed(self) -> None:
-        """A RandomStatePlugin gives its nodes consecutive seeds in graph order, the same in each run."""
+        """A RandomStatePlugin assigns consecutive seeds in graph order, the same in each run."""
         nodes = [drawn() for _ in range(4)]
         made = self.new_workflow(*nodes, workflow(int)(1))
         made.query("drawn.*").set_plugin(RandomStatePlugin(0, 44, 42, set_seed))

@@ -110,7 +110,7 @@ class Locked:
 
 
 class Counted:
-    """Counts its living instances."""
+    """Counts the results in memory: now, and at most."""
 
     def __init__(self) -> None:
         """Begin."""
@@ -159,7 +159,7 @@ class RunningTests(Suite):
 
         assert self.compute(node) == self.many
 
-    def test_results_are_let_go(self) -> None:
+    def test_results_are_released(self) -> None:
         """A chain in one process keeps few results at a time: each is released after its last consumer."""
         if self.runs_in_other_processes:
             pytest.skip("other processes have the results")

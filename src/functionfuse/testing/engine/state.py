@@ -86,14 +86,14 @@ class Shelf:
 
 @workflow
 def total_of(tally: Any) -> int:
-    """Look at an instance."""
+    """Inspect an instance."""
     total: int = tally.total
     return total
 
 
 @workflow
 def totals_of(tallies: dict[str, list[Any]]) -> list[int]:
-    """Look at instances within containers."""
+    """Inspect instances within containers."""
     return [tally.total for each in tallies.values() for tally in each]
 
 
@@ -113,7 +113,7 @@ class StateTests(Suite):
 
         assert self.compute(third, first, second) == [19, 11, 13]
 
-    def test_methods_run_in_written_order(self, journal: Journal) -> None:
+    def test_methods_run_in_program_order(self, journal: Journal) -> None:
         """The constructor runs first, then the calls in program order, up to the last required one."""
         noted = Noted(journal, "it")
         noted.step("one")

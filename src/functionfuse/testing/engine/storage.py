@@ -204,7 +204,7 @@ class StorageTests(Suite):
         with pytest.raises(OptionError, match="read_task"):
             made.set_storage(object())
 
-    def test_storage_can_be_taken_away(self, storage: Storage, journal: Journal) -> None:
+    def test_storage_can_be_removed(self, storage: Storage, journal: Journal) -> None:
         """A workflow whose storage is set to None neither reads nor saves."""
         made = self.stored(storage, noted(journal, "x"))
         made.set_storage(None)
@@ -318,7 +318,7 @@ class StorageTests(Suite):
         assert lines == []
         assert storage.list_tasks(WORKFLOW) == ["first", "second"]
 
-    def test_objects_are_made_anew(self, storage: Storage, journal: Journal) -> None:
+    def test_instances_are_created_again(self, storage: Storage, journal: Journal) -> None:
         """If a later method must run, the constructor and earlier methods run again; stored results are kept."""
         instance: Any = Noted(journal)
         first = instance.step("one").set_name("first")

@@ -123,11 +123,11 @@ class ValueTests(Suite):
     # ---- targets ----
 
     def test_one_target_gives_its_value(self) -> None:
-        """A workflow of one node gives that node's value, not a list."""
+        """A workflow of one node returns the value of that node, not a list."""
         assert self.compute(add(add(1, 2), 3)) == 6
 
     def test_several_targets_give_a_list(self) -> None:
-        """A workflow of several nodes gives a list of their values in the order of the targets."""
+        """A workflow of several nodes returns a list of their values in the order of the targets."""
         first, second = add(1, 1), add(2, 2)
         third = add(first, second)
 
@@ -269,7 +269,7 @@ class ValueTests(Suite):
 
     # ---- arguments at the time of the call ----
 
-    def test_containers_are_taken_as_written(self) -> None:
+    def test_containers_are_copied_at_the_call(self) -> None:
         """Changing a list or dict after the call does not change the node."""
         items, options = [add(1, 1), 5], {"nested": [1]}
         node = same([items, options])

@@ -123,7 +123,7 @@ class DamageTests(StorageSuite):
             storage.read_task("w", "node")
 
     @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-    def test_a_workflow_computes_damaged_results_anew(
+    def test_a_workflow_computes_damaged_results_again(
         self, storage: Storage, raw_access: RawAccess, damage: Callable[[bytes], bytes]
     ) -> None:
         """A run warns of a damaged result that it needs, and replaces it."""
@@ -147,7 +147,7 @@ class DamageTests(StorageSuite):
         assert ["replaced"] == storage.list_tasks("w")
         assert 2 == storage.read_task("w", "replaced")
 
-    def test_a_result_that_is_taken_away(self, storage: Storage, raw_access: RawAccess) -> None:
+    def test_a_result_whose_file_is_removed(self, storage: Storage, raw_access: RawAccess) -> None:
         """A result whose file was removed is missing in every method."""
         run(storage, *targets())
         assert storage.file_exists("w", "second")

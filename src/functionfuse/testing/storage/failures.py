@@ -75,7 +75,7 @@ class FailureTests(StorageSuite):
         assert before == raw_access.files()
 
     def test_an_interrupt_goes_through(self, storage: Storage) -> None:
-        """Ctrl-C is no error of the storage."""
+        """KeyboardInterrupt is not converted to an error of the storage."""
         with pytest.raises(KeyboardInterrupt):
             storage.save("w", "node", [np.zeros(1_000), Raises(KeyboardInterrupt)])
         assert [] == storage.list_tasks("w")

@@ -175,7 +175,7 @@ class FolderTests(LinkTests, ForeignFileTests):
         assert before == _files(folder)
         assert "earlier" == storage.read_task("w", "node")
 
-    def test_a_folder_that_cannot_be_written(self, folder: Path) -> None:
+    def test_a_read_only_folder(self, folder: Path) -> None:
         """Results can be read and finished runs resumed; the error of a save names the cause."""
 
         def fill(storage: Any, _: Path) -> None:

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["ForeignFileTests"]
 
 LONG: Final = "n" * 300  # its file has a shortened name
-#: Names that no node has: encoding a node's name gives none of them.
+#: Names that do not result from encoding any node name.
 FOREIGN_NAMES: Final = [
     *(b"r\xe9sum\xe9.txt", b"50%ff", b"100%", b"%", b"%zz", b"%41", b"%e9", b"a%2fB%2F"),
     *(b"back\\slash", b"tab\t", b"n" * 250, b"%~", b"x%~", b"x%~loop", b"x%~" + b"0" * 31),
@@ -137,7 +137,7 @@ class ForeignFileTests:
             storage.save("w", name, 1)
             assert 1 == storage.read_task("w", name)
 
-    def test_damaged_results_are_told_when_they_are_asked_for(self, tmp_path: Path) -> None:
+    def test_reading_damaged_results_raises(self, tmp_path: Path) -> None:
         """A listing omits a shortened name whose header cannot be read; reading reports the cause."""
         storage = self.make_in(tmp_path / "storage")
         metadata = {"workflow": "w", "node": LONG}

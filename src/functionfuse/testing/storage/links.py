@@ -19,7 +19,7 @@ __all__ = ["LinkTests"]
 
 LONG_AGO: Final = time.time() - 100 * 24 * 3600
 SIDECAR: Final = "01234567-89ab-cdef-0123-456789abcdef"  # the form of the names of sidecar folders
-#: Links that somebody who shares the folder can make, and where they lead below somebody's home.
+#: Links that another user of the folder can create, and their targets below a foreign folder.
 LINKS: Final = {
     "workflow": ("w", ""),
     "objects": ("w/.objects", ""),

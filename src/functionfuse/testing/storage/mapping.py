@@ -253,7 +253,7 @@ class DictTests(StorageSuite):
         assert size is not None
         assert size > 1000
 
-    def test_changes_are_seen_at_once(self, make: Make) -> None:
+    def test_changes_are_visible_immediately(self, make: Make) -> None:
         """Saves and removals are immediately visible in another storage with the same options."""
         one, other = make(), make()
         for _ in range(3):

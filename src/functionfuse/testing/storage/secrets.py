@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["SecretTests"]
 
 
-def told(secrets: Sequence[str], *texts: str) -> list[str]:
+def leaks(secrets: Sequence[str], *texts: str) -> list[str]:
     """The texts that contain a secret."""
     return [text for text in texts if any(secret in text for secret in secrets)]
 
@@ -63,14 +63,14 @@ class SecretTests(StorageSuite):
         caplog.set_level(logging.INFO)
         yield
         records = [*caplog.get_records("setup"), *caplog.get_records("call")]
-        assert [] == told(secrets, *(repr(vars(each)) + each.getMessage() for each in records))
+        assert [] == leaks(secrets, *(repr(vars(each)) + each.getMessage() for each in records))
 
     def test_texts_of_a_storage(self, storage: Storage, secrets: Sequence[str]) -> None:
         """The repr of a storage has no secrets, before and after it is used."""
         texts = [repr(storage), str(storage), f"{storage}", f"{storage!r}"]
         storage.save("w", "node", 1)
         texts += [repr(storage), str(storage)]
-        assert [] == told(secrets, *texts)
+        assert [] == leaks(secrets, *texts)
 
     def test_results_and_their_headers(
         self, storage: Storage, secrets: Sequence[str], raw_access: RawAccess
@@ -83,7 +83,7 @@ class SecretTests(StorageSuite):
         files = [f"{path} {data.decode('latin-1')}" for path, data in raw_access.files().items()]
         assert 2 == len(files)
         texts = [repr(made), repr(made.plan()), repr(made.report)]
-        assert [] == told(secrets, *files, *texts, repr(storage.info("w", "one")))
+        assert [] == leaks(secrets, *files, *texts, repr(storage.info("w", "one")))
 
     def test_errors(self, storage: Storage, secrets: Sequence[str], raw_access: RawAccess) -> None:
         """No error has a secret, whatever fails."""
@@ -96,7 +96,7 @@ class SecretTests(StorageSuite):
             error_of(lambda: storage.remove_task("w", "nothing")),
             error_of(lambda: storage.read_task("w", "damaged")),
         ]
-        assert [] == told(secrets, *(text for error in errors for text in texts_of(error)))
+        assert [] == leaks(secrets, *(text for error in errors for text in texts_of(error)))
 
     def test_errors_of_a_broken_connection(
         self, storage: Storage, secrets: Sequence[str], connection: Connection
@@ -113,4 +113,4 @@ class SecretTests(StorageSuite):
             lambda: storage.new_workflow("other") or storage.save("other", "node", 1),
         ]
         texts = [text for call in calls for text in texts_of(error_of(call))]
-        assert [] == told(secrets, *texts)
+        assert [] == leaks(secrets, *texts)

@@ -75,7 +75,7 @@ class ValueTests(StorageSuite):
             storage.save("w", "node", value_of(number, size))
             assert number == number_of(storage.read_task("w", "node"))
 
-    def test_results_are_told_apart(self, storage: Any) -> None:
+    def test_workflows_have_separate_results(self, storage: Any) -> None:
         """Each workflow has its own results."""
         storage.save("one", "node", 1)
         storage.save("other", "node", 2)
@@ -94,7 +94,7 @@ class ValueTests(StorageSuite):
         read["list"].append(2)
         assert [1] == storage.read_task("w", "node")["list"]
 
-    def test_what_is_not_there_is_told(self, storage: Any) -> None:
+    def test_missing_result(self, storage: Any) -> None:
         """Reading a result that was never saved is an error that differs from damage."""
         with pytest.raises((LookupError, FileNotFoundError)):
             storage.read_task("w", "node")
