@@ -277,7 +277,7 @@ def test_a_misspelt_value_gets_a_hint(three: LocalWorkflow) -> None:
 @pytest.mark.parametrize("name", ["", None, 3, b"name"])
 def test_a_wrong_workflow_name_is_refused(name: Any) -> None:
     """Results are stored under it: it is a string that is not empty."""
-    with pytest.raises(GraphError, match="workflow_name is a string that is not empty, not"):
+    with pytest.raises(GraphError, match="workflow_name must be a non-empty string, not"):
         LocalWorkflow(look(), workflow_name=name)
 
 

@@ -255,7 +255,7 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     ),
     "items of no size": (
         array(HUGE + b"\x85", dtype("S0", b"NNNK\x00K\x01K\x00"), b"C\x00") + b".",
-        "again and again",
+        "too often for a genuine result",
     ),
     "numbers over objects": (
         FROM_BUFFER
@@ -272,7 +272,7 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
         + b"(K\x01K\x01\x85"
         + dtype("i1")
         + b"\x89C\x01Atb.",
-        "finished",
+        "that is complete",
     ),
     "an array of a dtype without a state": (
         unfilled()
@@ -288,7 +288,7 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     ),
     "a dtype without a state": (
         named("numpy", "dtype") + text("V8") + b"\x89\x88\x87R.",
-        "no state",
+        "without a state",
     ),
     "dtypes of dtypes of dtypes": (
         memoized(dtype("i1"), *(record_of(b"h%c" % number) for number in range(60))) + b"N.",
@@ -338,8 +338,8 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
         "another way",
     ),
     # time and memory
-    "keys that never end": (DAG + b"}h\x3cNs.", "again and again"),
-    "a set that never ends": (DAG + b"\x8f(h\x3c\x90.", "again and again"),
+    "keys that never end": (DAG + b"}h\x3cNs.", "too often for a genuine result"),
+    "a set that never ends": (DAG + b"\x8f(h\x3c\x90.", "too often for a genuine result"),
     "deep keys": (b"}" + b")" + b"\x85" * DEEP + b"Ns.", "levels deep"),
     "deep deques": (DEQUE * DEEP + b"a" * (DEEP - 1) + b".", "levels deep"),
     "deques that deepen downwards": (
@@ -360,7 +360,7 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
         + b"("
         + b"h\x00h\x01R" * 10_000
         + b"t.",
-        "again and again",
+        "too often for a genuine result",
     ),
     "a fraction of a billion digits": (
         named("fractions", "Fraction") + text("1e999999999") + b"\x85R.",
@@ -368,7 +368,7 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     ),
     "a fraction that takes hours": (
         named("fractions", "Fraction") + NUMBER + NUMBER + b"\x86R.",
-        "again and again",
+        "too often for a genuine result",
     ),
     "a date that there is not": (
         named("datetime", "date") + b"C\x04\x07\xe4\x01\xff\x85R.",

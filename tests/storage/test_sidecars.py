@@ -395,5 +395,5 @@ def test_a_serializer_cannot_be_led_out_of_its_folder(tmp_path: Path, name: str)
     storage = storage_factory(str(tmp_path))
     storage.register_persistent_serializers(Lured)
     storage.save("w", "lured", 1j)
-    with pytest.raises(CorruptResult, match="no name in the folder"):
+    with pytest.raises(CorruptResult, match="is not a valid file name in a sidecar folder"):
         storage.read_task("w", "lured")

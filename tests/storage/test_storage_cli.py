@@ -153,7 +153,7 @@ def test_a_file_of_the_old_format_is_told(
     (tmp_path / "old").write_bytes(stream + digest)
     assert 0 == main(["info", str(tmp_path / "old")])
     printed = told(capsys)
-    assert printed["format"].startswith("old: a pickle and its SHA-1")
+    assert printed["format"].startswith("legacy: a pickle and its SHA-1")
     assert f"{len(stream) + 20} bytes" == printed["size"]
     assert not (tmp_path / "trace").exists()
 
@@ -233,7 +233,7 @@ def test_a_header_without_parts_is_refused(
     digest = hashlib.sha256(start + bytes(32) + header).digest()
     (tmp_path / "file").write_bytes(start + digest + bytes(32) + header)
     code, said = refused(tmp_path / "file", capsys)
-    assert (1, True) == (code, "does not tell the parts" in said)
+    assert (1, True) == (code, "does not list the parts" in said)
 
 
 def test_it_is_a_command(result: Path) -> None:

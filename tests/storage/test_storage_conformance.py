@@ -23,7 +23,7 @@ from functionfuse.testing import (
     StorageTests,
 )
 from functionfuse.testing.child_processes import call_in_process
-from functionfuse.testing.storage.secrets import error_of, texts_of, told
+from functionfuse.testing.storage.secrets import error_of, leaks, texts_of
 from functionfuse.testing.storage.values import read_number, save_value
 
 if TYPE_CHECKING:
@@ -271,7 +271,7 @@ class S3Tests(RemoteTests, StorageTests):
         storage.save("w", "node", 1)
         error = error_of(lambda: storage.read_task("w", "nothing"))
         texts = [repr(storage), repr(pickle.dumps(storage)), *texts_of(error)]
-        assert [] == told((server.key, server.secret), *texts)
+        assert [] == leaks((server.key, server.secret), *texts)
         with pytest.raises(StorageError, match="environment variable OUR_"):
             call_in_process(without, ["OUR_KEY", "OUR_SECRET"], storage)
 
@@ -301,7 +301,7 @@ class TestCephStorage(S3Tests):
                 with pytest.raises(StorageError, match="check key and secret") as caught:
                     getattr(storage, method)(*arguments)
                 assert "None" not in str(caught.value), "a server that gives no reason"
-                assert [] == told(
+                assert [] == leaks(
                     (*wrong.values(), server.key, server.secret), *texts_of(caught.value)
                 )
 

@@ -53,9 +53,7 @@ def test_options_are_looked_up_where_they_are_used(monkeypatch: pytest.MonkeyPat
     """Also inside of others; a variable that is missing is named."""
     options = {"secret": "env:A_SECRET", "client_kwargs": {"region_name": "env:A_REGION"}}
     monkeypatch.setenv("A_SECRET", SECRET)
-    with pytest.raises(
-        StorageError, match=r"'region_name' is taken from .* A_REGION, which is not"
-    ):
+    with pytest.raises(StorageError, match=r"'region_name' refers to .* A_REGION, which is not"):
         resolve_variables(options)
     monkeypatch.setenv("A_REGION", "north")
     expected = {"secret": SECRET, "client_kwargs": {"region_name": "north"}}
@@ -76,7 +74,7 @@ def test_a_storage_takes_its_secret_to_a_worker() -> None:
 def test_a_storage_takes_no_secret_into_a_file(tmp_path: Path) -> None:
     """A result that holds a storage is refused if the secret would go along."""
     files = storage_factory(tmp_path / "results")
-    with pytest.raises(StorageError, match="would get into a file: give them as 'env:NAME'"):
+    with pytest.raises(StorageError, match="would be stored in the file: give them as 'env:NAME'"):
         files.save("w", "node", {"storage": secret_storage()})
     assert [] == files.list_tasks("w")
     harmless = {"path": "b", "s3fs": {"secret": "env:A_SECRET"}}

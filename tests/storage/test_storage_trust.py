@@ -122,7 +122,7 @@ def test_an_unsigned_result_is_refused(trace: Path) -> None:
 def test_a_result_of_the_old_format_is_refused(trace: Path) -> None:
     """It bears no signature."""
     data = old_format(Calls(os.mkdir, str(trace)))
-    untrusted(data, trace, "old format, which has no signature", key=KEY)
+    untrusted(data, trace, "legacy format, which has no signature", key=KEY)
 
 
 def test_a_result_of_another_key_is_refused(trace: Path) -> None:
@@ -583,7 +583,7 @@ def test_no_way_to_make_an_object_is_unguarded(trace: Path, stream: bytes, messa
 def test_an_array_is_filled_once(trace: Path) -> None:
     """Filling it again would free memory that another array may share."""
     data = built(np.arange(3), np.arange(4).__reduce__()[2])
-    untrusted(data, trace, "did not make, or that is finished", allowed=SAFE)
+    untrusted(data, trace, "did not create, or that is complete", allowed=SAFE)
 
 
 def test_what_a_serializer_kept_needs_one(trace: Path) -> None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ComparedRun"]
 
-_NAME: Final = "compare"  # of the workflows that are made of backend classes
+_NAME: Final = "compare"  # of workflows that are created from backend classes
 
 
 class ComparedRun:

@@ -116,9 +116,13 @@ class FilesystemStorage(Storage):
         self._loaded: tuple[SigningKey | None, PickleAllowlist | None] | None = None
         self._registered: tuple[Any, ...] = ()
 
-    def __reduce__(self) -> tuple[object, tuple[Any, ...]]:
-        state = self._home, self.always_read, self._registered
-        return _restored, (type(self), self._backend, self._recipe, *state)
+    def __getstate__(self) -> tuple[Any, ...]:
+        return self._backend, self._recipe, self._home, self.always_read, self._registered
+
+    def __setstate__(self, state: tuple[Any, ...]) -> None:
+        backend, recipe, home, self.always_read, serializers = state
+        self._assemble(backend, recipe, home)
+        self.register_persistent_serializers(*serializers)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self._backend!r})"
@@ -365,19 +369,3 @@ class FilesystemStorage(Storage):
                 raise ResultNotFound(message) from None
             message = f"cannot {verb} {result}: {error.strerror or error}"
             raise StorageError(message) from error
-
-
-def _restored(  # noqa: PLR0913 - a recipe
-    kind: type[FilesystemStorage],
-    backend: FileBackend,
-    recipe: _Recipe,
-    home: str,
-    always_read: bool,  # noqa: FBT001
-    serializers: tuple[Any, ...],
-) -> FilesystemStorage:
-    """Unpickle a storage, without connecting."""
-    storage = kind.__new__(kind)
-    storage._assemble(backend, recipe, home)
-    storage.always_read = always_read
-    storage.register_persistent_serializers(*serializers)
-    return storage

@@ -1,4 +1,4 @@
-"""Tests that ship: what every backend and every storage must do, and strategies that make random graphs.
+"""Conformance suites of backends and storages, and hypothesis strategies for random graphs.
 
 They need the extra `testing`.
 """
@@ -6,8 +6,8 @@ They need the extra `testing`.
 import sys
 from typing import TYPE_CHECKING, Any
 
-#: Where everything is; imported when it is asked for. A worker that calls a node of the suite
-#: imports the module of that node, and neither the others nor hypothesis and numpy with them.
+#: Modules of the public names, imported on access: a worker that calls a node of the suite
+#: imports the module of that node, without the others, hypothesis and numpy.
 _MODULES = {
     "RawAccess": "storage.suite",
     "EngineTests": "engine.tests",
@@ -46,7 +46,7 @@ _WITH_ASSERTS = (
     "functionfuse.testing.storage.values",
 )
 
-if "pytest" in sys.modules:  # else nobody tests, and asserts are what they are
+if "pytest" in sys.modules:  # asserts are rewritten in test runs only
     sys.modules["pytest"].register_assert_rewrite(*_WITH_ASSERTS)
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""A check for tests of graphs: the same on every backend."""
+"""Assertion that a graph has the same results on several backends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def assert_same_everywhere(
     """Fail if a node differs on two backends; see `functionfuse.compare`.
 
     Raises:
-        DifferentResults: A node differs. It is an AssertionError, too.
+        DifferentResults: A node differs; the exception is an AssertionError too.
     """
     __tracebackhide__ = True
     compare(*targets, backends=backends, rtol=rtol, atol=atol).raise_if_different()

@@ -1,4 +1,4 @@
-"""Other processes for tests: clean ones, that have the libraries loaded and come up in milliseconds."""
+"""Child processes for tests: a fork server with preloaded libraries starts them in milliseconds."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PATIENCE: Final = 60  # seconds until a process that hangs fails a test
 
 @cache
 def _context() -> ForkServerContext:
-    """Processes that are forked from one that has no threads; what cannot be loaded is left out."""
+    """A fork server without threads; modules that cannot be imported are skipped."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["functionfuse.testing.storage.tests", "s3fs"])
     return context
@@ -37,15 +37,15 @@ class Child:
         sender.close()
 
     def result(self) -> Any:
-        """What the function returns, or raise what it raises."""
-        succeeded, value = self.hear()
+        """The value of the function; raises its exception."""
+        succeeded, value = self.receive()
         self._process.join()
         if not succeeded:
             raise value
         return value
 
-    def hear(self) -> Any:
-        """What the process says next."""
+    def receive(self) -> Any:
+        """Receive the next message of the process."""
         if not self._receiver.poll(_PATIENCE):
             self.kill()
             pytest.fail(f"a process did not answer within {_PATIENCE} seconds")
@@ -56,29 +56,29 @@ class Child:
             pytest.fail(f"a process ended with the code {self._process.exitcode}")
 
     def kill(self) -> None:
-        """End it at once, wherever it stands."""
+        """Kill the process immediately."""
         self._process.kill()
         self._process.join()
         self._receiver.close()
 
 
 def call_in_process(function: Callable[..., Any], *args: Any) -> Any:
-    """Call a function in another process; give what it returns, or raise what it raises."""
+    """Call a function in another process; returns its value or raises its exception."""
     return Child(function, *args).result()
 
 
 def say(value: Any) -> None:
-    """Tell the test something; called in a child."""
-    _said_by[0].send(value)
+    """Send a value to the test; called in a child."""
+    _sender[0].send(value)
 
 
-_said_by: list[Connection] = []  # of the one call that a child is for
+_sender: list[Connection] = []  # of the one call of this child process
 
 
 def _call(sender: Connection, function: Callable[..., Any], args: tuple[Any, ...]) -> None:
-    _said_by.append(sender)
+    _sender.append(sender)
     try:
         outcome = True, function(*args)
-    except BaseException as error:  # noqa: BLE001 - it is raised where it is waited for
+    except BaseException as error:  # noqa: BLE001 - raised by `result`
         outcome = False, error
     sender.send(outcome)

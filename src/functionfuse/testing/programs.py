@@ -1,6 +1,6 @@
-"""Programs that mean the same in plain Python and in a workflow.
+"""Programs with the same meaning in plain Python and as a workflow.
 
-Nodes of them run in workers, which import no more than this for them.
+Workers import only this module to run their nodes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Shape = Literal["value", "list", "tuple", "dict", "set", "box"]
 
 
 def describe(value: Any) -> str:
-    """A text that differs where values do, in type, order or content; the same in every process."""
+    """A text that identifies the type, order and content of a value; equal in all processes."""
     name = type(value).__name__
     if isinstance(value, set | frozenset):
         return f"{name}{sorted(map(describe, value))}"
@@ -47,19 +47,19 @@ class Box:
 
 
 def mix(*args: Any, scale: int = 1, **named: Any) -> dict[str, Any]:
-    """Make a result, with items to take, that depends on all arguments."""
+    """A result with items that depends on all arguments."""
     parts = [scale * weigh(each) for each in (*args, *named, *named.values())]
     return {"total": sum(parts), "parts": parts}
 
 
 class Ledger:
-    """An object that shows its insides to everyone and changes them with each call."""
+    """A class whose methods return its internal list and change it."""
 
     def __init__(self, *start: Any) -> None:
         self.entries = [weigh(each) for each in start]
 
     def enter(self, *args: Any, scale: int = 1, **named: Any) -> list[int]:
-        """Add an entry; give the list that later calls add to."""
+        """Add an entry; returns the list that later calls extend."""
         self.entries.append(mix(*args, scale=scale, **named)["total"])
         return self.entries
 
@@ -73,7 +73,7 @@ node_of_ledger = workflow(Ledger)
 
 @dataclass(frozen=True)
 class Use:
-    """The result of an earlier call, or an item of it, or the object that it works on."""
+    """The result of an earlier call, or an item of it, or the instance that it created."""
 
     call: int
     path: tuple[Any, ...] = ()
@@ -82,13 +82,13 @@ class Use:
 
 @dataclass(frozen=True)
 class Argument:
-    """What a call is given: one use or number, or a container of arguments."""
+    """An argument of a call: one use or number, or a container of arguments."""
 
     shape: Shape
     parts: tuple[Any, ...]  # Use or int for a value, else Argument
 
     def build(self, take: Callable[[Use], Any]) -> Any:
-        """The argument, with what `take` gives where an earlier result is used."""
+        """The argument, with values of `take` for earlier results."""
         if self.shape == "value":
             (part,) = self.parts
             return take(part) if isinstance(part, Use) else part
@@ -106,14 +106,14 @@ class Call:
 
     args: tuple[Argument, ...]
     named: tuple[tuple[str, Argument], ...] = ()
-    makes: bool = False  # an object
-    works_on: int | None = None  # the call that made the object whose method this is
+    makes: bool = False  # creates an instance
+    works_on: int | None = None  # the call that created the instance of this method
     name: str | None = None
 
 
 @dataclass(frozen=True)
 class Program:
-    """Calls, and which of their results are wanted."""
+    """Calls, and the targets among their results."""
 
     calls: tuple[Call, ...]
     targets: tuple[Use, ...]
@@ -123,7 +123,7 @@ class Program:
         return self._perform(node_of_mix, node_of_ledger, lambda value: value, _named)
 
     def values(self) -> list[Any]:
-        """The targets' values, as plain Python gives them to someone who copies everything at once."""
+        """The values of the targets in plain Python, with a copy of every result."""
         return self._perform(mix, Ledger, copy.deepcopy, lambda value, _: value)
 
     def _perform(

@@ -1,4 +1,4 @@
-"""Random graphs, as programs that mean the same in plain Python and in a workflow."""
+"""Hypothesis strategies for random graphs, as programs that run in plain Python and as workflows."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ __all__ = ["graphs"]
 
 @dataclass(frozen=True)
 class _Pick:
-    """Stands in a draft for an earlier result: which one is known when it is known what there is."""
+    """Reference to an earlier result in a draft, resolved when the earlier calls are known."""
 
-    number: int  # also what stands there where nothing is to be had
+    number: int  # also the value if there are no earlier results
     among: Literal["numbers", "wholes"]
 
 
 @dataclass(frozen=True)
 class _Draft:
-    """A call whose arguments have picks for uses."""
+    """A call whose arguments have picks instead of uses."""
 
     kind: Literal["function", "make", "method"]
     args: list[Argument]
     named: dict[str, Argument]
     scale: Argument | None
     has_name: bool
-    made: int  # picks the object of a method
+    made: int  # picks the instance of a method
 
 
 class _Writer:
-    """Writes a program draft by draft, and knows what each result looks like."""
+    """Builds a program from drafts, and tracks the structure of the results."""
 
     def __init__(self) -> None:
         self.calls: list[Call] = []
         self.numbers: list[Use] = []  # results that are numbers
         self.wholes: list[Use] = []  # all others
-        self.lengths: dict[int, int] = {}  # entries of each object so far
+        self.lengths: dict[int, int] = {}  # entries of each instance so far
 
     def write(self, draft: _Draft) -> None:
-        """Add a call; where there is no object yet, a method is a function."""
+        """Add a call; without an instance, a method becomes a function."""
         if draft.kind == "make":
             self._make(draft)
         elif draft.kind == "method" and self.lengths:
@@ -54,7 +54,7 @@ class _Writer:
             self._function(draft)
 
     def use(self, pick: int) -> Use:
-        """One of the things that can be used so far."""
+        """One of the results so far."""
         every = [*self.numbers, *self.wholes]
         return every[pick % len(every)]
 
@@ -100,7 +100,7 @@ class _Writer:
         )
 
     def _chosen(self, argument: Argument) -> Argument:
-        """The argument with uses for picks."""
+        """Replace the picks in an argument by uses."""
         return Argument(argument.shape, tuple(map(self._chosen_part, argument.parts)))
 
     def _chosen_part(self, part: Any) -> Any:
@@ -125,9 +125,9 @@ def _containers(parts: st.SearchStrategy[Argument]) -> st.SearchStrategy[Argumen
     return st.one_of([st.lists(parts, max_size=3).map(_container(shape)) for shape in shapes])
 
 
-# Strategies that know nothing of a program are made once: hypothesis checks each new one, which
-# takes longer than to draw from it, and longer than most engines take to run what was drawn.
-_MANY: Final = 60  # about as many results as a program has
+# Strategies that do not depend on a program are created once: hypothesis validates each new one, which
+# takes longer than drawing from it, and longer than most engines take to run the program.
+_MANY: Final = 60  # about the number of results in a program
 _picks: Final = st.integers(0, _MANY)
 _number: Final = (st.integers(0, 9) | st.builds(_Pick, _picks, st.just("numbers"))).map(_value)
 _anything: Final = _number | st.builds(_Pick, _picks, st.just("wholes")).map(_value)
@@ -145,12 +145,12 @@ _draft: Final = st.builds(
 
 
 def graphs(max_calls: int = 8) -> st.SearchStrategy[Program]:
-    """Programs of some calls: items, containers, keywords, diamonds, objects and their methods.
+    """Random programs: items, containers, keywords, diamonds, instances and their methods.
 
     Args:
         max_calls: The largest number of calls.
     """
-    # short and long ones alike: a list of any length is mostly short
+    # lengths with equal frequency: lists of any length are mostly short
     drafts = st.one_of([st.lists(_draft, min_size=n, max_size=n) for n in range(1, max_calls + 1)])
     return st.builds(_program, drafts, st.lists(_picks, min_size=1, max_size=4))
 

@@ -1,7 +1,7 @@
-"""The table of what each engine can and cannot do, made of the results of the conformance suite.
+"""Capability table: results of the conformance suite for each engine, in docs/engines.md.
 
 `python -m functionfuse.testing.table docs/engines.md "Ray=tests/backends/ray/test_ray.py::TestWithActors" ...`
-runs the suite on these engines and writes their columns; the other columns stay as they are.
+runs the suite on these engines and writes their columns; the other columns are unchanged.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["behaviours", "columns_of", "rows_of", "with_table"]
 
-#: What a cell says, the worst first: one behaviour may be several tests.
+#: The values of a cell, the worst first: one behaviour may have several tests.
 NO, YES, NOT_CLAIMED, UNKNOWN = "**no**", "yes", "n/a", "?"
 _WORST_FIRST: Final = (NO, YES, NOT_CLAIMED, UNKNOWN)
 _OUTCOMES: Final = {"passed": YES, "failed": NO, "skipped": NOT_CLAIMED}
@@ -27,7 +27,7 @@ _START, _END = "<!-- generated table -->", "<!-- end of the generated table -->"
 
 
 def behaviours() -> dict[str, dict[str, str]]:
-    """What the suite tests: for each part by what it is about, the tests' names and what must hold."""
+    """The behaviours in the suite, by part: names and sentences of the tests."""
     return {
         str(part.__doc__): {
             name: str(test.__doc__).partition("\n")[0]
@@ -64,10 +64,10 @@ def _lines(page: str) -> Iterator[list[str]]:
 
 
 def with_table(page: str, results: Mapping[str, Mapping[str, str]]) -> str:
-    """The page with the columns of some engines written anew.
+    """Replace the columns of some engines in the page.
 
     Args:
-        page: The page, with the two comments between which the table stands.
+        page: The page, with two comments around the table.
         results: Cells, by engine and test.
     """
     columns = columns_of(page)
@@ -97,7 +97,7 @@ def _line(first: str, cells: Sequence[str] | Mapping[str, Any]) -> str:
 
 
 class _Results:
-    """A pytest plugin that runs nothing but the suite, and keeps what becomes of it."""
+    """pytest plugin that runs only tests of the suite and records their outcomes."""
 
     def __init__(self, engines: Mapping[str, str]) -> None:
         self.cells: dict[str, dict[str, str]] = {engine: {} for engine in engines.values()}
@@ -105,12 +105,12 @@ class _Results:
         self._names = {name for part in behaviours().values() for name in part}
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Leave out what is the engine's own."""
+        """Deselect tests that are not of the suite."""
         items[:] = [item for item in items if _test(item) in self._names]
 
     @pytest.hookimpl(hookwrapper=True)
     def pytest_runtest_makereport(self, item: pytest.Item) -> Iterator[None]:
-        """Keep the worst of what became of a test, with all its parameters."""
+        """Record the worst outcome of a test among its parameters."""
         result: Any = yield
         report = result.get_result()
         if report.when == "call" or report.outcome != "passed":
@@ -126,7 +126,7 @@ def _test(item: pytest.Item) -> str:
 def _main(page: str, *given: str) -> int:
     pairs = [each.split("=", 1) for each in given]
     results = _Results({where.rpartition("::")[2]: engine for engine, where in pairs})
-    # hypothesis has been imported by the suite already: that is no error here
+    # the suite has imported hypothesis already, which is fine here
     options = ["-q", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
     code = pytest.main([*options, *[where for _, where in pairs]], plugins=[results])
     file = Path(page)

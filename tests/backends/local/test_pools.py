@@ -102,4 +102,4 @@ class TestScheduling(EngineTests):
 
     make_workflow = staticmethod(SchedulingWorkflow)
     #: Here a value is in its future, which the runner holds until it has looked at it.
-    test_results_are_let_go = None  # type: ignore[assignment]
+    test_results_are_released = None  # type: ignore[assignment]

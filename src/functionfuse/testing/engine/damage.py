@@ -1,4 +1,4 @@
-"""What damage to stored results means for a run: what is needed is computed anew, and nothing else."""
+"""Damage tests: damaged results that are needed are computed again, and no others."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ __all__ = ["DamageTests", "Damaged"]
 
 @dataclass
 class Damaged:
-    """A storage in which one result is found to be damaged, after something else was done."""
+    """A storage in which one result is damaged, after a callback."""
 
     storage: Storage
     name: str
@@ -38,7 +38,7 @@ class Damaged:
         self.storage.save(workflow_name, task_name, obj)
 
     def read_task(self, workflow_name: str, task_name: str) -> Any:
-        """Give a result, but not the damaged one."""
+        """Return a result, except the damaged one."""
         if task_name == self.name:
             self.before()
             message = "damaged"
@@ -46,20 +46,20 @@ class Damaged:
         return self.storage.read_task(workflow_name, task_name)
 
     def file_exists(self, workflow_name: str, task_name: str) -> bool:
-        """Tell whether there is something under this name."""
+        """Whether a result is stored."""
         return task_name == self.name or self.storage.file_exists(workflow_name, task_name)
 
 
 @workflow
 class Filled:
-    """Gives arrays."""
+    """A class with methods that return arrays."""
 
     def __init__(self) -> None:
         """Begin."""
         self.count = 0
 
     def more(self) -> np.ndarray:
-        """An array of how many there were."""
+        """An array with the number of calls."""
         self.count += 1
         return np.full(2, self.count)
 
@@ -140,9 +140,7 @@ class DamageTests(Suite):
         assert first == again
         assert second.startswith("one two ")
 
-    def test_damaged_result_of_a_method_beside_arrays(
-        self, storage: Storage, tmp_path: Path
-    ) -> None:
+    def test_damaged_result_of_a_method_with_arrays(self, storage: Storage, tmp_path: Path) -> None:
         """Stored results of methods are kept also if they cannot be compared with `==`."""
 
         def make() -> Any:

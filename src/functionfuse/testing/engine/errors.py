@@ -1,4 +1,4 @@
-"""What a failure means: whose it is, what still runs, and what the caller gets."""
+"""Failure tests: exceptions of nodes, the nodes that still run, and the exception that the caller gets."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["ErrorTests"]
 
 
 class Refused(Exception):
-    """Takes two arguments and hands on one, so that pickling it by the book goes wrong."""
+    """Takes two arguments and passes one to its base class, so that default pickling fails."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"{reason} ({code})")
@@ -39,7 +39,7 @@ def fail(message: str, *needs: Any) -> int:
 
 @workflow
 def raise_this(kind: type[Exception], *args: Any) -> None:
-    """Raise what is given."""
+    """Raise an exception of the given type."""
     raise kind(*args)
 
 
@@ -60,7 +60,7 @@ def yield_and_fail() -> Iterator[int]:
 
 @workflow
 def fail_unless(path: str, journal: Journal, *needs: Any) -> str:
-    """Raise if a file is not there."""
+    """Raise if a file is missing."""
     journal.write("tried")
     if not Path(path).exists():
         message = "not there"
@@ -78,20 +78,20 @@ def run_within(message: str) -> None:
 
 @workflow
 def same(value: Any) -> Any:
-    """Give back what was taken."""
+    """Return the argument."""
     return value
 
 
 @workflow
 def noted(journal: Journal, name: str, *needs: Any) -> str:
-    """Write a line and give it back."""
+    """Write a line and return it."""
     journal.write(name)
     return name
 
 
 @workflow
 def hold(latch: Latch, journal: Journal) -> str:
-    """Wait at a gate."""
+    """Wait at a latch."""
     journal.write("held")
     latch.wait()
     return "held"
@@ -99,7 +99,7 @@ def hold(latch: Latch, journal: Journal) -> str:
 
 @workflow
 def hold_and_fail(latch: Latch, journal: Journal) -> None:
-    """Wait at a gate, and raise."""
+    """Wait at a latch, and raise."""
     journal.write("held")
     latch.wait()
     message = "late"
@@ -108,7 +108,7 @@ def hold_and_fail(latch: Latch, journal: Journal) -> None:
 
 @contextmanager
 def open_on_failure(latch: Latch, made: Workflow[Any]) -> Iterator[None]:
-    """Keep a gate closed until a node of a workflow has failed."""
+    """Keep a latch closed until a node of a workflow has failed."""
     with latch.closed() as open_gate:
 
         def see(event: Event) -> None:
@@ -121,7 +121,7 @@ def open_on_failure(latch: Latch, made: Workflow[Any]) -> Iterator[None]:
 
 @workflow
 class Fragile:
-    """An object whose constructor and method may raise."""
+    """A class whose constructor and method may raise."""
 
     def __init__(self, journal: Journal, *, whole: bool = True) -> None:
         self.journal = journal
@@ -141,7 +141,7 @@ class Fragile:
 class ErrorTests(Suite):
     """Failures."""
 
-    # ---- what the caller gets ----
+    # ---- exceptions that reach the caller ----
 
     def test_type_and_message(self) -> None:
         """An exception of a function reaches the caller of run() with its own type and message."""
@@ -198,7 +198,7 @@ class ErrorTests(Suite):
 
         assert any("in node 'x'" in note for note in notes_of(caught.value))
 
-    # ---- whose failure it is ----
+    # ---- the node that fails ----
 
     @pytest.mark.parametrize(("key", "kind"), [("absent", TypeError), (9, IndexError)])
     def test_item_errors(self, key: Any, kind: type[Exception], journal: Journal) -> None:
@@ -263,7 +263,7 @@ class ErrorTests(Suite):
         assert any("in node 'breaks' (Fragile.touch" in note for note in notes_of(caught.value))
         assert journal.lines() == ["before"]
 
-    # ---- what still runs ----
+    # ---- nodes that still run ----
 
     def test_dependants_never_run(self, journal: Journal) -> None:
         """No direct or indirect dependent of a failed node runs."""

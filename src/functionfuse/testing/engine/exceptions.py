@@ -1,4 +1,4 @@
-"""Exceptions of every make reach the caller as what they were raised as; so does the death of a worker."""
+"""Exception tests: unusual exceptions and the death of workers."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ __all__ = ["ExceptionTests"]
 
 
 class Stop(BaseException):
-    """Not caught by `except Exception`."""
+    """A BaseException."""
 
 
 class KeywordOnly(Exception):
-    """Can only be made with keywords."""
+    """An exception with keyword-only parameters."""
 
     def __init__(self, *, reason: str) -> None:
         super().__init__(reason)
@@ -36,7 +36,7 @@ class KeywordOnly(Exception):
 
 
 class Holding(Exception):
-    """Holds what cannot be pickled."""
+    """Has an attribute that cannot be pickled."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(reason)
@@ -45,7 +45,7 @@ class Holding(Exception):
 
 
 class Silent(Exception):
-    """Cannot say what it is."""
+    """Raises in `__str__`."""
 
     def __str__(self) -> str:
         message = "no text"
@@ -54,7 +54,7 @@ class Silent(Exception):
 
 @dataclass(frozen=True)
 class Frozen(Exception):
-    """Its attributes cannot be set, not even by those who note where it was raised."""
+    """Its attributes cannot be set, not even notes."""
 
     code: int
 
@@ -67,20 +67,20 @@ def raise_keyword_only(reason: str) -> None:
 
 @workflow
 def raise_this(kind: Any, *args: Any) -> None:
-    """Raise what is given."""
+    """Raise an exception of the given type."""
     raise kind(*args)
 
 
 @workflow
 def raise_group() -> None:
-    """Raise several."""
+    """Raise an exception group."""
     message = "several"
     raise ExceptionGroup(message, [ValueError("one"), Frozen(2)])
 
 
 @workflow
 def raise_noted() -> None:
-    """Raise what somebody wrote on."""
+    """Raise an exception with a note."""
     error = ValueError("noted")
     error.add_note("by its author")
     raise error
@@ -88,7 +88,7 @@ def raise_noted() -> None:
 
 @workflow
 def raise_unsendable() -> None:
-    """Raise what cannot be pickled in any way, since its class cannot."""
+    """Raise an exception whose class cannot be pickled."""
     kind = type("Unsendable", (Exception,), {"lock": threading.Lock()})
     message = "what it says"
     raise kind(message)
@@ -112,19 +112,19 @@ def function_that_fails() -> NoReturn:
 
 @workflow
 def same(value: Any) -> Any:
-    """Give back what was taken."""
+    """Return the argument."""
     return value
 
 
 @workflow
 def noted(journal: Journal, name: str, *needs: Any) -> str:
-    """Write a line and give it back."""
+    """Write a line and return it."""
     journal.write(name)
     return name
 
 
 def end_process(way: str, caller: int) -> None:
-    """Let the process of a worker end; never that of the caller."""
+    """Kill the process of a worker; never that of the caller."""
     if os.getpid() == caller:
         message = "this is the caller's process"
         raise AssertionError(message)
@@ -138,14 +138,14 @@ die = workflow(end_process)
 
 @workflow
 class Mortal:
-    """An object whose methods end its process, or whose constructor raises."""
+    """A class whose methods kill their process, or whose constructor raises."""
 
     def __init__(self, *wrong: Any) -> None:
         if wrong:
             raise KeywordOnly(reason="not made")
 
     def die(self, caller: int) -> None:
-        """End the process."""
+        """Kill the process."""
         end_process("exit", caller)
 
     def live(self) -> str:

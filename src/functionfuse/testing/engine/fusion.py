@@ -1,4 +1,4 @@
-"""What running nodes together means: nothing but fewer units."""
+"""Fusion tests: task groups change the number of units and nothing else."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ __all__ = ["FuseTests"]
 
 @workflow
 def step(journal: Journal, name: str, *needs: Any) -> str:
-    """Write down that it ran."""
+    """Record the call."""
     journal.write(name)
     return name
 
@@ -63,13 +63,13 @@ def drawn() -> float:
 
 
 def reseed(seed: int) -> None:
-    """Seed the process's own generator; `random.seed` itself would travel with a copy of it."""
+    """Seed the process's own generator; `random.seed` itself would be pickled with a copy of the generator."""
     random.seed(seed)
 
 
 @workflow
 def pass_gate(latch: Latch) -> int:
-    """Wait at the gate."""
+    """Wait at the latch."""
     latch.wait()
     return 1
 
@@ -78,13 +78,13 @@ class FuseTests(Suite):
     """`query(pattern).fuse()`."""
 
     def fused(self, pattern: str, *nodes: Any) -> Workflow[Any]:
-        """A workflow that runs some nodes together."""
+        """A workflow with fused nodes."""
         made = self.new_workflow(*nodes)
         made.query(pattern).fuse()
         return made
 
     def prepared(self, journal: Journal) -> Any:
-        """Two preparing steps in a row, beside a third, and one that takes what they give."""
+        """A chain of two nodes and a third one, and a node that depends on both."""
         first = step(journal, "a").set_name("prep_a")
         second = step(journal, "b", first).set_name("prep_b")
         third = step(journal, "c").set_name("prep_c")
@@ -192,7 +192,7 @@ class FuseTests(Suite):
         with latch.closed(), pytest.warns(DamagedResultWarning, match="'late'"):
             assert made.run() == [2, 3]
 
-    # each damaged result that is read is a warning, which other tests look at
+    # each damaged result that is read is a warning, which other tests check
     @pytest.mark.filterwarnings("ignore::functionfuse.errors.DamagedResultWarning")
     def test_fusing_never_changes_a_result(self, tmp_path: Path) -> None:
         """Whatever nodes are fused, and whatever results are stored or damaged: the results are the same."""

@@ -1,4 +1,4 @@
-"""What damage in a lazily read result means for a run: it shows in the node that uses the result."""
+"""Lazy damage tests: damage of a lazy result is detected in the node that uses it."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ __all__ = ["LazyDamageTests"]
 
 
 class Text:
-    """A value that is read lazily once it was stored."""
+    """A value that is lazy after it was stored."""
 
     def __init__(self, content: str) -> None:
         self.content = content
@@ -41,7 +41,7 @@ class Text:
 
 
 class StoredText:
-    """A text whose file is read when the content is asked for."""
+    """A text whose file is read when the content is used."""
 
     def __init__(self, folder: Any, source: Sequence[str]) -> None:
         self.folder, self.source = folder, source
@@ -55,7 +55,7 @@ class StoredText:
 
 
 class TextSerializer:
-    """Keeps texts in files of their own."""
+    """Serializer of texts into files."""
 
     serializer_class = (Text, StoredText)
     name = "TextSerializer"
@@ -78,7 +78,7 @@ class TextSerializer:
 
 
 class CodedError(Exception):
-    """An exception that keeps none of its attributes when it is pickled."""
+    """An exception that loses its attributes when it is pickled."""
 
     def __init__(self, code: int, reason: str) -> None:
         super().__init__(f"{code}: {reason}")
@@ -97,7 +97,7 @@ def text(journal: Journal, content: str, *needs: Any) -> Text:
 
 @workflow
 def handed_on(journal: Journal, value: Any) -> Any:
-    """Give a text on, unread."""
+    """Return a text without reading it."""
     journal.write("handed on")
     return value
 
@@ -124,7 +124,7 @@ def broken() -> None:
 
 @workflow
 def default_length(value: Any) -> int:
-    """Read a text, and swallow what that raises."""
+    """Read a text, and suppress any exception."""
     try:
         return len(value.read())
     except CorruptResult:
@@ -140,7 +140,7 @@ def always_damaged(folder: str, value: Any) -> int:
 
 @workflow
 def length_or_other_error(kind: str, value: Any) -> int:
-    """Read a text; what that raises is wrapped."""
+    """Read a text, and wrap any exception."""
     try:
         return len(value.read())
     except CorruptResult as error:
@@ -194,7 +194,7 @@ def mixed(*contents: str) -> str:
 
 @workflow
 def mix(*values: Any) -> Text:
-    """Read texts, and make one of them."""
+    """Read texts, and join them."""
     return Text(mixed(*[value.read() for value in values]))
 
 
@@ -206,18 +206,18 @@ def contents(*values: Any) -> list[str]:
 
 @workflow
 def same(value: Any) -> Any:
-    """Give a text on, unread."""
+    """Return a text without reading it."""
     return value
 
 
 class PlainCollector:
-    """Reads texts, the first of them late."""
+    """Reads texts, the first one in its method."""
 
     def __init__(self, first: Any) -> None:
         self.first, self.content = first, "made"
 
     def add(self, value: Any) -> Text:
-        """Add a text to those before."""
+        """Add a text to the earlier ones."""
         self.content = mixed(self.content, self.first.read())
         self.content = mixed(self.content, value.read())
         return Text(self.content)
@@ -225,7 +225,7 @@ class PlainCollector:
 
 @workflow
 class Collector(PlainCollector):
-    """The same as a node."""
+    """The class as a node."""
 
 
 #: The kind of a node, which of those before it takes, whether it is stored.
@@ -233,7 +233,7 @@ Drafts = list[tuple[str, int, int, bool]]
 
 
 def graph_of(drafts: Drafts, *, plain: bool) -> list[Any]:
-    """The nodes of a random graph, or their values; each takes earlier ones."""
+    """The nodes of a random graph, or their values."""
     start = Text("start")
     made: list[Any] = [Text(mixed("start")) if plain else mix(start).set_name("start")]
     collectors: list[Any] = []
@@ -277,7 +277,7 @@ class LazyDamageTests(Suite):
 
     @pytest.fixture
     def cells(self, lazy: Storage, journal: Journal, tmp_path: Path) -> Callable[[], Any]:
-        """Makes the node `cells`, whose stored result is damaged."""
+        """Creates the node `cells`, whose stored result is damaged."""
 
         def make() -> Any:
             return text(journal, "cells").set_name("cells")
@@ -287,12 +287,12 @@ class LazyDamageTests(Suite):
         return make
 
     def recovered(self, made: Workflow[Any], *names: str) -> Any:
-        """Run a workflow that finds some results damaged, each once."""
+        """Run a workflow that warns once of each damaged result."""
         with pytest.warns(DamagedResultWarning) as caught:
             value = made.run()
-        told = [str(each.message) for each in caught if each.category is DamagedResultWarning]
-        assert len(told) == len(names)
-        assert all(any(f"node {name!r}" in message for message in told) for name in names)
+        warned = [str(each.message) for each in caught if each.category is DamagedResultWarning]
+        assert len(warned) == len(names)
+        assert all(any(f"node {name!r}" in message for message in warned) for name in names)
         return value
 
     def test_damaged_lazy_result(
@@ -408,7 +408,7 @@ class LazyDamageTests(Suite):
         made = self.stored(lazy, holder.length().set_name("user"))
         assert self.recovered(made, "cells") == 5
 
-    def test_damage_beside_a_failure(
+    def test_damage_and_failure(
         self, lazy: Storage, cells: Callable[[], Any], journal: Journal
     ) -> None:
         """With on_error="continue" a run recovers from damage also when another node fails."""
@@ -436,7 +436,7 @@ class LazyDamageTests(Suite):
         assert self.recovered(made, "cells") == 5
         assert journal.lines() == ["cells", "cells", "cells", "used"]
 
-    # each damaged result that is read is a warning, which other tests look at
+    # each damaged result that is read is a warning, which other tests check
     @pytest.mark.filterwarnings("ignore::functionfuse.errors.DamagedResultWarning")
     def test_any_lazy_part_may_be_damaged(self, tmp_path: Path) -> None:
         """Whatever lazy results are missing or damaged, and whatever nodes are fused: the results are the same."""

@@ -1,4 +1,4 @@
-"""What can be seen of a run: events while it lasts, a report after it, and a plan before it."""
+"""Observation tests: plans, events and reports."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def fail(message: str, *needs: Any) -> int:
 
 
 def finished_after(events: list[Event], name: str) -> int:
-    """The position of a step's end among events."""
+    """The position of the event NodeFinished of a node."""
     return next(
         position
         for position, event in enumerate(events)

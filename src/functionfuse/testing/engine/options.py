@@ -1,4 +1,4 @@
-"""What nodes are given by name: plugins, other functions, and how names are matched."""
+"""Option tests: plugins, replaced functions, and queries by name."""
 
 from __future__ import annotations
 
@@ -25,39 +25,39 @@ _generators = threading.local()
 
 
 def set_seed(seed: int) -> None:
-    """Stand for a generator's seeding; per thread, since engines may run nodes in several."""
+    """Replacement for seeding a generator; per thread, because engines may run nodes in several."""
     _generators.seed = seed
 
 
 def current_seed() -> int:
-    """What this thread was seeded with."""
+    """The seed of this thread."""
     seed: int = _generators.seed
     return seed
 
 
 @workflow
 def drawn(*needs: Any) -> int:
-    """Tell the seed."""
+    """Return the seed."""
     return current_seed()
 
 
 @workflow
 def noted(journal: Journal, name: str, *needs: Any) -> str:
-    """Write a line and give it back."""
+    """Write a line and return it."""
     journal.write(name)
     return name
 
 
 @workflow
 def process_number(journal: Journal) -> int:
-    """Write and tell which process runs this."""
+    """Write a line and return the number of the process."""
     journal.write(f"node {os.getpid()}")
     return os.getpid()
 
 
 @workflow
 class Noted:
-    """Writes what is called."""
+    """Records its calls."""
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
@@ -75,7 +75,7 @@ def add(a: int, b: int) -> int:
 
 
 class CountingPlugin:
-    """Writes when it is asked; has nothing for the worker."""
+    """Plugin that records its calls, without a function for the worker."""
 
     def __init__(self, journal: Journal) -> None:
         self.journal = journal
@@ -85,7 +85,7 @@ class CountingPlugin:
         self.journal.write("local")
 
     def remote_initialize(self) -> Callable[[], object] | None:
-        """Give nothing."""
+        """Return nothing."""
         return None
 
 
@@ -132,7 +132,7 @@ class OptionTests(Suite):
         assert journal.lines() == []
 
     def test_each_node_has_its_seed(self) -> None:
-        """A RandomStatePlugin gives its nodes consecutive seeds in graph order, the same in each run."""
+        """A RandomStatePlugin assigns consecutive seeds in graph order, the same in each run."""
         nodes = [drawn() for _ in range(4)]
         made = self.new_workflow(*nodes, workflow(int)(1))
         made.query("drawn.*").set_plugin(RandomStatePlugin(0, 44, 42, set_seed))

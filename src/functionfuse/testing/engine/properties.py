@@ -1,4 +1,4 @@
-"""Random graphs give what plain Python gives, also when a run is resumed from any part of its results."""
+"""Property tests: random graphs have the same results as plain Python, also when a run is resumed from any stored part."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class PropertyTests(Suite):
 
         check()
 
-    # each damaged result that is read is a warning, which other tests look at
+    # each damaged result that is read is a warning, which other tests check
     @pytest.mark.filterwarnings("ignore::functionfuse.errors.DamagedResultWarning")
     def test_any_part_may_be_damaged(self, tmp_path: Path) -> None:
         """Whatever results are missing or damaged: the results are the same, and detected damage is repaired."""
@@ -98,10 +98,10 @@ class PropertyTests(Suite):
 
 
 def numbered(folder: Path) -> Iterator[Path]:
-    """One new folder after the other."""
+    """An unlimited number of new folders."""
     return (folder / f"storage {number}" for number in itertools.count())
 
 
 def listed(result: Any, program: Program) -> list[Any]:
-    """What a run gave, as a list also for one target."""
+    """The results of a run, as a list also for one target."""
     return [result] if len(program.targets) == 1 else result

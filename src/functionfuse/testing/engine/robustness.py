@@ -1,4 +1,4 @@
-"""What a run stands, and leaves as it was: long graphs, talkative nodes, threads, processes and loops."""
+"""Robustness tests: long graphs, output of nodes, threads, processes and event loops."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def add(a: int, b: int) -> int:
 
 @workflow
 def talk(value: str) -> str:
-    """Write to every stream there is, also where Python does not see it."""
+    """Write to all standard streams, through Python and the system."""
     print(value, flush=True)  # noqa: T201 - as users do
     print(value, file=sys.stderr, flush=True)  # noqa: T201
     os.write(1, f"{value}\n".encode())
@@ -81,7 +81,7 @@ class Log:
         self.entries: list[int] = []
 
     def enter(self, number: Any) -> list[int]:
-        """Add a number; give all."""
+        """Add a number; returns all."""
         self.entries.append(number)
         return self.entries
 
@@ -97,20 +97,20 @@ class Log:
 
 @workflow
 class Locked:
-    """An object that cannot be pickled."""
+    """A class whose instances cannot be pickled."""
 
     def __init__(self, start: int) -> None:
         self.total, self.lock = start, threading.Lock()
 
     def add(self, number: int) -> int:
-        """Add and give the sum so far."""
+        """Add and return the sum so far."""
         with self.lock:
             self.total += number
         return self.total
 
 
 class Counted:
-    """Counts the results that are there."""
+    """Counts the results in memory: now, and at most."""
 
     def __init__(self) -> None:
         """Begin."""
@@ -125,21 +125,21 @@ class Counted:
 
 
 class Result:
-    """Tells when it comes and when it goes."""
+    """Records its creation and deletion."""
 
     def __init__(self, counted: Counted) -> None:
-        """Come."""
+        """Record the creation."""
         self.counted = counted
         counted.count(1)
 
     def __del__(self) -> None:
-        """Go."""
+        """Record the deletion."""
         self.counted.count(-1)
 
 
 @workflow
 def one_more(counted: Counted, _: Any = None) -> Result:
-    """Make a result, of the one before."""
+    """Create a result from the previous one."""
     return Result(counted)
 
 
@@ -159,7 +159,7 @@ class RunningTests(Suite):
 
         assert self.compute(node) == self.many
 
-    def test_results_are_let_go(self) -> None:
+    def test_results_are_released(self) -> None:
         """A chain in one process keeps few results at a time: each is released after its last consumer."""
         if self.runs_in_other_processes:
             pytest.skip("other processes have the results")
@@ -212,7 +212,7 @@ class RunningTests(Suite):
                 self.compute(first, second)
             assert "the object" in text_of(caught.value)
 
-    # ---- what nodes do ----
+    # ---- effects of nodes ----
 
     def test_nodes_write_to_streams(self) -> None:
         """Output of nodes and their child processes does not disturb the engine."""

@@ -1,4 +1,4 @@
-"""What decorated classes mean: one object, whose calls run in the order in which they were written."""
+"""Instance tests: stateful nodes whose method calls run in program order."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Tally:
         self.total = start
 
     def add(self, number: int, *, times: int = 1) -> int:
-        """Add and give the sum so far."""
+        """Add and return the sum so far."""
         for _ in range(times):
             self._add(number)
         return self.total
@@ -31,7 +31,7 @@ class Tally:
         self.total += number
 
     def absorb(self, other: Self) -> int:
-        """Add one, then give the sum of another tally as it stands then."""
+        """Add one, then return the sum of another tally."""
         self.total += 1
         return other.total
 
@@ -45,20 +45,20 @@ class Tally:
 
 @workflow
 class Collector:
-    """A list that calls append to, and that everyone gets to see."""
+    """A list that calls extend and return."""
 
     def __init__(self, items: list[Any]) -> None:
         self.items = items
 
     def append(self, item: Any) -> list[Any]:
-        """Append, and give the very list that later calls append to."""
+        """Append, and return the list itself."""
         self.items.append(item)
         return self.items
 
 
 @workflow
 class Noted:
-    """Writes what is called."""
+    """Records its calls."""
 
     def __init__(self, journal: Journal, name: str) -> None:
         self.journal, self.name = journal, name
@@ -79,27 +79,27 @@ class Shelf:
     books: list[str] = field(default_factory=list)
 
     def put(self, book: str) -> int:
-        """Add a book and tell how many there are."""
+        """Add a book and return the number of books."""
         self.books.append(book)
         return len(self.books)
 
 
 @workflow
 def total_of(tally: Any) -> int:
-    """Look at an instance."""
+    """Inspect an instance."""
     total: int = tally.total
     return total
 
 
 @workflow
 def totals_of(tallies: dict[str, list[Any]]) -> list[int]:
-    """Look at instances within containers."""
+    """Inspect instances within containers."""
     return [tally.total for each in tallies.values() for tally in each]
 
 
 @workflow
 def same(value: Any) -> Any:
-    """Give back what was taken."""
+    """Return the argument."""
     return value
 
 
@@ -113,7 +113,7 @@ class StateTests(Suite):
 
         assert self.compute(third, first, second) == [19, 11, 13]
 
-    def test_methods_run_in_written_order(self, journal: Journal) -> None:
+    def test_methods_run_in_program_order(self, journal: Journal) -> None:
         """The constructor runs first, then the calls in program order, up to the last required one."""
         noted = Noted(journal, "it")
         noted.step("one")

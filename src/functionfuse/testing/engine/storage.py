@@ -1,4 +1,4 @@
-"""What a storage means for a run: what is saved, what is read, and what is computed anew."""
+"""Storage tests: saved, loaded and recomputed results of a run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = ["StorageTests"]
 
 
 class MarkingStorage:
-    """Gives back something else than was saved, so that one can tell."""
+    """Storage that marks values on reading, so that loaded ones are recognized."""
 
     always_read = True
 
@@ -36,16 +36,16 @@ class MarkingStorage:
         self.inner.save(workflow_name, task_name, obj)
 
     def read_task(self, workflow_name: str, task_name: str) -> Any:
-        """Mark what was saved."""
+        """Read a value and mark it."""
         return ("read", self.inner.read_task(workflow_name, task_name))
 
     def file_exists(self, workflow_name: str, task_name: str) -> bool:
-        """Tell whether it is stored."""
+        """Whether a result is stored."""
         return self.inner.file_exists(workflow_name, task_name)
 
 
 class MinimalStorage:
-    """No more than workflows ask for."""
+    """Storage with only the required methods."""
 
     always_read = False
 
@@ -64,21 +64,21 @@ class MinimalStorage:
 
 @workflow
 def noted(journal: Journal, name: str, *needs: Any) -> str:
-    """Write a line and give it back."""
+    """Write a line and return it."""
     journal.write(name)
     return name
 
 
 @workflow
 def noted_value(journal: Journal, value: Any) -> Any:
-    """Write a line and give back what was taken."""
+    """Write a line and return the argument."""
     journal.write(repr(value))
     return value
 
 
 @workflow
 def fail_unless(path: str, journal: Journal, *needs: Any) -> str:
-    """Raise if a file is not there."""
+    """Raise if a file is missing."""
     journal.write("tried")
     if not Path(path).exists():
         message = "not there"
@@ -88,27 +88,27 @@ def fail_unless(path: str, journal: Journal, *needs: Any) -> str:
 
 @workflow
 def unstorable() -> Any:
-    """Give something that cannot be pickled."""
+    """Return a value that cannot be pickled."""
     return {"lock": threading.Lock()}
 
 
 @workflow
 class Noted:
-    """Writes what is called; its results differ from call to call."""
+    """Records its calls; the results differ from call to call."""
 
     def __init__(self, journal: Journal) -> None:
         self.journal, self.words = journal, list[str]()
         self.journal.write("made")
 
     def step(self, word: str) -> str:
-        """Write a word; give it with something that is never the same."""
+        """Write a word; returns it with a unique value."""
         self.journal.write(word)
         self.words.append(word)
         return f"{' '.join(self.words)} {uuid.uuid4()}"
 
 
 def chain(journal: Journal) -> list[Node[str]]:
-    """Three nodes, a to c, each of which needs the one before."""
+    """A chain of three nodes, a to c."""
     first = noted(journal, "a").set_name("a")
     second = noted(journal, "b", first).set_name("b")
     return [first, second, noted(journal, "c", second).set_name("c")]
@@ -204,7 +204,7 @@ class StorageTests(Suite):
         with pytest.raises(OptionError, match="read_task"):
             made.set_storage(object())
 
-    def test_storage_can_be_taken_away(self, storage: Storage, journal: Journal) -> None:
+    def test_storage_can_be_removed(self, storage: Storage, journal: Journal) -> None:
         """A workflow whose storage is set to None neither reads nor saves."""
         made = self.stored(storage, noted(journal, "x"))
         made.set_storage(None)
@@ -318,7 +318,7 @@ class StorageTests(Suite):
         assert lines == []
         assert storage.list_tasks(WORKFLOW) == ["first", "second"]
 
-    def test_objects_are_made_anew(self, storage: Storage, journal: Journal) -> None:
+    def test_instances_are_created_again(self, storage: Storage, journal: Journal) -> None:
         """If a later method must run, the constructor and earlier methods run again; stored results are kept."""
         instance: Any = Noted(journal)
         first = instance.step("one").set_name("first")

@@ -1,4 +1,4 @@
-"""What all parts of the conformance suite share: how a workflow is made, and how executions are seen."""
+"""Base of the conformance suite: creates workflows and records executions of nodes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ __all__ = ["WORKFLOW", "Journal", "Latch", "Suite", "here", "notes_of", "text_of
 
 #: What the workflows of the suite are called.
 WORKFLOW = "suite"
-_PATIENCE = 60.0  # seconds until a node at a closed gate fails instead of hanging
+_PATIENCE = 60.0  # seconds until a node at a closed latch fails instead of hanging
 
 
 @dataclass(frozen=True)
 class Journal:
-    """Lines that nodes write in whatever process they run, so that executions can be counted."""
+    """File of lines that nodes write in any process, to count executions."""
 
     path: str
 
@@ -45,7 +45,7 @@ class Journal:
 
     @contextmanager
     def added(self) -> Iterator[list[str]]:
-        """Give a list that holds, after the block, the lines that were written in it."""
+        """Context manager; after the block, its list has the lines written in the block."""
         before, new = len(self.lines()), list[str]()
         yield new
         new += self.lines()[before:]
@@ -53,15 +53,15 @@ class Journal:
 
 @dataclass(frozen=True)
 class Latch:
-    """Nodes wait at it, in whatever process, until the test opens it: a named pipe."""
+    """Latch at which nodes of any process wait until the test opens it: a named pipe."""
 
     path: str
 
     @contextmanager
     def closed(self) -> Iterator[Callable[[], object]]:
-        """Make the gate; gives what opens it."""
+        """Create the latch; yields the function that opens it."""
         os.mkfifo(self.path)
-        # open at both ends: nobody blocks on opening it, and what is written stays in it
+        # open at both ends: no process blocks on opening it, and written data stays in it
         descriptor = os.open(self.path, os.O_RDWR | os.O_NONBLOCK)
         try:
             yield lambda: os.write(descriptor, b".")
@@ -69,11 +69,11 @@ class Latch:
             os.close(descriptor)
 
     def open(self) -> None:
-        """Let through who waits at the gate that somebody has made."""
+        """Open the latch for all waiting nodes."""
         Path(self.path).write_bytes(b".")
 
     def wait(self) -> None:
-        """Block until the gate is open.
+        """Block until the latch is open.
 
         Raises:
             TimeoutError: Nobody opened it.
@@ -84,7 +84,7 @@ class Latch:
         finally:
             os.close(descriptor)
         if not readable:
-            message = f"nobody opened the gate within {_PATIENCE} seconds"
+            message = f"the latch was not opened within {_PATIENCE} seconds"
             raise TimeoutError(message)
 
 
@@ -93,32 +93,32 @@ class Suite:
 
     #: Node functions run in other processes than the caller of `run()`.
     runs_in_other_processes: ClassVar[bool] = False
-    #: Nodes that do not need each other run at the same time.
+    #: Independent nodes run concurrently.
     runs_side_by_side: ClassVar[bool] = True
-    #: Each node gets its own copy of a value, and may change it.
+    #: Each node gets a copy of a value, which it may change.
     copies_values: ClassVar[bool] = False
-    #: Arrays arrive so that they can be written to.
+    #: Arrays arrive writeable.
     arrays_are_writeable: ClassVar[bool] = True
-    #: A large object that many nodes take is pickled once, or never.
+    #: A large argument of many nodes is pickled at most once.
     pickles_literals_once: ClassVar[bool] = True
-    #: An object that cannot be pickled can have methods: it stays where it was made.
+    #: An instance stays in the process that created it, so that it need not be picklable.
     keeps_instances: ClassVar[bool] = False
-    #: What is no Exception, as SystemExit, reaches the caller with its own type.
+    #: A BaseException like SystemExit reaches the caller with its own type.
     carries_base_exceptions: ClassVar[bool] = True
-    #: A worker that dies takes no other node with it.
+    #: The death of a worker fails no other node.
     isolates_crashes: ClassVar[bool] = True
-    #: The file in which an exception was raised is shown with it.
+    #: The traceback of an exception has the user's file.
     carries_tracebacks: ClassVar[bool] = True
-    #: Nodes of the longest chain, and of the widest fan.
+    #: The number of nodes in the longest chain and the widest fan-out.
     many: ClassVar[int] = 300
-    #: How many random graphs each property test runs.
+    #: The number of random graphs in each property test.
     max_examples: ClassVar[int] = 50
 
     #: Called as `make_workflow(*nodes, workflow_name=...)`: a method, or `staticmethod(MyWorkflow)`.
     make_workflow: Callable[..., Workflow[Any]]
 
     def new_workflow(self, *nodes: Any, workflow_name: str = WORKFLOW) -> Workflow[Any]:
-        """A workflow of the backend that is tested."""
+        """A workflow of the backend under test."""
         return self.make_workflow(*nodes, workflow_name=workflow_name)
 
     def compute(self, *nodes: Any) -> Any:
@@ -126,19 +126,19 @@ class Suite:
         return self.new_workflow(*nodes).run()
 
     def stored(self, storage: Any, *nodes: Any, workflow_name: str = WORKFLOW) -> Workflow[Any]:
-        """A new workflow that keeps its results."""
+        """A new workflow with a storage."""
         made = self.new_workflow(*nodes, workflow_name=workflow_name)
         made.set_storage(storage)
         return made
 
     def need(self, flag: str) -> None:
-        """Skip a test of what the engine does not claim to do."""
+        """Skip a test of a capability that the engine does not claim."""
         if not getattr(self, flag):
             pytest.skip(f"{flag} = False")
 
     @pytest.fixture
     def journal(self, tmp_path: Path) -> Journal:
-        """Where nodes write what they did."""
+        """The journal in which nodes record their calls."""
         return Journal(str(tmp_path / "journal"))
 
     @pytest.fixture
@@ -148,7 +148,7 @@ class Suite:
 
 
 def here() -> int:
-    """The number of the line that calls."""
+    """The line number of the caller."""
     return sys._getframe(1).f_lineno
 
 
@@ -158,5 +158,5 @@ def notes_of(error: BaseException) -> list[str]:
 
 
 def text_of(error: BaseException) -> str:
-    """What an exception and the notes on it say."""
+    """The message of an exception with its notes."""
     return "\n".join([str(error), *notes_of(error)])

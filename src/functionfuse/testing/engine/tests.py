@@ -1,4 +1,4 @@
-"""The conformance suite: what every backend must do, whatever it runs on."""
+"""Conformance suite of backends."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class EngineTests(
 ):
     """All tests for a backend.
 
-    Derive from it in a test file, and say how a workflow is made::
+    Derive from it in a test file, with a function that creates a workflow::
 
         class TestMyBackend(EngineTests):
             runs_in_other_processes = True

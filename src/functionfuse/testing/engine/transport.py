@@ -1,4 +1,4 @@
-"""What goes to a node and comes back: every value, function and class arrives as what it was."""
+"""Transport tests: values, functions and classes on their way to nodes and back."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _MANY = 200_000
 
 @dataclass(eq=False)
 class Awkward:
-    """A value that refuses what an engine has no business to ask of it."""
+    """A value that refuses operations that engines must not use."""
 
     number: int
 
@@ -58,7 +58,7 @@ class Awkward:
 
 
 class Unloadable:
-    """A value whose pickle cannot be read."""
+    """A value that cannot be unpickled."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _refuse_to_load, ()
@@ -71,7 +71,7 @@ def _refuse_to_load() -> NoReturn:
 
 @dataclass(eq=False)
 class Noting:
-    """A large value that writes when it is pickled, and does not tell how large it is."""
+    """A large value that records its pickling, and hides its size."""
 
     journal: Journal
     data: bytes
@@ -83,37 +83,37 @@ class Noting:
 
 @workflow
 def same(value: Any) -> Any:
-    """Give back what was taken."""
+    """Return the argument."""
     return value
 
 
 @workflow
 def number_of(awkward: Awkward) -> int:
-    """Look into a value."""
+    """Inspect a value."""
     return awkward.number
 
 
 @workflow
 def keywords(**given: Any) -> dict[str, Any]:
-    """Take any keyword."""
+    """A function of any keywords."""
     return given
 
 
 @workflow
 def lengths(*values: Any, **named: Any) -> list[int]:
-    """Measure what was taken."""
+    """Measure the argument."""
     return [len(value) for value in (*values, *named.values())]
 
 
 @workflow
 def size_of(noting: Noting, *needs: Any, more: Any = ()) -> int:
-    """Look into large values; give how many bytes they have."""
+    """The number of bytes in large values."""
     return len(noting.data) + sum(len(other.data) for other in more)
 
 
 @workflow
 def noted(journal: Journal, line: str) -> str:
-    """Write a line and give it back."""
+    """Write a line and return it."""
     journal.write(line)
     return line
 
@@ -128,14 +128,14 @@ def numbers(count: int, start: int = 0) -> Any:
 
 @workflow
 def changed(array: Any, *needs: Any) -> int:
-    """Change an array in place; give its sum."""
+    """Change an array in place; returns its sum."""
     array += 1
     return int(array.sum())
 
 
 @workflow
 def keep_a_part(array: Any) -> bool:
-    """Keep a part of an array; tell whether all that was kept here is as it was."""
+    """Keep a part of an array; returns whether all kept parts are unchanged."""
     _kept.append((array[:3], array[:3].tolist()))
     return all(part.tolist() == was for part, was in _kept)
 
@@ -151,26 +151,26 @@ def total(array: Any, *needs: Any) -> int:
 
 @workflow
 def new_lock() -> Any:
-    """Something that cannot be pickled."""
+    """A value that cannot be pickled."""
     return threading.Lock()
 
 
 @workflow
 def is_locked(lock: Any) -> bool:
-    """Look at a lock."""
+    """Inspect a lock."""
     locked: bool = lock.locked()
     return locked
 
 
 @workflow
 class Histogram:
-    """An object that changes its own array."""
+    """A class that changes its own array."""
 
     def __init__(self, counts: Any) -> None:
         self.counts = counts
 
     def add(self, place: int) -> int:
-        """Count one more; give the count there."""
+        """Increment a count; returns it."""
         self.counts[place] += 1
         return int(self.counts[place])
 
@@ -202,7 +202,7 @@ _NOTHING: Any = object()
 
 @workflow
 def was_given(first: int, second: Any = _NOTHING) -> bool:
-    """Tell whether there was a second argument."""
+    """Whether there was a second argument."""
     return second is not _NOTHING
 
 

@@ -1,4 +1,4 @@
-"""What a run gives: targets, items, containers, signatures, kinds of functions."""
+"""Value tests: targets, items, containers, signatures and kinds of functions."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Settings:
 
 @dataclass(frozen=True, slots=True)
 class Frozen:
-    """A dataclass whose fields cannot be set."""
+    """A frozen dataclass."""
 
     inner: Any
 
@@ -56,32 +56,32 @@ def add(a: int, b: int) -> int:
 
 @workflow
 def same(value: Any) -> Any:
-    """Give back what was taken."""
+    """Return the argument."""
     return value
 
 
 @workflow
 def shapes() -> dict[Any, Any]:
-    """Give something to take items of."""
+    """A result with items."""
     return {"sizes": [1, 2, 3, 4], "names": {"first": "one"}, 7: "seven"}
 
 
 @workflow
 def noted(journal: Journal, name: str, *needs: Any) -> str:
-    """Write a line and give it back."""
+    """Write a line and return it."""
     journal.write(name)
     return name
 
 
 @workflow
 def everything(first: int, second: int = 20, *rest: int, only: int = 3, **more: int) -> Any:
-    """Take arguments in every way."""
+    """A function with every kind of parameter."""
     return first, second, rest, only, more
 
 
 @workflow
 def process_number() -> int:
-    """Tell which process runs this."""
+    """The number of the process."""
     return os.getpid()
 
 
@@ -100,19 +100,19 @@ def counted(end: int) -> Iterator[int]:
 
 @workflow
 def returns_node() -> Any:
-    """Make the mistake of calling a decorated function in a node."""
+    """Call a decorated function in a node, which is a mistake."""
     return add(1, 2)
 
 
 @workflow
 async def awaits_node() -> Any:
-    """Make the same mistake asynchronously."""
+    """Call a decorated function in a coroutine, which is a mistake."""
     return add(1, 2)
 
 
 @workflow
 def with_appended(items: list[Any], more: dict[str, list[int]]) -> Any:
-    """Change what was taken."""
+    """Change the arguments."""
     items.append(more.pop("key"))
     return items
 
@@ -123,11 +123,11 @@ class ValueTests(Suite):
     # ---- targets ----
 
     def test_one_target_gives_its_value(self) -> None:
-        """A workflow of one node gives that node's value, not a list."""
+        """A workflow of one node returns the value of that node, not a list."""
         assert self.compute(add(add(1, 2), 3)) == 6
 
     def test_several_targets_give_a_list(self) -> None:
-        """A workflow of several nodes gives a list of their values in the order of the targets."""
+        """A workflow of several nodes returns a list of their values in the order of the targets."""
         first, second = add(1, 1), add(2, 2)
         third = add(first, second)
 
@@ -267,9 +267,9 @@ class ValueTests(Suite):
         assert self.compute(workflow(len)(data)) == 3_000_000
         assert len(self.compute(data)) == 3_000_000
 
-    # ---- when the call was written ----
+    # ---- arguments at the time of the call ----
 
-    def test_containers_are_taken_as_written(self) -> None:
+    def test_containers_are_copied_at_the_call(self) -> None:
         """Changing a list or dict after the call does not change the node."""
         items, options = [add(1, 1), 5], {"nested": [1]}
         node = same([items, options])
@@ -294,7 +294,7 @@ class ValueTests(Suite):
     def test_only_what_targets_need_runs(self, journal: Journal) -> None:
         """Only the targets and their transitive dependencies run."""
         first = noted(journal, "first")
-        noted(journal, "beside")
+        noted(journal, "other")
         target = noted(journal, "target", first)
         noted(journal, "child", target)
 

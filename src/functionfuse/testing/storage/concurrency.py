@@ -1,4 +1,4 @@
-"""Many at once: threads, processes, forks, and processes that are killed while they save."""
+"""Concurrency tests of storages: threads, processes, forks, and processes that are killed during a save."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KILLED_AFTER: Final = 0.01  # seconds at most: several saves on any disk
 
 
 def save_some(storage: Any, writer: int) -> int:
-    """Save one result that all writers save, and one of our own."""
+    """Save one result that all writers save, and one of this writer."""
     for number in range(SAVES):
         storage.save("w", "same", value_of(writer))
         storage.save("w", f"own {writer}", value_of(number))
@@ -35,7 +35,7 @@ def save_some(storage: Any, writer: int) -> int:
 
 
 def save_for_ever(storage: Any) -> None:
-    """Save results of changing size again and again; say when the first one is there."""
+    """Save results of changing size repeatedly; report when the first one is saved."""
     for number in itertools.count():
         storage.save("w", "node", value_of(number, 10_000 * (number % 10)))
         if number == 0:
@@ -43,12 +43,12 @@ def save_for_ever(storage: Any) -> None:
 
 
 def look(storage: Any) -> Any:
-    """What somebody elsewhere sees."""
+    """The results that another process sees."""
     return storage.list_tasks("w"), storage.read_task("w", "here"), storage.always_read
 
 
 def use(storage: Any) -> list[str]:
-    """Save something, and see what is there."""
+    """Save a result, and list the results."""
     storage.save("w", "there", 2)
     names: list[str] = storage.list_tasks("w")
     return names
@@ -69,7 +69,7 @@ def fork_and_use(storage: Any) -> tuple[Any, list[str]]:
 
 
 def error_of_reading(storage: Any) -> BaseException:
-    """The error of reading what is not there."""
+    """The error of reading a missing result."""
     try:
         storage.read_task("w", "nothing")
     except StorageError as error:
@@ -82,7 +82,7 @@ class ThreadTests(StorageSuite):
     """Several threads of one process."""
 
     def test_threads_write(self, storage: Storage) -> None:
-        """Each writer's own result is the last one, and the common one is one of the whole."""
+        """The result of each writer is its last one, and the common result is a complete one."""
         with ThreadPoolExecutor(THREADS) as pool:
             assert list(range(THREADS)) == list(
                 pool.map(save_some, [storage] * THREADS, range(THREADS))
@@ -90,13 +90,13 @@ class ThreadTests(StorageSuite):
         _all_whole(storage, THREADS)
 
     def test_writers_leave_one_file_each(self, storage: Storage, raw_access: RawAccess) -> None:
-        """Many writers at once leave a file for each result, and no other."""
+        """Concurrent writers leave one file for each result, and no others."""
         with ThreadPoolExecutor(THREADS) as pool:
             list(pool.map(save_some, [storage] * THREADS, range(THREADS)))
         assert THREADS + 1 == len(raw_access.files())
 
     def test_readers_never_see_half(self, storage: Storage, make: Make) -> None:
-        """Who reads while others write gets whole results, in a thread or through another storage."""
+        """Reads during writes return complete results, in a thread and through another storage."""
         storage.save("w", "same", value_of(0))
         other = make()
         with ThreadPoolExecutor(4) as pool:
@@ -110,7 +110,7 @@ class ThreadTests(StorageSuite):
         _all_whole(storage, 4)
 
     def test_threads_remove(self, storage: Storage) -> None:
-        """Removing what another removes or writes at the same time is no error of the files."""
+        """Removing a result that another thread removes or writes is no file error."""
 
         def save_and_remove(number: int) -> None:
             for _ in range(self.max_examples):
@@ -126,7 +126,7 @@ class ProcessTests(StorageSuite):
     """Several processes, which see the same results."""
 
     def test_a_copy_in_another_process(self, shared_storage: Any) -> None:
-        """A pickled storage is the same place, with the same options, in another process."""
+        """A pickled storage has the same results and options in another process."""
         shared_storage.always_read = True
         shared_storage.save("w", "here", 1)
         assert (["here"], 1, True) == call_in_process(look, shared_storage)
@@ -134,20 +134,20 @@ class ProcessTests(StorageSuite):
         assert 2 == shared_storage.read_task("w", "there")
 
     def test_a_copy_of_a_copy(self, shared_storage: Any) -> None:
-        """A storage that was used travels as one that was not."""
+        """A storage can be pickled after it was used."""
         shared_storage.save("w", "here", 1)
         copy = pickle.loads(pickle.dumps(shared_storage))
         copy.list_tasks("w")
         assert (["here"], 1, False) == call_in_process(look, pickle.loads(pickle.dumps(copy)))
 
     def test_after_a_fork(self, shared_storage: Any) -> None:
-        """A storage that is in use when a process forks works in both."""
+        """A storage that is in use when a process forks works in both processes."""
         (read, listed), all_of_them = call_in_process(fork_and_use, shared_storage)
         assert (1, ["parent"]) == (read, listed)
         assert ["after", "child", "parent"] == all_of_them
 
     def test_errors_travel(self, shared_storage: Any) -> None:
-        """An error in another process arrives as what it is."""
+        """An error in another process arrives with its type and message."""
         here, there = (
             error_of_reading(shared_storage),
             call_in_process(error_of_reading, shared_storage),
@@ -155,7 +155,7 @@ class ProcessTests(StorageSuite):
         assert (type(here), str(here)) == (type(there), str(there))
 
     def test_processes_write(self, shared_storage: Any) -> None:
-        """Each writer's own result is the last one, the common one whole at any time."""
+        """The result of each writer is its last one, and the common result is complete at any time."""
         shared_storage.save("w", "same", value_of(0))
         writers = [Child(save_some, shared_storage, number) for number in range(PROCESSES)]
         for _ in range(10):
@@ -164,11 +164,11 @@ class ProcessTests(StorageSuite):
         _all_whole(shared_storage, PROCESSES)
 
     def test_killed_saves(self, shared_storage: Any) -> None:
-        """Whenever a process that saves is killed, there is one whole result and no litter is listed."""
+        """After a process is killed during a save, one complete result is stored and no leftovers are listed."""
         moments = random.Random(0)  # noqa: S311
         for _ in range(self.kills):
             child = Child(save_for_ever, shared_storage)
-            child.hear()
+            child.receive()
             time.sleep(moments.random() * KILLED_AFTER)  # any moment of a save
             child.kill()
             assert ["node"] == shared_storage.list_tasks("w")

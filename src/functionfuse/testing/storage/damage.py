@@ -1,4 +1,4 @@
-"""Damage behind the storage's back is found; a wrong value is never given, nor built upon."""
+"""Damage tests of storages: damaged files are detected, and never used to compute results."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ if TYPE_CHECKING:
 __all__ = ["DamageTests"]
 
 SMALL: Final = {"rows": [1, "two", None], "array": np.arange(3)}
-LARGE: Final = 3_000_000  # numbers of 8 bytes: more than the 16 MiB that are checked at leisure
+LARGE: Final = (
+    3_000_000  # numbers of 8 bytes: more than the 16 MiB that are verified in the background
+)
 VERIFY: Final = ["lazy", "always", "never"]
 
 
 def flipped(data: bytes, position: int, bits: int = 0xFF) -> bytes:
-    """The same with one byte changed."""
+    """Change one byte of the data."""
     changed = bytearray(data)
     changed[position] ^= bits
     return bytes(changed)
@@ -68,12 +70,12 @@ def large() -> Any:
 
 @workflow
 def total(array: Any) -> float:
-    """A small number made of a large array."""
+    """A small number computed from a large array."""
     return float(array.sum())
 
 
 def targets() -> tuple[Any, Any]:
-    """Two nodes that need each other."""
+    """Two nodes, the second of which depends on the first."""
     one = first().set_name("first")
     return one, second(one).set_name("second")
 
@@ -86,10 +88,10 @@ def run(storage: Any, *nodes: Any) -> Any:
 
 
 class DamageTests(StorageSuite):
-    """Damage behind the storage's back."""
+    """Damage to files of a storage."""
 
     def test_every_changed_byte_is_found(self, storage: Storage, raw_access: RawAccess) -> None:
-        """No byte of a small result can change unseen, not even those that carry nothing."""
+        """A change of any byte of a small result is detected, also in padding."""
         storage.save("w", "node", SMALL)
         whole = raw_access.read("w", "node")
         ways = [(position, bits) for position in range(len(whole)) for bits in (0x01, 0x80, 0xFF)]
@@ -99,7 +101,7 @@ class DamageTests(StorageSuite):
                 storage.read_task("w", "node")
 
     def test_every_cut_is_found(self, storage: Storage, raw_access: RawAccess) -> None:
-        """A result that does not go to its end, or beyond it, is never taken for one."""
+        """A truncated or extended file is never read as a result."""
         storage.save("w", "node", SMALL)
         whole = raw_access.read("w", "node")
         for length in self.chosen(range(len(whole))):
@@ -114,14 +116,14 @@ class DamageTests(StorageSuite):
     def test_damage_of_a_mapped_result(
         self, storage: Storage, raw_access: RawAccess, damage: Callable[[bytes], bytes]
     ) -> None:
-        """A result that is large enough to be mapped is checked as well."""
+        """A result that is large enough to be mapped is verified too."""
         storage.save("w", "node", np.arange(200_000))
         raw_access.write("w", "node", damage(raw_access.read("w", "node")))
         with pytest.raises(CorruptResult, match="w/node"):
             storage.read_task("w", "node")
 
     @pytest.mark.parametrize("damage", DAMAGE.values(), ids=DAMAGE)
-    def test_a_workflow_computes_damaged_results_anew(
+    def test_a_workflow_computes_damaged_results_again(
         self, storage: Storage, raw_access: RawAccess, damage: Callable[[bytes], bytes]
     ) -> None:
         """A run warns of a damaged result that it needs, and replaces it."""
@@ -135,7 +137,7 @@ class DamageTests(StorageSuite):
         assert ["first", "first second"] == run(storage, *targets())
 
     def test_damage_is_in_the_way_of_nothing(self, storage: Storage, raw_access: RawAccess) -> None:
-        """A damaged result is listed, replaced and removed like any other."""
+        """A damaged result is listed, replaced and removed like others."""
         for name in ("replaced", "removed"):
             storage.save("w", name, SMALL)
             raw_access.write("w", name, b"")
@@ -145,8 +147,8 @@ class DamageTests(StorageSuite):
         assert ["replaced"] == storage.list_tasks("w")
         assert 2 == storage.read_task("w", "replaced")
 
-    def test_a_result_that_is_taken_away(self, storage: Storage, raw_access: RawAccess) -> None:
-        """A result that was removed behind the back is not there, for all who ask."""
+    def test_a_result_whose_file_is_removed(self, storage: Storage, raw_access: RawAccess) -> None:
+        """A result whose file was removed is missing in every method."""
         run(storage, *targets())
         assert storage.file_exists("w", "second")
         raw_access.remove("w", "second")
@@ -158,7 +160,7 @@ class DamageTests(StorageSuite):
         assert "first second" == run(storage, targets()[1])
 
     def test_a_result_that_is_put_back(self, storage: Storage, raw_access: RawAccess) -> None:
-        """A result that was copied aside and put back is the earlier one."""
+        """A result file that was copied and restored is the earlier result."""
         storage.save("w", "node", "earlier")
         earlier = raw_access.read("w", "node")
         storage.save("w", "node", "later")
@@ -166,10 +168,10 @@ class DamageTests(StorageSuite):
         raw_access.write("w", "node", earlier)
         assert "earlier" == storage.read_task("w", "node")
 
-    # ---- large results, which are checked at leisure ----
+    # ---- large results, which are verified in the background ----
 
     def spoil(self, storage: Storage, raw_access: RawAccess) -> bytes:
-        """Store a large result whose last number is then changed; give what it was."""
+        """Store a large result and change its last number; returns the original value."""
         storage.save("w", "large", np.ones(LARGE))
         whole = raw_access.read("w", "large")
         raw_access.write("w", "large", flipped(whole, -1))
@@ -177,7 +179,7 @@ class DamageTests(StorageSuite):
 
     @pytest.mark.parametrize("verify", VERIFY)
     def test_an_intact_large_result(self, make: Make, verify: str) -> None:
-        """However it is checked, a result that is whole is given, and nothing is found."""
+        """An intact result is returned without an error for every value of `verify`."""
         storage: Storage = make(verify=verify)
         storage.save("w", "large", np.ones(LARGE))
         assert LARGE == storage.read_task("w", "large").sum()
@@ -186,20 +188,22 @@ class DamageTests(StorageSuite):
         assert ["after", "large"] == storage.list_tasks("w")
 
     @pytest.mark.parametrize("verify", ["lazy", "always"])
-    def test_settle_finds_damage(self, make: Make, raw_access: RawAccess, verify: str) -> None:
-        """Who reads and settles learns which result is damaged; then it counts as not stored."""
+    def test_wait_verified_finds_damage(
+        self, make: Make, raw_access: RawAccess, verify: str
+    ) -> None:
+        """wait_verified() names a damaged result that was read; then it counts as not stored."""
         storage = make(verify=verify)
         self.spoil(storage, raw_access)
         with pytest.raises(CorruptResult, match="w/large"):
-            _read_and_settle(storage)
+            _read_and_wait(storage)
         with pytest.raises((CorruptResult, ResultNotFound)):
             storage.read_task("w", "large")
-        storage.wait_verified()  # it has been told
+        storage.wait_verified()  # reported already
 
     def test_changed_bytes_of_a_large_result_are_found(
         self, make: Make, raw_access: RawAccess, storage: Storage
     ) -> None:
-        """Wherever it is changed: sooner or later, but before anything is stored of it."""
+        """Damage at any position is detected before results computed from it are stored."""
         storage.save(
             "w", "large", {"one": np.ones(LARGE), "odd": np.ones(LARGE + 1, dtype=np.int8)}
         )
@@ -210,17 +214,17 @@ class DamageTests(StorageSuite):
         ):
             raw_access.write("w", "large", flipped(whole, position))
             with pytest.raises(CorruptResult, match="w/large"):
-                _read_and_settle(make())
+                _read_and_wait(make())
 
     def test_always_finds_damage_on_reading(self, make: Make, raw_access: RawAccess) -> None:
-        """With verify="always" a damaged value is not given at all."""
+        """With verify="always" a damaged value is not returned."""
         storage = make(verify="always")
         self.spoil(storage, raw_access)
         with pytest.raises(CorruptResult, match="w/large"):
             storage.read_task("w", "large")
 
     def test_never_checks_no_arrays(self, make: Make, raw_access: RawAccess) -> None:
-        """With verify="never" the user answers for the numbers, but not for the pickle stream and the header."""
+        """With verify="never" arrays are not verified, but pickle stream and header are."""
         storage = make(verify="never")
         whole = self.spoil(storage, raw_access)
         assert LARGE == len(storage.read_task("w", "large"))
@@ -238,7 +242,7 @@ class DamageTests(StorageSuite):
     def test_nothing_is_stored_from_damaged_data_of_another_storage(
         self, storage: Storage, tmp_path: Path
     ) -> None:
-        """What was read from a damaged file is not saved, wherever the file is and whoever saves it."""
+        """A value from a damaged file is not saved, in any storage and by any save."""
         other = FileStorage(tmp_path / "other")
         other.save("w", "large", np.ones(LARGE))
         with (tmp_path / "other" / "w" / "large").open("r+b") as file:
@@ -248,15 +252,15 @@ class DamageTests(StorageSuite):
         with pytest.raises(CorruptResult, match="other/w/large"):
             storage.save("w", "sum", value.sum())
         assert [] == storage.list_tasks("w")
-        assert LARGE == run(storage, total(np.ones(LARGE)).set_name("total"))  # it has been told
+        assert LARGE == run(storage, total(np.ones(LARGE)).set_name("total"))  # reported already
 
     def test_nothing_is_stored_from_damaged_data(
         self, storage: Storage, raw_access: RawAccess
     ) -> None:
-        """A save after the reading of a damaged result stores nothing and says why."""
+        """A save after the read of a damaged result stores nothing and names the cause."""
         storage.save("w", "sum", "earlier")
         self.spoil(storage, raw_access)
-        # a storage that checks on reading has said so already
+        # a storage that verifies on reading has raised already
         with pytest.raises(CorruptResult, match="w/large"):
             storage.save("w", "sum", storage.read_task("w", "large").sum())
         assert "earlier" == storage.read_task("w", "sum")
@@ -266,7 +270,7 @@ class DamageTests(StorageSuite):
     def test_a_workflow_never_gives_what_was_made_of_damaged_data(
         self, storage: Storage, raw_access: RawAccess
     ) -> None:
-        """The first run fails, or computes the result anew; the next one is right in any case."""
+        """The first run fails, or computes the result again; the next one is correct in any case."""
         node = large().set_name("large")
         self.spoil(storage, raw_access)
         with contextlib.suppress(CorruptResult), _warnings_of_damage():
@@ -278,7 +282,7 @@ class DamageTests(StorageSuite):
         storage.wait_verified()
 
     def test_a_damaged_target_is_never_given(self, storage: Storage, raw_access: RawAccess) -> None:
-        """A run that only reads a damaged result fails, or computes it anew."""
+        """A run that only loads a damaged result fails, or computes it again."""
         self.spoil(storage, raw_access)
         for _ in range(2):
             with contextlib.suppress(CorruptResult), _warnings_of_damage():
@@ -286,18 +290,18 @@ class DamageTests(StorageSuite):
         assert LARGE == run(storage, large().set_name("large")).sum()
 
     def test_unknown_way_to_verify(self, make: Make) -> None:
-        """The error names the ways that there are."""
+        """The error names the valid values."""
         with pytest.raises((ValueError, StorageError), match="lazy"):
             make(verify="sometimes")
 
 
-def _read_and_settle(storage: Storage) -> None:
+def _read_and_wait(storage: Storage) -> None:
     storage.read_task("w", "large")
     storage.wait_verified()
 
 
 def _warnings_of_damage() -> contextlib.AbstractContextManager[object]:
-    """Expect no warning or some: it depends on when a damage is found."""
+    """Allow warnings, which depend on when damage is detected."""
     import warnings
 
     stack = contextlib.ExitStack()

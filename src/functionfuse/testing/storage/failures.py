@@ -1,4 +1,4 @@
-"""A save that fails leaves the earlier result as it was, and nothing that a listing shows."""
+"""Failure tests of storages: a failed save changes no result and leaves no file in listings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["FailureTests"]
 
 
 class Raises:
-    """Cannot be pickled, and says so in its own way."""
+    """Cannot be pickled, with an exception of its own."""
 
     def __init__(self, error: type[BaseException]) -> None:
         self.error = error
@@ -31,7 +31,7 @@ class Raises:
 
 
 class Scattered:
-    """Offers a buffer that is not in one piece, which cannot be written as it is."""
+    """Has a buffer that is not contiguous, which cannot be written without a copy."""
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         return bytes, (pickle.PickleBuffer(memoryview(bytearray(100))[::2]),)
@@ -50,11 +50,11 @@ INTERRUPTED: Final = {**UNSTORABLE, "KeyboardInterrupt": Raises(KeyboardInterrup
 
 
 class FailureTests(StorageSuite):
-    """Saving that fails."""
+    """Failed saves."""
 
     @pytest.mark.parametrize("value", UNSTORABLE.values(), ids=UNSTORABLE)
     def test_what_cannot_be_pickled(self, storage: Storage, value: Any) -> None:
-        """The error names the result; an earlier one stays, and no new one is there."""
+        """The error names the result; an earlier one stays, and no new one is stored."""
         for name in ("earlier", "new"):
             storage.save("w", "earlier", 1)
             with pytest.raises(StorageError, match=f"cannot save w/{name} in .*cannot be pickled"):
@@ -66,7 +66,7 @@ class FailureTests(StorageSuite):
     def test_a_failed_save_leaves_no_file(
         self, storage: Storage, raw_access: RawAccess, value: Any
     ) -> None:
-        """What fails, or is interrupted, halfway changes no file and leaves none."""
+        """A save that fails or is interrupted halfway changes no file and leaves none."""
         storage.save("w", "node", 1)
         before = raw_access.files()
         for name in ("node", "new"):
@@ -75,7 +75,7 @@ class FailureTests(StorageSuite):
         assert before == raw_access.files()
 
     def test_an_interrupt_goes_through(self, storage: Storage) -> None:
-        """Ctrl-C is no error of the storage."""
+        """KeyboardInterrupt is not converted to an error of the storage."""
         with pytest.raises(KeyboardInterrupt):
             storage.save("w", "node", [np.zeros(1_000), Raises(KeyboardInterrupt)])
         assert [] == storage.list_tasks("w")

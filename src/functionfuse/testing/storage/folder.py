@@ -1,4 +1,4 @@
-"""Storages in a folder of this machine: disks get full, folders cannot be written, processes leave litter."""
+"""Local folder tests of storages: full disks, read-only folders, and leftovers of killed processes."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def small_disk(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def read_only(folder: Path) -> Iterator[None]:
-    """Nobody may write in a folder."""
+    """Make a folder read-only."""
     paths = [folder, *folder.rglob("*")]
     modes = [(path, path.stat().st_mode) for path in paths]
     for path, mode in modes:
@@ -76,8 +76,8 @@ def read_only(folder: Path) -> Iterator[None]:
 
 
 def as_nobody(function: Callable[[Any], Any], rehearsal: Any, storage: Any) -> Any:
-    """Call a function as somebody who is not allowed everything."""
-    function(rehearsal)  # libraries that are loaded late may be out of reach for somebody else
+    """Call a function as an unprivileged user."""
+    function(rehearsal)  # imports libraries that another user may not be able to read
     if IS_ROOT:
         os.setgroups([])
         os.setuid(NOBODY)
@@ -85,7 +85,7 @@ def as_nobody(function: Callable[[Any], Any], rehearsal: Any, storage: Any) -> A
 
 
 def use_what_cannot_be_written(storage: Any) -> dict[str, Any]:
-    """Try everything; give what happened."""
+    """Call all operations; returns their outcomes."""
     outcome: dict[str, Any] = {
         "read": number_of(storage.read_task("w", "node")),
         "listed": storage.list_tasks("w"),
@@ -106,7 +106,7 @@ def use_what_cannot_be_written(storage: Any) -> dict[str, Any]:
 
 
 def read_damaged(storage: Any) -> list[str]:
-    """Read a result until the damage is known, and once more."""
+    """Read a result until its damage is detected, and once more."""
     outcomes = []
     for _ in range(3):
         try:
@@ -119,7 +119,7 @@ def read_damaged(storage: Any) -> list[str]:
 
 
 def save_for_ever(storage: Any) -> None:
-    """Save a large result again and again."""
+    """Save a large result repeatedly."""
     value = np.ones(2_000_000)
     storage.save("w", "node", 1)
     say("begun")
@@ -128,7 +128,7 @@ def save_for_ever(storage: Any) -> None:
 
 
 def save_limited(storage: Any) -> str:
-    """Save what the system does not let us write to its end."""
+    """Save results beyond the file size limit of the system."""
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
     try:
@@ -139,20 +139,20 @@ def save_limited(storage: Any) -> str:
 
 
 class FolderTests(LinkTests, ForeignFileTests):
-    """To be added to `StorageTests` by a storage that keeps files in a folder: `folder/workflow/node`."""
+    """Tests in addition to `StorageTests` for a storage with files in a folder: `folder/workflow/node`."""
 
     #: Called as `make_in(folder, **options)`.
     make_in: ClassVar[Callable[..., Any]]
 
     @pytest.fixture
     def folder(self) -> Iterator[Path]:
-        """A folder that everybody may look into, unlike those of pytest."""
+        """A folder that all users may enter, unlike those of pytest."""
         with tempfile.TemporaryDirectory() as name:
             os.chmod(name, 0o755)  # noqa: S103
             yield Path(name)
 
     def test_full_disk(self, folder: Path) -> None:
-        """A disk that gets full is an error; earlier results stay, and the room is given back."""
+        """A full disk is an error; earlier results stay, and the space is released."""
         with small_disk(folder / "disk"):
             storage = self.make_in(folder / "disk")
             storage.save("w", "node", value_of(1))
@@ -167,7 +167,7 @@ class FolderTests(LinkTests, ForeignFileTests):
             storage.save("w", "new", value_of(2, 90_000))
 
     def test_a_file_that_may_not_grow(self, folder: Path) -> None:
-        """When the system stops writing midway, that is an error, and no part of it stays."""
+        """A write that the system stops midway is an error, and no part of the file stays."""
         storage = self.make_in(folder)
         storage.save("w", "node", "earlier")
         before = _files(folder)
@@ -175,8 +175,8 @@ class FolderTests(LinkTests, ForeignFileTests):
         assert before == _files(folder)
         assert "earlier" == storage.read_task("w", "node")
 
-    def test_a_folder_that_cannot_be_written(self, folder: Path) -> None:
-        """Results can be read and finished runs resumed; a save says what is wrong."""
+    def test_a_read_only_folder(self, folder: Path) -> None:
+        """Results can be read and finished runs resumed; the error of a save names the cause."""
 
         def fill(storage: Any, _: Path) -> None:
             storage.save("w", "node", value_of(1))
@@ -190,7 +190,7 @@ class FolderTests(LinkTests, ForeignFileTests):
         assert "w/node" in outcome["save"]
 
     def test_damage_that_cannot_be_moved_aside(self, folder: Path) -> None:
-        """Damage that was found is remembered where the folder cannot be written."""
+        """Detected damage is remembered if the folder is read-only."""
 
         def fill(storage: Any, place: Path) -> None:
             storage.save("w", "large", np.ones(3_000_000))
@@ -207,7 +207,7 @@ class FolderTests(LinkTests, ForeignFileTests):
         folder: Path,
         fill: Callable[[Any, Path], None],
     ) -> Any:
-        """Call a function with a storage that is filled, and whose folder is then read-only."""
+        """Call a function with a storage that has results in a read-only folder."""
         storages = []
         for place in (folder / "rehearsal", folder / "storage"):
             storages.append(self.make_in(place))
@@ -216,7 +216,7 @@ class FolderTests(LinkTests, ForeignFileTests):
             return call_in_process(as_nobody, function, *storages)
 
     def test_no_reader_sees_a_result_whose_sidecar_files_were_removed(self, folder: Path) -> None:
-        """A workflow is removed while a result is saved: the result is not there before it is whole."""
+        """A workflow is removed during a save: the result is never stored incompletely."""
         storage = self.make_in(folder)
         storage.register_persistent_serializers(Acting)
         seen = list[bool]()
@@ -227,7 +227,7 @@ class FolderTests(LinkTests, ForeignFileTests):
         assert 1 == storage.read_task("w", "node").number
 
     def test_a_workflow_is_removed_while_others_save_and_read(self, folder: Path) -> None:
-        """Each read gives a whole result or says that there is none, and no save and no removal fails."""
+        """Each read returns a complete result or raises ResultNotFound, and no save and no removal fails."""
         storage = self.make_in(folder)
         storage.register_persistent_serializers(NumberedSerializer)
 
@@ -255,7 +255,7 @@ class FolderTests(LinkTests, ForeignFileTests):
         assert [] == os.listdir(folder)
 
     def test_litter_is_swept(self, folder: Path) -> None:
-        """What killed processes left goes when it is a day old, and not before; results stay."""
+        """Leftovers of killed processes are removed when they are a day old, not earlier; results stay."""
         storage = self.make_in(folder)
         litter = _litter(storage, folder)
         storage.new_workflow("w")
@@ -272,11 +272,11 @@ def _files(folder: Path) -> set[Path]:
 
 
 def _litter(storage: Any, folder: Path) -> set[Path]:
-    """What a process leaves that is killed while it writes."""
+    """Kill a process during a save, for its leftovers."""
     moments = random.Random(0)  # noqa: S311
     for _ in range(100):
         child = Child(save_for_ever, storage)
-        child.hear()
+        child.receive()
         time.sleep(moments.random() * 0.05)  # any moment of a save
         child.kill()
         litter = {path for path in _files(folder) if path.name != "node"}

@@ -1,4 +1,4 @@
-"""Files of other programs in a folder of results: they stop neither a listing nor a run."""
+"""Foreign file tests of storages: files of other programs break neither listings nor runs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["ForeignFileTests"]
 
 LONG: Final = "n" * 300  # its file has a shortened name
-#: Names that no node has: encoding a node's name gives none of them.
+#: Names that do not result from encoding any node name.
 FOREIGN_NAMES: Final = [
     *(b"r\xe9sum\xe9.txt", b"50%ff", b"100%", b"%", b"%zz", b"%41", b"%e9", b"a%2fB%2F"),
     *(b"back\\slash", b"tab\t", b"n" * 250, b"%~", b"x%~", b"x%~loop", b"x%~" + b"0" * 31),
@@ -47,12 +47,12 @@ def run(storage: Any) -> Any:
 
 
 def make_pipe(path: bytes) -> None:
-    """A pipe that nobody writes to."""
+    """A pipe without a writer."""
     os.mkfifo(path)
 
 
 def make_socket(path: bytes) -> None:
-    """A socket that nobody listens at."""
+    """A socket without a listener."""
     with socket.socket(socket.AF_UNIX) as listener, tempfile.TemporaryDirectory() as folder:
         listener.bind(f"{folder}/s")  # the path of a socket must be short
         os.rename(f"{folder}/s", path)
@@ -83,14 +83,14 @@ def touch(path: bytes) -> None:
 
 
 def of_version(version: int, data: bytes) -> bytes:
-    """A result file that says that it is of another version of the format."""
+    """A result file with another format version."""
     header = data[80 : 80 + struct.unpack_from("<I", data, 12)[0]]
     start = data[:8] + struct.pack("<I", version) + data[12:16]
     return start + hashlib.sha256(start + bytes(32) + header).digest() + data[48:]
 
 
 class ForeignFileTests:
-    """Files in the folder of a storage that it did not write."""
+    """Files of other programs in the folder of a storage."""
 
     #: Called as `make_in(folder, **options)`.
     make_in: ClassVar[Callable[..., Any]]
@@ -100,7 +100,7 @@ class ForeignFileTests:
     def test_foreign_names_are_skipped(
         self, tmp_path: Path, name: bytes, make: Callable[[bytes], None]
     ) -> None:
-        """As a result or as a workflow, they are not listed, and everything else works."""
+        """Foreign files are listed neither as results nor as workflows, and all operations work."""
         storage = self.make_in(tmp_path / "storage")
         storage.save("w", "good", 1)
         for folder in (tmp_path / "storage" / "w", tmp_path / "storage"):
@@ -118,7 +118,7 @@ class ForeignFileTests:
     def test_what_is_no_file_is_no_result(
         self, tmp_path: Path, name: str, make: Callable[[bytes], None]
     ) -> None:
-        """It is neither listed nor read, nothing waits for it, and a run computes the node."""
+        """A special file is neither listed nor read, blocks nothing, and a run computes the node."""
         storage = self.make_in(tmp_path / "storage")
         storage.new_workflow("w")
         make(os.fsencode(tmp_path / "storage" / "w" / file_name(name)))
@@ -137,8 +137,8 @@ class ForeignFileTests:
             storage.save("w", name, 1)
             assert 1 == storage.read_task("w", name)
 
-    def test_damaged_results_are_told_when_they_are_asked_for(self, tmp_path: Path) -> None:
-        """A listing leaves out a shortened name that cannot be known; reading it says what is wrong."""
+    def test_reading_damaged_results_raises(self, tmp_path: Path) -> None:
+        """A listing omits a shortened name whose header cannot be read; reading reports the cause."""
         storage = self.make_in(tmp_path / "storage")
         metadata = {"workflow": "w", "node": LONG}
         intact = b"".join(frame(1, metadata))
@@ -165,7 +165,7 @@ class ForeignFileTests:
         assert ["good", LONG] == storage.list_tasks("w")
 
     def test_a_workflow_with_a_long_name_and_foreign_files(self, tmp_path: Path) -> None:
-        """Its name is in the header of any result; what is not one is passed over."""
+        """The shortened name of a workflow is in the header of any result; foreign files are skipped."""
         storage = self.make_in(tmp_path / "storage")
         storage.save(LONG, "node", 1)
         folder = tmp_path / "storage" / file_name(LONG)

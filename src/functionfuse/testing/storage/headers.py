@@ -1,4 +1,4 @@
-"""Headers that lie: results under another node's name, and headers that somebody forged."""
+"""Header tests of storages: renamed results and forged headers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ KEYS: Final = ["folder", "serializers", "pictures", "parts", "node", "workflow",
 
 
 class Pictures:
-    """A serializer that keeps complex numbers, as files."""
+    """Serializer of complex numbers into files."""
 
     serializer_class = complex
     name = "pictures"
@@ -86,7 +86,7 @@ def header_of(data: bytes) -> dict[str, Any]:
 
 
 def forged(data: bytes, header: bytes) -> bytes:
-    """A result file with another header whose digest is right: it is no secret how that is made."""
+    """A result file with a forged header and the correct digest, which needs no secret."""
     magic, version, length, _, signature = _PREFIX.unpack_from(data)
     start = struct.pack("<8sII", magic, version, len(header))
     digest = hashlib.sha256(start + signature + header).digest()
@@ -94,15 +94,15 @@ def forged(data: bytes, header: bytes) -> bytes:
 
 
 class Forger:
-    """Makes headers of any JSON, the same in each run."""
+    """Generates headers of random JSON, the same in each run."""
 
     def __init__(self, header: dict[str, Any], seed: int) -> None:
-        """Begin with a header that is right."""
+        """Start from a valid header."""
         self._right = header
         self._random = random.Random(seed)  # noqa: S311
 
     def header(self) -> bytes:
-        """A header that is nearly right, or no header at all."""
+        """A header that is nearly valid, or other JSON."""
         right, chance = self._right, self._random.random()
         if chance < 0.02:
             return b"[" * 100_000
@@ -148,7 +148,7 @@ class Forger:
 
 
 class HeaderTests(StorageSuite):
-    """What a header says is compared with what was asked for, and is not trusted to make sense."""
+    """Headers are compared with the requested names, and may have any content."""
 
     #: How many headers are forged.
     forgeries = 60
@@ -171,7 +171,7 @@ class HeaderTests(StorageSuite):
     def test_results_that_were_swapped_are_not_used(
         self, storage: Storage, raw_access: RawAccess
     ) -> None:
-        """A run computes them again, or says that they are not to be trusted."""
+        """A run computes renamed results again, or raises UntrustedResult."""
         node = one().set_name("node")
         storage.save("w", "node", 2)
         storage.save("w", "other", 3)
@@ -188,7 +188,7 @@ class HeaderTests(StorageSuite):
     def test_a_long_name_is_listed_under_its_own_file_alone(
         self, storage: Storage, raw_access: RawAccess, place: str
     ) -> None:
-        """A name that stands in the header only is believed where the file has its name."""
+        """A name in the header of a shortened file name counts only if it encodes to the file name."""
         other = "m" * 300
         there = {"node": ("w", other), "workflow": (other, "node")}[place]
         here = {"node": ("w", LONG), "workflow": (LONG, "node")}[place]
@@ -200,7 +200,7 @@ class HeaderTests(StorageSuite):
         assert [LONG] == names
 
     def test_a_header_has_the_names_as_they_are(self, storage: Storage) -> None:
-        """Also halves of surrogate pairs, alone and in pairs that are no character."""
+        """Names with halves of surrogate pairs, alone and in invalid pairs, are stored and listed."""
         for name in HOSTILE:
             storage.save(name, name, name)
             info = storage.info(name, name)
@@ -208,14 +208,14 @@ class HeaderTests(StorageSuite):
             assert name == storage.read_task(name, name)
 
     def test_a_result_keeps_its_names(self, storage: Storage) -> None:
-        """What else is said of a result cannot rename it."""
+        """Metadata cannot change the names of a result."""
         storage.save("w", "node", 1, metadata={"workflow": "v", "node": "other", "seed": 3})
         info = storage.info("w", "node")
         assert ("w", "node", 3) == (info["workflow"], info["node"], info["seed"])
         assert 1 == storage.read_task("w", "node")
 
     def test_forged_headers(self, storage: Storage, raw_access: RawAccess) -> None:
-        """Whatever a header says, with whatever digest: errors are ours, and results can be replaced."""
+        """Any header, with any digest, raises errors of the library, and the result can be replaced."""
         storage.register_persistent_serializers(Pictures)
         storage.save("w", "node", [1j, "text"])
         storage.save(LONG, "node", 1)
@@ -236,7 +236,7 @@ class HeaderTests(StorageSuite):
     def test_a_forged_duration_is_not_believed(
         self, storage: Storage, raw_access: RawAccess, seconds: object
     ) -> None:
-        """It may be no number."""
+        """The seconds in a header may be of any type."""
         storage.save("w", "node", 1, metadata={"seconds": 0.5})
         assert 0.5 == Results(storage, "w").seconds("node")
         whole = raw_access.read("w", "node")
@@ -246,7 +246,7 @@ class HeaderTests(StorageSuite):
 
 
 def _use(storage: Storage) -> None:
-    """Do with a result what can be done."""
+    """Call all operations on a result."""
     made = LocalWorkflow(one().set_name("node"), workflow_name="w")
     made.set_storage(storage)
     calls: list[Callable[[], Any]] = [

@@ -1,4 +1,4 @@
-"""Symbolic links in a folder of results: nothing outside the folder is read, written or deleted."""
+"""Link tests of storages: nothing outside the folder is read, written or deleted through symbolic links."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["LinkTests"]
 
 LONG_AGO: Final = time.time() - 100 * 24 * 3600
-SIDECAR: Final = "01234567-89ab-cdef-0123-456789abcdef"  # as a save names its folder
-#: Links that somebody who shares the folder can make, and where they lead below somebody's home.
+SIDECAR: Final = "01234567-89ab-cdef-0123-456789abcdef"  # the form of the names of sidecar folders
+#: Links that another user of the folder can create, and their targets below a foreign folder.
 LINKS: Final = {
     "workflow": ("w", ""),
     "objects": ("w/.objects", ""),
@@ -36,7 +36,7 @@ LINKS: Final = {
 
 
 def attempt(call: Callable[[], Any]) -> None:
-    """Do something; it may be refused."""
+    """Call an operation; an error is allowed."""
     try:
         call()
     except StorageError:
@@ -44,7 +44,7 @@ def attempt(call: Callable[[], Any]) -> None:
 
 
 def contents(folder: Path) -> dict[str, bytes | None]:
-    """All that is in a folder."""
+    """The contents of a folder."""
     return {
         str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
         for path in sorted(folder.rglob("*"))
@@ -59,7 +59,7 @@ class LinkTests:
 
     @pytest.fixture
     def home(self, tmp_path: Path) -> Path:
-        """Somebody's folder, in which things look as those of a storage do, and are old."""
+        """A foreign folder with old files that look like those of a storage."""
         home = tmp_path / "home"
         inner = home / SIDECAR
         for folder in (home, inner, home / "node" / SIDECAR, home / ".objects" / "node" / SIDECAR):
@@ -75,7 +75,7 @@ class LinkTests:
     def test_links_are_not_followed(
         self, tmp_path: Path, home: Path, link: str, target: str
     ) -> None:
-        """Whatever is done, what is behind a link stays as it was, and no link is a result."""
+        """No operation changes the target of a link, and no link is a result."""
         place = tmp_path / "storage" / link
         place.parent.mkdir(parents=True)
         place.symlink_to(home / target)
@@ -100,7 +100,7 @@ class LinkTests:
                 assert before == contents(home)
 
     def test_a_linked_result_is_no_result(self, tmp_path: Path) -> None:
-        """It is not listed and not read, and says why; saving replaces the link, not the file behind it."""
+        """A link in place of a result is not listed, and reading reports it; saving replaces the link, not its target."""
         elsewhere = self.make_in(tmp_path / "elsewhere")
         elsewhere.save("w", "node", "elsewhere")
         storage = self.make_in(tmp_path / "storage")
@@ -119,7 +119,7 @@ class LinkTests:
         assert not link.is_symlink()
 
     def test_a_linked_workflow_is_no_workflow(self, tmp_path: Path) -> None:
-        """It is not listed, nothing in it is read or removed, and a run says so when it begins."""
+        """A link in place of a workflow is not listed, nothing in it is read or removed, and a run raises at its start."""
         elsewhere = self.make_in(tmp_path / "elsewhere")
         elsewhere.save("w", "node", 1)
         storage = self.make_in(tmp_path / "storage")
@@ -136,7 +136,7 @@ class LinkTests:
         assert 1 == elsewhere.read_task("w", "node")
 
     def test_the_folder_of_a_storage_may_be_a_link(self, tmp_path: Path) -> None:
-        """Its user named it; all is as without the link."""
+        """The folder of the storage itself may be a link: all operations work."""
         (tmp_path / "disk").mkdir()
         (tmp_path / "storage").symlink_to(tmp_path / "disk")
         storage = self.make_in(tmp_path / "storage")

@@ -1,4 +1,4 @@
-"""A storage is a dict: whatever the names, what was saved is found, listed, read and removed."""
+"""Model tests of storages: operations in random order agree with a dict."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PATTERNS = ["*", "?", "*e*", "..*", "x*", "[Nn]*", "", "a/*", "[!n]*"]
 
 
 class StorageIsADict(RuleBasedStateMachine):
-    """A storage and a dict side by side: saving, reading, listing and removing agree."""
+    """State machine with a storage and a dict: saving, reading, listing and removing agree."""
 
     workflows = st.sampled_from(["w", "W", "..", "", "a/b", "a", "x" * 300, "😀", "\ud800"])
 
@@ -46,12 +46,12 @@ class StorageIsADict(RuleBasedStateMachine):
             self.storage.remove_workflow(workflow)
 
     def some_name(self, data: st.DataObject, workflow: str) -> str:
-        """A name that is stored, if there is one, or any."""
+        """A stored name, or any name if none is stored."""
         return data.draw(st.sampled_from([*self.model.get(workflow, {}), *HOSTILE]))
 
     @rule(workflow=workflows, name=names | long_names, value=st.integers())
     def save(self, workflow: str, name: str, value: int) -> None:
-        """A saved value is there, for everyone who asks."""
+        """A saved value is stored, in all methods."""
         self.storage.save(workflow, name, value)
         self.model.setdefault(workflow, {})[name] = value
 
@@ -62,13 +62,13 @@ class StorageIsADict(RuleBasedStateMachine):
 
     @rule(workflow=workflows)
     def make_room(self, workflow: str) -> None:
-        """Making room changes nothing that is stored."""
+        """new_workflow() changes no stored result."""
         self.storage.new_workflow(workflow)
         self.model.setdefault(workflow, {})
 
     @rule(workflow=workflows, data=st.data())
     def remove(self, workflow: str, data: st.DataObject) -> None:
-        """One result goes, if it is there."""
+        """One result is removed if it is stored."""
         name = self.some_name(data, workflow)
         if name in self.model.get(workflow, {}):
             self.storage.remove_task(workflow, name)
@@ -79,7 +79,7 @@ class StorageIsADict(RuleBasedStateMachine):
 
     @rule(workflow=workflows, pattern=st.sampled_from(PATTERNS))
     def remove_matching(self, workflow: str, pattern: str) -> None:
-        """All that match a pattern go."""
+        """All results that match a pattern are removed."""
         self.storage.remove_task(workflow, pattern=pattern)
         kept = self.model.get(workflow, {}).items()
         self.model[workflow] = {
@@ -88,23 +88,23 @@ class StorageIsADict(RuleBasedStateMachine):
 
     @rule(workflow=workflows)
     def remove_workflow(self, workflow: str) -> None:
-        """One workflow goes, and no other."""
+        """One workflow is removed, and no other."""
         self.storage.remove_workflow(workflow)
         self.model.pop(workflow, None)
 
     @rule()
     def travel(self) -> None:
-        """A copy sees the same."""
+        """An unpickled copy has the same results."""
         self.storage = pickle.loads(pickle.dumps(self.storage))
 
     @rule()
     def come_back(self) -> None:
-        """Another storage of the same place sees the same."""
+        """Another storage with the same options has the same results."""
         self.storage = self.make()
 
     @rule(workflow=workflows, data=st.data())
     def look(self, workflow: str, data: st.DataObject) -> None:
-        """A result is there or not, for everyone who asks."""
+        """All methods agree whether a result is stored."""
         name = self.some_name(data, workflow)
         there = name in self.model.get(workflow, {})
         assert there == self.storage.file_exists(workflow, name)
@@ -119,21 +119,21 @@ class StorageIsADict(RuleBasedStateMachine):
 
     @rule(workflow=workflows, pattern=st.sampled_from(PATTERNS))
     def search(self, workflow: str, pattern: str) -> None:
-        """What matches a pattern is listed, sorted."""
+        """The names that match a pattern are listed, sorted."""
         stored = self.model.get(workflow, {})
         expected = sorted(name for name in stored if fnmatch.fnmatchcase(name, pattern))
         assert expected == self.storage.list_tasks(workflow, pattern)
 
     @invariant()
     def same_results(self) -> None:
-        """What is listed and read is what was saved."""
+        """The listed and read results are the saved ones."""
         for workflow, results in self.model.items():
             assert sorted(results) == self.storage.list_tasks(workflow)
             assert results == {name: self.storage.read_task(workflow, name) for name in results}
 
     @invariant()
     def same_workflows(self) -> None:
-        """Workflows that have results are listed, and none that was never made."""
+        """Workflows with results are listed, and none that was never created."""
         listed = self.storage.list_workflows()
         assert sorted(listed) == listed
         assert {name for name, results in self.model.items() if results} <= set(listed)
@@ -141,10 +141,10 @@ class StorageIsADict(RuleBasedStateMachine):
 
 
 class DictTests(StorageSuite):
-    """A storage is a dict."""
+    """Equivalence of a storage and a dict."""
 
     def test_behaves_as_a_dict(self, make: Make) -> None:
-        """Whatever is done in whatever order, under whatever names, a dict would give the same."""
+        """Operations in any order, with any names, have the same results as on a dict."""
 
         class Machine(StorageIsADict):
             def __init__(self) -> None:
@@ -161,7 +161,7 @@ class DictTests(StorageSuite):
         )
 
     def test_any_name(self, storage: Storage) -> None:
-        """A result comes back under any name, and under no other."""
+        """A result is read under any name, and under no other."""
         for number, name in enumerate(HOSTILE):
             storage.save("names", name, number)
 
@@ -170,7 +170,7 @@ class DictTests(StorageSuite):
         assert all(storage.file_exists("names", name) for name in HOSTILE)
 
     def test_any_name_of_a_workflow(self, storage: Storage) -> None:
-        """A workflow may have any name; none lies in another."""
+        """A workflow may have any name; no workflow is within another."""
         for number, name in enumerate(HOSTILE):
             storage.save(name, "node", number)
 
@@ -194,7 +194,7 @@ class DictTests(StorageSuite):
         ],
     )
     def test_patterns(self, storage: Storage, pattern: str, expected: list[str]) -> None:
-        """Listing and removing take the same glob patterns, which tell upper from lower case."""
+        """Listing and removing have the same case-sensitive glob patterns."""
         names = ["Node3", "node1", "node10", "node2", "other[1]"]
         for name in names:
             storage.save("w", name, name)
@@ -204,7 +204,7 @@ class DictTests(StorageSuite):
         assert [name for name in names if name not in expected] == storage.list_tasks("w")
 
     def test_remove_task_by_name(self, storage: Storage) -> None:
-        """One result goes: by its name, not by what it would match as a pattern."""
+        """One result is removed by its name, which is not a pattern."""
         for name in ("other[1]", "other1", "node"):
             storage.save("w", name, name)
         storage.save("another", "node", "of another")
@@ -214,7 +214,7 @@ class DictTests(StorageSuite):
         assert ["node"] == storage.list_tasks("another")
 
     def test_removing_a_workflow_removes_no_other(self, storage: Storage) -> None:
-        """No other workflow goes, not even for names that a file system reads as the folder itself."""
+        """No other workflow is removed, even for names that a file system reads as the folder itself."""
         storage.save("w", "node", 1)
         for name in ("", ".", "..", "/", "w/..", "w/node", "W"):
             storage.remove_workflow(name)
@@ -222,14 +222,14 @@ class DictTests(StorageSuite):
 
     @pytest.mark.parametrize("arguments", [{}, {"task_name": "node", "pattern": "*"}])
     def test_remove_task_takes_a_name_or_a_pattern(self, storage: Storage, arguments: Any) -> None:
-        """Neither, or both, removes nothing."""
+        """remove_task() with neither name nor pattern, or both, removes nothing."""
         storage.save("w", "node", 1)
         with pytest.raises(TypeError, match="either a task_name or a pattern"):
             storage.remove_task("w", **arguments)
         assert ["node"] == storage.list_tasks("w")
 
     def test_what_is_not_there(self, storage: Storage) -> None:
-        """What was never stored is an error that names it, and that everybody knows; lists are empty."""
+        """A result that was never stored is an error with its name, also a FileNotFoundError; lists are empty."""
         storage.new_workflow("empty")
         for workflow in ("empty", "unknown"):
             for method in (storage.read_task, storage.remove_task, storage.info):
@@ -242,7 +242,7 @@ class DictTests(StorageSuite):
         assert issubclass(ResultNotFound, FileNotFoundError)
 
     def test_info(self, storage: Storage) -> None:
-        """A result tells its origin without being read."""
+        """The origin of a result is known without reading it."""
         size = storage.save(
             "w", "node", list(range(1000)), metadata={"function": "make", "seed": 3}
         )
@@ -253,8 +253,8 @@ class DictTests(StorageSuite):
         assert size is not None
         assert size > 1000
 
-    def test_changes_are_seen_at_once(self, make: Make) -> None:
-        """What one storage saves or removes, another one of the same place sees at once."""
+    def test_changes_are_visible_immediately(self, make: Make) -> None:
+        """Saves and removals are immediately visible in another storage with the same options."""
         one, other = make(), make()
         for _ in range(3):
             assert [] == other.list_tasks("w")

@@ -1,4 +1,4 @@
-"""Storages whose results are elsewhere: the connection breaks, and each request costs."""
+"""Remote storage tests: broken connections, and the number of requests."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ __all__ = ["ConnectionTests", "RequestTests"]
 
 
 class ConnectionTests(StorageSuite):
-    """A connection that breaks."""
+    """Broken connections."""
 
     @pytest.mark.parametrize("nbytes", [0, 100, 2_000, 100_000, 1_000_000])
     def test_a_connection_that_breaks_in_a_save(
         self, storage: Storage, connection: Connection, nbytes: int
     ) -> None:
-        """However much came through: an error, the earlier result, and a clean listing."""
+        """A save that breaks after any number of bytes raises, and leaves the earlier result and a clean listing."""
         storage.save("w", "node", value_of(1))
         connection.break_after(nbytes)
         with pytest.raises(StorageError, match="cannot save w/node"):
@@ -43,7 +43,7 @@ class ConnectionTests(StorageSuite):
     def test_a_broken_connection_is_no_missing_result(
         self, storage: Storage, connection: Connection, method: str
     ) -> None:
-        """Who cannot ask does not know: that is an error, not the answer that nothing is there."""
+        """A query without a connection is an error, not an empty answer."""
         storage.save("w", "node", 1)
         arguments = {"list_tasks": ("w",), "list_workflows": ()}.get(method, ("w", "node"))
         connection.break_after(0)
@@ -56,7 +56,7 @@ class ConnectionTests(StorageSuite):
     def test_a_run_without_connection_computes_nothing(
         self, storage: Storage, connection: Connection
     ) -> None:
-        """A run that cannot see what is stored fails, before hours of work that cannot be saved."""
+        """A run without a connection fails before it computes results that cannot be saved."""
         calls = Calls()
         connection.break_after(0)
         with pytest.raises(StorageError):
@@ -65,10 +65,10 @@ class ConnectionTests(StorageSuite):
 
 
 class RequestTests(StorageSuite):
-    """What a run asks of the place of its results."""
+    """Requests of a run."""
 
     def requests_of(self, storage: Any, requests: Requests, width: int) -> list[str]:
-        """What a run asks for whose results are all there."""
+        """The requests of a run whose results are all stored."""
         calls = Calls()
         run(storage, fan(calls, width))
         calls.clear()
@@ -80,7 +80,7 @@ class RequestTests(StorageSuite):
     def test_a_finished_run_is_resumed_by_one_listing(
         self, storage: Storage, requests: Requests
     ) -> None:
-        """What is asked does not grow with the graph."""
+        """The number of requests does not grow with the graph."""
         few = self.requests_of(storage, requests, 2)
         storage.remove_workflow("w")
         many = self.requests_of(storage, requests, 20)
@@ -90,7 +90,7 @@ class RequestTests(StorageSuite):
     def test_a_broken_run_is_resumed_by_one_listing(
         self, storage: Storage, requests: Requests
     ) -> None:
-        """Only what is read or computed is asked for by itself."""
+        """Only loaded and computed results have requests of their own."""
         calls = Calls()
         run(storage, fan(calls, 20))
         storage.remove_task("w", "last")
@@ -99,12 +99,12 @@ class RequestTests(StorageSuite):
         with requests() as made:
             run(storage, fan(calls, 20))
         assert ["part 7", "last"] == calls
-        # 19 reads, a listing, room for the workflow, and some for each of the two that are computed
+        # 19 reads, a listing, new_workflow, and some for each of the two computed nodes
         assert len(made) <= 19 + 3 + 2 * 4, made
 
     @pytest.mark.parametrize("method", ["save", "read_task", "file_exists", "info", "list_tasks"])
     def test_one_request(self, storage: Storage, requests: Requests, method: str) -> None:
-        """One request saves, one reads, one tells about a result, and one lists them all."""
+        """Saving, reading, `info` and listing each need one request."""
         arguments = {"save": ("w", "node", np.zeros(1_000)), "list_tasks": ("w",)}
         storage.save("w", "node", np.ones(1_000))
         storage.list_tasks("w")

@@ -1,4 +1,4 @@
-"""Workflows on a storage: what is stored is not computed again."""
+"""Run tests of storages: stored results are not computed again."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ __all__ = ["Calls", "RunTests", "fan", "run"]
 
 
 class Calls(list[str]):
-    """What was computed; nodes that take it are not stored with it."""
+    """Record of computed nodes; it is not pickled with their results."""
 
 
 @workflow
 def noted(calls: Calls, name: str, *needs: Any) -> Any:
-    """Note a call; give something that is not small."""
+    """Record a call; returns a large value."""
     calls.append(name)
     return {"name": name, "needs": len(needs), "array": np.full(1_000, len(name))}
 
 
 def run(storage: Any, *nodes: Any) -> list[Any]:
-    """The names of what some nodes give, in a new workflow."""
+    """The names in the results of some nodes, in a new workflow."""
     made = LocalWorkflow(*nodes, workflow_name="w")
     made.set_storage(storage)
     values = made.run()
@@ -37,16 +37,16 @@ def run(storage: Any, *nodes: Any) -> list[Any]:
 
 
 def fan(calls: Calls, width: int) -> Node[Any]:
-    """A node that needs many."""
+    """A node with many dependencies."""
     parts = [noted(calls, f"part {number}").set_name(f"part {number}") for number in range(width)]
     return noted(calls, "last", *parts).set_name("last")
 
 
 class RunTests(StorageSuite):
-    """What also a storage gives that can only save and read."""
+    """Runs on any storage, also one that can only save and read."""
 
     def test_a_run_is_resumed(self, storage: Any) -> None:
-        """A second run computes nothing, and gives the same."""
+        """A second run computes nothing, with the same results."""
         calls = Calls()
         assert ["last"] == run(storage, fan(calls, 3))
         assert ["part 0", "part 1", "part 2", "last"] == calls
@@ -55,7 +55,7 @@ class RunTests(StorageSuite):
         assert [] == calls
 
     def test_a_run_is_resumed_by_another_storage(self, make: Make) -> None:
-        """What is stored outlives the object that stored it."""
+        """Stored results are read by another storage object."""
         calls = Calls()
         run(make(), fan(calls, 3))
         calls.clear()
@@ -63,7 +63,7 @@ class RunTests(StorageSuite):
         assert [] == calls
 
     def test_only_what_is_missing_is_computed(self, storage: Any) -> None:
-        """A node that is new is computed from what is stored."""
+        """A new node is computed from stored results."""
         calls = Calls()
         run(storage, fan(calls, 3))
         calls.clear()
@@ -71,7 +71,7 @@ class RunTests(StorageSuite):
         assert ["new"] == calls
 
     def test_children_get_what_was_read_back(self, storage: Any) -> None:
-        """With always_read a value that only looks like what was saved is not passed on."""
+        """With always_read dependents get the value that is read back, not the saved object."""
         storage.always_read = True
         kept: list[Any] = []
 
@@ -88,7 +88,7 @@ class RunTests(StorageSuite):
         assert 0 == kept[0].sum()
 
     def test_nodes_of_any_name(self, storage: Any) -> None:
-        """Whatever nodes are called, they are stored and found again."""
+        """Nodes with any names are stored and found again."""
         calls = Calls()
         names = [name for name in HOSTILE if name]
 

@@ -1,4 +1,4 @@
-"""What a storage was told in confidence is nowhere to be seen."""
+"""Secret tests of storages: no secret in reprs, files, logs or errors."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 __all__ = ["SecretTests"]
 
 
-def told(secrets: Sequence[str], *texts: str) -> list[str]:
-    """The texts that tell a secret."""
+def leaks(secrets: Sequence[str], *texts: str) -> list[str]:
+    """The texts that contain a secret."""
     return [text for text in texts if any(secret in text for secret in secrets)]
 
 
 def texts_of(error: BaseException) -> list[str]:
-    """All that an error says, and those that led to it."""
+    """The messages of an error and its causes."""
     texts = traceback.format_exception(error)
     seen: BaseException | None = error
     while seen is not None:
@@ -58,24 +58,24 @@ class SecretTests(StorageSuite):
     def _nothing_is_logged(
         self, caplog: pytest.LogCaptureFixture, secrets: Sequence[str]
     ) -> Iterator[None]:
-        """No record of any test tells a secret; what a foreign library says when it is asked to debug may."""
+        """No log record of a test has a secret, except debug records of foreign libraries."""
         caplog.set_level(logging.DEBUG, "functionfuse")
         caplog.set_level(logging.INFO)
         yield
         records = [*caplog.get_records("setup"), *caplog.get_records("call")]
-        assert [] == told(secrets, *(repr(vars(each)) + each.getMessage() for each in records))
+        assert [] == leaks(secrets, *(repr(vars(each)) + each.getMessage() for each in records))
 
     def test_texts_of_a_storage(self, storage: Storage, secrets: Sequence[str]) -> None:
-        """A storage is shown without its secrets, before and after it is used."""
+        """The repr of a storage has no secrets, before and after it is used."""
         texts = [repr(storage), str(storage), f"{storage}", f"{storage!r}"]
         storage.save("w", "node", 1)
         texts += [repr(storage), str(storage)]
-        assert [] == told(secrets, *texts)
+        assert [] == leaks(secrets, *texts)
 
     def test_results_and_their_headers(
         self, storage: Storage, secrets: Sequence[str], raw_access: RawAccess
     ) -> None:
-        """No file has a secret in it, and no header."""
+        """No file and no header has a secret."""
         one = increased(1).set_name("one")
         made = LocalWorkflow(increased(one).set_name("two"), workflow_name="w")
         made.set_storage(storage)
@@ -83,10 +83,10 @@ class SecretTests(StorageSuite):
         files = [f"{path} {data.decode('latin-1')}" for path, data in raw_access.files().items()]
         assert 2 == len(files)
         texts = [repr(made), repr(made.plan()), repr(made.report)]
-        assert [] == told(secrets, *files, *texts, repr(storage.info("w", "one")))
+        assert [] == leaks(secrets, *files, *texts, repr(storage.info("w", "one")))
 
     def test_errors(self, storage: Storage, secrets: Sequence[str], raw_access: RawAccess) -> None:
-        """No error tells a secret, whatever goes wrong."""
+        """No error has a secret, whatever fails."""
         storage.save("w", "node", 1)
         raw_access.write("w", "damaged", b"no result")
         errors = [
@@ -96,12 +96,12 @@ class SecretTests(StorageSuite):
             error_of(lambda: storage.remove_task("w", "nothing")),
             error_of(lambda: storage.read_task("w", "damaged")),
         ]
-        assert [] == told(secrets, *(text for error in errors for text in texts_of(error)))
+        assert [] == leaks(secrets, *(text for error in errors for text in texts_of(error)))
 
     def test_errors_of_a_broken_connection(
         self, storage: Storage, secrets: Sequence[str], connection: Connection
     ) -> None:
-        """Nor does an error that comes from below."""
+        """No error has a secret from a lower layer."""
         storage.save("w", "node", 1)
         connection.break_after(0)
         calls: list[Callable[[], Any]] = [
@@ -113,4 +113,4 @@ class SecretTests(StorageSuite):
             lambda: storage.new_workflow("other") or storage.save("other", "node", 1),
         ]
         texts = [text for call in calls for text in texts_of(error_of(call))]
-        assert [] == told(secrets, *texts)
+        assert [] == leaks(secrets, *texts)

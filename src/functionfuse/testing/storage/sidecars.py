@@ -1,4 +1,4 @@
-"""Sidecar files: results and what serializers wrote for them stay together while others replace and remove."""
+"""Sidecar tests of storages: results and their sidecar files stay consistent during replacement and removal."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ ACTIONS: Final[list[Any]] = []  # what `Acting` does next
 
 
 class Numbered:
-    """A value that is kept in a sidecar file."""
+    """A value that is stored in a sidecar file."""
 
     def __init__(self, number: int) -> None:
         """Take any number."""
@@ -58,17 +58,17 @@ class NumberedSerializer:
 
 
 class LazySerializer(NumberedSerializer):
-    """Read the file only when the number is asked for."""
+    """Serializer that reads the file only when the number is used."""
 
     @classmethod
     def unpickle(cls, pid: str, protocols: Any) -> Any:
-        """Give a function that reads the file."""
+        """A function that reads the file."""
         folder = protocols[FOLDER_PROTOCOL]
         return lambda: int(folder.read_bytes(pid))
 
 
 class Acting(NumberedSerializer):
-    """Do something between writing the file and the result, and before reading the file."""
+    """Serializer that calls actions between writing the file and the result, and before reading the file."""
 
     @classmethod
     def pickle(cls, obj: Numbered, protocols: Any) -> tuple[str, Any]:
@@ -89,13 +89,13 @@ class Acting(NumberedSerializer):
 
 
 class ElsewhereSerializer(NumberedSerializer):
-    """Keep numbers in this process."""
+    """Serializer that stores numbers in this process."""
 
     numbers: ClassVar[dict[str, int]] = {}
 
     @classmethod
     def pickle(cls, obj: Numbered, protocols: Any) -> tuple[str, Any]:
-        """Keep a number."""
+        """Store a number."""
         name = generate_name()
         cls.numbers[name] = obj.number
         return cls.name, name
@@ -107,7 +107,7 @@ class ElsewhereSerializer(NumberedSerializer):
 
     @classmethod
     def remove(cls, pid: str, protocols: Any) -> None:
-        """Forget a number."""
+        """Remove a number."""
         del cls.numbers[pid]
 
 
@@ -117,14 +117,14 @@ def _act() -> None:
 
 
 def write(storage: Any, writer: int) -> int:
-    """Save one result again and again; others save it too."""
+    """Save one result repeatedly, like other writers."""
     for number in range(SAVES):
         storage.save("w", "node", [Numbered(writer)] * (number % 3 and 1) + [writer])
     return writer
 
 
 def write_and_remove(storage: Any, writer: int) -> int:
-    """Save one result again and again, and remove it in between."""
+    """Save and remove one result repeatedly."""
     for number in range(SAVES):
         storage.save("w", "node", [Numbered(writer), writer])
         if number % 4 == writer:
@@ -133,7 +133,7 @@ def write_and_remove(storage: Any, writer: int) -> int:
 
 
 def read(storage: Any, times: int) -> list[int]:
-    """Read the result again and again; gives the writers that were seen."""
+    """Read the result repeatedly; returns the writers of the values."""
     found = [storage.read_task("w", "node") for _ in range(times)]
     for value in found:
         assert {value[-1]} == {getattr(part, "number", part) for part in value}
@@ -141,7 +141,7 @@ def read(storage: Any, times: int) -> list[int]:
 
 
 class SidecarTests(StorageSuite):
-    """Values that serializers keep in files next to the result file."""
+    """Sidecar files of serializers."""
 
     @pytest.fixture
     def keeping(self, storage: Any) -> Any:
@@ -152,7 +152,7 @@ class SidecarTests(StorageSuite):
     def test_a_replaced_result_can_still_be_read_lazily(
         self, make: Make, raw_access: RawAccess
     ) -> None:
-        """Whoever holds a lazy value reads it for the grace period, also while others sweep."""
+        """A lazy value of a replaced result can be read for the grace period, also during collections."""
         storage, sweeper = make(), make(grace=0)
         storage.register_persistent_serializers(LazySerializer)
         sweeper.register_persistent_serializers(LazySerializer)
@@ -169,7 +169,7 @@ class SidecarTests(StorageSuite):
             lazy()
 
     def test_a_removed_result_leaves_no_file(self, keeping: Any, raw_access: RawAccess) -> None:
-        """Neither its own sidecar files nor those of results that it replaced wait for a grace period."""
+        """Sidecar files of a removed result and of those that it replaced are removed without a grace period."""
         for number in range(3):
             keeping.save("w", "node", Numbered(number))
         keeping.save("w", "other", Numbered(3))
@@ -179,7 +179,7 @@ class SidecarTests(StorageSuite):
         assert {} == raw_access.files()
 
     def test_a_result_that_is_replaced_while_it_is_read(self, make: Make) -> None:
-        """The reader gets the new one, also without a grace period."""
+        """A read during a replacement returns the new result, also without a grace period."""
         storage = make(grace=0)
         storage.register_persistent_serializers(Acting)
         storage.save("w", "node", Numbered(1))
@@ -187,7 +187,7 @@ class SidecarTests(StorageSuite):
         assert 2 == storage.read_task("w", "node").number
 
     def test_a_result_that_is_removed_while_it_is_read(self, storage: Any) -> None:
-        """The reader is told that there is none."""
+        """A read during a removal raises ResultNotFound."""
         storage.register_persistent_serializers(Acting)
         storage.save("w", "node", Numbered(1))
         ACTIONS.append(lambda: storage.remove_task("w", "node"))
@@ -195,7 +195,7 @@ class SidecarTests(StorageSuite):
             storage.read_task("w", "node")
 
     def test_a_serializer_that_writes_elsewhere(self, make: Make, raw_access: RawAccess) -> None:
-        """It need not use the sidecar folder, and is asked to remove what it wrote."""
+        """A serializer without sidecar files is called to remove its values."""
         storage = make()
         storage.register_persistent_serializers(ElsewhereSerializer)
         ElsewhereSerializer.numbers.clear()
@@ -213,7 +213,7 @@ class SidecarTests(StorageSuite):
     def test_a_copied_result_removes_nothing_elsewhere(
         self, make: Make, raw_access: RawAccess
     ) -> None:
-        """What a serializer wrote elsewhere belongs to the result that the header names."""
+        """Values that a serializer stored elsewhere belong to the result that the header names."""
         storage = make()
         storage.register_persistent_serializers(ElsewhereSerializer)
         ElsewhereSerializer.numbers.clear()
@@ -223,7 +223,7 @@ class SidecarTests(StorageSuite):
         assert 1 == storage.read_task("w", "node").number
 
     def test_what_a_result_names_is_not_collected(self, make: Make, raw_access: RawAccess) -> None:
-        """A marker of a sidecar folder that is in use goes alone, whoever wrote it."""
+        """A marker of a sidecar folder in use is removed without the folder, whatever its origin."""
         storage = make(grace=0)
         storage.register_persistent_serializers(NumberedSerializer)
         storage.save("w", "node", Numbered(1))
@@ -237,7 +237,7 @@ class SidecarTests(StorageSuite):
         assert not [path for path in raw_access.files() if "/.candidates/" in path]
 
     def test_a_missing_sidecar_file_is_damage(self, storage: Any, raw_access: RawAccess) -> None:
-        """A result that nobody replaced and whose file is gone is damaged."""
+        """A result with a missing sidecar file is damaged if it was not replaced."""
         storage.register_persistent_serializers(Acting)
         storage.save("w", "node", Numbered(1))
         (path,) = (path for path in raw_access.files() if "/.objects/" in path)
@@ -246,7 +246,7 @@ class SidecarTests(StorageSuite):
             storage.read_task("w", "node")
 
     def test_a_workflow_that_is_removed_while_a_result_is_saved(self, storage: Any) -> None:
-        """The result is saved again, with all that belongs to it."""
+        """A save during a removal of the workflow writes the result and its sidecar files again."""
         storage.register_persistent_serializers(Acting)
         storage.save("w", "node", Numbered(1))
         ACTIONS.append(lambda: storage.remove_workflow("w"))
@@ -256,7 +256,7 @@ class SidecarTests(StorageSuite):
     def test_threads_replace_what_threads_read(
         self, keeping: Any, make: Make, raw_access: RawAccess
     ) -> None:
-        """Every read gives one whole result; in the end a collection leaves one sidecar folder."""
+        """Every read returns one complete result; a final collection leaves one sidecar folder."""
         keeping.save("w", "node", [Numbered(0), 0])
         with ThreadPoolExecutor(WRITERS + 1) as pool:
             writers = [pool.submit(write, keeping, number) for number in range(WRITERS)]
@@ -269,7 +269,7 @@ class SidecarTests(StorageSuite):
     def test_processes_replace_what_others_read(
         self, shared_storage: Any, make: Make, raw_access: RawAccess
     ) -> None:
-        """The same between processes."""
+        """Processes that replace one result leave a complete result and one sidecar folder."""
         shared_storage.register_persistent_serializers(NumberedSerializer)
         shared_storage.save("w", "node", [Numbered(0), 0])
         writers = [Child(write, shared_storage, number) for number in range(WRITERS)]
@@ -283,7 +283,7 @@ class SidecarTests(StorageSuite):
     def test_removing_at_the_same_time(
         self, keeping: Any, make: Make, raw_access: RawAccess
     ) -> None:
-        """No save fails while others remove, in threads and in processes, and nothing is left."""
+        """No save fails during removals in threads and processes, and no file is left."""
         with ThreadPoolExecutor(WRITERS) as pool:
             calls = [pool.submit(write_and_remove, keeping, number) for number in range(WRITERS)]
             if self.shared:
@@ -297,7 +297,7 @@ class SidecarTests(StorageSuite):
 
     @pytest.mark.parametrize("grace", [-1, "1", None, True, float("nan")])
     def test_a_grace_period_is_a_number(self, make: Make, grace: Any) -> None:
-        """Anything else is refused."""
+        """An invalid grace period is refused."""
         with pytest.raises(OptionError, match="grace is a number of seconds"):
             make(grace=grace)
 
@@ -314,7 +314,7 @@ def sidecar_folders(raw_access: RawAccess) -> set[tuple[str, str]]:
 
 
 def one_sidecar_folder(make: Make, raw_access: RawAccess) -> None:
-    """Collect when the grace period is over: of all that was written, what the result names is left."""
+    """Collect after the grace period: only the sidecar folder that the result names is left."""
     storage = make(grace=0)
     storage.register_persistent_serializers(NumberedSerializer)
     start = f"{raw_access.root}/w/.objects/.candidates/"
@@ -329,7 +329,7 @@ def one_sidecar_folder(make: Make, raw_access: RawAccess) -> None:
 
 
 def _make_old(raw_access: RawAccess, path: str) -> None:
-    """Let a candidate be of 1970: the name of its marker has the time."""
+    """Set the time of a candidate to 1970: the name of its marker has the time."""
     folder, marker = os.path.split(path)
     data = raw_access.filesystem.cat_file(path)
     raw_access.filesystem.rm_file(path)

@@ -1,4 +1,4 @@
-"""What all parts of the storage suite share: how a storage is made, and a door behind its back."""
+"""Base of the storage suite: fixtures that create a storage and access its files directly."""
 
 from __future__ import annotations
 
@@ -59,34 +59,34 @@ names: Final = (
 )
 long_names: Final = st.builds("{0}{1}".format, names, st.integers(190, 260).map("n".__mul__))
 
-#: Makes storages of one and the same place; takes the options that all storages have.
+#: Creates storages that share their results; takes the common options.
 Make = Callable[..., Any]
-#: What is asked of the place in a block is, after the block, in the list.
+#: A context manager; after the block, its list has the requests of the block.
 Requests = Callable[[], AbstractContextManager[list[str]]]
 
 
 class Connection(Protocol):
-    """What lies between a storage and the place of its results."""
+    """The connection between a storage and its server."""
 
     def break_after(self, nbytes: int) -> None:
-        """Let so many more bytes through, then break it for good."""
+        """Break the connection after some more bytes."""
 
     def mend(self) -> None:
-        """Let everything through again."""
+        """Restore the connection."""
 
 
 @dataclass(frozen=True)
 class RawAccess:
-    """A way to the files of a storage behind its back: `root/workflow/node`.
+    """Direct access to the files of a storage: `root/workflow/node`.
 
-    Tests that use it give workflows and nodes ordinary names, which stand for themselves.
+    Tests that use it have ordinary names of workflows and nodes, which are not encoded.
     """
 
-    filesystem: Any  # of fsspec, and not the storage's own instance
+    filesystem: Any  # of fsspec, not the instance of the storage
     root: str
 
     def path(self, workflow: str, node: str) -> str:
-        """Where a result is."""
+        """The path of a result."""
         return f"{self.root}/{workflow}/{node}"
 
     def read(self, workflow: str, node: str) -> bytes:
@@ -95,15 +95,15 @@ class RawAccess:
         return data
 
     def write(self, workflow: str, node: str, data: bytes) -> None:
-        """Put other bytes in the place of a result."""
+        """Replace the bytes of a result."""
         self.filesystem.pipe_file(self.path(workflow, node), data)
 
     def remove(self, workflow: str, node: str) -> None:
-        """Take a result away."""
+        """Remove the file of a result."""
         self.filesystem.rm_file(self.path(workflow, node))
 
     def files(self) -> dict[str, bytes]:
-        """All files that there are, also those that are no results."""
+        """All files, including sidecar files and leftovers."""
         return {path: self.filesystem.cat_file(path) for path in self.filesystem.find(self.root)}
 
 
@@ -115,19 +115,19 @@ class StorageSuite:
     #: How many examples each property test tries, of how many steps.
     max_examples: ClassVar[int] = 40
     steps: ClassVar[int] = 20
-    #: How often a process is killed while it saves.
+    #: How often a process is killed during a save.
     kills: ClassVar[int] = 200
     #: How many ways to damage a small result are tried; 0 is all.
     damages: ClassVar[int] = 0
 
     @pytest.fixture
     def make(self) -> Make:
-        """Called as `make(**options)`: storages of one and the same place, which is empty at first."""
+        """Called as `make(**options)`: storages that share their results, which are none at first."""
         raise NotImplementedError
 
     @pytest.fixture
     def storage(self, make: Make) -> Any:
-        """The storage that is tested."""
+        """The storage under test."""
         return make()
 
     @pytest.fixture
@@ -139,38 +139,38 @@ class StorageSuite:
 
     @pytest.fixture
     def raw_access(self) -> RawAccess:
-        """The way to the files behind the storage's back."""
-        pytest.skip("there is no way behind the back of this storage")
+        """Direct access to the files of the storage."""
+        pytest.skip("the files of this storage cannot be accessed directly")
 
     @pytest.fixture
     def connection(self) -> Connection:
-        """What may break between the storage and the place of its results."""
+        """The connection that tests break."""
         raise NotImplementedError
 
     @pytest.fixture
     def requests(self) -> Requests:
-        """What is asked of the place of the results."""
+        """The requests to the server."""
         raise NotImplementedError
 
     @pytest.fixture
     def secrets(self) -> Sequence[str]:
-        """What the storage was told and must not tell."""
+        """The secrets of the storage."""
         raise NotImplementedError
 
     def chosen(self, ways: Sequence[Any]) -> Sequence[Any]:
-        """All ways to damage a result, or as many as are tried here, the same in each run."""
+        """All ways to damage a result, or a sample that is the same in each run."""
         if not self.damages or len(ways) <= self.damages:
             return ways
         return random.Random(0).sample(ways, self.damages)  # noqa: S311
 
 
 def value_of(number: int, size: int = 20_000) -> dict[str, Any]:
-    """A value whose parts all tell the number, so that one can see whether it is whole."""
+    """A value whose parts all have the number, so that incomplete values are detected."""
     return {"first": number, "array": np.full(size, number), "last": [number] * 10}
 
 
 def number_of(value: Any) -> int:
-    """The number of a value that is whole."""
+    """The number of a complete value."""
     found = {value["first"], *value["array"].tolist(), *value["last"]}
     assert 1 == len(found), f"parts of several values: {found}"
     return int(found.pop())

@@ -1,4 +1,4 @@
-"""The storage suite: what every storage must do, wherever its results are."""
+"""Conformance suite of storages."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ __all__ = ["MinimalStorageTests", "RemoteTests", "StorageTests"]
 
 
 class MinimalStorageTests(ValueTests, RunTests):
-    """All tests for a storage that has no more than `save`, `read_task` and `always_read`.
+    """All tests for a storage with only `save`, `read_task` and `always_read`.
 
-    Derive from it in a test file, and say how a storage is made::
+    Derive from it in a test file, with a fixture that creates a storage::
 
         class TestMyStorage(MinimalStorageTests):
             @pytest.fixture
@@ -42,8 +42,8 @@ class StorageTests(
 ):
     """All tests for a storage that has every method of `functionfuse.storage.base.Storage`.
 
-    Derive from it in a test file, and say how storages of one place are made.
-    What is done behind their back needs a door::
+    Derive from it in a test file, with a fixture that creates storages that share their results.
+    Tests of damage need direct access to their files::
 
         class TestMyStorage(StorageTests):
             max_examples = 10
@@ -53,17 +53,15 @@ class StorageTests(
                 return lambda **options: MyStorage(tmp_path, **options)
 
             @pytest.fixture
-            def door(self, tmp_path):
+            def raw_access(self, tmp_path):
                 return RawAccess(fsspec.filesystem("file"), str(tmp_path))
 
-    A storage in a folder of this machine derives from `FolderTests` as well,
-    one that is reached by a connection from `RemoteTests`.
+    A storage in a local folder derives from `FolderTests` too, and a remote one from `RemoteTests`.
     """
 
 
 class RemoteTests(ConnectionTests, RequestTests, SecretTests):
-    """To be added to `StorageTests` by a storage that is reached by a connection.
+    """Tests in addition to `StorageTests` for a remote storage.
 
-    The fixtures `connection`, `requests` and `secrets` say what may break,
-    what goes through it, and what must not be told.
+    They need the fixtures `connection`, `requests` and `secrets`.
     """

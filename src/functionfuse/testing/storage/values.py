@@ -1,4 +1,4 @@
-"""Values come back as they were, wherever they are kept."""
+"""Value tests of storages: values are unchanged after saving and reading."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ ARRAYS: dict[str, Any] = {
 
 
 class ValueTests(StorageSuite):
-    """What also those storages do that can only save and read."""
+    """Values in any storage, also one that can only save and read."""
 
     @pytest.mark.parametrize("value", VALUES.values(), ids=VALUES)
     def test_values_come_back(self, storage: Any, value: Any) -> None:
-        """A value is what it was, in type, order and content."""
+        """A value keeps its type, order and content."""
         storage.save("w", "node", value)
         assert describe(value) == describe(storage.read_task("w", "node"))
 
     @pytest.mark.parametrize("array", ARRAYS.values(), ids=ARRAYS)
     def test_arrays_come_back_equal_and_writeable(self, storage: Any, array: Any) -> None:
-        """An array is what it was, and may be worked on in place; what is stored does not change."""
+        """An array is unchanged and writeable; writing does not change the stored result."""
         storage.save("w", "array", {"x": array})
         result = storage.read_task("w", "array")["x"]
         np.testing.assert_array_equal(array, result)
@@ -70,12 +70,12 @@ class ValueTests(StorageSuite):
         np.testing.assert_array_equal(array, storage.read_task("w", "array")["x"])
 
     def test_the_last_value_counts(self, storage: Any) -> None:
-        """A saved value replaces the one before, whichever was larger."""
+        """A saved value replaces the earlier one, whether larger or smaller."""
         for number, size in enumerate([100_000, 10, 300_000, 0]):
             storage.save("w", "node", value_of(number, size))
             assert number == number_of(storage.read_task("w", "node"))
 
-    def test_results_are_told_apart(self, storage: Any) -> None:
+    def test_workflows_have_separate_results(self, storage: Any) -> None:
         """Each workflow has its own results."""
         storage.save("one", "node", 1)
         storage.save("other", "node", 2)
@@ -84,7 +84,7 @@ class ValueTests(StorageSuite):
         assert [1, 2] == found
 
     def test_what_is_read_is_the_readers_own(self, storage: Any) -> None:
-        """Neither the value that was saved nor one that was read is tied to what is stored."""
+        """Changes of a saved or read value do not change the stored result."""
         numbers, array = [1], np.zeros(10)
         storage.save("w", "node", {"list": numbers, "array": array})
         numbers.append(2)
@@ -94,8 +94,8 @@ class ValueTests(StorageSuite):
         read["list"].append(2)
         assert [1] == storage.read_task("w", "node")["list"]
 
-    def test_what_is_not_there_is_told(self, storage: Any) -> None:
-        """Reading what was never saved is an error that a caller can tell from damage."""
+    def test_missing_result(self, storage: Any) -> None:
+        """Reading a result that was never saved is an error that differs from damage."""
         with pytest.raises((LookupError, FileNotFoundError)):
             storage.read_task("w", "node")
 
@@ -108,10 +108,10 @@ class ValueTests(StorageSuite):
 
 
 class ArrayTests(StorageSuite):
-    """Large arrays, as the library's own storages keep them."""
+    """Large arrays in storages of the library."""
 
     def test_writing_to_an_array_changes_no_file(self, storage: Any, raw_access: RawAccess) -> None:
-        """Not a byte of the stored result, and of no other reader's array, changes."""
+        """Writing into an array changes neither the stored result nor arrays of other readers."""
         storage.save("w", "large", value_of(7, 500_000))
         before, other = raw_access.files(), storage.read_task("w", "large")
         mine = storage.read_task("w", "large")
@@ -121,7 +121,7 @@ class ArrayTests(StorageSuite):
         assert 7 == number_of(storage.read_task("w", "large"))
 
     def test_an_array_outlives_its_file(self, make: Make) -> None:
-        """What was read stays as it was when the result is replaced or removed."""
+        """A read value is unchanged when the result is replaced or removed."""
         storage = make()
         storage.save("w", "large", value_of(1, 3_000_000))
         first = storage.read_task("w", "large")
@@ -132,11 +132,11 @@ class ArrayTests(StorageSuite):
         storage.wait_verified()
 
     def test_always_read_is_an_option(self, make: Make) -> None:
-        """It may be said when a storage is made, or later."""
+        """always_read may be set at creation or later."""
         assert [False, True] == [make().always_read, make(always_read=True).always_read]
 
     def test_the_safe_mode_reads_plain_data_and_arrays(self, make: Make) -> None:
-        """With `allowed_types`, a value of these types is what it is without, wherever it is stored."""
+        """With `allowed_types`, values of these types are the same as without it."""
         make().save("w", "node", {"values": VALUES, "arrays": ARRAYS})
         expected = make().read_task("w", "node")
         result = make(allowed_types=[Box]).read_task("w", "node")
@@ -146,20 +146,20 @@ class ArrayTests(StorageSuite):
             assert array.flags.writeable == result["arrays"][name].flags.writeable
 
     def test_the_safe_mode_refuses_other_types(self, make: Make) -> None:
-        """What is not allowed is named, and not made."""
+        """A type that is not allowed is named in the error, and not created."""
         make().save("w", "node", [1, Box(2)])
         with pytest.raises(UntrustedResult, match="Box', which is not among the allowed types"):
             make(allowed_types=[]).read_task("w", "node")
 
     def test_an_array_is_read_elsewhere(self, shared_storage: Any) -> None:
-        """A large result that another process saved comes back, and the other way round."""
+        """Large results are exchanged between processes in both directions."""
         call_in_process(save_value, shared_storage, 3, 500_000)
         assert 3 == number_of(shared_storage.read_task("w", "node"))
         assert 3 == call_in_process(read_number, shared_storage)
 
 
 def save_value(storage: Any, number: int, size: int = 20_000) -> None:
-    """Save a value that tells a number."""
+    """Save a value with a number."""
     storage.save("w", "node", value_of(number, size))
 
 
