@@ -15,8 +15,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
-import cloudpickle
-
+from functionfuse._common.pickler import Pickler
 from functionfuse._graph.graph import ItemRef, ResultRef
 from functionfuse._graph.nodes import ATOMS, Container
 
@@ -224,7 +223,7 @@ def _nbytes(value: Any) -> float:
         return 0
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class _Pickler(Pickler):
     """Leaves large objects out, wherever they are: among the arguments, or what a function refers to."""
 
     def __init__(
@@ -236,7 +235,7 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         threshold: int,
     ) -> None:
         if reducers is not None:
-            self.dispatch_table = reducers
+            self.dispatch_table = reducers  # type: ignore[misc] # as pickle documents it
         super().__init__(file, 5, keep_buffer)
         self._prepickled = prepickled
         self._threshold = threshold

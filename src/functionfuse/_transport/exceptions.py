@@ -12,8 +12,7 @@ import platform
 import traceback
 from typing import TYPE_CHECKING, Any, Final
 
-import cloudpickle
-
+from functionfuse._common import pickler
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
@@ -60,7 +59,7 @@ def dump_exception_value(error: BaseException) -> bytes:
     """An exception as bytes that `pickle.loads` makes an exception of: itself, if there is any way."""
     ensure_picklable(error)
     try:
-        data: bytes = cloudpickle.dumps(error)
+        data: bytes = pickler.dumps(error)
         arrived = pickle.loads(data)
     except Exception as reason:  # noqa: BLE001 - whatever the user's classes raise
         message = (
@@ -69,7 +68,7 @@ def dump_exception_value(error: BaseException) -> bytes:
         )
         envelope = EngineError(message)
         envelope.__dict__.update(_picklable_attributes(error.__dict__))
-        data = cloudpickle.dumps(envelope)
+        data = pickler.dumps(envelope)
         arrived = envelope
     written = {name: value for name, value in error.__dict__.items() if name.startswith("__")}
     if written.keys() <= arrived.__dict__.keys():
@@ -138,7 +137,7 @@ def ensure_picklable(error: BaseException) -> bool:
 
 def _round_trips(value: Any) -> bool:
     try:
-        cloudpickle.loads(cloudpickle.dumps(value))
+        pickle.loads(pickler.dumps(value))
     except Exception:  # noqa: BLE001 - whatever the user's classes raise
         return False
     return True

@@ -8,10 +8,10 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet
 
-import cloudpickle
 from dask.sizeof import sizeof
 from distributed import WorkerPlugin, get_worker
 
+from functionfuse._common import pickler
 from functionfuse._kernel.kernel import execute
 from functionfuse._kernel.units import GroupResult, InstanceResult
 from functionfuse._transport.broadcast import unpickle
@@ -77,7 +77,7 @@ class PickledValue:
 def pickle_value(value: Any) -> PickledValue:
     """Pickle something."""
     buffers = list[pickle.PickleBuffer]()
-    stream = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    stream = pickler.dumps(value, protocol=5, buffer_callback=buffers.append)
     return PickledValue(stream, [buffer.raw() for buffer in buffers])
 
 

@@ -14,9 +14,9 @@ from collections import ChainMap
 from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-import cloudpickle
 import ray.cloudpickle
 
+from functionfuse._common.pickler import Pickler
 from functionfuse._graph.nodes import ATOMS
 from functionfuse._kernel.units import GroupResult, InstanceResult
 from functionfuse._transport.exceptions import describe_exception
@@ -32,12 +32,10 @@ _PROTOCOL = 5  # the first that leaves buffers out of the stream, and so lets Ra
 
 
 #: As on all engines, so that classes made in functions stay themselves; and Ray's references as Ray does.
-REDUCERS: Final[Any] = ChainMap(
-    cloudpickle.Pickler.dispatch_table, ray.cloudpickle.CloudPickler.dispatch
-)
+REDUCERS: Final[Any] = ChainMap(Pickler.dispatch_table, ray.cloudpickle.CloudPickler.dispatch)
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class _Pickler(Pickler):
     dispatch_table: ClassVar[Any] = REDUCERS
 
 
