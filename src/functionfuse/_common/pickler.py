@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 import cloudpickle
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from pickle import PickleBuffer
 
-__all__ = ["Pickler", "dumps"]
+    KeepBuffer = Callable[[PickleBuffer], object]
+    Reducers = Mapping[type, Callable[[Any], Any]]
+
+__all__ = ["Pickler", "dumps", "with_reducers"]
 
 _REPLACED: Final = "<dynamic-code>"  # cloudpickle's file name for all code
 
@@ -40,20 +43,39 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
         {CodeType: _reduce_code}, *cloudpickle.Pickler.dispatch_table.maps
     )
 
+    def __init__(
+        self,
+        file: io.BytesIO,
+        protocol: int | None = None,
+        buffer_callback: KeepBuffer | None = None,
+        reducers: Reducers | None = None,
+    ) -> None:
+        """Pickle into a file.
+
+        Args:
+            file: The file.
+            protocol: The pickle protocol; by default, the highest.
+            buffer_callback: Receives the out-of-band buffers, as in `pickle.dumps`.
+            reducers: The dispatch table; by default, that of the class.
+        """
+        if reducers is not None:
+            self.dispatch_table = reducers  # type: ignore[misc] # as pickle documents it
+        super().__init__(file, protocol, buffer_callback)
+
+
+def with_reducers(reducers: Reducers) -> Reducers:
+    """The dispatch table of `Pickler` with reducers that come first."""
+    return ChainMap(reducers, *Pickler.dispatch_table.maps)  # type: ignore[arg-type] # not written
+
 
 def dumps(
     value: Any,
     *,
     protocol: int | None = None,
-    buffer_callback: Callable[[PickleBuffer], object] | None = None,
+    buffer_callback: KeepBuffer | None = None,
+    reducers: Reducers | None = None,
 ) -> bytes:
-    """Pickle a value.
-
-    Args:
-        value: The value.
-        protocol: The pickle protocol; by default, the highest.
-        buffer_callback: Receives the out-of-band buffers, as in `pickle.dumps`.
-    """
+    """Pickle a value; the arguments are those of `Pickler`."""
     with io.BytesIO() as file:
-        Pickler(file, protocol, buffer_callback).dump(value)
+        Pickler(file, protocol, buffer_callback, reducers).dump(value)
         return file.getvalue()

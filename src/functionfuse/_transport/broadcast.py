@@ -22,10 +22,9 @@ from functionfuse._graph.nodes import ATOMS, Container
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
+    from functionfuse._common.pickler import KeepBuffer, Reducers
     from functionfuse._graph.graph import Graph, GraphNode
     from functionfuse._kernel.units import Unit
-
-    KeepBuffer = Callable[[pickle.PickleBuffer], object]
 
 __all__ = ["BroadcastRef", "Broadcaster", "PickleFunction", "unpickle"]
 
@@ -81,7 +80,7 @@ class Broadcaster(Generic[T]):
         graph: Graph,
         send: Callable[[Any], T],
         threshold: int,
-        reducers: Mapping[type, Callable[..., Any]] | None = None,
+        reducers: Reducers | None = None,
     ) -> None:
         """Begin a run.
 
@@ -230,13 +229,11 @@ class _Pickler(Pickler):
         self,
         file: io.BytesIO,
         keep_buffer: KeepBuffer | None,
-        reducers: Mapping[type, Callable[..., Any]] | None,
+        reducers: Reducers | None,
         prepickled: Mapping[int, _Prepickled | None],
         threshold: int,
     ) -> None:
-        if reducers is not None:
-            self.dispatch_table = reducers  # type: ignore[misc] # as pickle documents it
-        super().__init__(file, 5, keep_buffer)
+        super().__init__(file, 5, keep_buffer, reducers)
         self._prepickled = prepickled
         self._threshold = threshold
         self._numbers: dict[int, int] = {}

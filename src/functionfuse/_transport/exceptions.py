@@ -5,26 +5,27 @@ One that cannot be pickled and made again there is lost, with what it says, and 
 
 from __future__ import annotations
 
-import copyreg
 import os
 import pickle
 import platform
 import traceback
 from typing import TYPE_CHECKING, Any, Final
 
-from functionfuse._common import pickler
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
+
+    from functionfuse._common.pickler import Reducers
 
 __all__ = [
     "RemoteTraceback",
     "describe_exception",
     "dump_exception",
     "dump_exception_value",
-    "ensure_picklable",
     "load_exception",
+    "round_trips",
     "this_process",
 ]
 
@@ -57,9 +58,11 @@ def describe_exception(error: BaseException) -> str:
 
 def dump_exception_value(error: BaseException) -> bytes:
     """An exception as bytes that `pickle.loads` makes an exception of: itself, if there is any way."""
-    ensure_picklable(error)
+    from functionfuse._common.pickler import dumps
+
+    reducers = _ExceptionReducers(error)
     try:
-        data: bytes = pickler.dumps(error)
+        data = dumps(error, reducers=reducers.table)
         arrived = pickle.loads(data)
     except Exception as reason:  # noqa: BLE001 - whatever the user's classes raise
         message = (
@@ -67,8 +70,8 @@ def dump_exception_value(error: BaseException) -> bytes:
             f"({describe_exception(reason)})"
         )
         envelope = EngineError(message)
-        envelope.__dict__.update(_picklable_attributes(error.__dict__))
-        data = pickler.dumps(envelope)
+        envelope.__dict__.update(reducers.picklable_attributes(error))
+        data = dumps(envelope, reducers=reducers.table)
         arrived = envelope
     written = {name: value for name, value in error.__dict__.items() if name.startswith("__")}
     if written.keys() <= arrived.__dict__.keys():
@@ -119,41 +122,52 @@ def _user_frames(whole: TracebackType | None) -> TracebackType | None:
     return rest or whole
 
 
-def ensure_picklable(error: BaseException) -> bool:
-    """See to it that an exception arrives as what it is, also if its class does not help; tell whether it does.
+def round_trips(value: Any, reducers: Reducers | None = None) -> bool:
+    """Tell whether a value can be pickled and unpickled.
 
-    Exceptions are made again by calling their class with `args`,
-    which fails where `__init__` takes other arguments than it hands on.
+    Args:
+        value: The value: most exceptions, but not those whose `__init__` takes other arguments than it hands on.
+        reducers: The pickler's dispatch table, if it is not the usual one.
     """
-    if isinstance(error, BaseExceptionGroup):
-        for part in error.exceptions:
-            ensure_picklable(part)
-    if _round_trips(error):
-        return True
-    # for all pickling that it goes through on the way, in this process
-    copyreg.pickle(type(error), _reduce)
-    return _round_trips(error)
+    from functionfuse._common.pickler import dumps
 
-
-def _round_trips(value: Any) -> bool:
     try:
-        pickle.loads(pickler.dumps(value))
+        pickle.loads(dumps(value, reducers=reducers))
     except Exception:  # noqa: BLE001 - whatever the user's classes raise
         return False
     return True
 
 
-def _reduce(error: BaseException) -> tuple[Any, ...]:
-    args = tuple(map(_picklable_or_repr, error.args))
-    return _rebuild, (type(error), args, _picklable_attributes(error.__dict__))
+class _ExceptionReducers:
+    """Reducers for the classes of an exception and of its parts whose own reducers do not round-trip.
 
+    Not registered with `copyreg`: that would change how the user's process pickles these classes.
+    """
 
-def _picklable_attributes(attributes: dict[str, Any]) -> dict[str, Any]:
-    return {name: _picklable_or_repr(value) for name, value in attributes.items()}
+    def __init__(self, error: BaseException) -> None:
+        from functionfuse._common.pickler import with_reducers
 
+        self._by_type: dict[type, Callable[[Any], Any]] = {}
+        self.table = with_reducers(self._by_type)
+        self._add(error)
 
-def _picklable_or_repr(value: Any) -> Any:
-    return value if _round_trips(value) else repr(value)
+    def _add(self, error: BaseException) -> None:
+        if isinstance(error, BaseExceptionGroup):
+            for part in error.exceptions:
+                self._add(part)
+        if not round_trips(error, self.table):
+            self._by_type[type(error)] = self._reduce
+
+    def _reduce(self, error: BaseException) -> tuple[Any, ...]:
+        args = tuple(map(self._picklable_or_repr, error.args))
+        return _rebuild, (type(error), args, self.picklable_attributes(error))
+
+    def picklable_attributes(self, error: BaseException) -> dict[str, Any]:
+        """The attributes of an exception, as their `repr` where they cannot be pickled."""
+        return {name: self._picklable_or_repr(value) for name, value in error.__dict__.items()}
+
+    def _picklable_or_repr(self, value: Any) -> Any:
+        return value if round_trips(value, self.table) else repr(value)
 
 
 def _rebuild(

@@ -10,7 +10,7 @@ from functionfuse._kernel.damage import has_damage
 from functionfuse._transport.exceptions import (
     describe_exception,
     dump_exception_value,
-    ensure_picklable,
+    round_trips,
 )
 
 __all__ = ["ExceptionEnvelope", "is_incompatible", "needs_envelope"]
@@ -65,7 +65,7 @@ def needs_envelope(error: Exception, *, in_other_process: bool) -> bool:
         return True
     # Ray pickles with a cloudpickle of its own, in which the class of a function or script would be another one
     through_ray = "ray" in sys.modules
-    return not ensure_picklable(error) or (through_ray and not _is_importable(type(error)))
+    return not round_trips(error) or (through_ray and not _is_importable(type(error)))
 
 
 def _is_importable(kind: type) -> bool:
