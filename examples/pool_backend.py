@@ -6,11 +6,8 @@ from multiprocessing import get_context
 from pickle import loads
 from typing import Any
 
-from cloudpickle import dumps
-
-from functionfuse._transport.exceptions import dump_exception, load_exception
 from functionfuse.backends.base import Query, Workflow
-from functionfuse.engine import Capabilities, execute
+from functionfuse.engine import Capabilities, dump_exception, dumps, execute, load_exception
 from functionfuse.errors import EngineError
 
 
@@ -65,7 +62,7 @@ def _execute(sent: bytes) -> tuple[Any, Any, Any]:  # in the worker: record, val
 
 def _pickled(value: Any, unit: Any) -> bytes:
     try:
-        data: bytes = dumps(value)
+        data = dumps(value)
         loads(data)  # what cannot be read again is found here, where its node is known
     except Exception as error:
         message = f"what node {unit.node.name!r} takes or gives cannot be pickled: {error}"

@@ -7,12 +7,24 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from functionfuse._kernel.kernel import execute
 from functionfuse._kernel.units import Outcome, Record, Unit
+from functionfuse._transport.exceptions import dump_exception, load_exception
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 
-__all__ = ["Cancelled", "Capabilities", "Engine", "Outcome", "Record", "Unit", "execute"]
+__all__ = [
+    "Cancelled",
+    "Capabilities",
+    "Engine",
+    "Outcome",
+    "Record",
+    "Unit",
+    "dump_exception",
+    "dumps",
+    "execute",
+    "load_exception",
+]
 
 H = TypeVar("H")
 R = TypeVar("R")
@@ -67,3 +79,13 @@ class Engine(Protocol[H]):
 
     def drive(self, body: Callable[[], R]) -> R:
         """Run the scheduler's loop within the engine's resources: a pool, a connection, a flow."""
+
+
+def dumps(value: Any) -> bytes:
+    """Pickle a value, functions and classes that cannot be imported included, for `pickle.loads`.
+
+    As `cloudpickle.dumps`, but functions keep their file names: tracebacks from workers show the user's lines.
+    """
+    from functionfuse._common import pickler  # imports cloudpickle, which many runs do not need
+
+    return pickler.dumps(value)

@@ -38,7 +38,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "plan": {"_graph", "_common"},
     "options": {"_graph", "_common", "errors"},
     "events": {"plan", "_kernel.units"},
-    "engine": {"_kernel", "_transport.exceptions"},
+    "engine": {"_kernel", "_transport.exceptions", "_common"},
     "_execution": {
         *("_execution", "_kernel", "_graph", "_common"),
         *("plan", "options", "events", "engine", "storage.base", "errors"),

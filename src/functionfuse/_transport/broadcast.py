@@ -15,18 +15,16 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
-import cloudpickle
-
+from functionfuse._common.pickler import Pickler
 from functionfuse._graph.graph import ItemRef, ResultRef
 from functionfuse._graph.nodes import ATOMS, Container
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 
+    from functionfuse._common.pickler import KeepBuffer, Reducers
     from functionfuse._graph.graph import Graph, GraphNode
     from functionfuse._kernel.units import Unit
-
-    KeepBuffer = Callable[[pickle.PickleBuffer], object]
 
 __all__ = ["BroadcastRef", "Broadcaster", "PickleFunction", "unpickle"]
 
@@ -82,7 +80,7 @@ class Broadcaster(Generic[T]):
         graph: Graph,
         send: Callable[[Any], T],
         threshold: int,
-        reducers: Mapping[type, Callable[..., Any]] | None = None,
+        reducers: Reducers | None = None,
     ) -> None:
         """Begin a run.
 
@@ -224,20 +222,18 @@ def _nbytes(value: Any) -> float:
         return 0
 
 
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+class _Pickler(Pickler):
     """Leaves large objects out, wherever they are: among the arguments, or what a function refers to."""
 
     def __init__(
         self,
         file: io.BytesIO,
         keep_buffer: KeepBuffer | None,
-        reducers: Mapping[type, Callable[..., Any]] | None,
+        reducers: Reducers | None,
         prepickled: Mapping[int, _Prepickled | None],
         threshold: int,
     ) -> None:
-        if reducers is not None:
-            self.dispatch_table = reducers
-        super().__init__(file, 5, keep_buffer)
+        super().__init__(file, 5, keep_buffer, reducers)
         self._prepickled = prepickled
         self._threshold = threshold
         self._numbers: dict[int, int] = {}

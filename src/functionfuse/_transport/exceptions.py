@@ -1,32 +1,32 @@
-"""Exceptions on their way back from another process.
+"""Envelopes for exceptions between processes: pickled, with a summary and the traceback as text.
 
-One that cannot be pickled and made again there is lost, with what it says, and often what carries it as well.
+An exception that does not survive pickling is lost with its message, and often the message that contains it as well.
+So each is pickled and unpickled once where it was raised, and replaced by an `EngineError` if nothing else helps.
 """
 
 from __future__ import annotations
 
-import copyreg
-import os
 import pickle
-import platform
 import traceback
 from typing import TYPE_CHECKING, Any, Final
-
-import cloudpickle
 
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
+    from functionfuse._common.pickler import Reducers
+
 __all__ = [
+    "ExceptionEnvelope",
+    "PickledException",
     "RemoteTraceback",
     "describe_exception",
     "dump_exception",
-    "dump_exception_value",
-    "ensure_picklable",
     "load_exception",
-    "this_process",
+    "pickle_exception",
+    "round_trips",
 ]
 
 _LIBRARY_MODULES: Final = frozenset(
@@ -35,19 +35,14 @@ _LIBRARY_MODULES: Final = frozenset(
 
 
 class RemoteTraceback(Exception):
-    """Where an exception was raised in another process, as text; shown as the cause of that exception."""
+    """The traceback of another process as text; shown as the cause of the exception that was raised there."""
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
 
 
-def this_process() -> tuple[str, int]:
-    """What tells a process from all others."""
-    return platform.node(), os.getpid()
-
-
 def describe_exception(error: BaseException) -> str:
-    """An exception's type and what it says, also if it cannot say it."""
+    """The type and message of an exception, also if its `__str__` raises."""
     try:
         text = str(error)
     except Exception:  # noqa: BLE001 - a user's __str__ may raise anything
@@ -56,11 +51,116 @@ def describe_exception(error: BaseException) -> str:
     return f"{name}: {text}" if text else name
 
 
-def dump_exception_value(error: BaseException) -> bytes:
-    """An exception as bytes that `pickle.loads` makes an exception of: itself, if there is any way."""
-    ensure_picklable(error)
+# ---- pickled exceptions ----
+
+
+class PickledException:
+    """An exception as plain strings and bytes, which every process can unpickle."""
+
+    __slots__ = ("_error", "_stream", "_traceback", "summary")
+
+    def __init__(
+        self, summary: str, stream: bytes, traceback: str, error: BaseException | None = None
+    ) -> None:
+        """Take a pickle of `pickle_exception`.
+
+        Args:
+            summary: The exception's type and message.
+            stream: The pickle.
+            traceback: The traceback; empty if the engine transports tracebacks itself.
+            error: The exception, which is not pickled again and stays in this process.
+        """
+        self.summary = summary
+        self._stream = stream
+        self._traceback = traceback
+        self._error = error
+
+    @property
+    def error(self) -> BaseException:
+        """The exception, unpickled on first use; the remote traceback is its cause."""
+        if self._error is None:
+            self._error = self._load()
+        return self._error
+
+    def _load(self) -> BaseException:
+        try:
+            error: BaseException = pickle.loads(self._stream)
+        except Exception as reason:  # noqa: BLE001 - whatever the user's classes raise
+            error = EngineError(
+                f"the node's function raised {self.summary}, "
+                f"which cannot be unpickled here ({describe_exception(reason)})"
+            )
+        if self._traceback:  # set like this for frozen dataclasses
+            BaseException.__setattr__(error, "__cause__", RemoteTraceback(self._traceback))
+        return error
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return PickledException, (self.summary, self._stream, self._traceback)
+
+
+def pickle_exception(
+    error: BaseException, *, with_traceback: bool, keep: bool = False
+) -> PickledException:
+    """Pickle an exception, or an `EngineError` with its summary if it cannot be pickled.
+
+    Args:
+        error: The exception.
+        with_traceback: The engine does not transport tracebacks.
+        keep: In this process, the exception is not unpickled, but the same object.
+    """
+    lines: list[str] = []
+    if with_traceback:
+        frames = _user_frames(error.__traceback__)
+        lines = traceback.format_exception(type(error), error, frames)
+    kept = error if keep else None
+    return PickledException(describe_exception(error), _dump(error), "".join(lines), kept)
+
+
+def dump_exception(error: BaseException) -> bytes:
+    """Pickle an exception with its traceback as text, for `load_exception` in another process."""
+    return pickle.dumps(pickle_exception(error, with_traceback=True))
+
+
+def load_exception(data: bytes) -> BaseException:
+    """Unpickle an exception of `dump_exception`; its cause is the remote traceback."""
+    pickled: PickledException = pickle.loads(data)
+    return pickled.error
+
+
+class ExceptionEnvelope(Exception):
+    """Carries an exception through an engine that would truncate, replace or lose it.
+
+    All of it is in `args`: tblib, which Dask uses, unpickles exceptions without a call of `__init__`.
+    """
+
+    def __init__(self, content: BaseException | PickledException) -> None:
+        """Put an exception into an envelope.
+
+        Args:
+            content: The exception, which is then `error` in this process; or a pickled one.
+        """
+        if isinstance(content, BaseException):
+            content = pickle_exception(content, with_traceback=False, keep=True)
+        super().__init__(content)
+
+    @property
+    def error(self) -> BaseException:
+        """The exception, unpickled on first use."""
+        pickled: PickledException = self.args[0]
+        return pickled.error
+
+    def __str__(self) -> str:
+        pickled: PickledException = self.args[0]
+        return pickled.summary
+
+
+def _dump(error: BaseException) -> bytes:
+    """Pickle an exception, or what replaces it."""
+    from functionfuse._common.pickler import dumps
+
+    reducers = _ExceptionReducers(error)
     try:
-        data: bytes = cloudpickle.dumps(error)
+        data = dumps(error, reducers=reducers.table)
         arrived = pickle.loads(data)
     except Exception as reason:  # noqa: BLE001 - whatever the user's classes raise
         message = (
@@ -68,17 +168,17 @@ def dump_exception_value(error: BaseException) -> bytes:
             f"({describe_exception(reason)})"
         )
         envelope = EngineError(message)
-        envelope.__dict__.update(_picklable_attributes(error.__dict__))
-        data = cloudpickle.dumps(envelope)
+        envelope.__dict__.update(reducers.picklable_attributes(error))
+        data = dumps(envelope, reducers=reducers.table)
         arrived = envelope
-    written = {name: value for name, value in error.__dict__.items() if name.startswith("__")}
-    if written.keys() <= arrived.__dict__.keys():
+    annotations = {name: value for name, value in error.__dict__.items() if name.startswith("__")}
+    if annotations.keys() <= arrived.__dict__.keys():
         return data
-    return pickle.dumps(_Written(data, written))
+    return pickle.dumps(_Annotated(data, annotations))
 
 
-class _Written:
-    """Becomes, on arrival, an exception with the notes and marks that its own `__reduce__` leaves out."""
+class _Annotated:
+    """Unpickles as an exception with the notes and marks that the exception's own `__reduce__` omits."""
 
     def __init__(self, data: bytes, attributes: dict[str, Any]) -> None:
         self._state = data, attributes
@@ -93,68 +193,60 @@ def _with_attributes(data: bytes, attributes: dict[str, Any]) -> BaseException:
     return error
 
 
-def dump_exception(error: BaseException) -> bytes:
-    """An exception as bytes, as `dump_exception_value` does it, with its traceback as text."""
-    lines = traceback.format_exception(type(error), error, _user_frames(error.__traceback__))
-    return pickle.dumps((dump_exception_value(error), "".join(lines)))
-
-
-def load_exception(data: bytes) -> BaseException:
-    """The exception out of `dump_exception`; its cause says where it was raised."""
-    pickled, text = pickle.loads(data)
-    try:
-        error: BaseException = pickle.loads(pickled)
-    except Exception as reason:  # noqa: BLE001 - whatever the user's classes raise
-        error = EngineError(
-            f"an exception came that cannot be made here ({describe_exception(reason)})"
-        )
-    BaseException.__setattr__(error, "__cause__", RemoteTraceback(text))  # also of a frozen one
-    return error
-
-
 def _user_frames(whole: TracebackType | None) -> TracebackType | None:
-    """A traceback from the first line on that is not ours."""
+    """A traceback without the library's own frames at its start."""
     rest = whole
     while rest is not None and rest.tb_frame.f_globals.get("__name__") in _LIBRARY_MODULES:
         rest = rest.tb_next
     return rest or whole
 
 
-def ensure_picklable(error: BaseException) -> bool:
-    """See to it that an exception arrives as what it is, also if its class does not help; tell whether it does.
+def round_trips(value: Any, reducers: Reducers | None = None) -> bool:
+    """Tell whether a value can be pickled and unpickled.
 
-    Exceptions are made again by calling their class with `args`,
-    which fails where `__init__` takes other arguments than it hands on.
+    Args:
+        value: The value: most exceptions, but not those whose `__init__` takes other arguments than it hands on.
+        reducers: The pickler's dispatch table, if it is not the usual one.
     """
-    if isinstance(error, BaseExceptionGroup):
-        for part in error.exceptions:
-            ensure_picklable(part)
-    if _round_trips(error):
-        return True
-    # for all pickling that it goes through on the way, in this process
-    copyreg.pickle(type(error), _reduce)
-    return _round_trips(error)
+    from functionfuse._common.pickler import dumps
 
-
-def _round_trips(value: Any) -> bool:
     try:
-        cloudpickle.loads(cloudpickle.dumps(value))
+        pickle.loads(dumps(value, reducers=reducers))
     except Exception:  # noqa: BLE001 - whatever the user's classes raise
         return False
     return True
 
 
-def _reduce(error: BaseException) -> tuple[Any, ...]:
-    args = tuple(map(_picklable_or_repr, error.args))
-    return _rebuild, (type(error), args, _picklable_attributes(error.__dict__))
+class _ExceptionReducers:
+    """Reducers for the classes of an exception and of its parts whose own reducers do not round-trip.
 
+    Not registered with `copyreg`: that would change how the user's process pickles these classes.
+    """
 
-def _picklable_attributes(attributes: dict[str, Any]) -> dict[str, Any]:
-    return {name: _picklable_or_repr(value) for name, value in attributes.items()}
+    def __init__(self, error: BaseException) -> None:
+        from functionfuse._common.pickler import with_reducers
 
+        self._by_type: dict[type, Callable[[Any], Any]] = {}
+        self.table = with_reducers(self._by_type)
+        self._add(error)
 
-def _picklable_or_repr(value: Any) -> Any:
-    return value if _round_trips(value) else repr(value)
+    def _add(self, error: BaseException) -> None:
+        if isinstance(error, BaseExceptionGroup):
+            for part in error.exceptions:
+                self._add(part)
+        if not round_trips(error, self.table):
+            self._by_type[type(error)] = self._reduce
+
+    def _reduce(self, error: BaseException) -> tuple[Any, ...]:
+        args = tuple(map(self._picklable_or_repr, error.args))
+        return _rebuild, (type(error), args, self.picklable_attributes(error))
+
+    def picklable_attributes(self, error: BaseException) -> dict[str, Any]:
+        """The attributes of an exception, as their `repr` where they cannot be pickled."""
+        return {name: self._picklable_or_repr(value) for name, value in error.__dict__.items()}
+
+    def _picklable_or_repr(self, value: Any) -> Any:
+        return value if round_trips(value, self.table) else repr(value)
 
 
 def _rebuild(

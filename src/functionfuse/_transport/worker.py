@@ -106,7 +106,7 @@ class _Worker:
         try:
             return pickle_value(value, self._buffers, pickle.dumps)
         except Exception:  # noqa: BLE001 - by reference did not do: a class of __main__, a closure
-            from cloudpickle import dumps
+            from functionfuse._common.pickler import dumps
 
             return pickle_value(value, self._buffers, dumps)
 

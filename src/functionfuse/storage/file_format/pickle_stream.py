@@ -34,9 +34,9 @@ def pickle_value(value: Any, persistent_id: Callable[[Any], Any] | None) -> list
     except StorageError:  # of a serializer
         raise
     except Exception:  # noqa: BLE001 - cloudpickle may do: __main__ of a worker, a closure
-        import cloudpickle
+        from functionfuse._common import pickler
     try:
-        return _pickle_with(cloudpickle, value, find)
+        return _pickle_with(pickler, value, find)
     except StorageError:
         raise
     except Exception as error:

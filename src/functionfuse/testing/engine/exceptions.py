@@ -218,6 +218,9 @@ class ExceptionTests(Suite):
         text = "".join(traceback.format_exception(caught.value))
         assert "in function_that_fails" in text
         assert "ValueError: inner" in text
+        # of a function that is pickled by value
+        assert f'File "{__file__}", line' in text
+        assert "raise RuntimeError(message) from error" in text
 
     @pytest.mark.parametrize(
         "kind", [SystemExit, KeyboardInterrupt, GeneratorExit, asyncio.CancelledError, Stop]

@@ -10,9 +10,9 @@ from __future__ import annotations
 import pickle
 from typing import TYPE_CHECKING, Any, Final
 
-import cloudpickle
 from prefect.utilities.annotations import opaque, quote
 
+from functionfuse._common import pickler
 from functionfuse._transport.broadcast import unpickle
 from functionfuse._transport.exceptions import describe_exception
 from functionfuse.errors import EngineError
@@ -71,7 +71,7 @@ def pickle_value(value: Any, pack: PickleFunction[PickledValue] | None = None) -
     buffers = list[pickle.PickleBuffer]()
     refs: Sequence[BroadcastRef[PickledValue]] = ()
     if pack is None:
-        stream = cloudpickle.dumps(value, protocol=_OUT_OF_BAND, buffer_callback=buffers.append)
+        stream = pickler.dumps(value, protocol=_OUT_OF_BAND, buffer_callback=buffers.append)
     else:
         stream, refs = pack(value, buffers.append)
     views = [buffer.raw() for buffer in buffers]

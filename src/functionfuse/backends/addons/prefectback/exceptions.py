@@ -1,71 +1,30 @@
-"""Exceptions that Prefect cannot handle or bring back, and what stands for them meanwhile."""
+"""Envelope criteria: which exceptions Prefect cannot store in a state or return from another process."""
 
 from __future__ import annotations
 
-import pickle
 import sys
 from typing import Any
 
 from functionfuse._kernel.damage import has_damage
-from functionfuse._transport.exceptions import (
-    describe_exception,
-    dump_exception_value,
-    ensure_picklable,
-)
+from functionfuse._transport.exceptions import ExceptionEnvelope, round_trips
 
 __all__ = ["ExceptionEnvelope", "is_incompatible", "needs_envelope"]
 
 
-class ExceptionEnvelope(Exception):
-    """Stands in a task's or flow's state for an exception that Prefect could not handle."""
-
-    def __init__(self, error: BaseException | _PickledException) -> None:
-        """Take the user's exception."""
-        super().__init__(
-            error if isinstance(error, _PickledException) else _PickledException(error)
-        )
-
-    @property
-    def error(self) -> BaseException:
-        """The user's exception."""
-        error: BaseException = self.args[0].error
-        return error
-
-    def __str__(self) -> str:
-        return describe_exception(self.error)
-
-
-class _PickledException:
-    """Sends an exception as what can be sent of it.
-
-    Not `ExceptionEnvelope` itself: some libraries have their own way to pickle whatever is an exception.
-    """
-
-    def __init__(self, error: BaseException) -> None:
-        self.error = error
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _restore, (dump_exception_value(self.error),)
-
-
-def _restore(data: bytes) -> _PickledException:
-    return _PickledException(pickle.loads(data))
-
-
 def needs_envelope(error: Exception, *, in_other_process: bool) -> bool:
-    """Tell whether an exception cannot go through Prefect as it is.
+    """Tell whether Prefect needs an envelope for an exception.
 
     Args:
         error: The exception.
-        in_other_process: It has to go to another process.
+        in_other_process: The task run is not in the coordinator process.
     """
     if is_incompatible(error) or not in_other_process:
         return is_incompatible(error)
-    if has_damage(error):  # a mark, which the exception's own `__reduce__` may leave out
+    if has_damage(error):  # a mark, which the exception's own `__reduce__` may omit
         return True
-    # Ray pickles with a cloudpickle of its own, in which the class of a function or script would be another one
+    # Ray vendors a cloudpickle, which would make a second class of one that is defined in a function or script
     through_ray = "ray" in sys.modules
-    return not ensure_picklable(error) or (through_ray and not _is_importable(type(error)))
+    return not round_trips(error) or (through_ray and not _is_importable(type(error)))
 
 
 def _is_importable(kind: type) -> bool:
@@ -76,7 +35,7 @@ def _is_importable(kind: type) -> bool:
 
 
 def is_incompatible(error: Exception) -> bool:
-    """Tell whether an exception cannot do what Prefect asks of it: say something, and take a traceback."""
+    """Tell whether an exception's `__str__` raises, or its traceback cannot be set: Prefect does both."""
     try:
         str(error)
         error.__traceback__ = error.__traceback__

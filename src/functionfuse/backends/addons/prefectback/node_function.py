@@ -13,13 +13,14 @@ from prefect.task_engine import BaseTaskRunEngine
 from prefect.transactions import get_transaction
 from prefect.utilities.callables import get_call_parameters
 
+from functionfuse._common.process_identity import this_process
 from functionfuse._graph.graph import ItemRef
 from functionfuse._graph.nodes import Container, Kind
 from functionfuse._graph.signature import base_name
 from functionfuse._kernel.binding import copy_instance
 from functionfuse._kernel.kernel import call
 from functionfuse._kernel.units import InstanceResult
-from functionfuse._transport.exceptions import describe_exception, this_process
+from functionfuse._transport.exceptions import describe_exception
 from functionfuse.backends.addons.prefectback.envelopes import (
     OpaqueResult,
     PickledValue,
@@ -212,7 +213,7 @@ class NodeFunction:
             kind = inspect.Parameter.KEYWORD_ONLY
             signature = inspect.Signature([inspect.Parameter(each, kind) for each in parameters])
             attributes = {"__name__": name, "__signature__": signature}
-            self._restore((attributes, None, EngineError(message), False, ("", 0), None))
+            self._restore((attributes, None, EngineError(message), False, "", None))
         else:
             self._pickled = None
 

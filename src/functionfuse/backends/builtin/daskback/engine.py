@@ -19,7 +19,7 @@ from functionfuse.backends.builtin.daskback.failures import exception_of, failed
 from functionfuse.backends.builtin.daskback.handles import Handle, observable_handle
 from functionfuse.backends.builtin.daskback.resources import explain_unschedulable
 from functionfuse.backends.builtin.daskback.tasks import (
-    ExceptionEnvelope,
+    TaskExceptionEnvelope,
     hold,
     pickle_unit,
     pickle_value,
@@ -254,7 +254,7 @@ class DaskEngine:
         assert handle.future is not None
         try:
             return handle.future.result()
-        except ExceptionEnvelope:  # its worker died with the value, and then it failed
+        except TaskExceptionEnvelope:  # its worker died with the value, and then it failed
             raise exception_of(handle.name, handle.future) from None
         except Exception as error:
             message = (

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import pickle
 from typing import TYPE_CHECKING, Any
 
 from distributed import KilledWorker
 from distributed.scheduler import NoValidWorkerError
 
 from functionfuse._transport.exceptions import describe_exception
-from functionfuse.backends.builtin.daskback.tasks import ExceptionEnvelope
+from functionfuse.backends.builtin.daskback.tasks import TaskExceptionEnvelope
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
@@ -21,7 +20,7 @@ __all__ = ["exception_of", "failed_key"]
 def failed_key(future: Future[Any]) -> str:
     """The key of the task whose fault it is that a task failed: itself, or one that it needs; empty if Dask does not say."""
     error = future.exception()
-    if isinstance(error, ExceptionEnvelope):
+    if isinstance(error, TaskExceptionEnvelope):
         return error.key
     if isinstance(error, KilledWorker | NoValidWorkerError):
         return str(error.task)
@@ -33,8 +32,8 @@ def exception_of(name: str, future: Future[Any]) -> BaseException:
     if future.status != "error":
         return EngineError(f"Dask gave node {name!r} up: its task is {future.status}")
     error: BaseException = future.exception()
-    if isinstance(error, ExceptionEnvelope):
-        return _user_exception(name, error, future)
+    if isinstance(error, TaskExceptionEnvelope):
+        return error.error.with_traceback(future.traceback())
     if isinstance(error, KilledWorker):
         message = (
             f"node {name!r} was given up: {error.allowed_failures + 1} workers died while they "
@@ -46,16 +45,3 @@ def exception_of(name: str, future: Future[Any]) -> BaseException:
     failed = EngineError(message)
     failed.__cause__ = error
     return failed
-
-
-def _user_exception(name: str, error: ExceptionEnvelope, future: Future[Any]) -> BaseException:
-    """The node's own exception."""
-    try:
-        own: BaseException = pickle.loads(error.error)
-    except Exception as reason:  # noqa: BLE001 - whatever the user's classes raise
-        message = (
-            f"node {name!r} raised {error.summary}, "
-            f"which cannot be made again here ({describe_exception(reason)})"
-        )
-        return EngineError(message)
-    return own.with_traceback(future.traceback())

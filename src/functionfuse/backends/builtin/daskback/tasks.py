@@ -8,14 +8,19 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from weakref import WeakSet
 
-import cloudpickle
 from dask.sizeof import sizeof
 from distributed import WorkerPlugin, get_worker
 
+from functionfuse._common import pickler
 from functionfuse._kernel.kernel import execute
 from functionfuse._kernel.units import GroupResult, InstanceResult
 from functionfuse._transport.broadcast import unpickle
-from functionfuse._transport.exceptions import describe_exception, dump_exception_value
+from functionfuse._transport.exceptions import (
+    ExceptionEnvelope,
+    PickledException,
+    describe_exception,
+    pickle_exception,
+)
 from functionfuse.backends.builtin.daskback.picklability import check_picklable
 from functionfuse.errors import EngineError
 
@@ -28,8 +33,8 @@ if TYPE_CHECKING:
     from functionfuse._transport.broadcast import Broadcaster, BroadcastRef
 
 __all__ = [
-    "ExceptionEnvelope",
     "PickledValue",
+    "TaskExceptionEnvelope",
     "hold",
     "pickle_unit",
     "pickle_value",
@@ -77,7 +82,7 @@ class PickledValue:
 def pickle_value(value: Any) -> PickledValue:
     """Pickle something."""
     buffers = list[pickle.PickleBuffer]()
-    stream = cloudpickle.dumps(value, protocol=5, buffer_callback=buffers.append)
+    stream = pickler.dumps(value, protocol=5, buffer_callback=buffers.append)
     return PickledValue(stream, [buffer.raw() for buffer in buffers])
 
 
@@ -109,7 +114,7 @@ def run_unit(topic: str, run: str, pickled: PickledValue, literals: int, *inputs
         inputs: What Dask puts in for the futures.
 
     Raises:
-        ExceptionEnvelope: Whatever went wrong, as something that surely arrives.
+        TaskExceptionEnvelope: The unit failed, whatever it raised.
     """
     worker = get_worker()
     key: Any = worker.get_current_task()
@@ -119,9 +124,7 @@ def run_unit(topic: str, run: str, pickled: PickledValue, literals: int, *inputs
         if not worker.address.startswith("inproc:"):
             check_picklable(unit, value)
     except BaseException as error:  # noqa: BLE001 - the node's own
-        failed = ExceptionEnvelope(
-            key, describe_exception(error)[:_SUMMARY], dump_exception_value(error)
-        )
+        failed = TaskExceptionEnvelope(pickle_exception(error, with_traceback=False), key)
         failed.__traceback__ = error.__traceback__  # Dask carries its end
     else:
         _report(worker, key, topic, (run, key, pickle.dumps(record)))
@@ -159,23 +162,29 @@ def unwrapped(value: Any) -> Any:
     return value.value if type(value) is _OpaqueContainer else value
 
 
-_SUMMARY: Final = 1_000  # characters of what the dashboard shows
+_MAX_SUMMARY: Final = (
+    1_000  # characters on the dashboard; Dask replaces exceptions with long messages
+)
 
 
-class ExceptionEnvelope(Exception):
-    """Carries an exception as bytes: Dask cuts long ones, and replaces those that cannot be made again."""
+class TaskExceptionEnvelope(ExceptionEnvelope):
+    """An envelope that names the Dask task in which the exception was raised."""
 
-    def __init__(self, key: str, summary: str, error: bytes) -> None:  # noqa: D107
-        super().__init__(key, summary, error)
-        self.key = key  # of the task
-        self.summary = summary
-        self.error = error
+    def __init__(self, content: PickledException, key: str) -> None:  # noqa: D107
+        super().__init__(content)
+        self.args = content, key
+
+    @property
+    def key(self) -> str:
+        """The key of the task."""
+        key: str = self.args[1]
+        return key
 
     def __str__(self) -> str:
-        return self.summary
+        return super().__str__()[:_MAX_SUMMARY]
 
     def __repr__(self) -> str:
-        return f"<{self.summary}>"
+        return f"<{self}>"
 
 
 def _report(worker: Worker, key: str, topic: str, message: Any) -> None:

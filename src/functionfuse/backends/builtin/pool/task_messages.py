@@ -6,8 +6,7 @@ from collections import OrderedDict
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
-import cloudpickle
-
+from functionfuse._common.pickler import dumps
 from functionfuse._graph.capture import build_dict
 from functionfuse._graph.graph import ItemRef, ResultRef
 from functionfuse._graph.nodes import ATOMS, Container
@@ -85,7 +84,7 @@ class MessageBuilder:
         return entry[1:]
 
     def _pickled(self, value: Any) -> Payload:
-        return owned(pickle_value(value, self._buffers, cloudpickle.dumps))
+        return owned(pickle_value(value, self._buffers, dumps))
 
     def _encode_argument(self, value: Any) -> Any:
         """What stands for an argument: itself, if plain pickle knows it everywhere."""

@@ -22,10 +22,9 @@ from ray.exceptions import (
 from functionfuse._graph.graph import references
 from functionfuse._graph.nodes import Kind
 from functionfuse._transport.broadcast import Broadcaster
-from functionfuse._transport.exceptions import describe_exception, load_exception
+from functionfuse._transport.exceptions import ExceptionEnvelope, describe_exception
 from functionfuse.backends.builtin.rayback.envelopes import REDUCERS, dumps, unwrapped, wrapped
 from functionfuse.backends.builtin.rayback.tasks import (
-    ExceptionEnvelope,
     InstanceActor,
     RetryableExceptionEnvelope,
     pickle_unit,
@@ -301,7 +300,7 @@ def _user_exception(error: RayTaskError) -> BaseException:
     """What was raised in the worker."""
     cause: BaseException = error.cause
     if isinstance(cause, ExceptionEnvelope):
-        return load_exception(cause.args[0])
+        return cause.error
     if isinstance(cause, EngineError):
         return cause
     return EngineError(f"Ray could not finish the node: {describe_exception(cause)}")

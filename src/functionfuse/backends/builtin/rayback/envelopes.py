@@ -8,15 +8,14 @@ and nothing is in a workflow whose arrays are read-only; but for instances, whos
 
 from __future__ import annotations
 
-import io
 import pickle
 from collections import ChainMap
 from pickle import PickleBuffer
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, Final
 
-import cloudpickle
 import ray.cloudpickle
 
+from functionfuse._common import pickler
 from functionfuse._graph.nodes import ATOMS
 from functionfuse._kernel.units import GroupResult, InstanceResult
 from functionfuse._transport.exceptions import describe_exception
@@ -33,12 +32,8 @@ _PROTOCOL = 5  # the first that leaves buffers out of the stream, and so lets Ra
 
 #: As on all engines, so that classes made in functions stay themselves; and Ray's references as Ray does.
 REDUCERS: Final[Any] = ChainMap(
-    cloudpickle.Pickler.dispatch_table, ray.cloudpickle.CloudPickler.dispatch
+    pickler.Pickler.dispatch_table, ray.cloudpickle.CloudPickler.dispatch
 )
-
-
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    dispatch_table: ClassVar[Any] = REDUCERS
 
 
 def dumps(value: Any, keep_buffer: Callable[[PickleBuffer], object] | None = None) -> bytes:
@@ -48,9 +43,7 @@ def dumps(value: Any, keep_buffer: Callable[[PickleBuffer], object] | None = Non
         value: The value.
         keep_buffer: Takes the buffers that shall not be in the bytes; those for which it returns None.
     """
-    with io.BytesIO() as file:
-        _Pickler(file, _PROTOCOL, keep_buffer).dump(value)
-        return file.getvalue()
+    return pickler.dumps(value, protocol=_PROTOCOL, buffer_callback=keep_buffer, reducers=REDUCERS)
 
 
 def wrapped(value: Any, what: str, *, read_only: bool) -> Any:

@@ -19,7 +19,11 @@ from functionfuse._kernel.damage import mark_damage
 from functionfuse._kernel.kernel import call, execute
 from functionfuse._kernel.units import InstanceResult, Outcome, Unit
 from functionfuse._transport.broadcast import unpickle
-from functionfuse._transport.exceptions import describe_exception, dump_exception
+from functionfuse._transport.exceptions import (
+    ExceptionEnvelope,
+    describe_exception,
+    pickle_exception,
+)
 from functionfuse.backends.builtin.rayback.envelopes import dumps, unwrapped, wrapped
 from functionfuse.errors import EngineError
 
@@ -29,7 +33,6 @@ if TYPE_CHECKING:
     from functionfuse._transport.broadcast import Broadcaster, BroadcastRef
 
 __all__ = [
-    "ExceptionEnvelope",
     "InstanceActor",
     "RetryableExceptionEnvelope",
     "pickle_unit",
@@ -43,12 +46,8 @@ _HEAD: Final = struct.Struct("<I?")
 _SMALL: Final = 100_000  # bytes of a pickled function that a worker keeps unpickled
 
 
-class ExceptionEnvelope(Exception):
-    """Carries what a node raised: Ray loses some exceptions on the way, and takes others for its own."""
-
-
 class RetryableExceptionEnvelope(ExceptionEnvelope):
-    """Carries what the node's `retry_exceptions` names: Ray shall make the call once more."""
+    """Carries an exception that the node's `retry_exceptions` names: Ray repeats the call."""
 
 
 def run_unit(code: bytes, packed: bytes, *inputs: Any) -> tuple[Any, bytes]:
@@ -136,7 +135,7 @@ def _run(
         return wrapped(value, _what(unit), read_only=read_only), pickle.dumps(record)
     except BaseException as error:  # noqa: BLE001 - also SystemExit: Ray would end the worker
         kind = RetryableExceptionEnvelope if isinstance(error, retried) else ExceptionEnvelope
-        raise kind(dump_exception(error)) from None
+        raise kind(pickle_exception(error, with_traceback=True)) from None
 
 
 def _what(unit: Unit) -> str:
