@@ -379,8 +379,8 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
     "bytes longer than the stream": (b"\x96" + struct.pack("<Q", 10**12) + b".", "announced"),
     "a frame longer than the stream": (b"\x95" + b"\xff" * 8 + b"N.", "frame"),
     "a value that is not in the memo": (b"h\x07.", "not in the memo"),
-    "two values": (b"NN.", "does not make one value"),
-    "an open mark": (b"(N.", "does not make one value"),
+    "two values": (b"NN.", "does not produce exactly one value"),
+    "an open mark": (b"(N.", "does not produce exactly one value"),
     "an empty stack": (b"0.", "byte"),
     "nothing": (b"", "byte"),
 }

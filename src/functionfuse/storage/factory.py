@@ -22,7 +22,7 @@ __all__ = ["storage_factory"]
 
 #: Where other packages announce kinds: `name = "package.module:callable"`.
 _GROUP: Final = "functionfuse.storages"
-#: A kind given by its path is imported when it is named: its module imports this one, in the actor.
+#: A kind given by its path is imported when it is used: the module of the actor imports this one.
 _KINDS: Final[dict[str, Callable[..., Storage] | str]] = {
     "file": FileStorage,
     "S3": S3Storage,
@@ -80,7 +80,7 @@ def _from_options(kind: Any, options: Any) -> Storage:
 
 
 def _maker(kind: Any) -> Callable[..., Storage]:
-    """The class or function that makes storages of a kind."""
+    """The class or function that creates storages of a kind."""
     if isinstance(kind, str) and kind in _KINDS:
         known = _KINDS[kind]
         return _imported(known) if isinstance(known, str) else known
