@@ -22,7 +22,7 @@ __all__ = ["storage_factory"]
 
 #: Entry points with which other packages add kinds: `name = "package.module:callable"`.
 _GROUP: Final = "functionfuse.storages"
-#: A kind given by its path is imported when it is named: its module imports this one, in the actor.
+#: A kind given by its path is imported when it is used: the module of the actor imports this one.
 _KINDS: Final[dict[str, Callable[..., Storage] | str]] = {
     "file": FileStorage,
     "S3": S3Storage,

@@ -20,8 +20,8 @@ def interpret(machine: PickleInterpreter) -> Any:
     """Interpret the stream of an interpreter.
 
     Raises:
-        UnpicklingError: It is malformed.
-        UntrustedResult: It uses what the interpreter does not read.
+        UnpicklingError: The stream is malformed.
+        UntrustedResult: The stream uses opcodes or names that are refused.
     """
     data, handlers = machine.data, HANDLERS
     try:
@@ -32,9 +32,9 @@ def interpret(machine: PickleInterpreter) -> Any:
                 break
             handlers[opcode](machine)
     except (IndexError, struct.error) as error:
-        message = f"the stream ends too early, or takes what is not there: byte {machine.position}"
+        message = f"the stream ends too early, or the stack is empty: byte {machine.position}"
         raise pickle.UnpicklingError(message) from error
     if machine.outer_stacks or len(machine.stack) != 1:
-        message = "the stream does not make one value"
+        message = "the stream does not produce exactly one value"
         raise pickle.UnpicklingError(message)
     return machine.finish(machine.stack[0])

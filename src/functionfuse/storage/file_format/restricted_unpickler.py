@@ -299,7 +299,7 @@ def _module_for(made: Any) -> Any:
 
 
 def _find_constructor(module: str, name: str) -> Constructor | None:
-    """Return the constructor of a name; None if it is not in a table. numpy is imported when it is named."""
+    """Return the entry for a name; None if no table has one. numpy is imported when a name of it is looked up."""
     if module in _NUMPY_MODULES:
         from functionfuse.storage.file_format import restricted_arrays
 
