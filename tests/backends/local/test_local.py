@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 import traceback
 import weakref
 from typing import TYPE_CHECKING, Any
@@ -77,6 +78,19 @@ def test_an_engine_that_does_more_than_call_gets_each_unit() -> None:
     assert 2 == made.run()
     assert ["same_0000", "same_0001"] == [unit.node.name for unit in submitted]
     assert ("submitting", "local") == (submitted[1].workflow, submitted[1].engine)
+
+
+def test_the_time_of_observers_is_not_that_of_nodes() -> None:
+    """A record says how long the node took, however long observers of the run take."""
+    made = LocalWorkflow(same(same(1)), workflow_name="observed")
+    made.add_observer(lambda _: time.sleep(0.3))
+
+    made.run()
+
+    assert made.report is not None
+    first, second = made.report
+    assert max(first.seconds, second.seconds) < 0.3
+    assert second.started - first.started >= 0.6  # two events are in between
 
 
 def test_runs_in_this_thread() -> None:
