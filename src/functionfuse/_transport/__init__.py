@@ -1,1 +1,1 @@
-"""Values, exceptions and messages on their way between processes."""
+"""Transport between processes: values, exceptions and messages."""

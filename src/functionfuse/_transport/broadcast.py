@@ -1,7 +1,7 @@
-"""Large objects that several nodes take: each is sent once in a run, and the nodes' units refer to it.
+"""Broadcast of large arguments: each is sent once in a run, and the units of the nodes refer to it.
 
-An object is known by its identity, so what nodes are given twice is one object, and equal ones are two.
-Whether it is large is told by its size, or by its pickle where it tells no size; then that is made once.
+Objects are identified by `id`: the same object in two nodes is sent once, two equal objects are sent twice.
+An object is large by its `nbytes` or length; an object without them is pickled, once, to measure it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["BroadcastRef", "Broadcaster", "PickleFunction", "unpickle"]
 
 T = TypeVar("T")
-_MANY: Final = 100  # parts of a container from which on none of them is looked at by itself
+_MANY: Final = 100  # larger containers are not searched: their parts are pickled with them
 _CONTAINERS: Final = frozenset({list, tuple, set, frozenset})
 _TEXTS: Final = frozenset({str, bytes})
 _SMALL: Final = (ATOMS - _TEXTS) | {
@@ -44,28 +44,28 @@ _SMALL: Final = (ATOMS - _TEXTS) | {
 
 @dataclass(eq=False, slots=True, weakref_slot=True)
 class BroadcastRef(Generic[T]):
-    """A large object, and what stands for it in an engine."""
+    """A large object and the engine's reference to it."""
 
-    value: Any  # kept, so that its id stays its own
+    value: Any  # retained, so that its id is not used again
     sent: T
 
 
 class PickleFunction(Protocol[T]):
-    """Pickles something, see `Broadcaster.pickle_value`."""
+    """A function that pickles values of one unit, see `Broadcaster.pickle_value`."""
 
     def __call__(
         self, value: Any, keep_buffer: KeepBuffer | None, /
     ) -> tuple[bytes, Sequence[BroadcastRef[T]]]:
-        """Give the bytes, and what is not in them."""
+        """Return the stream and the broadcast objects that it refers to."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Prepickled:
-    """An object that was pickled by itself."""
+    """An object that was pickled separately."""
 
-    value: Any  # kept, so that its id stays its own
+    value: Any  # retained, so that its id is not used again
     stream: bytes
-    large: Sequence[Any]  # what is large by itself, and not in the stream
+    large: Sequence[Any]  # its large parts, which are not in the stream
 
     @property
     def nbytes(self) -> float:
@@ -73,7 +73,7 @@ class _Prepickled:
 
 
 class Broadcaster(Generic[T]):
-    """Pickles the units of a run, and has what is large in them sent once."""
+    """Pickles the units of a run, and broadcasts the large objects in them."""
 
     def __init__(
         self,
@@ -82,13 +82,13 @@ class Broadcaster(Generic[T]):
         threshold: int,
         reducers: Reducers | None = None,
     ) -> None:
-        """Begin a run.
+        """Start a run.
 
         Args:
-            graph: What is run: after the last step that takes an object, the object is let go.
-            send: Sends an object, and gives what stands for it.
-            threshold: The bytes from which on an object is large.
-            reducers: How objects of some types are pickled, as in `copyreg.dispatch_table`.
+            graph: The graph; an object is released after the last node with it as an argument.
+            send: Sends an object and returns the engine's reference to it.
+            threshold: The size in bytes from which an object is large.
+            reducers: The pickler's dispatch table, if it is not the usual one.
         """
         self._graph = graph
         self._send = send
@@ -96,29 +96,29 @@ class Broadcaster(Generic[T]):
         self._reducers = reducers
         self._refs: WeakValueDictionary[int, BroadcastRef[T]] = WeakValueDictionary()
         self._prepickled: dict[int, _Prepickled | None] = {}  # None: it is small
-        self._uses: Counter[int] | None = None  # units to come that take an object, by its id
+        self._uses: Counter[int] | None = None  # units not pickled yet, by the id of an argument
         self._retained: dict[int, Sequence[BroadcastRef[T]]] = {}  # for those units
 
     def applies_to(self, unit: Unit) -> bool:
-        """Tell whether a unit takes anything that may be large."""
+        """Tell whether an argument of a unit may be large."""
         return any(True for node in _nodes(unit) for _ in self._objects(node))
 
     def pickle_value(
         self, value: Any, unit: Unit, keep_buffer: KeepBuffer | None
     ) -> tuple[bytes, Sequence[BroadcastRef[T]]]:
-        """Pickle what travels for a unit; gives that, and what `unpickle` needs beside it.
+        """Pickle a value of a unit; returns the stream and the broadcast objects that `unpickle` needs.
 
         Args:
-            value: What travels.
+            value: The value.
             unit: The unit.
-            keep_buffer: Takes the buffers that shall not be in the bytes; those for which it returns None.
+            keep_buffer: Receives the out-of-band buffers, as in `pickle.dumps`.
         """
         with self.pickling(unit) as pickle_value:
             return pickle_value(value, keep_buffer)
 
     @contextmanager
     def pickling(self, unit: Unit) -> Iterator[PickleFunction[T]]:
-        """Pickle several things that travel for a unit, each by a call of what this gives, as of `pickle_value`."""
+        """Pickle several values of a unit with the function that this context manager returns."""
         objects = [found for node in _nodes(unit) for found in self._objects(node)]
         refs: list[BroadcastRef[T]] = []
 
@@ -138,7 +138,7 @@ class Broadcaster(Generic[T]):
             self._retain(objects, refs)
 
     def end(self) -> None:
-        """Keep nothing: the run is over, and some units may never have come."""
+        """Release all objects; after a failure, some units were never pickled."""
         self._retained.clear()
         self._prepickled.clear()
 
@@ -146,7 +146,7 @@ class Broadcaster(Generic[T]):
         return _objects((*node.args, *node.kwargs.values()), self._threshold)
 
     def _measure(self, value: Any) -> None:
-        """Pickle an object by itself if it does not tell how large it is."""
+        """Pickle an object that has no size, to measure it."""
         if id(value) in self._prepickled or type(value) in _TEXTS or _has_size(value):
             return
         prepickled = _Prepickled(value, *self._dump(value, {}, None))
@@ -170,7 +170,7 @@ class Broadcaster(Generic[T]):
         return refs
 
     def _retain(self, objects: Collection[Any], refs: Sequence[BroadcastRef[T]]) -> None:
-        """Keep what was sent as long as another unit takes one of the objects."""
+        """Retain the references as long as another unit has one of the objects as an argument."""
         if self._uses is None:
             self._uses = Counter(id(found) for node in self._graph for found in self._objects(node))
         for number in map(id, objects):
@@ -187,7 +187,7 @@ def _nodes(unit: Unit) -> Iterator[GraphNode]:
 
 
 def _objects(values: Iterable[Any], threshold: int) -> Iterator[Any]:
-    """The objects among arguments that may be large: also those in containers, but not the containers."""
+    """The arguments that may be large, and such parts of containers, but not the containers themselves."""
     for value in values:
         kind = type(value)
         parts: Collection[Any] = ()
@@ -211,19 +211,19 @@ def _is_large(value: Any, threshold: int) -> bool:
 
 
 def _has_size(value: Any) -> bool:
-    # its class: an object may give anything when it is asked for what it has not
+    # of the class: a user's `__getattr__` may return anything
     return hasattr(type(value), "nbytes") and type(value) is not memoryview
 
 
 def _nbytes(value: Any) -> float:
     try:
         return float(value.nbytes if _has_size(value) else len(value))
-    except Exception:  # noqa: BLE001 - not known, then
+    except Exception:  # noqa: BLE001 - whatever the user's classes raise
         return 0
 
 
 class _Pickler(Pickler):
-    """Leaves large objects out, wherever they are: among the arguments, or what a function refers to."""
+    """Replaces large objects by persistent ids, also those that a function refers to."""
 
     def __init__(
         self,
@@ -240,7 +240,7 @@ class _Pickler(Pickler):
         self.large: list[Any] = []
 
     def persistent_id(self, obj: Any) -> Any:
-        """A number for a large object; for one that was pickled by itself also that, in which the rest is as here."""
+        """The number of a large object, or the pickle of an object that was pickled separately."""
         prepickled = self._prepickled.get(id(obj))
         if prepickled is not None:
             return id(obj), prepickled.stream, tuple(prepickled.large)
@@ -255,12 +255,12 @@ class _Pickler(Pickler):
 def unpickle(
     stream: bytes, open_large: Callable[[int], Any], buffers: Iterable[Any] | None = None
 ) -> Any:
-    """What was packed.
+    """Unpickle a value of `Broadcaster.pickle_value`.
 
     Args:
-        stream: The bytes.
-        open_large: Gives one of the large objects that are not in them.
-        buffers: Those that are not in them.
+        stream: The pickle.
+        open_large: Returns a broadcast object by its number.
+        buffers: The out-of-band buffers.
     """
     return _Unpickler(stream, open_large, buffers).load()
 
@@ -271,7 +271,7 @@ class _Unpickler(pickle.Unpickler):
     ) -> None:
         super().__init__(io.BytesIO(stream), buffers=buffers)
         self._open_large = open_large
-        self._loaded: dict[Any, Any] = {}  # what is one object stays one
+        self._loaded: dict[Any, Any] = {}  # one object stays one object
 
     def persistent_load(self, pid: Any) -> Any:
         numbered = type(pid) is int

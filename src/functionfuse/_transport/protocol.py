@@ -1,7 +1,7 @@
-"""What a pool and its workers say to each other: one message there, one back, for each unit.
+"""Messages between a process pool and its workers: one task message and one reply for each unit.
 
-All of it is made of what plain pickle takes everywhere;
-the user's own objects are parcels in it, which whoever uses them opens.
+Messages contain only what plain pickle loads in every process.
+The user's objects in them are payloads, which are pickled separately and unpickled where they are used.
 """
 
 from __future__ import annotations
@@ -37,42 +37,43 @@ _CHUNK_SIZE: Final = 64 * 1024
 
 
 class Handshake(NamedTuple):
-    """The first message to a worker; it is answered by nothing."""
+    """The first message to a worker, without a reply."""
 
     path: list[str]
     argv: list[str]
-    environment: dict[str, str | None]  # what only the start needed: how it was before
+    environment: dict[
+        str, str | None
+    ]  # variables that were set for the start, with their values before
     folders: tuple[str, ...]
-    name: str  # what no other worker of the pool is called
+    name: str  # unique in the pool
 
 
 class TaskMessage(NamedTuple):
-    """A unit, as it travels."""
+    """A unit and the values of its inputs."""
 
-    reset: bool  # all tools that came before
-    shared_objects: Mapping[
-        int, Payload
-    ]  # what many units share and that has not come yet: functions, the storage
+    reset: bool  # forget all shared objects of earlier messages
+    #: What many units share and this worker does not have yet: functions, the storage.
+    shared_objects: Mapping[int, Payload]
     unit: tuple[Any, ...]  # see `encode_unit`
     inputs: tuple[Payload, ...]
 
 
-#: "value": what a unit gave. "error": what it raised. Else what the worker could not do:
-#: "open" the unit, open an "input", "send" the value; then the parcel is a text.
+#: "value": the unit's value. "error": its exception. Else what the worker could not do, with a text as payload:
+#: "open" the unit, open an "input", "send" the value.
 ReplyKind = Literal["value", "error", "open", "input", "send"]
 
 
 class Reply(NamedTuple):
-    """What became of a unit."""
+    """The outcome of a unit."""
 
     kind: ReplyKind
     payload: Payload
     record: Record | None = None
-    parent: int | None = None  # whose value the "input" is
+    parent: int | None = None  # the node of the "input"
 
 
 class Channel:
-    """Whole messages over a stream socket."""
+    """Length-prefixed messages over a stream socket."""
 
     def __init__(self, connected: socket.socket) -> None:
         self.socket = connected
@@ -91,7 +92,7 @@ class Channel:
         """Wait for a message.
 
         Raises:
-            EOFError: The other side is gone.
+            EOFError: The other process has closed the socket.
         """
         start, self._buffered = self._buffered or self._receive_some(), b""
         while len(start) < _LENGTH.size:
@@ -119,7 +120,7 @@ class Channel:
 
 
 class PickledArgument:
-    """An object of the user's that stands in an argument; where the message is read, it is the object itself."""
+    """A pickled part of an argument; unpickling the message replaces it by the object."""
 
     __slots__ = ("payload",)
 
@@ -133,12 +134,12 @@ class PickledArgument:
 def encode_unit(
     unit: Unit, share: Callable[[Any], int], encode_argument: Callable[[Any], Any]
 ) -> tuple[Any, ...]:
-    """The fields of a unit as plain pickle takes them.
+    """Encode a unit as a tuple that plain pickle loads everywhere.
 
     Args:
         unit: The unit.
-        share: Gives the number of what units share.
-        encode_argument: Gives what stands for an argument.
+        share: Returns the number of a shared object.
+        encode_argument: Encodes an argument.
     """
     node = unit.node
     args, kwargs = node.args, node.kwargs
@@ -167,7 +168,7 @@ def encode_unit(
 
 
 def decode_unit(fields: tuple[Any, ...], shared_objects: Mapping[int, Any]) -> Unit:
-    """A unit out of its fields."""
+    """Decode a unit of `encode_unit`."""
     name, number, func, args, kwargs, kind, state, location, parents, *rest = fields
     workflow, engine, storage, load, setup, exclusive_instance, subunits, outputs, recompute = rest
     node = new_tuple(

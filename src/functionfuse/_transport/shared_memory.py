@@ -1,8 +1,8 @@
-"""Values on their way between processes of one machine: small ones as bytes, large ones in a file in memory.
+"""Shared memory between processes of one machine: small values are bytes, large ones files in memory.
 
-A file is written once, by whoever made the value, and mapped by everybody who takes it.
-Mapping it copies on write: an array that arrives can be changed, and nobody else sees that.
-What stands in between hands on bytes and paths, and never unpickles.
+A file is written once, by the process that computed the value, and mapped copy-on-write by each that needs it:
+a node can change an array that it gets, and no other node sees that.
+The coordinator passes bytes and paths on without unpickling them.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ class SharedBuffer:
         return SharedBuffer, (self.path, self.sizes)
 
     def open(self) -> list[memoryview]:
-        """The stream and the buffers; they can be written to, and the file stays as it is."""
+        """The stream and the buffers, writable; changes do not reach the file."""
         starts, end = _layout(self.sizes)
         data = memoryview(_read_or_map(self.path, end))
         return [data[start : start + size] for start, size in zip(starts, self.sizes, strict=True)]
 
 
 class OwnedSharedBuffer(SharedBuffer):
-    """A segment whose file goes when nobody in this process needs it any more; what was mapped stays."""
+    """A shared buffer whose file is deleted when this object is; mappings stay valid."""
 
     __slots__ = ()
 
@@ -65,19 +65,19 @@ class OwnedSharedBuffer(SharedBuffer):
             os.unlink(self.path)
 
 
-#: A pickled value: itself, or where it is.
+#: A pickled value, or the file that contains it.
 Payload = bytes | SharedBuffer
 
 
 class BufferPool:
-    """Folders for segments; where one is full, the next is used."""
+    """Folders for shared buffers; if one is full, the next is used."""
 
     def __init__(self, folders: Sequence[str], owner: str) -> None:
-        """Write into some folders.
+        """Use some folders.
 
         Args:
-            folders: Those that are in memory first.
-            owner: What no other process calls itself.
+            folders: The folders, those in memory first.
+            owner: A prefix of file names that no other process has.
         """
         self._folders = folders
         self._names = (f"{owner}-{number}" for number in count())
@@ -86,7 +86,7 @@ class BufferPool:
         """Write a stream and its buffers.
 
         Raises:
-            OSError: There is no room in any folder.
+            OSError: All folders are full.
         """
         name = next(self._names)
         sizes = tuple(memoryview(part).nbytes for part in parts)
@@ -104,7 +104,7 @@ class BufferPool:
 
 
 def pickle_value(value: Any, buffers: BufferPool, dumps: Callable[..., bytes]) -> Payload:
-    """Pickle a value; what is large in it is written to a segment without a copy in between."""
+    """Pickle a value; large buffers are written to a file in memory without an intermediate copy."""
     large: list[memoryview] = []
 
     def stays_in_stream(buffer: pickle.PickleBuffer) -> bool:
@@ -121,7 +121,7 @@ def pickle_value(value: Any, buffers: BufferPool, dumps: Callable[..., bytes]) -
 
 
 def unpickle(payload: Payload) -> Any:
-    """The value; each call gives one of its own."""
+    """Unpickle a payload; each call returns an independent value."""
     if isinstance(payload, bytes):
         return pickle.loads(payload)
     stream, *buffers = payload.open()
@@ -129,7 +129,7 @@ def unpickle(payload: Payload) -> Any:
 
 
 def _layout(sizes: Sequence[int]) -> tuple[list[int], int]:
-    """Where each part of a segment starts, and where the last one ends."""
+    """The offset of each part of a file, and the end of the last one."""
     starts, end = list[int](), 0
     for size in sizes:
         starts.append(end + -end % _ALIGNMENT)

@@ -1,7 +1,7 @@
-"""A worker process: the kernel as a program, `python -m functionfuse._transport.worker DESCRIPTOR`.
+"""Worker process of a pool: `python -m functionfuse._transport.worker DESCRIPTOR`.
 
-It takes units from the socket with that number until the other side is gone, and runs one after the other.
-What nodes print goes where the prints of the process go that started it.
+It receives units from the socket with that descriptor and runs one after the other, until the socket is closed.
+Its output goes where that of the coordinator goes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["main"]
 
 
 class _Interruption:
-    """Ends the process on SIGTERM, after the node that runs got a KeyboardInterrupt to clean up on."""
+    """Ends the process on SIGTERM, after a KeyboardInterrupt in the running node, which can clean up."""
 
     def __init__(self) -> None:
         self.came = False
@@ -42,18 +42,18 @@ class _Interruption:
             raise KeyboardInterrupt
 
     def check(self) -> None:
-        """Go on with what it began, if a node caught it."""
+        """Raise KeyboardInterrupt again if a node caught it."""
         if self.came:
             raise KeyboardInterrupt
 
     def end(self) -> None:
-        """Die as whoever sent the signal expects."""
+        """End by SIGTERM, as the sender expects."""
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         os.kill(os.getpid(), signal.SIGTERM)
 
 
 class _UnpickleFailure(Exception):
-    """Something that came cannot be unpickled here."""
+    """A received object cannot be unpickled here."""
 
     def __init__(self, error: Exception, parent: int | None = None) -> None:
         super().__init__(error, parent)
@@ -61,7 +61,7 @@ class _UnpickleFailure(Exception):
 
 
 class _Worker:
-    """Runs units; keeps nothing between them but what many of them share."""
+    """Runs units; only shared objects stay between them."""
 
     def __init__(self, buffers: BufferPool, interruption: _Interruption) -> None:
         self._buffers = buffers
@@ -69,7 +69,7 @@ class _Worker:
         self._shared_objects: dict[int, Any] = {}
 
     def reply_to(self, message: bytes | bytearray) -> bytes:
-        """Run a unit, and say what became of it."""
+        """Run a unit and return its outcome."""
         try:
             reply = self._run(*self._decode(message))
         except _UnpickleFailure as failure:
@@ -105,7 +105,7 @@ class _Worker:
     def _pickle_result(self, value: Any) -> Payload:
         try:
             return pickle_value(value, self._buffers, pickle.dumps)
-        except Exception:  # noqa: BLE001 - by reference did not do: a class of __main__, a closure
+        except Exception:  # noqa: BLE001 - not by reference: a class of __main__, a closure
             from functionfuse._common.pickler import dumps
 
             return pickle_value(value, self._buffers, dumps)
@@ -131,7 +131,7 @@ def _messages(channel: Channel) -> Iterator[bytes | bytearray]:
 
 
 def _serve(channel: Channel, handshake: Handshake, interruption: _Interruption) -> None:
-    """Run what comes, until nothing can come any more."""
+    """Run units until the socket is closed."""
     worker = _Worker(BufferPool(handshake.folders, handshake.name), interruption)
     for message in _messages(channel):
         reply = worker.reply_to(message)
@@ -150,7 +150,7 @@ def _flush() -> None:
 
 
 def _apply_handshake(handshake: Handshake) -> None:
-    """Be as the process that started this one is, as far as nodes can tell."""
+    """Copy what nodes can see of the coordinator process: paths, arguments, environment."""
     sys.path[:] = handshake.path
     sys.argv[:] = handshake.argv
     for name, value in handshake.environment.items():
@@ -165,7 +165,7 @@ def _apply_handshake(handshake: Handshake) -> None:
 
 
 def _install_signal_handlers() -> _Interruption:
-    """Leave Ctrl-C to the process that started this one; it says by SIGTERM when it has enough."""
+    """Ignore Ctrl-C, which the coordinator handles: it sends SIGTERM to end this process."""
     interruption = _Interruption()
     signal.signal(signal.SIGTERM, interruption)
     signal.signal(
@@ -176,7 +176,7 @@ def _install_signal_handlers() -> _Interruption:
 
 
 def _reset_in_forked_children(connected: socket.socket) -> None:
-    """Let forked processes be ordinary ones: without the socket, so that its end is seen, and with usual signals."""
+    """Give forked processes the default signal handlers, and no socket, which would stay open in them."""
     os.register_at_fork(after_in_child=connected.close)
     for number, handler in (
         (signal.SIGTERM, signal.SIG_DFL),
@@ -202,7 +202,7 @@ def main() -> None:
     except KeyboardInterrupt:
         _flush()
         interruption.end()
-    connected.detach()  # open until the process is gone: that is how the other side sees it
+    connected.detach()  # open until the process ends: the coordinator waits for that
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Why a unit has no value, by what Dask says of a task."""
+"""Failures: the exception of a unit, from the state of its Dask task."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ __all__ = ["exception_of", "failed_key"]
 
 
 def failed_key(future: Future[Any]) -> str:
-    """The key of the task whose fault it is that a task failed: itself, or one that it needs; empty if Dask does not say."""
+    """The key of the task that failed first: this one or one upstream; empty if Dask does not report it."""
     error = future.exception()
     if isinstance(error, TaskExceptionEnvelope):
         return error.key
@@ -28,7 +28,7 @@ def failed_key(future: Future[Any]) -> str:
 
 
 def exception_of(name: str, future: Future[Any]) -> BaseException:
-    """The exception that a node raised, or what else became of its task."""
+    """The exception that a node raised, or an `EngineError` with the reason why its task has no result."""
     if future.status != "error":
         return EngineError(f"Dask gave node {name!r} up: its task is {future.status}")
     error: BaseException = future.exception()

@@ -1,4 +1,4 @@
-"""Seeing on a worker whether a value can go to others: on its way, Dask would try for ever."""
+"""Check on a worker that a result can be pickled: Dask retries a failed transfer for ever."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
 
 __all__ = ["check_picklable"]
 
-_MAX_TRIED: Final = 1_000_000  # bytes up to which a value is also made again
+_MAX_TRIED: Final = 1_000_000  # bytes up to which a value is also unpickled
 
 
 def check_picklable(unit: Unit, value: Any) -> None:
-    """See now that a value can go to other workers: on the way, it would be an endless attempt."""
+    """Raise an `EngineError` if a result cannot be sent to other workers."""
     for name, part in _parts(unit, value):
         if type(part) not in ATOMS and (reason := _pickle_error(part)):
             message = (
@@ -59,7 +59,7 @@ def _pickle_error(value: Any) -> str:
 
 
 def _try_pickle(value: Any) -> None:
-    """Pickle a value, and make it again if that is cheap; buffers are not copied."""
+    """Pickle a value as Dask does, and unpickle it if it is small; buffers are not copied."""
     file, buffers = _TruncatingFile(), list[pickle.PickleBuffer]()
     cloudpickle.Pickler(file, protocol=5, buffer_callback=buffers.append).dump(value)
     if file.size <= _MAX_TRIED:
@@ -67,7 +67,7 @@ def _try_pickle(value: Any) -> None:
 
 
 class _TruncatingFile:
-    """A file that keeps no more than its start."""
+    """A file that stores a limited number of bytes."""
 
     def __init__(self) -> None:
         self.size = 0

@@ -1,4 +1,4 @@
-"""What travels to a worker, and what is done with it there."""
+"""Tasks on Dask's workers: pickled units, their execution, their records and exceptions."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ __all__ = [
 T = TypeVar("T")
 
 
-# ---- going there ----
+# ---- units, from the client ----
 
 
 class PickledValue:
-    """Something that was pickled once, by the client.
+    """A value that the client pickled once.
 
-    Schedulers hand it on as it is: they look into nothing, and need none of the user's modules.
+    Dask passes it on without unpickling it, so its scheduler needs none of the user's modules.
     """
 
     __slots__ = ("_buffers", "_stream")
@@ -62,14 +62,14 @@ class PickledValue:
 
     @property
     def nbytes(self) -> int:
-        """How large it is."""
+        """Its size in bytes."""
         return len(self._stream) + sum(memoryview(buffer).nbytes for buffer in self._buffers)
 
     def open(self, literals: Sequence[PickledValue] = ()) -> Any:
-        """Make what it holds, anew and for the caller alone.
+        """Unpickle the value, in memory that no other value shares.
 
         Args:
-            literals: The parcels of the large objects that are not in it.
+            literals: The broadcast objects that the value refers to.
         """
         return unpickle(
             self._stream, lambda number: literals[number].open(), map(bytearray, self._buffers)
@@ -80,7 +80,7 @@ class PickledValue:
 
 
 def pickle_value(value: Any) -> PickledValue:
-    """Pickle something."""
+    """Pickle a value."""
     buffers = list[pickle.PickleBuffer]()
     stream = pickler.dumps(value, protocol=5, buffer_callback=buffers.append)
     return PickledValue(stream, [buffer.raw() for buffer in buffers])
@@ -89,29 +89,29 @@ def pickle_value(value: Any) -> PickledValue:
 def pickle_unit(
     unit: Unit, broadcaster: Broadcaster[T]
 ) -> tuple[PickledValue, Sequence[BroadcastRef[T]]]:
-    """Pickle a unit; gives also the large objects that are not in the parcel."""
+    """Pickle a unit; returns also the broadcast objects that it refers to."""
     buffers = list[pickle.PickleBuffer]()
     stream, refs = broadcaster.pickle_value(unit, unit, buffers.append)
     return PickledValue(stream, [buffer.raw() for buffer in buffers]), refs
 
 
-# ---- there ----
+# ---- on the worker ----
 
 
 def hold(pickled: PickledValue) -> PickledValue:
-    """Have a parcel: a task like any other, so a worker that dies does not take it along for good."""
+    """Return a pickled value: as the result of a task, it is computed again when its worker dies."""
     return pickled
 
 
 def run_unit(topic: str, run: str, pickled: PickledValue, literals: int, *inputs: Any) -> Any:
-    """Run a unit; its record goes to the client as an event, an empty one if it failed.
+    """Run a unit and send its record to the client as an event, an empty one if it failed.
 
     Args:
         topic: The topic that the client listens to.
-        run: What the client calls its run.
+        run: The name of the run.
         pickled: The unit.
-        literals: How many of the inputs are large literals; the others are its parents' values.
-        inputs: What Dask puts in for the futures.
+        literals: How many of the inputs are broadcast objects; the others are the values of its parents.
+        inputs: The results of the futures among the arguments.
 
     Raises:
         TaskExceptionEnvelope: The unit failed, whatever it raised.
@@ -125,7 +125,7 @@ def run_unit(topic: str, run: str, pickled: PickledValue, literals: int, *inputs
             check_picklable(unit, value)
     except BaseException as error:  # noqa: BLE001 - the node's own
         failed = TaskExceptionEnvelope(pickle_exception(error, with_traceback=False), key)
-        failed.__traceback__ = error.__traceback__  # Dask carries its end
+        failed.__traceback__ = error.__traceback__  # Dask transports its last frames
     else:
         _report(worker, key, topic, (run, key, pickle.dumps(record)))
         return _OpaqueContainer(value) if type(value) in _CONTAINERS else value
@@ -145,20 +145,20 @@ def _unpickle_unit(pickled: PickledValue, literals: Sequence[PickledValue]) -> U
     return unit
 
 
-# ---- coming back ----
+# ---- results and exceptions, to the client ----
 
 _CONTAINERS: Final = frozenset({list, tuple, dict, set, frozenset})
 
 
 @dataclass(frozen=True, slots=True)
 class _OpaqueContainer:
-    """A container that travels as one pickle: Dask would send its parts one by one, also what is the same object."""
+    """A container that is one pickle: Dask would pickle its parts separately, and one object twice."""
 
     value: Any
 
 
 def unwrapped(value: Any) -> Any:
-    """What a unit returned, out of its wrapping for the way."""
+    """The value of a unit, without an opaque container around it."""
     return value.value if type(value) is _OpaqueContainer else value
 
 
@@ -188,7 +188,7 @@ class TaskExceptionEnvelope(ExceptionEnvelope):
 
 
 def _report(worker: Worker, key: str, topic: str, message: Any) -> None:
-    """Tell the client of a task before it hears from the scheduler that the task is done."""
+    """Send a message to the client before the scheduler reports that the task is done."""
     messenger = worker.plugins.get(_EventPlugin.name)
     if isinstance(messenger, _EventPlugin):
         messenger.messages[key] = topic, message
@@ -201,9 +201,9 @@ def _report(worker: Worker, key: str, topic: str, message: Any) -> None:
 
 
 class _EventPlugin(WorkerPlugin):
-    """Sends an event in the same packet as the news that its task is done.
+    """Sends an event in the same packet as the report that its task is done.
 
-    Workers send packets some milliseconds apart: an event sent before would hold that news up, and what waits for it.
+    Workers send packets some milliseconds apart: an event in a packet of its own would delay that report.
     """
 
     name = "functionfuse-messenger"
@@ -225,7 +225,7 @@ _adding: Final = Lock()
 _workers: Final[WeakSet[Worker]] = WeakSet()
 
 
-# ---- what they weigh, for Dask's memory management ----
+# ---- sizes, for Dask's memory management ----
 
 sizeof.register(PickledValue, lambda pickled: pickled.nbytes)
 sizeof.register(_OpaqueContainer, lambda whole: sizeof(whole.value))

@@ -1,4 +1,4 @@
-"""What runs in Ray's workers: one function for all nodes, and one actor for all instances of decorated classes."""
+"""Remote function and actor of Ray's workers: one for all nodes, and one for all instances of decorated classes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class RetryableExceptionEnvelope(ExceptionEnvelope):
 
 
 def run_unit(code: bytes, packed: bytes, *inputs: Any) -> tuple[Any, bytes]:
-    """Run a unit; gives the value as it is sent, and the pickled record.
+    """Run a unit; returns the value in its envelope, and the pickled record.
 
     Args:
         code: The pickled function of the step.
@@ -125,7 +125,7 @@ def _run(
     packed: bytes,
     inputs: Sequence[Any],
 ) -> tuple[Any, bytes]:
-    """Run something with a unit, uninterrupted, and let everything that it raises arrive."""
+    """Run a function on a unit, without interrupts, and put any exception into an envelope."""
     retried: tuple[type[BaseException], ...] = ()
     _ignore_interrupts()
     try:
@@ -139,7 +139,7 @@ def _run(
 
 
 def _what(unit: Unit) -> str:
-    """What errors call the value of a unit."""
+    """The name of a unit's value in errors."""
     result = f"the result of node {unit.node.name!r}"
     return (
         result if unit.node.kind is Kind.FUNCTION else f"{result}, or the instance that it leaves,"
@@ -147,7 +147,7 @@ def _what(unit: Unit) -> str:
 
 
 def _ignore_interrupts() -> None:
-    """Go on when Ray interrupts this task: `ray.cancel` shall only take back what has not started.
+    """Ignore interrupts by Ray: `ray.cancel` shall only cancel tasks that have not started.
 
     Also when the function has ended and Ray has not yet taken what it gave, which would be lost.
     """
@@ -179,7 +179,7 @@ def pickle_unit(
     *,
     read_only: bool,
 ) -> tuple[bytes, Sequence[BroadcastRef[T]]]:
-    """A unit as it is sent, without its function, and the large objects that are not in it.
+    """Pickle a unit without its function; returns also the broadcast objects that it refers to.
 
     Args:
         unit: The unit.
@@ -199,7 +199,7 @@ _plain: Final = partial(pickle.dumps, protocol=5)
 
 
 def _is_plain(unit: Unit, retried: Sequence[type[BaseException]]) -> bool:
-    """Tell whether nothing of the user's is in it that `pickle` might not do: it takes a third of the time."""
+    """Tell whether plain `pickle` suffices, which takes a third of the time."""
     node = unit.node
     if (
         unit.storage is not None
