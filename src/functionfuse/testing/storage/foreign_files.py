@@ -147,9 +147,9 @@ class ForeignFileTests:
         for data, message in (
             (b"no result", "neither a result file"),
             (b"", "neither a result file"),
-            (intact[:-64], "bytes where its header tells"),
+            (intact[:-64], "bytes, but its header announces"),
             (intact[:90], "does not match its checksum"),
-            (of_version(9, intact), "is of version 9 of the format"),
+            (of_version(9, intact), "has format version 9"),
         ):
             file.write_bytes(data)
             assert ["w"] == storage.list_workflows()

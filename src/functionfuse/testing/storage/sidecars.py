@@ -298,7 +298,7 @@ class SidecarTests(StorageSuite):
     @pytest.mark.parametrize("grace", [-1, "1", None, True, float("nan")])
     def test_a_grace_period_is_a_number(self, make: Make, grace: Any) -> None:
         """An invalid grace period is refused."""
-        with pytest.raises(OptionError, match="grace is a number of seconds"):
+        with pytest.raises(OptionError, match="grace must be a number of seconds"):
             make(grace=grace)
 
 
