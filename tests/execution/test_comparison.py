@@ -51,7 +51,7 @@ def replacing(name: str, function: Callable[..., Any]) -> Callable[..., LocalWor
 
 @workflow
 def same(value: Any) -> Any:
-    """Give back what was taken."""
+    """Return the argument."""
     return value
 
 
@@ -227,8 +227,8 @@ def _fail_otherwise(message: str) -> None:
     raise TypeError(message)
 
 
-def test_what_cannot_be_compared_is_told() -> None:
-    """A result that cannot be compared is no difference, but is told."""
+def test_incomparable_results_are_reported() -> None:
+    """A result that cannot be compared is reported, and is not a difference."""
 
     @workflow
     def new_lock() -> Any:
@@ -296,7 +296,7 @@ def test_changes_of_generators() -> None:
 
 
 def test_literals_may_be_changed() -> None:
-    """Lists and dicts that were written in the call are made anew for each run: they may be changed."""
+    """Lists and dicts in the arguments of a call are copied for each run: they may be changed."""
     assert () == compare(append([1], 2), append([same(1)], 2), backends=[LocalWorkflow]).changes
 
 
@@ -308,7 +308,7 @@ def test_a_changed_input_is_the_reason() -> None:
     assert ("root", "changer") == (found.first.node, found.first.because_of)
 
 
-# ---- how it is told ----
+# ---- reports ----
 
 
 def test_result_is_printed() -> None:

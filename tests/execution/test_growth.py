@@ -118,7 +118,7 @@ def test_building_visits_a_node_once(shape: Callable[[int], Any]) -> None:
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_steps_take_few_calls(shape: Callable[[int], Any]) -> None:
-    """Names and numbers take few calls for each node, for who asks."""
+    """Names and numbers cost few calls for each node, and none before they are requested."""
 
     def name(size: int) -> int:
         made = LocalWorkflow(shape(size), workflow_name="w")
@@ -139,7 +139,7 @@ def test_running_takes_few_calls(shape: Callable[[int], Any]) -> None:
 
 
 def test_running_with_another_function_takes_few_calls() -> None:
-    """A run is no other one because a node has another function."""
+    """Another function of a node changes nothing else in a run."""
 
     def run(size: int) -> int:
         made = LocalWorkflow(chain(size), workflow_name="w")
@@ -164,7 +164,7 @@ def test_planning_is_linear(shape: Callable[[int], Any]) -> None:
 
 @pytest.mark.parametrize(("asked", "most"), [("result", 3.1), ("graph", 8.1)])
 def test_objects_of_a_graph(asked: str, most: float) -> None:
-    """A node is few objects, and so is its step, which is made for who asks."""
+    """A node is few objects, and so is its step of a plan, which is made on request."""
     assert call_in_process(_objects, asked) <= most  # nothing else makes objects there meanwhile
 
 
@@ -182,7 +182,7 @@ def _objects(asked: str) -> float:
     return per_node(blocks, 10_000)
 
 
-def test_values_are_let_go() -> None:
+def test_values_are_released() -> None:
     """A value is in memory until its last consumer has it."""
     alive = Counter[str]()
 

@@ -85,7 +85,7 @@ def test_what_is_stored_stops_the_walk(stored: set[str], expected: list[Action])
 
 
 def test_a_stored_target_that_something_computed_needs_is_loaded_once() -> None:
-    """A step that is a target and a parent is read, and what is behind it is left out."""
+    """A step that is a target and a dependency is loaded, and nodes upstream of it are skipped."""
     first = collect(1).set_name("first")
     second = collect(first).set_name("second")
     graph = build([second, collect(second).set_name("third")])
@@ -117,7 +117,7 @@ def test_a_stored_method_needs_no_instance() -> None:
 
 
 def test_an_instance_as_a_target_is_computed() -> None:
-    """An object is made anew with all its calls, whatever is stored."""
+    """An instance is made again with all its calls, whatever is stored."""
     assert [LOAD, COMPUTE, COMPUTE, COMPUTE] == actions(
         stateful("acc"), {"start", "acc", "one", "two"}
     )
@@ -196,8 +196,8 @@ def reasons(graph: Graph, stored: set[str], always_run: set[str] = frozenset()) 
     return [node.reason for node in make_plan(graph, stored, always_run)]
 
 
-def test_reasons_name_who_needs_a_step() -> None:
-    """Each step says whether it is stored, and for whom it is needed."""
+def test_reasons_name_the_dependents_of_a_step() -> None:
+    """Each step says whether it is stored, and names its dependents."""
     assert [
         "not stored; needed by 'second'",
         "not stored; needed by 'third'",
@@ -205,8 +205,8 @@ def test_reasons_name_who_needs_a_step() -> None:
     ] == reasons(chain(), set())
 
 
-def test_reasons_say_that_nobody_needs_a_step() -> None:
-    """What is left out says so, stored or not."""
+def test_reasons_say_that_a_step_has_no_dependents() -> None:
+    """A skipped step is reported as such, stored or not."""
     assert [
         "not stored; nothing that is computed needs it",
         "stored; nothing that is computed needs it",
@@ -258,7 +258,7 @@ def test_a_workflow_plans_by_its_own_storage(resumed: LocalWorkflow) -> None:
     assert 3 == len(plan)
 
 
-def test_planning_looks_anew_and_runs_nothing(resumed: LocalWorkflow) -> None:
+def test_planning_checks_the_storage_again_and_runs_nothing(resumed: LocalWorkflow) -> None:
     """A plan shows what is stored now, and asking for it computes and stores nothing."""
     assert resumed.plan().actions == resumed.plan().actions
     resumed.run()

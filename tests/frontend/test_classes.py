@@ -21,8 +21,8 @@ def test_calls_of_an_instance_follow_one_another() -> None:
     assert [3, 12, 120] == run(*results)
 
 
-def test_an_instance_as_an_argument_is_the_object_as_it_is_then() -> None:
-    """An instance among arguments stands for what the calls written so far leave."""
+def test_an_instance_as_an_argument_has_its_state_at_that_time() -> None:
+    """An instance among arguments represents its state after the calls recorded so far."""
     total = workflow(lambda accumulator: accumulator.total)
     accumulator: Any = Accumulator(1)
     before = total(accumulator)
@@ -49,7 +49,7 @@ def test_a_wrong_call_of_a_class_or_method_is_refused(
         call(accumulator)
 
 
-def test_a_refused_call_is_no_part_of_the_instances_calls() -> None:
+def test_a_refused_call_is_not_recorded_for_the_instance() -> None:
     """After a wrong call, the instance is where it was."""
     accumulator: Any = Accumulator(1)
     with pytest.raises(TypeError):
@@ -58,7 +58,7 @@ def test_a_refused_call_is_no_part_of_the_instances_calls() -> None:
 
 
 @pytest.mark.parametrize("name", ["zero", "empty", "half", "unit", "total", "nothing"])
-def test_what_is_no_method_of_an_instance_is_refused(name: str) -> None:
+def test_attributes_that_are_not_methods_are_refused(name: str) -> None:
     """Static and class methods, properties and attributes are refused with what to do."""
     with pytest.raises(AttributeError, match=f"'{name}'.*write a method that returns them"):
         getattr(Accumulator(1), name)
@@ -83,7 +83,7 @@ def test_static_and_class_methods_are_there_on_the_class() -> None:
 
 
 def test_a_method_that_would_be_hidden_is_refused() -> None:
-    """A class with a method `set_name` of its own cannot be decorated, and is told why."""
+    """A class with a method `set_name` cannot be decorated; the error says why."""
 
     class Named:
         def set_name(self, name: str) -> None: ...
@@ -92,7 +92,7 @@ def test_a_method_that_would_be_hidden_is_refused() -> None:
         workflow(Named)
 
 
-def test_only_set_name_is_taken() -> None:
+def test_only_set_name_is_reserved() -> None:
     """Any other public method name is free, whatever the handle is made of."""
 
     class Motor:

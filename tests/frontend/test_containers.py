@@ -17,7 +17,7 @@ from functionfuse.errors import GraphError
 # ---- what a call was given ----
 
 
-def test_items_are_taken_where_the_result_is_used() -> None:
+def test_items_are_resolved_where_the_result_is_used() -> None:
     """Indices, keys and slices reach into the result, at any depth."""
     node = same([{"k": [1, 2, 3, 4, 5]}])
     assert [{"k": [1, 2, 3, 4, 5]}, [3, 4], 5] == run(node[0], node[0]["k"][2:4], node[0]["k"][-1])
@@ -47,7 +47,7 @@ def test_a_node_may_be_a_key() -> None:
     assert {1: 2} == run(same({add(0): add(1)}))
 
 
-def test_containers_are_taken_as_they_are_when_the_call_is_written() -> None:
+def test_containers_are_copied_when_the_call_is_recorded() -> None:
     """What happens to a container after the call means what it means in plain Python: nothing."""
     numbers, options, members = [1], {"rate": [1]}, {1}
     holding = [add(0)]
@@ -60,8 +60,8 @@ def test_containers_are_taken_as_they_are_when_the_call_is_written() -> None:
     assert [[1], {"rate": [1]}, {1}, [1]] == run(*results)
 
 
-def test_other_objects_are_taken_by_reference() -> None:
-    """An object that is no plain container is the one that was given."""
+def test_other_objects_are_passed_by_reference() -> None:
+    """An object that is not a plain container is passed by reference."""
     thing = object()
     options = Options([1])
     assert [thing, options] == run(same(thing), same(options))
@@ -81,12 +81,12 @@ def contains_itself(kind: str) -> Any:
 
 @pytest.mark.parametrize("kind", ["list", "dict"])
 def test_a_container_that_contains_itself_is_refused(kind: str) -> None:
-    """There is no order in which to fill it: the error says so, and what to do."""
+    """No order of evaluation exists: the error says so, and what to do."""
     with pytest.raises(GraphError, match=r"contains itself.*make it in a @workflow function"):
         same(contains_itself(kind))
 
 
-def test_large_literals_are_taken() -> None:
+def test_large_literals_are_accepted() -> None:
     """A million numbers are an argument like any other, bare or deep inside."""
     numbers = list(range(1_000_000))
     total = workflow(lambda data: sum(data["train"][0]))
@@ -96,7 +96,7 @@ def test_large_literals_are_taken() -> None:
 # ---- life ----
 
 
-def test_a_node_that_nobody_holds_is_collected() -> None:
+def test_an_unreferenced_node_is_collected() -> None:
     """Nothing in the library keeps nodes alive: a parent does not hold its children."""
     parent = add(1)
     child, grandchild = weakref.ref(add(parent)), weakref.ref(same([add(parent)]))
@@ -115,7 +115,7 @@ def test_a_node_that_ran_is_collected() -> None:
     assert reference() is None
 
 
-def test_a_deep_chain_is_let_go_of() -> None:
+def test_a_deep_chain_is_released() -> None:
     """Freeing a very long chain does not exhaust the stack."""
     node = add(0)
     for _ in range(100_000):

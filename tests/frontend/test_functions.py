@@ -59,7 +59,7 @@ def test_task_is_the_same_decorator() -> None:
 
 @pytest.mark.parametrize("decorated", [add, Accumulator])
 def test_decorating_twice_changes_nothing(decorated: Any) -> None:
-    """A decorated function or class is left as it is."""
+    """Decorating a decorated function or class returns it unchanged."""
     assert decorated is workflow(decorated)
 
 
@@ -190,7 +190,7 @@ def agrees(
     args: tuple[int, ...],
     kwargs: dict[str, int],
 ) -> None:
-    """Assert that a call is refused when it is written if, and only if, Python refuses it."""
+    """Assert that a call is refused when it is recorded if, and only if, Python refuses it."""
     try:
         function(*skipped, *args, **kwargs)
     except TypeError:
@@ -209,7 +209,7 @@ def agrees(
 def test_check_refuses_what_python_refuses(
     function: Callable[..., None], positional: int, keywords: list[str]
 ) -> None:
-    """A call is refused when it is written if, and only if, Python would refuse it."""
+    """A call is refused when it is recorded if, and only if, Python would refuse it."""
     agrees(Signature(function), function, (), (0,) * positional, dict.fromkeys(keywords, 0))
 
 
@@ -256,7 +256,7 @@ def test_what_needs_a_result_is_refused(
 
 
 def test_equality_is_identity() -> None:
-    """Nodes can be told apart, and be members of sets and keys of dicts."""
+    """Nodes are distinct members of sets and keys of dicts."""
     one, other = add(1), add(1)
     assert one == one  # noqa: PLR0124
     assert one != other
@@ -276,7 +276,7 @@ def test_a_node_cannot_be_an_index(make: Callable[[], Any]) -> None:
 
 
 def test_set_name_gives_the_node_back() -> None:
-    """A call can be named where it is written; the same object goes on."""
+    """A call can be named in the same expression; `set_name` returns the node."""
     node = add(1)
     assert node is node.set_name("first")
     assert "first" == node.name
@@ -308,7 +308,7 @@ def test_place_is_the_line_of_the_call() -> None:
 
 
 def test_place_of_a_method_is_the_line_of_the_call() -> None:
-    """The calls of an instance are told apart by their lines."""
+    """The calls of an instance are distinguished by their lines."""
     accumulator: Any = Accumulator(1)
     node, line = accumulator.add(1), sys._getframe().f_lineno
     assert f"test_functions.py:{line}" == node.location

@@ -79,7 +79,7 @@ def test_a_query_without_a_pattern_is_all(three: LocalWorkflow) -> None:
 def test_an_invalid_pattern_is_refused(
     three: LocalWorkflow, use: Callable[[LocalWorkflow, Any], object], pattern: Any
 ) -> None:
-    """The error shows the pattern, where it is written."""
+    """The error shows the pattern and its line."""
     with pytest.raises(OptionError, match="is no regular expression over node names") as error:
         use(three, pattern)
     assert str(error.value).startswith(repr(pattern))
@@ -97,7 +97,7 @@ def test_a_pattern_that_matches_nothing_warns_at_the_users_line(
 
 
 def test_a_pattern_that_matches_only_a_part_warns(three: LocalWorkflow) -> None:
-    """A part of a name is no name."""
+    """A part of a name is not a name."""
     with pytest.warns(NoMatchWarning, match="no node's name matches 'model'"):
         three.query("model")
 
@@ -151,7 +151,7 @@ def test_options_are_the_workflows_own() -> None:
 
 
 @pytest.mark.parametrize("plugin", [None, 3, "plugin", object(), lambda: None, [prepare(1)]])
-def test_what_is_no_plugin_is_refused(three: LocalWorkflow, plugin: Any) -> None:
+def test_invalid_plugins_are_refused(three: LocalWorkflow, plugin: Any) -> None:
     """Wherever plugins are set, the error shows what was given."""
     with pytest.raises(OptionError, match="is no plugin: it needs local_initialize"):
         three.set_plugin(None, plugin)
@@ -232,7 +232,7 @@ def test_a_seed_out_of_bounds_is_refused(bounds: tuple[int, int, int]) -> None:
         (type("Half", (), {"save": None})(), "it has no read_task"),
     ],
 )
-def test_what_is_no_storage_is_refused(three: LocalWorkflow, storage: Any, missing: str) -> None:
+def test_invalid_storages_are_refused(three: LocalWorkflow, storage: Any, missing: str) -> None:
     """The error says which method is missing."""
     with pytest.raises(OptionError, match=f"is no storage: {missing}"):
         three.set_storage(storage)

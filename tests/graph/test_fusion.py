@@ -53,7 +53,7 @@ def groups(
     kinds: Mapping[str, object] | None = None,
     threshold: float = 1.0,
 ) -> list[list[str]]:
-    """The groups of a graph all of whose nodes are cheap, unless told."""
+    """The groups of a graph; by default all of its nodes are cheap."""
     graph = build(targets)
     taken = {**dict.fromkeys(graph.nodes, CHEAP), **(seconds or {})}
     return [list(group) for group in fuse_short_nodes(graph, taken, kinds or {}, threshold).groups]
@@ -101,7 +101,7 @@ def test_long_nodes_stay_by_themselves() -> None:
 
 
 def test_nothing_waits_for_what_it_does_not_need() -> None:
-    """Cheap nodes that wait for different long ones are not put together."""
+    """Cheap nodes that wait for different long ones are not grouped."""
     ends = [named(f"end{number}", named(f"long{number}")) for number in range(2)]
     taken = {"long0": 2.0, "long1": 2.0}
     assert [] == groups(*ends, seconds=taken)

@@ -89,7 +89,7 @@ def test_numbers_are_positions() -> None:
 
 
 def test_only_what_is_needed_is_in_the_graph() -> None:
-    """Nodes that no target needs are left out, also children of nodes that are needed."""
+    """Nodes that no target depends on are omitted, also dependents of nodes that a target depends on."""
     source = add(1).set_name("source")
     add(source).set_name("other")
     assert ["source", "target"] == names(add(source).set_name("target"))
@@ -104,7 +104,7 @@ def test_parents_are_found_everywhere() -> None:
 
 @pytest.mark.parametrize("position", range(4))
 def test_arguments_are_not_compared(position: int) -> None:
-    """What cannot be told equal, as an array, may stand anywhere beside nodes, items and lists of nodes."""
+    """A value without a boolean ==, as an array, may be anywhere next to nodes, items and lists of nodes."""
     given: list[Any] = [add(1), [add(2), add(3)], collect([4])[0]]
     given.insert(position, Incomparable())
 
@@ -189,16 +189,16 @@ def test_a_cell_that_is_run_again_gives_the_same_names() -> None:
     assert first == cell()
 
 
-def test_locals_is_left_out_of_names() -> None:
+def test_locals_is_omitted_from_names() -> None:
     """A function defined in a function is called after both, without `<locals>`."""
 
     @workflow
     def inner() -> None: ...
 
-    assert ["test_locals_is_left_out_of_names.inner_0000"] == names(inner())
+    assert ["test_locals_is_omitted_from_names.inner_0000"] == names(inner())
 
 
-def test_two_functions_of_one_name_are_counted_together() -> None:
+def test_two_functions_of_one_name_share_a_counter() -> None:
     """Nodes of different functions never get the same name."""
 
     def make(value: int) -> Any:
@@ -253,7 +253,7 @@ def test_a_node_may_be_in_many_graphs() -> None:
 
 
 @pytest.mark.parametrize("target", [3, None, "add_0000", add, object()])
-def test_what_is_no_node_is_refused(target: Any) -> None:
+def test_targets_that_are_not_nodes_are_refused(target: Any) -> None:
     """The error shows what was given instead of a node."""
     with pytest.raises(NotANodeError, match="takes the nodes that it shall compute, not") as error:
         LocalWorkflow(target, workflow_name="targets")
@@ -312,7 +312,7 @@ def test_a_deep_graph_can_be_pickled() -> None:
     assert [node.parents for node in graph] == [node.parents for node in copy]
 
 
-def test_making_and_running_a_workflow_leaves_nodes_as_they_are() -> None:
+def test_making_and_running_a_workflow_does_not_change_nodes() -> None:
     """Nothing of a workflow is kept on a node, not even its name in it."""
     node = add(add(1))
     before = {slot: getattr(node, slot) for slot in type(node).__slots__ if slot != "__weakref__"}
@@ -333,7 +333,7 @@ def test_replace_func_changes_one_step_of_one_workflow() -> None:
 
 
 def test_replace_func_gives_another_graph() -> None:
-    """The graph that was edited is as it was."""
+    """Editing leaves the original graph unchanged."""
     graph = build([add(1)])
     changed = graph.replace_func("add_0000", max)
     assert add.__wrapped__ is graph.nodes["add_0000"].func

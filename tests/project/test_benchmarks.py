@@ -74,7 +74,7 @@ def test_one_table(copied: Path, tmp_path: Path) -> None:
 
 
 def test_failure(copied: Path) -> None:
-    """A benchmark that fails costs no rows of others, and is told by the exit status."""
+    """A benchmark that fails costs no rows of others, and sets the exit status."""
     (copied / "million.py").write_text("raise SystemExit(3)", encoding="utf-8")
     assert "files: " in run(copied, "run", "stored", "million", expected=1)
 

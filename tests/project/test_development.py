@@ -44,7 +44,7 @@ def run_pytest(folder: Path, plugin: str, source: str, *options: str) -> str:
         "[pytest]\nmarkers =\n slow\n integration\n", encoding="utf-8"
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", plugin]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     done = subprocess.run(  # noqa: S603
         [*command, *options],
         cwd=folder,
@@ -74,7 +74,7 @@ def test_skipped_tests_are_one_line_a_reason(tmp_path: Path) -> None:
 
 
 def test_the_quick_part_starts_no_server(tmp_path: Path) -> None:
-    """Tests that ask for a server by a fixture or a parameter are left out; the others run."""
+    """Tests that request a server by a fixture or a parameter are deselected; the others run."""
     options = ("-m", "not slow and not integration", "-rp")
     printed = run_pytest(tmp_path, "quick_part", MARKED, *options)
     assert "PASSED test_it.py::test_with_engines[serial]" in printed

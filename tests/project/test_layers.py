@@ -1,4 +1,4 @@
-"""Who may import whom, and that nothing heavy is imported before it is named."""
+"""Layers: which module may import which, and that no heavy library is imported before it is used."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 ROOT = Path(functionfuse.__file__).parent
 
-#: What each package, or module of the first level, may import of ours; also for type checkers only.
+#: Modules of the library that each package, or module of the first level, may import; also for type checkers only.
 #: The first that fits a module holds for it.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
@@ -104,7 +104,7 @@ def imports(tree: ast.Module) -> Iterator[str]:
 
 
 def own(name: str) -> str | None:
-    """A module of ours without the package's name; None if it is not ours."""
+    """A module of the library without the package's name; None for other modules."""
     return name.partition(".")[2] if within(name, "functionfuse") else None
 
 
@@ -124,7 +124,7 @@ def test_a_module_imports_only_what_is_below_it(name: str) -> None:
 
 @pytest.mark.parametrize("library", HOMES)
 def test_an_optional_library_is_imported_in_one_place(library: str) -> None:
-    """Who does not use a backend does not need its library."""
+    """Without a backend its library is not imported."""
     users = {
         name
         for name, tree in MODULES.items()
@@ -145,7 +145,7 @@ def test_the_layers_are_those_of_the_package() -> None:
     ["functionfuse", "functionfuse.storage", "functionfuse.backends.builtin.localback"],
 )
 def test_importing_the_library_imports_nothing_heavy(imported: str) -> None:
-    """What a scientist's file imports is there at once: no engine, no array library, no tables."""
+    """Imports of a script with a workflow are fast: no engine, no array library, no tables."""
     heavy = [*HOMES, "numpy", "rich", "cloudpickle", "fsspec", "pandas"]
     code = f"import sys, {imported}; print(*[name for name in {heavy} if name in sys.modules])"
     done = subprocess.run(  # noqa: S603
@@ -154,7 +154,7 @@ def test_importing_the_library_imports_nothing_heavy(imported: str) -> None:
     assert "" == done.stdout.strip()
 
 
-#: Imports that close a circle, until somebody mends it.
+#: Imports that close a circle and are not yet removed.
 CLOSING: set[tuple[str, str]] = {
     ("storage.ray_actor", "storage.factory"),
     ("backends.addons.prefectback.deployment", "backends.addons.prefectback.workflow"),

@@ -26,7 +26,7 @@ Errors = set[tuple[str, int, str]]
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy of the user's project, which stands where no configuration of ours applies."""
+    """A copy of the user's project in a folder that no configuration of the library applies to."""
     return shutil.copytree(PROJECT, tmp_path / "project")
 
 

@@ -338,7 +338,7 @@ def test_a_damaged_table_is_not_read(kept: Kept) -> None:
 
 
 def _parquet(folder: Path, table: Any) -> Any:
-    """A parquet file that somebody else wrote; returns what stands for it in a result."""
+    """A parquet file of another program; returns what represents it in a result."""
     import pyarrow.parquet as pq
 
     pq.write_table(table, folder / "table.parquet")

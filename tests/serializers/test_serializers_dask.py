@@ -157,7 +157,7 @@ def test_swapped_chunks_are_an_error(local: Kept) -> None:
         found.compute()
 
 
-def test_an_array_without_metadata_is_computed_anew(local: Kept) -> None:
+def test_an_array_without_metadata_is_computed_again(local: Kept) -> None:
     """A damaged result counts as not stored."""
 
     @workflow
@@ -183,7 +183,7 @@ def _total(array: Any) -> float:
 
 @pytest.mark.parametrize("kept", ["file", "S3"], indirect=True)
 def test_a_lazy_array_can_be_computed_elsewhere(kept: Kept) -> None:
-    """In another process, which connects by itself."""
+    """In another process, which connects automatically."""
     found = kept.round_trip(da.ones((30, 30), chunks=10), DaskArraySerializer)
     assert 900.0 == in_another_process(_total, found)
     assert 901.0 == in_another_process(_total, da.concatenate([found.ravel(), da.ones(1)]))
@@ -376,7 +376,7 @@ def test_an_array_that_needs_plugins_is_refused(
 
 @pytest.mark.parametrize("name", ["../other", "/etc", "a/b", "..", "", "a\\b"])
 def test_an_array_outside_of_its_folder_is_refused(local: Kept, name: str) -> None:
-    """A result file may be somebody else's; the names in it stay in its folder."""
+    """A result file may be from another user; the names in it stay in its folder."""
     pid = ("1", name, "digest")
     with pytest.raises(UntrustedResult, match="not in the result's folder"):
         DaskArraySerializer.unpickle(pid, {FOLDER_PROTOCOL: Folder(local.root)})
@@ -406,7 +406,7 @@ def test_a_pickled_array_is_small(local: Kept) -> None:
 
 
 def test_a_chunk_may_be_larger_than_compressors_take(tmp_path: Path) -> None:
-    """Such an array is written as it is."""
+    """Such an array is stored unchanged."""
     for length, codecs in ((2**20, ["bytes", "blosc"]), (2**28, ["bytes"])):
         ArrayWriter(Folder(str(tmp_path)), str(length), np.dtype("f8"), ((length,),))
         metadata = json.loads((tmp_path / str(length) / "zarr.json").read_text())

@@ -82,7 +82,7 @@ def test_every_form_is_kept(local: Kept, name: str) -> None:
 
 
 def test_what_is_read_can_be_written_to(kept: Kept) -> None:
-    """As what was saved could, and the file stays as it is."""
+    """Like the saved value, and the file stays unchanged."""
     storage = kept.storage(TorchSerializer)
     storage.save("w", "node", [NUMBERS])
     (found,) = storage.read_task("w", "node")

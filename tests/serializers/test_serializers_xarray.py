@@ -125,7 +125,7 @@ def _total(array: Any) -> float:
 
 @pytest.mark.parametrize("kept", ["file", "S3"], indirect=True)
 def test_a_lazy_dataset_can_be_computed_elsewhere(kept: Kept) -> None:
-    """In another process, which connects by itself."""
+    """In another process, which connects automatically."""
     found = kept.round_trip(dataset(), XarraySerializer)
     assert 12.0 == in_another_process(_total, found["lazy"])
 

@@ -48,7 +48,7 @@ def corrupt(data: bytearray, **options: Any) -> None:
 
 
 def resigned(data: bytearray, header: dict[str, Any]) -> bytearray:
-    """A file with another header and the right digest of it, as somebody could make it on purpose."""
+    """A file with another header and the right checksum of it, as an attacker makes it."""
     written = json.dumps(header).encode()
     start = struct.pack("<8sII", data[:8], 2, len(written))
     digest = hashlib.sha256(start + bytes(32) + written).digest()

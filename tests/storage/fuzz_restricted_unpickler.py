@@ -3,7 +3,7 @@
     python tests/storage/fuzz_restricted_unpickler.py --minutes 60 --seed 7
 
 Streams are valid ones with changed bytes and opcodes, and opcodes in random order.
-Whatever a stream is, the outcome must be a value of allowed types at every depth, or an error of ours.
+Whatever a stream is, the outcome must be a value of allowed types at every depth, or an error of the library.
 Nothing that is not in the table of constructors may be imported, called or changed, and no file be opened.
 """
 
@@ -138,7 +138,7 @@ class Generator:
             yield self.random.choice(self.kinds)()
 
     def with_changed_bytes(self) -> bytes:
-        """A valid stream with a few bytes changed, put in or taken out."""
+        """A valid stream with a few bytes changed, inserted or deleted."""
         data = bytearray(b"".join(self.random.choice(self.corpus)))
         for _ in range(self.random.choice([1, 1, 2, 3, 8])):
             place = self.random.randrange(len(data))
@@ -155,7 +155,7 @@ class Generator:
         return bytes(data)
 
     def with_changed_opcodes(self) -> bytes:
-        """A valid stream with opcodes replaced, put in, taken out or exchanged."""
+        """A valid stream with opcodes replaced, inserted, deleted or exchanged."""
         ops = [*self.random.choice(self.corpus)]
         for _ in range(self.random.choice([1, 1, 2, 3, 6])):
             place = self.random.randrange(len(ops))
@@ -295,7 +295,7 @@ def vars_of(value: Any) -> list[Any]:
 
 
 def state_outside() -> tuple[Any, ...]:
-    """What exists outside every pickle and must stay as it is."""
+    """Objects outside every pickle, which must stay unchanged."""
     return (
         *((member.name, member.value, len(vars(member))) for member in (*Colour, *uuid.SafeUUID)),
         *(len(vars(kind)) for kind in (uuid.UUID, Box, Colour, OrderedDict, Slotted)),

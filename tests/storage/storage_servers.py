@@ -29,7 +29,7 @@ BUCKET: Final = "functionfuse-tests"
 
 
 class S3Server:
-    """A running server that has a bucket, and who may use it."""
+    """A running server that has a bucket, and the credentials of its user."""
 
     def __init__(self, port: int) -> None:
         """Take a port of the loopback interface, and make up a user."""

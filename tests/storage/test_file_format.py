@@ -124,7 +124,7 @@ def test_many_small_arrays_are_one_part() -> None:
 
 
 def test_a_read_only_array_stays_read_only() -> None:
-    """An array comes back as it was saved, large or small."""
+    """An array comes back unchanged, large or small."""
     large, small = np.zeros(1_000), np.zeros(10)
     large.flags.writeable = small.flags.writeable = False
     assert [False, False] == [array.flags.writeable for array in read(framed([large, small]))]
@@ -166,7 +166,7 @@ def test_arrays_live_in_what_was_read() -> None:
 
 @contextlib.contextmanager
 def mapped(path: Path) -> Iterator[mmap.mmap]:
-    """A file in memory, copied page by page when it is written to."""
+    """A file in memory, copied page by page on write."""
     with path.open("rb") as file:
         yield mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_COPY)
 
@@ -188,10 +188,10 @@ def test_a_mapped_array_can_be_changed_and_the_file_does_not(tmp_path: Path) -> 
 
 
 class Kept:
-    """Stands for what a serializer keeps elsewhere."""
+    """Represents a value that a serializer stores."""
 
     def __init__(self, number: int) -> None:
-        """Be told from others."""
+        """Take a number that identifies it."""
         self.number = number
 
     def __reduce__(self) -> Any:
@@ -201,7 +201,7 @@ class Kept:
 
 
 @pytest.mark.parametrize("extra", [None, lambda: 3], ids=["pickle", "cloudpickle"])
-def test_objects_are_kept_elsewhere_wherever_they_are(extra: object) -> None:
+def test_objects_at_any_depth_are_stored_elsewhere(extra: object) -> None:
     """At any depth, each asked for once, also when the value has to be pickled a second time."""
     one, two, asked = Kept(1), Kept(2), list[int]()
 
@@ -217,7 +217,7 @@ def test_objects_are_kept_elsewhere_wherever_they_are(extra: object) -> None:
     assert [1, 2] == sorted(asked)
 
 
-def test_an_error_of_what_keeps_an_object_is_told_as_it_is() -> None:
+def test_an_error_of_a_serializer_is_reported_unchanged() -> None:
     """It is not covered by a second try."""
     asked: list[object] = []
 
@@ -231,15 +231,15 @@ def test_an_error_of_what_keeps_an_object_is_told_as_it_is() -> None:
     assert [1] == asked
 
 
-def test_a_kept_object_needs_somebody_who_loads_it() -> None:
+def test_a_stored_object_needs_a_loader() -> None:
     """Without one the result is intact but cannot be read."""
     data = framed(Kept(1), persistent_id=lambda obj: "pid")
     with pytest.raises(StorageError, match="cannot be unpickled here"):
         read(data)
 
 
-def test_buffers_and_kept_objects_go_together() -> None:
-    """Arrays beside objects that are kept elsewhere are still not copied."""
+def test_buffers_and_stored_objects_combine() -> None:
+    """Arrays next to a serializer's objects are still not copied."""
     array = np.zeros(1_000)
     chunks = frame(
         [Kept(1), array],
@@ -262,7 +262,7 @@ def test_what_cannot_be_pickled_is_refused() -> None:
 
 
 def test_what_cannot_be_unpickled_here_is_intact() -> None:
-    """A module that is missing is no damage."""
+    """A missing module is not damage."""
     data = framed(pickle.loads)
     broken = bytearray(data.replace(b"loads", b"loadz"))
     header = header_of(bytes(data))

@@ -47,7 +47,7 @@ def test_any_changed_byte_is_seen(value: object, key: SigningKey | None) -> None
 
 
 def test_any_changed_byte_of_a_signed_file_is_seen_without_the_key() -> None:
-    """Who has no key checks all the rest, and that the signature is the one that was written."""
+    """Without the key all else is verified, and that the signature is the recorded one."""
     data = framed(SMALL, key=KEY)
     for position in range(len(data)):
         data[position] ^= 0x01
@@ -59,7 +59,7 @@ def test_any_changed_byte_of_a_signed_file_is_seen_without_the_key() -> None:
 @pytest.mark.parametrize("key", [None, KEY], ids=["unsigned", "signed"])
 @pytest.mark.parametrize("value", [SMALL, WITH_BUFFERS], ids=["small", "buffers"])
 def test_any_cut_is_seen(value: object, key: SigningKey | None) -> None:
-    """A file that ends too early or too late is no result, even if nothing else is checked."""
+    """A file that ends too early or too late is not a result, even if nothing else is verified."""
     data = framed(value, key=key)
     for length in range(len(data)):
         corrupt(data[:length], key=key)
@@ -72,7 +72,7 @@ def test_any_cut_is_seen(value: object, key: SigningKey | None) -> None:
 @settings(deadline=None)
 @given(st.binary(max_size=300), st.booleans())
 def test_any_other_bytes_are_no_result(data: bytes, begun: bool) -> None:  # noqa: FBT001
-    """What is no result file is damaged, also if it begins like one."""
+    """A file that is not a result file is damaged, also if it begins like one."""
     corrupt(bytearray(bytes(framed(1)[:8]) * begun + data))
 
 
@@ -134,8 +134,8 @@ def test_a_header_that_names_another_node_is_damage(names: dict[str, Any]) -> No
 
 
 @pytest.mark.parametrize("text", [b"3", b'"text"', b"{", b"[" * 100_000, b"\xff", b"[[1]]"])
-def test_a_header_that_is_no_object_is_damage(text: bytes) -> None:
-    """Neither other JSON nor no JSON at all is taken for a header."""
+def test_a_header_that_is_not_an_object_is_damage(text: bytes) -> None:
+    """Neither other JSON nor invalid JSON is accepted as a header."""
     start = struct.pack("<8sII", framed(1)[:8], 2, len(text))
     digest = hashlib.sha256(start + bytes(32) + text).digest()
     with pytest.raises(CorruptResult):
@@ -143,7 +143,7 @@ def test_a_header_that_is_no_object_is_damage(text: bytes) -> None:
 
 
 def test_a_later_version_is_not_damage() -> None:
-    """It is an intact result that cannot be read here: nobody may take it for lost."""
+    """It is an intact result that cannot be read here, and not a damaged one."""
     data = framed(1)
     size = header_size(bytes(data))
     struct.pack_into("<I", data, 8, 3)
@@ -154,7 +154,7 @@ def test_a_later_version_is_not_damage() -> None:
 
 
 def test_without_verification_header_and_stream_are_checked() -> None:
-    """`verify=False` takes arrays as they are; a damaged stream would raise anything."""
+    """`verify=False` accepts arrays unverified; a damaged stream would raise anything."""
     data = framed(np.zeros(1_000))
     data[-1] ^= 1
     assert (1_000,) == read(data, verify=False).shape
@@ -195,7 +195,7 @@ LARGE = np.zeros(DEFERRED // 8)
 
 
 def test_large_buffers_alone_are_deferred() -> None:
-    """Who checks later is told buffer, digest and place; all else is checked at once."""
+    """The deferred check gets buffer, checksum and offset; all else is verified immediately."""
     data = framed({"large": LARGE, "less": LARGE[1:], "small": np.arange(3)})
     deferred: list[tuple[memoryview, bytes, int]] = []
     result = read(data, defer=lambda *noted: deferred.append(noted))
@@ -207,7 +207,7 @@ def test_large_buffers_alone_are_deferred() -> None:
 
 
 def test_a_very_large_buffer_is_checked_by_blocks() -> None:
-    """Each block has a digest, is told by itself, and no byte of any goes unseen."""
+    """Each block has a checksum and is reported separately, and no byte is left unverified."""
     data = framed(np.zeros(2 * DEFERRED + 100, np.uint8))
     deferred: list[tuple[memoryview, bytes, int]] = []
     read(data, defer=lambda *noted: deferred.append(noted))
@@ -221,8 +221,8 @@ def test_a_very_large_buffer_is_checked_by_blocks() -> None:
     read(data)
 
 
-def test_damage_in_a_deferred_buffer_is_left_to_who_checks_it() -> None:
-    """It comes back at once; without somebody to check it later, it is checked now."""
+def test_damage_in_a_deferred_buffer_is_left_to_the_deferred_check() -> None:
+    """It is returned immediately; without a deferred check it is verified before."""
     data = framed(LARGE)
     data[-1] ^= 1
     assert LARGE.shape == read(data, defer=lambda *_: None).shape
@@ -230,7 +230,7 @@ def test_damage_in_a_deferred_buffer_is_left_to_who_checks_it() -> None:
 
 
 def test_the_stream_and_what_is_between_are_never_deferred() -> None:
-    """A large stream is checked before it is unpickled, and padding at once."""
+    """A large stream is verified before it is unpickled, and so is padding."""
     deferred: list[Any] = []
     stream = framed([b"x" * DEFERRED])
     read(stream, defer=lambda *noted: deferred.append(noted))
@@ -242,7 +242,7 @@ def test_the_stream_and_what_is_between_are_never_deferred() -> None:
     corrupt(padded, defer=lambda *_: None)
 
 
-def test_with_a_key_nothing_is_deferred_or_left_out() -> None:
+def test_with_a_key_nothing_is_deferred_or_omitted() -> None:
     """A signature is for all of a result or for nothing."""
     data = framed(LARGE, key=KEY)
     deferred: list[Any] = []

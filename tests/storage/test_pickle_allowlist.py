@@ -80,7 +80,7 @@ DTYPES = [
 @settings(deadline=None)
 @given(arrays_of.scalar_dtypes() | arrays_of.array_dtypes() | st.sampled_from(DTYPES))
 def test_dtypes_are_read(dtype: np.dtype[Any]) -> None:
-    """They are made anew, and the same in everything."""
+    """They are constructed, not shared, and equal in every attribute."""
     assert description(dtype) == description(unframe(framed(dtype), "w", "node", allowed=SAFE))
 
 
@@ -129,7 +129,7 @@ class Model:
     ids=["type", "name", "twice", "alone"],
 )
 def test_a_type_can_be_allowed(types: Any) -> None:
-    """By itself or by its name; with it all else that is allowed anyway."""
+    """By the class or by its name; the types that are always allowed stay allowed."""
     data = framed([Model(np.arange(3))])
     with pytest.raises(UntrustedResult, match=r"'test_pickle_allowlist\.Model'"):
         unframe(data, "w", "node", allowed=SAFE)
@@ -164,7 +164,7 @@ def test_what_is_allowed_travels() -> None:
 
 
 @pytest.mark.parametrize("wrong", ["Name", "a b.c", "a..b", "", ".a", 7, None, Model(1)])
-def test_what_is_no_type_cannot_be_allowed(wrong: Any) -> None:
+def test_allowed_types_are_validated(wrong: Any) -> None:
     """The error says what is expected."""
     with pytest.raises(OptionError, match="is no type to allow: give a type, or its name"):
         PickleAllowlist([wrong])

@@ -56,7 +56,7 @@ def built(made: object, state: object) -> bytearray:
 
 
 def payloads(trace: str) -> dict[str, object]:
-    """Pickles that run something as they are read."""
+    """Pickles that run something when they are unpickled."""
     leave = Calls(os.mkdir, trace)
     return {
         "mkdir": leave,
@@ -158,7 +158,7 @@ def test_what_is_refused_is_not_even_imported(trace: Path) -> None:
     ids=["class", "class with dict", "path", "function"],
 )
 def test_classes_and_functions_cannot_be_changed(trace: Path, made: object, state: object) -> None:
-    """What a result is made of is made, and what is there already stays as it is."""
+    """A pickle constructs new objects only; existing ones stay unchanged."""
     untrusted(built(made, state), trace, "that it did not make", allowed=SAFE)
     assert isinstance(uuid.UUID.hex, property)
 
@@ -184,7 +184,7 @@ COPY = (False, True)
 
 
 def test_an_array_does_not_believe_what_a_pickle_says_about_pointers() -> None:
-    """A dtype is what its description makes it: bytes of a file can never be taken for objects."""
+    """A dtype is made from its description alone: bytes of a file are never interpreted as objects."""
     real = np.dtype([("a", "O")])
     state = (3, "|", None, ("a",), {"a": (real["a"], 0)}, 8, 1, 0)  # 0: it holds no objects
     data = built(Calls(np.dtype, "V8", *COPY), state)
@@ -209,7 +209,7 @@ def test_an_array_does_not_believe_what_a_pickle_says_about_pointers() -> None:
     ids=str,
 )
 def test_a_dtype_that_there_cannot_be_is_refused(trace: Path, state: object) -> None:
-    """Fields outside their record, or over each other, are no mistakes."""
+    """Fields outside their record, or over each other, are not mistakes."""
     data = built(Calls(np.dtype, "V8", *COPY), state)
     untrusted(data, trace, "'numpy.dtype' in another way", allowed=SAFE)
 
@@ -277,7 +277,7 @@ def test_what_a_serializer_kept_needs_one(trace: Path) -> None:
     untrusted(data, trace, "needs a serializer", allowed=SAFE)
 
 
-def test_the_safe_mode_and_a_key_go_together(trace: Path) -> None:
+def test_the_safe_mode_and_a_key_combine(trace: Path) -> None:
     """The signature comes first."""
     data = framed([1], key=KEY)
     assert [1] == unframe(data, "w", "node", key=KEY, allowed=SAFE)
@@ -285,14 +285,14 @@ def test_the_safe_mode_and_a_key_go_together(trace: Path) -> None:
 
 
 def test_damage_in_the_safe_mode_is_damage() -> None:
-    """A changed byte is not taken for malice."""
+    """A changed byte is reported as damage, not as an untrusted pickle."""
     data = framed([1])
     data[-1] ^= 1
     with pytest.raises(CorruptResult):
         unframe(data, "w", "node", allowed=SAFE)
 
 
-def test_a_stream_that_is_no_pickle_is_told() -> None:
+def test_an_invalid_pickle_is_reported() -> None:
     """Nonsense with the right digest is refused as well, in our own words."""
     for stream in (b"nonsense", b"\x80\x05.", b"\x80\x05N", b"\x80\x05\x97."):
         with pytest.raises(StorageError, match="cannot be unpickled here"):
@@ -301,7 +301,9 @@ def test_a_stream_that_is_no_pickle_is_told() -> None:
 
 @settings(deadline=None, max_examples=200)
 @given(st.lists(st.sampled_from(range(256)), max_size=40).map(bytes), st.data())
-def test_nonsense_is_a_value_or_an_error_of_ours(stream: bytes, data: st.DataObject) -> None:
+def test_random_streams_give_a_value_or_an_error_of_the_library(
+    stream: bytes, data: st.DataObject
+) -> None:
     """Random opcodes after good ones raise nothing that a reader does not expect."""
     good = pickle.dumps(data.draw(atoms), 3)[:-1]
     try:

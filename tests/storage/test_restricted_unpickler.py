@@ -140,7 +140,7 @@ def test_deep_data_is_read() -> None:
 
 
 def test_fuzzed_streams_do_no_harm() -> None:
-    """In another process: values of allowed types at every depth or errors of ours, and nothing else."""
+    """In another process: values of allowed types at every depth or errors of the library, and nothing else."""
     command = [sys.executable, str(FUZZER), "--iterations", str(ITERATIONS), "--seed", "14"]
     done = subprocess.run(  # noqa: S603 - our own program
         command, capture_output=True, text=True, check=False

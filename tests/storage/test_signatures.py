@@ -36,7 +36,7 @@ def test_a_signed_result_is_read_with_its_key() -> None:
 
 
 def test_an_unsigned_result_is_refused(trace: Path) -> None:
-    """Who reads with a key believes nothing else."""
+    """A reader with a key accepts nothing else."""
     untrusted(framed(Calls(os.mkdir, str(trace))), trace, "it is not signed", key=KEY)
 
 
@@ -64,14 +64,14 @@ def test_a_swapped_result_is_refused(trace: Path, workflow: str, node: str) -> N
 
 @settings(deadline=None)
 @given(*[st.text(max_size=5)] * 4)
-def test_names_are_told_apart(workflow: str, node: str, other: str, another: str) -> None:
+def test_names_are_distinct(workflow: str, node: str, other: str, another: str) -> None:
     """No two pairs of names share a signature."""
     same = KEY.sign(2, workflow, node, b"") == KEY.sign(2, other, another, b"")
     assert same == ((workflow, node) == (other, another))
 
 
 def test_a_name_may_be_any_string() -> None:
-    """Also one that is no proper text."""
+    """Also a name that is not valid Unicode."""
     data = framed(1, "\ud800", "x" * 100_000, key=KEY)
     assert 1 == unframe(data, "\ud800", "x" * 100_000, key=KEY)
 
@@ -88,12 +88,12 @@ def test_a_forged_result_is_refused(trace: Path, old: bytes, new: bytes) -> None
 
 
 def test_a_forged_result_has_right_digests() -> None:
-    """Without the key it is an intact result: it was the signature that told."""
+    """Without the key it is an intact result: the signature detected it."""
     data = forged(framed("harmless", key=KEY), b"harmless", b"dreadful")
     assert "dreadful" == unframe(data, "w", "node")
 
 
-def test_a_signature_cannot_be_taken_off_or_put_on(trace: Path) -> None:
+def test_a_signature_cannot_be_removed_or_added(trace: Path) -> None:
     """A file with the signature of another one, or with none, is refused."""
     payload = framed(Calls(os.mkdir, str(trace)))
     harmless = framed("harmless", key=KEY)
@@ -103,7 +103,7 @@ def test_a_signature_cannot_be_taken_off_or_put_on(trace: Path) -> None:
     untrusted(payload, trace, "it was altered", key=KEY)
 
 
-def test_a_key_is_taken_from_the_environment_or_a_file(
+def test_a_key_is_read_from_the_environment_or_a_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The same secret is the same key wherever it is kept; a line break at its end is not in it."""
@@ -139,7 +139,7 @@ def test_a_key_is_never_shown_and_travels_by_its_source(monkeypatch: pytest.Monk
     ["", "env:", "file:", "0123456789abcdef", "environment:X", b"env:X", None, 7],
 )
 def test_a_key_itself_is_refused_without_showing_it(source: Any) -> None:
-    """Who gives the secret in place of its source does not find it in a log."""
+    """A secret that is given in place of its source does not get into a log."""
     with pytest.raises(OptionError, match=r"'env:NAME' or 'file:PATH'") as caught:
         SigningKey.load(source)
     assert "0123456789abcdef" not in str(caught.value)

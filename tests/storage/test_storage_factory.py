@@ -182,7 +182,7 @@ except ImportError as error:
     assert done.stdout.endswith("pip install 'functionfuse[s3]'\n")
 
 
-def test_an_address_that_nobody_knows() -> None:
+def test_an_unknown_address() -> None:
     """The error names the address."""
     with pytest.raises(StorageError, match="no way to 'nonsense://x': Protocol not known"):
         storage_factory("nonsense://x").list_tasks("w")

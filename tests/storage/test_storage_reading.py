@@ -48,7 +48,7 @@ def overwrite(path: Path) -> None:
 def test_with_a_key_a_value_does_not_depend_on_its_file_any_more(
     tmp_path: Path, key: str, verify: Any
 ) -> None:
-    """Who can write the file but has no key cannot change what was verified."""
+    """A writer of the file without the key cannot change what was verified."""
     storage = FileStorage(tmp_path / "storage", signing_key=key, verify=verify)
     storage.save("w", "large", LARGE)
     value = storage.read_task("w", "large")
@@ -73,7 +73,7 @@ def test_without_maps_a_value_does_not_depend_on_its_file_any_more(
 
 
 def test_the_stream_and_header_that_were_checked_are_used(tmp_path: Path) -> None:
-    """A mapped file that is written to after its check changes neither what is unpickled nor the header."""
+    """A mapped file that is written to after its verification changes neither what is unpickled nor the header."""
     path = tmp_path / "result"
     metadata = {"workflow": "w", "node": "node", "objects": "right"}
     path.write_bytes(b"".join(frame({"text": "right", "array": LARGE}, metadata)))

@@ -1,4 +1,4 @@
-"""Secrets of a connection: taken from the environment where they are used, and told to nobody."""
+"""Secrets of a connection: read from the environment where they are used, and never shown."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_password_in_an_address_is_hidden() -> None:
     assert "FsspecStorage('ftp://me:***@nowhere/x')" == repr(storage)
 
 
-def test_what_is_no_secret_is_shown() -> None:
+def test_public_options_are_shown() -> None:
     """And so is where a secret is."""
     options = {"endpoint_url": "http://x", "anon": False, "secret": "env:NAME", "key": None}
     assert options == mask_secrets(options)

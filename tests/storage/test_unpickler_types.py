@@ -208,7 +208,7 @@ def test_a_name_that_is_allowed_does_not_lead_through_modules(module: str, name:
         load(b"\x80\x04" + named(module, name) + b".", "numpy._core.numeric._frombuffer")
 
 
-def test_members_and_classes_of_the_readers_stay_as_they_are() -> None:
+def test_members_and_classes_of_the_readers_stay_unchanged() -> None:
     """A type that is allowed makes objects; neither it nor its members can be changed."""
     state = b"}" + text("_value_") + b"K\x07sb."
     for made in (named(__name__, "Colour") + text("red") + b"\x85R", named(__name__, "Plain")):

@@ -69,7 +69,7 @@ def old_format(value: object) -> bytearray:
 
 
 def forged(data: bytearray, old: bytes, new: bytes) -> bytearray:
-    """A file that somebody altered who knows the format, but not the key: all digests are right."""
+    """A file altered with knowledge of the format, but not of the key: all checksums are right."""
     size = header_size(bytes(data))
     header, body = data[80:size], data[size:].replace(old, new)
     stream_length = int(header.split(b'"parts":[[')[1].split(b",")[0])
@@ -87,7 +87,8 @@ def untrusted(data: bytearray, trace: Path, match: str, **options: Any) -> None:
     with pytest.raises(UntrustedResult, match=match) as caught:
         unframe(data, **names)
     assert not trace.exists()
-    assert not isinstance(caught.value, CorruptResult)  # nobody computes it anew without a word
+    # a damaged result would be computed again silently
+    assert not isinstance(caught.value, CorruptResult)
 
 
 moments = st.datetimes(timezones=st.none() | st.just(dt.UTC) | st.timezones())

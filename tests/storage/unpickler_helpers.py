@@ -31,12 +31,12 @@ def file_of(stream: bytes) -> bytearray:
 
 
 def load(stream: bytes, *allowed: type | str) -> Any:
-    """What a reader gets who allows some types."""
+    """The value for a reader that allows some types."""
     return unframe(file_of(stream), "w", "n", allowed=PickleAllowlist(allowed))
 
 
 def outcome(stream: bytes) -> str:
-    """What becomes of a stream, told without passing the value on."""
+    """The type of a stream's value, or the error, without passing the value on."""
     try:
         value = load(stream)
     except StorageError as error:

@@ -106,7 +106,7 @@ def test_everything_ends_with_the_coordinator(
 def test_signals_to_the_whole_job(
     running: subprocess.Popen[str], temporary: Path, number: signal.Signals
 ) -> None:
-    """A signal to all processes at once, as a batch system sends it, leaves nothing behind either."""
+    """A signal to all processes, as a batch system sends it, leaves nothing behind either."""
     left = descendants(running)
 
     for process in (running.pid, *left):
@@ -167,7 +167,7 @@ made = LocalWorkflow(wait""",
 
 
 def test_a_worker_that_has_ended_is_not_signalled(tmp_path: Path) -> None:
-    """The reaper leaves a process alone whose end it was told: another one may have its number by then."""
+    """The reaper does not kill a process that was reported to have ended: another process may have its number."""
     wait = [sys.executable, "-c", "import signal; print(flush=True); signal.pause()"]
     command = [sys.executable, "-I", "-S", reaper_main.__file__, str(os.getpid()), str(tmp_path)]
     with (

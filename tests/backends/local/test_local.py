@@ -31,7 +31,7 @@ class TestLocalEngine(EngineTests):
 
 @workflow
 def same(value: Any, *needs: Any) -> Any:
-    """Give back what was taken."""
+    """Return the argument."""
     return value
 
 
@@ -56,7 +56,7 @@ def test_runs_in_written_order() -> None:
     assert done == [0, 1, 2, 3, 4]
 
 
-def test_an_engine_may_look_at_what_runs_at_once() -> None:
+def test_an_engine_may_inspect_concurrent_units() -> None:
     """A whole graph is one unit, whose parts are there for an engine that looks at them."""
     parts: list[Unit] = []
 
@@ -81,15 +81,15 @@ def test_runs_in_this_thread() -> None:
     assert run(workflow(threading.get_ident)()) == threading.get_ident()
 
 
-def test_values_are_handed_on_as_they_are() -> None:
+def test_values_are_passed_on_unchanged() -> None:
     """Without a storage nothing is copied, so what cannot be pickled can be handed on."""
     lock = threading.Lock()
 
     assert run(same(same(lock))) is lock
 
 
-def test_values_are_let_go() -> None:
-    """A value is let go when the last node that needs it is done, so that a long run fits in memory."""
+def test_values_are_released() -> None:
+    """A value is released after its last consumer, so that a long run fits in memory."""
 
     class Large:
         pass
@@ -122,7 +122,7 @@ def test_logged_result_need_not_be_storable(tmp_path: Path) -> None:
 
 
 def test_object_that_cannot_be_copied() -> None:
-    """An object that cannot be copied is worked on as it is."""
+    """The original of an object that cannot be copied is used."""
 
     @workflow
     class Guarded:

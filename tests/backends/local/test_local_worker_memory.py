@@ -44,7 +44,7 @@ def test_arrays_can_be_changed(size: int) -> None:
 
 
 def test_values_of_all_sizes_arrive() -> None:
-    """Bytes, strings, frozen arrays and many arrays in one value arrive as they are."""
+    """Bytes, strings, frozen arrays and many arrays in one value arrive unchanged."""
     frozen = np.arange(LARGE)
     frozen.flags.writeable = False
     value = {"bytes": b"x" * LARGE, "text": "é" * LARGE, "many": [np.ones(MAPPED)] * 2, "f": frozen}
@@ -57,8 +57,8 @@ def test_values_of_all_sizes_arrive() -> None:
     assert not given["f"].flags.writeable
 
 
-def test_values_are_let_go_during_the_run() -> None:
-    """The files of a long chain of large values are removed as soon as nobody needs them."""
+def test_values_are_released_during_the_run() -> None:
+    """The files of a long chain of large values are removed after their last consumer."""
     most = list[int]()
 
     def look(event: Event) -> None:
@@ -100,7 +100,7 @@ class Noting:
 
 @workflow
 def changed(noting: Noting) -> int:
-    """Change what was taken."""
+    """Change the argument."""
     noting.array += 1
     return int(noting.array.sum())
 

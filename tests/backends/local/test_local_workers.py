@@ -43,7 +43,7 @@ class TestLocalProcesses(EngineTests):
 
 @pytest.mark.parametrize("workers", [0, -1, 1.5, "2", True])
 def test_wrong_numbers_of_workers_are_refused(workers: Any) -> None:
-    """What is no number of workers is refused when it is given."""
+    """An invalid number of workers is refused by the constructor."""
     with pytest.raises(OptionError, match="whole number from 1 on"):
         LocalWorkflow(same(1), workflow_name="workers", workers=workers)
 
@@ -55,7 +55,7 @@ def test_wrong_kinds_are_refused() -> None:
 
 
 def test_threads_are_threads_of_this_process() -> None:
-    """Threads hand values on as they are, and run beside the caller's."""
+    """Threads pass values on without a copy, and run next to the caller's thread."""
     lock = threading.Lock()
 
     value, thread = in_threads(same(same(lock)), workflow(threading.get_ident)()).run()
@@ -135,7 +135,7 @@ def test_a_crash_says_how(crash: Any, words: str) -> None:
 
 
 def test_a_crash_loses_only_its_node(tmp_path: Path) -> None:
-    """What runs beside a node that kills its worker goes on, and what comes after it has workers."""
+    """Nodes that run next to a node that kills its worker go on, and later nodes have workers."""
     journal, latch = Journal(str(tmp_path / "journal")), Latch(str(tmp_path / "gate"))
 
     @workflow
@@ -202,7 +202,7 @@ def test_function_that_cannot_be_pickled() -> None:
 
 
 def refuse() -> None:
-    """Stand for a class that cannot be made again."""
+    """Represent a class that cannot be imported."""
     message = "not here"
     raise RuntimeError(message)
 

@@ -74,7 +74,7 @@ def is_worker(process: int) -> bool:
 
 @workflow
 def same(value: Any, *needs: Any) -> Any:
-    """Give back what was taken."""
+    """Return the argument."""
     return value
 
 
@@ -86,13 +86,13 @@ def ones(count: int) -> Any:
 
 @workflow
 def copied(array: Any) -> Any:
-    """Copy what was taken."""
+    """Copy the argument."""
     return array.copy()
 
 
 @workflow
 def doubled_in_place(array: Any) -> int:
-    """Change what was taken."""
+    """Change the argument."""
     array *= 2
     return int(array.sum())
 

@@ -87,7 +87,7 @@ def double(value: int) -> int:
 
 
 class Sides:
-    """Runs a graph as a flow that is written by hand, and as a workflow of ours."""
+    """Runs a graph as a flow written by hand, and as a PrefectWorkflow."""
 
     def __init__(self, server: SyncPrefectClient) -> None:  # noqa: D107
         self.server = server
@@ -96,7 +96,7 @@ class Sides:
         """Run a case by hand and as a workflow; what came of both is the same, and is given.
 
         Args:
-            made: Makes the case anew for each; gets the list in which its functions note things.
+            made: Makes the case, once for each side; gets the list in which the case's functions note things.
         """
         hand, ours = Outcome([]), Outcome([])
         ran = [self._run(made, hand, self.by_hand), self._run(made, ours, self.as_workflow)]
@@ -107,7 +107,7 @@ class Sides:
 
     @staticmethod
     def by_hand(case: Case, name: str) -> Callable[[], Any]:
-        """As somebody writes it who knows Prefect."""
+        """The flow that a user of Prefect writes."""
         hooks = {key: case.task[key] for key in TRANSACTION_HOOKS & case.task.keys()}
         options = {key: case.task[key] for key in case.task.keys() - TRANSACTION_HOOKS}
         first = prefect.task(seed, name="seed", task_run_name="seed")
@@ -178,7 +178,7 @@ def finished(server: SyncPrefectClient, identity: UUID, expected: int) -> list[T
             assert expected == len(found)
             return sorted(found, key=lambda run: str(run.start_time))
         assert time.monotonic() < deadline, found
-        time.sleep(0.05)  # the server records in its own time, and tells nobody
+        time.sleep(0.05)  # the server records asynchronously, without a notification
 
 
 COMPLETED: Final = Run(("Pending", "Running", "Completed"), "", 1, ())

@@ -162,7 +162,7 @@ def started(command: list[str], **environment: str) -> Iterator[subprocess.Popen
 
 
 def until(condition: Callable[[], Any]) -> Any:
-    """Ask until there is an answer: a server and the kernel tell nobody."""
+    """Poll until there is an answer: the server and the kernel send no notification."""
     deadline = time.monotonic() + PATIENCE
     while not (answer := condition()):
         assert time.monotonic() < deadline, "it did not happen"
@@ -182,7 +182,7 @@ def ended(server: SyncPrefectClient, identity: UUID, runs: int) -> FlowRun:
 
 
 def is_gone(process: int) -> bool:
-    """Tell whether a process has ended; who inherited it may not have taken note."""
+    """Tell whether a process has ended, also if its new parent has not reaped it."""
     try:
         return ") Z " in Path(f"/proc/{process}/stat").read_text()
     except OSError:

@@ -1,4 +1,4 @@
-"""What somebody who opens Prefect's UI sees of a run, by a real browser on a real server."""
+"""A run in Prefect's UI, by a real browser on a real server."""
 
 from __future__ import annotations
 

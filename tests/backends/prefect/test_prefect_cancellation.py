@@ -23,12 +23,12 @@ if TYPE_CHECKING:
 
 
 class TestCancelling:
-    """Somebody cancels a run that was started by run()."""
+    """A run started by run() is cancelled on the server."""
 
     def test_cancelled(
         self, server: SyncPrefectClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """The running node is stored, nothing new starts, the run is Cancelled, and its caller is told."""
+        """The running node is stored, nothing new starts, the run is Cancelled, and its caller gets an error."""
         from prefect.exceptions import CancelledRun
         from prefect.states import Cancelling
 
@@ -62,7 +62,7 @@ class TestCancelling:
     def test_awaiting_task_cancelled(
         self, server: SyncPrefectClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """When nobody awaits arun() any more, the run is Cancelled: nothing new starts."""
+        """When the task that awaits arun() is cancelled, the run is Cancelled: nothing new starts."""
         from functionfuse.backends.addons.prefectback.server import Cancellation
 
         monkeypatch.setattr(Cancellation, "interval", 0.1)

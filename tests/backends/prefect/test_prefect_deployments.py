@@ -131,7 +131,7 @@ class TestDeployments:
         variable: str,
         message: str,
     ) -> None:
-        """What is not this workflow is refused, and so is what is no workflow at all."""
+        """An entrypoint that is another workflow, or none, is refused."""
         module = imported(Pipeline(tmp_path, "entrypoints"), monkeypatch)
         with pytest.raises(OptionError, match=message):
             module.wf.deploy("main", "pool", entrypoint=f"entrypoints.py:{variable}")
@@ -253,7 +253,7 @@ def recorded_states(
         final = [run for run in found if run.state and run.state.is_final()]
         if len(final) >= count or time.monotonic() > deadline:
             return sorted((run.name, run.state_name) for run in found)
-        time.sleep(0.1)  # the server records in its own time, and tells nobody
+        time.sleep(0.1)  # the server records asynchronously, without a notification
 
 
 def only(identity: UUID) -> Any:

@@ -134,7 +134,7 @@ class TestFlowOptions:
         assert 1 == len(outcome.said)
 
     def test_cancelled(self, sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
-        """on_cancellation is called when somebody cancels the run, though ours ends as Cancelled and not Cancelling."""
+        """on_cancellation is called when the run is cancelled, though a PrefectWorkflow ends as Cancelled and not Cancelling."""
         from prefect.exceptions import CancelledRun
         from prefect.states import Cancelling
 

@@ -133,7 +133,7 @@ def options_of(decorator: Callable[..., Any]) -> set[str]:
 
 
 class TestEveryOption:
-    """What the installed Prefect takes is taken, and nothing else."""
+    """Exactly the options of the installed Prefect are accepted."""
 
     def test_all_are_here(self) -> None:
         """Each option of the installed Prefect has been thought of: a new one needs a value above, and a thought."""
@@ -151,7 +151,7 @@ class TestEveryOption:
 
     @pytest.mark.usefixtures("storage")
     @pytest.mark.parametrize("option", sorted(options_of(prefect.task) | TRANSACTION_HOOKS))
-    def test_task_option_is_taken(self, option: str) -> None:
+    def test_task_option_is_accepted(self, option: str) -> None:
         """A run completes with it."""
         node = workflow(double)(20).set_name("node")
         ours = make(node, workflow_name="options-every-task")
@@ -160,7 +160,7 @@ class TestEveryOption:
 
     @pytest.mark.usefixtures("storage")
     @pytest.mark.parametrize("option", sorted(options_of(prefect.flow)))
-    def test_flow_option_is_taken(self, option: str) -> None:
+    def test_flow_option_is_accepted(self, option: str) -> None:
         """A run completes with it, and the flow has it."""
         ours = make(workflow(double)(20), workflow_name="options-every-flow")
         ours.set_prefect_flow_options({option: FLOW[option]})
@@ -220,7 +220,7 @@ class TestEveryOption:
         ],
     )
     def test_task_options_of_near_types(self, options: dict[str, Any]) -> None:
-        """Numbers are numbers, of numpy as well; nothing is what Prefect sets by itself."""
+        """Numbers are numbers, of numpy as well; None is Prefect's default."""
         query = make(workflow(double)(20), workflow_name="options-types").query()
         assert query is query.set_task_args(options)
 

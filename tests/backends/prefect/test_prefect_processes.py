@@ -1,4 +1,4 @@
-"""PrefectWorkflow on Prefect's pool of processes, which starts anew for each flow run: some seconds."""
+"""PrefectWorkflow on Prefect's pool of processes, which are started for each flow run: some seconds."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 class TestUnreachable:
-    """PREFECT_API_URL names an address where nobody listens."""
+    """PREFECT_API_URL names an address without a server."""
 
     @pytest.mark.parametrize("url", ["http://127.0.0.1:9/api", "http://nowhere.invalid/api"])
     def test_run(self, url: str) -> None:

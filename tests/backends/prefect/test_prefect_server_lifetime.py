@@ -30,7 +30,7 @@ def server_of(driver: int) -> int:
 
 
 def history(home: Path, query: str) -> list[Any]:
-    """What a temporary server has written down."""
+    """Rows of an ephemeral server's database."""
     with sqlite3.connect(home / "prefect.db") as database:
         return database.execute(query).fetchall()
 
@@ -59,7 +59,7 @@ class TestTemporaryServer:
     """Runs without a server, each in a process of its own; all on one PREFECT_HOME."""
 
     def test_two_first_runs(self, first: tuple[Path, list[Any]]) -> None:
-        """Two runs at once on a new PREFECT_HOME both work, without a word, and both are in the history."""
+        """Two concurrent runs on a new PREFECT_HOME both work, without a warning, and both are in the history."""
         home, runs = first
         assert [(("4\n", ""), 0)] * 2 == runs
         assert [("Completed",)] * 2 == history(home, "select state_name from flow_run")
@@ -92,7 +92,7 @@ class TestTemporaryServer:
         assert {"sum", "gate", "last"} == set(task_runs(server, pipeline.name, 3))
 
     def test_interrupted(self, home: Path, pipeline: Pipeline) -> None:
-        """Ctrl-C ends a run at once with KeyboardInterrupt; the running node is stored, nothing is left running."""
+        """Ctrl-C ends a run immediately with KeyboardInterrupt; the running node is stored, and no process is left."""
         pipeline.close_gate()
         with started([str(pipeline.script), "run"], PREFECT_HOME=str(home)) as process:
             pipeline.wait_at_gate()

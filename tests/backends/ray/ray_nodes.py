@@ -59,7 +59,7 @@ def ray_workflow(*nodes: Any) -> RayWorkflow:
 
 @workflow
 def same(value: Any) -> Any:
-    """Give back what was taken."""
+    """Return the argument."""
     return value
 
 
@@ -78,7 +78,7 @@ def ones(count: int) -> Any:
 
 @workflow
 def doubled(array: Any) -> Any:
-    """Change what was taken."""
+    """Change the argument."""
     array *= 2
     return array
 

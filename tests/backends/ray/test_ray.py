@@ -141,7 +141,7 @@ class TestRunning:
             made.run()
 
     def test_arguments_that_a_running_ray_was_not_given(self) -> None:
-        """What comes too late for ray.init is told, at the line of the run; not if it says to go on."""
+        """Arguments of ray.init that come too late cause a warning at the line of the run, except with `ignore_reinit_error`."""
         late: dict[str, Any] = {"address": "local", "num_cpus": 1, "namespace": None}
         made = RayWorkflow(same(1), workflow_name="x", ray_init_args=late)
 

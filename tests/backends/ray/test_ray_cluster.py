@@ -100,7 +100,7 @@ def test_ray_client(client_port: int) -> None:
 
 
 def test_token(tmp_path: Path) -> None:
-    """Who has the token of a cluster may use it; who has none or another is told what to set."""
+    """With its token a cluster can be used; without it, or with another one, the error says what to set."""
     address, token = ray.get_runtime_context().gcs_address, os.environ["RAY_AUTH_TOKEN"]
     (tmp_path / "token").write_text(token)
     home = {"HOME": str(tmp_path), "RAY_AUTH_TOKEN": ""}  # where Ray would look for one

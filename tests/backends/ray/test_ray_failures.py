@@ -47,7 +47,7 @@ class TestFailures:
         assert ["before"] == journal.lines()
 
     def test_workers_of_groups_that_die(self) -> None:
-        """So it is for nodes that run together."""
+        """The same holds for task groups."""
         made = ray_workflow(die("exit", same(1).set_name("a")).set_name("b"))
         made.query().fuse()
 
@@ -64,7 +64,7 @@ class TestFailures:
 
     @pytest.mark.parametrize("stored", ["stored", "not stored"])
     def test_retries(self, tmp_path: Path, journal: Journal, storage: Storage, stored: str) -> None:
-        """Who asks for retries gets them, with a storage as without."""
+        """Nodes with retries get them, with and without a storage."""
         made = ray_workflow(die_once(str(tmp_path / "file"), journal))
         made.query().set_remote_args({"max_retries": 2})
         if stored == "stored":
@@ -109,7 +109,7 @@ class TestFailures:
         assert any("in node 'locked'" in note for note in notes_of(caught.value))
 
     def test_instances_that_cannot_be_pickled(self) -> None:
-        """An instance that cannot be sent fails where somebody else than its methods takes it."""
+        """An instance that cannot be pickled fails in a node that takes it as an argument, not in its methods."""
         locked = Locked()
 
         with pytest.raises(EngineError, match=r"the instance.*cannot be pickled.*lock"):
@@ -135,7 +135,7 @@ class TestFailures:
 
     @both
     def test_exit(self, make: Any) -> None:
-        """What is no `Exception` arrives as it was raised."""
+        """A BaseException that is not an `Exception` arrives unchanged."""
         with pytest.raises(SystemExit) as caught:
             make(workflow(sys.exit)(7), workflow_name="x").run()
 

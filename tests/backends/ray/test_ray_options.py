@@ -89,7 +89,7 @@ class TestRemoteArgs:
     @pytest.mark.parametrize(
         "request_", [{"num_cpus": 4}, {"resources": {"unobtainium": 1}}, {"num_gpus": 1}]
     )
-    def test_requests_that_nobody_can_meet(
+    def test_requests_that_no_machine_can_meet(
         self, request_: dict[str, Any], journal: Journal
     ) -> None:
         """What no node of the cluster has is an error before anything runs; Ray itself would wait."""
@@ -111,7 +111,7 @@ class TestRemoteArgs:
         assert 1 == made.run()
 
     def test_stored_nodes_ask_for_nothing(self, storage: Storage) -> None:
-        """Who only reads what is stored needs none of the resources that computing it took."""
+        """Loading a stored result does not request the resources of computing it."""
         made = ray_workflow(same(1).set_name("x"))
         made.set_storage(storage)
         made.run()

@@ -143,8 +143,8 @@ class TestOwnRay:
             wait_until(lambda: [] == processes_of(folder))
             wait_until(lambda: not any(Path("/proc", pid).exists() for pid in journal.lines()))
 
-    def test_nobody_listens(self, tmp_path: Path) -> None:
-        """An address where nobody listens is an error that gives the address."""
+    def test_address_without_a_server(self, tmp_path: Path) -> None:
+        """An address without a server is an error that gives the address."""
         for address in ("127.0.0.1:1", "ray://127.0.0.1:1"):
             done = run_script(address, str(tmp_path))
 
@@ -152,8 +152,8 @@ class TestOwnRay:
 
     @pytest.mark.parametrize("scheme", ["", "ray://"])
     @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
-    def test_somebody_else_listens(self, tmp_path: Path, scheme: str, answer: bytes) -> None:
-        """An address where somebody listens who is not Ray is an error soon, be he silent or not."""
+    def test_address_of_another_server(self, tmp_path: Path, scheme: str, answer: bytes) -> None:
+        """An address with a server that is not Ray is an error soon, whether the server answers or not."""
         with answering(answer) as port:
             address = f"{scheme}127.0.0.1:{port}"
             done = run_script(address, str(tmp_path))

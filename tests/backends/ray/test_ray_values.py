@@ -24,7 +24,7 @@ class TestValues:
 
     @both
     def test_arrays_can_be_changed(self, make: Any) -> None:
-        """A function may write to a large array that it takes, and who else takes it does not see that."""
+        """A function may write to a large array that it takes; other consumers do not see that."""
         array = ones(100_000)
         first, second = doubled(array), doubled(array)
 
@@ -91,7 +91,7 @@ class TestValues:
 
     @both
     def test_state_of_arrays_can_be_changed(self, make: Any) -> None:
-        """Methods change large arrays of the instance in place; who takes it sees it as it was then."""
+        """Methods change large arrays of the instance in place; a consumer sees its state at the time of the call."""
         weights = Weights(ones(100_000))
         first = weights.add(1)
         before = same(weights)
