@@ -91,7 +91,7 @@ def runs_go_to(url: str) -> Iterator[None]:
     from prefect.context import refresh_global_settings_context
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    # threads and processes that Prefect starts look at the environment and the global settings alone
+    # threads and processes that Prefect starts read the environment and the global settings alone
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PREFECT_API_URL", url)
         refresh_global_settings_context()

@@ -123,8 +123,8 @@ def test_copies_are_equal(value: Any) -> None:
         ),
     ],
 )
-def test_first_place_that_differs(expected: Any, actual: Any, path: str) -> None:
-    """The first place at which two values differ is named; types, shapes and dtypes count."""
+def test_first_difference(expected: Any, actual: Any, path: str) -> None:
+    """The first difference of two values is named; types, shapes and dtypes count."""
     found = mismatch(expected, actual)
     assert found is not None
     assert path == found.path
@@ -148,7 +148,7 @@ def test_first_place_that_differs(expected: Any, actual: Any, path: str) -> None
     ],
 )
 def test_what_counts_as_equal(expected: Any, actual: Any) -> None:
-    """Neither the order of a dict, nor NaN, nor what a mask hides is a difference."""
+    """The order of a dict, NaN and masked values are not differences."""
     assert None is mismatch(expected, actual)
 
 

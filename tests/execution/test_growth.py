@@ -1,4 +1,4 @@
-"""What must not grow: counted, not timed."""
+"""Calls and memory that must not grow: counted, not timed."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def python_calls(work: Callable[[], object]) -> int:
 
 
 def per_node(work: Callable[[int], int], size: int = 1_000) -> float:
-    """What one node more adds, which has to be the same for the second thousand and for the next."""
+    """The cost of one more node, which has to be the same for the second thousand and for the next."""
     work(2)  # what is done only once
     one, two, four = work(size), work(2 * size), work(4 * size)
     assert 2 * (two - one) == pytest.approx(four - two, rel=0.01, abs=size / 100)
@@ -117,7 +117,7 @@ def test_building_visits_a_node_once(shape: Callable[[int], Any]) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_steps_take_few_calls(shape: Callable[[int], Any]) -> None:
+def test_planning_takes_few_calls(shape: Callable[[int], Any]) -> None:
     """Names and numbers cost few calls for each node, and none before they are requested."""
 
     def name(size: int) -> int:

@@ -47,7 +47,7 @@ def free(*numbers: int, **named: int) -> tuple[tuple[int, ...], dict[str, int]]:
 
 
 class Base:
-    """What a decorated class inherits from."""
+    """The base class of a decorated class."""
 
     def __init__(self, start: int) -> None:
         """Begin somewhere."""

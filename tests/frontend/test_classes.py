@@ -107,7 +107,7 @@ def test_only_set_name_is_reserved() -> None:
 
 
 def test_isinstance_and_subclassing_work_with_a_decorated_class() -> None:
-    """Code that uses the class as a class goes on working."""
+    """Code that uses the class as a class still works."""
     decorated: Any = Accumulator
 
     class Louder(decorated):  # type: ignore[misc]
@@ -156,6 +156,6 @@ def test_a_decorated_method_of_a_decorated_class_is_a_method() -> None:
 
 
 def test_an_instance_cannot_be_pickled_by_mistake() -> None:
-    """A handle is bound to the notebook or script; only its nodes travel."""
+    """A handle is bound to the notebook or script; only its nodes are pickled."""
     with pytest.raises(TypeError, match="stands for an object that does not exist yet"):
         cloudpickle.dumps(Accumulator(1))

@@ -48,7 +48,7 @@ def test_a_node_may_be_a_key() -> None:
 
 
 def test_containers_are_copied_when_the_call_is_recorded() -> None:
-    """What happens to a container after the call means what it means in plain Python: nothing."""
+    """Changes of a container after the call do not affect the call, as in plain Python."""
     numbers, options, members = [1], {"rate": [1]}, {1}
     holding = [add(0)]
     results = [same(numbers), same(options), same(members), same(holding)]
@@ -97,7 +97,7 @@ def test_large_literals_are_accepted() -> None:
 
 
 def test_an_unreferenced_node_is_collected() -> None:
-    """Nothing in the library keeps nodes alive: a parent does not hold its children."""
+    """The library keeps no nodes alive: a dependency does not reference its dependents."""
     parent = add(1)
     child, grandchild = weakref.ref(add(parent)), weakref.ref(same([add(parent)]))
     gc.collect()
@@ -106,7 +106,7 @@ def test_an_unreferenced_node_is_collected() -> None:
 
 
 def test_a_node_that_ran_is_collected() -> None:
-    """Neither a workflow that is gone nor its run keeps nodes alive."""
+    """Neither a deleted workflow nor its run keeps nodes alive."""
     node = add(1)
     assert 2 == run(node)
     reference = weakref.ref(node)
@@ -127,7 +127,7 @@ def test_a_deep_chain_is_released() -> None:
 
 
 def test_nodes_can_be_pickled() -> None:
-    """A copy keeps names, place, items, containers and parents, and computes the same."""
+    """A copy keeps names, location, items, containers and dependencies, and computes the same."""
     parent = add(1).set_name("parent")
     node = same({"k": [parent, same([10])[0]], "settings": Options(parent)}).set_name("child")
     copy = cloudpickle.loads(cloudpickle.dumps(node))

@@ -36,7 +36,7 @@ def test_decorator_keeps_what_a_function_says_of_itself() -> None:
 
 
 def test_wrapped_is_the_plain_function() -> None:
-    """What a unit test calls is the function itself."""
+    """`__wrapped__` is the function itself, for unit tests."""
     assert 5 == add.__wrapped__(2, 3)
     assert inspect.isfunction(add.__wrapped__)
 
@@ -86,7 +86,7 @@ def test_builtin_without_a_signature_takes_everything() -> None:
     assert 7 == run(largest(add(1, 1), 7, key=abs))
 
 
-def test_partial_takes_what_is_left() -> None:
+def test_partial_takes_the_remaining_arguments() -> None:
     """A `functools.partial` is called, and checked, with what it was not given yet."""
     plus_two = workflow(functools.partial(add.__wrapped__, 2))
     assert 5 == run(plus_two(3))
@@ -283,7 +283,7 @@ def test_set_name_gives_the_node_back() -> None:
 
 
 def test_set_name_of_an_instance_gives_the_handle_back() -> None:
-    """The handle goes on, and the node that makes the object has the name."""
+    """The handle is returned, and the constructor's node has the name."""
     accumulator: Any = Accumulator(1)
     assert accumulator is accumulator.set_name("acc")
     assert ["acc"] == list(LocalWorkflow(accumulator, workflow_name="nodes").graph.nodes)
@@ -300,14 +300,14 @@ def test_a_bad_name_is_refused(decorated: Any, name: Any, error: type[Exception]
         node.set_name(name)
 
 
-def test_place_is_the_line_of_the_call() -> None:
+def test_location_is_the_line_of_the_call() -> None:
     """A node says where it was written; also when its function was decorated elsewhere."""
     node, line = add(1), sys._getframe().f_lineno
     assert f"test_functions.py:{line}" == node.location
     assert f"<node 'add' of test_functions.py:{line}>" == repr(node)
 
 
-def test_place_of_a_method_is_the_line_of_the_call() -> None:
+def test_location_of_a_method_is_the_line_of_the_call() -> None:
     """The calls of an instance are distinguished by their lines."""
     accumulator: Any = Accumulator(1)
     node, line = accumulator.add(1), sys._getframe().f_lineno

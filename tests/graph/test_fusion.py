@@ -32,13 +32,13 @@ CHEAP = 0.001
 
 @workflow
 def take(*parents: Any) -> int:
-    """Count the parents."""
+    """Count the dependencies."""
     return len(parents)
 
 
 @workflow
 def other(*parents: Any) -> int:
-    """Count the parents too."""
+    """Count the dependencies too."""
     return len(parents)
 
 
@@ -117,7 +117,7 @@ def test_kinds_stay_apart() -> None:
 
 
 def test_groups_that_were_asked_for_stay() -> None:
-    """What the user fused is a group of its own, and nothing is added to it."""
+    """A group that the user requests stays a separate group, and nothing is added to it."""
     chain = named("d", named("c", named("b", named("a"))))
     graph = build([chain]).fuse(["b", "c"], {})
     fused = fuse_short_nodes(graph, dict.fromkeys(graph.nodes, CHEAP), {}, 1.0)

@@ -38,7 +38,7 @@ def test_with_engines(engine): ...
 
 
 def run_pytest(folder: Path, plugin: str, source: str, *options: str) -> str:
-    """What pytest prints about a file with one of our plugins alone."""
+    """The output of pytest for a file with one of the project's plugins alone."""
     (folder / "test_it.py").write_text(source, encoding="utf-8")
     (folder / "pytest.ini").write_text(
         "[pytest]\nmarkers =\n slow\n integration\n", encoding="utf-8"
@@ -57,7 +57,7 @@ def run_pytest(folder: Path, plugin: str, source: str, *options: str) -> str:
 
 
 def run_make(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """What `make` would do, or did."""
+    """Run `make`."""
     make = shutil.which("make") or pytest.skip("make is not installed")
     return subprocess.run(  # noqa: S603
         [make, *arguments], cwd=ROOT, capture_output=True, text=True, check=False

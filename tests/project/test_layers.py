@@ -123,7 +123,7 @@ def test_a_module_imports_only_what_is_below_it(name: str) -> None:
 
 
 @pytest.mark.parametrize("library", HOMES)
-def test_an_optional_library_is_imported_in_one_place(library: str) -> None:
+def test_an_optional_library_is_imported_by_one_module(library: str) -> None:
     """Without a backend its library is not imported."""
     users = {
         name

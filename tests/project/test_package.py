@@ -1,4 +1,4 @@
-"""What a user gets: a wheel that is complete, and works with what it requires alone."""
+"""The wheel is complete, and works with its requirements alone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What works on a system without the parts of Python that Windows lacks."""
+"""The library on a system without the parts of Python that Windows lacks."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ print(flow.generate_flow().name)
 
 
 def printed(folder: Path, *parts: str) -> list[str]:
-    """What a program prints on such a system."""
+    """The output of a program on such a system."""
     command = [sys.executable, "-c", "".join(parts)]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)  # noqa: S603
     assert "" == done.stderr

@@ -106,7 +106,7 @@ def with_its_library(module: str) -> ModuleType:
 
 @pytest.mark.parametrize(("module", "name"), PATHS)
 def test_import_paths_are_kept(module: str, name: str) -> None:
-    """What users import today, they can import tomorrow."""
+    """Published import paths stay."""
     imported = with_its_library(module)
     assert hasattr(imported, name)
     assert name in imported.__all__

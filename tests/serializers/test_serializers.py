@@ -101,7 +101,7 @@ class Failing(FolderSerializer):
 
 
 class Unpicklable:
-    """What no result file takes."""
+    """An object that no result file can hold."""
 
     def __reduce__(self) -> str:
         message = "never"
@@ -160,7 +160,7 @@ def test_a_class_may_be_named() -> None:
     assert [] == serializers.find(int)
 
 
-def test_storing_is_known_to_what_is_pickled() -> None:
+def test_objects_can_tell_that_they_are_being_stored() -> None:
     """Also that a serializer sends values to workers, not into a result file."""
     seen = []
     spy = type(
@@ -202,7 +202,7 @@ def test_values_are_not_in_the_result_file(kept: Kept) -> None:
     assert ["node"] == kept.storage().list_tasks("w")
 
 
-def test_what_is_there_twice_is_written_once(kept: Kept) -> None:
+def test_an_object_referenced_twice_is_written_once(kept: Kept) -> None:
     """And is one object again."""
     text = Text("shared")
     first, (second,) = kept.round_trip((text, [text]), FolderSerializer)
@@ -316,7 +316,7 @@ def test_a_serializer_is_asked_to_remove_what_it_wrote(kept: Kept) -> None:
     assert [("1", name) for name in names] == sorted(Remembering.removed)
 
 
-def test_children_get_what_was_read(kept: Kept) -> None:
+def test_dependents_get_the_loaded_result(kept: Kept) -> None:
     """With `always_read` a value is what its serializer makes of the file."""
 
     class Marking(FolderSerializer):
@@ -340,7 +340,7 @@ def test_children_get_what_was_read(kept: Kept) -> None:
         assert expected == run.run()
 
 
-def test_serializers_travel_with_the_storage(local: Kept) -> None:
+def test_serializers_are_pickled_with_the_storage(local: Kept) -> None:
     """A worker's copy has them too."""
     storage = pickle.loads(pickle.dumps(local.storage(FolderSerializer)))
     storage.save("w", "node", Text("a"))

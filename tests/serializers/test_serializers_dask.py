@@ -96,7 +96,7 @@ def test_every_form_is_kept(kept: Kept, make: Callable[[], Any]) -> None:
     deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_any_part_of_what_is_read_is_right(local: Kept, data: st.DataObject) -> None:
+def test_any_part_of_a_loaded_array_is_right(local: Kept, data: st.DataObject) -> None:
     """Whatever is asked of it is what numpy would give."""
     array = data.draw(hnp.arrays("i4", hnp.array_shapes(max_dims=3, max_side=7)))
     chunks = tuple(data.draw(st.integers(1, side)) for side in array.shape)
@@ -229,7 +229,7 @@ def test_children_get_the_array_that_is_stored(kept: Kept) -> None:
 
 
 def test_a_result_file_tells_no_secret(moto_server: Any, tmp_path: Any) -> None:
-    """Neither the result of a lazy array, nor one that refers to another storage's array."""
+    """Neither the result of a lazy array, nor one that refers to an array of another storage."""
     remote = on_s3(moto_server)
     storage = remote.storage(DaskArraySerializer)
     storage.save("w", "node", da.ones(4))
@@ -246,7 +246,7 @@ def test_a_result_file_tells_no_secret(moto_server: Any, tmp_path: Any) -> None:
 
 
 def test_one_result_may_be_made_of_another(kept: Kept) -> None:
-    """What is stored of the second does not need the first."""
+    """The second stored array does not need the first."""
     storage = kept.storage(DaskArraySerializer)
     storage.save("w", "first", da.arange(6, chunks=2))
     storage.save("w", "second", storage.read_task("w", "first") * 2)
@@ -383,7 +383,7 @@ def test_an_array_outside_of_its_folder_is_refused(local: Kept, name: str) -> No
 
 
 class Files:
-    """What the published system gives to open files with."""
+    """The published system's interface for opening files."""
 
     def __init__(self, folder: str) -> None:
         """Take a folder."""

@@ -175,7 +175,7 @@ class Generator:
         return b"".join(ops)
 
     def with_other_values(self) -> bytes:
-        """A valid stream in which other values stand in the place of some: the stack stays right."""
+        """A valid stream with some values replaced by others: the stack stays right."""
         ops = [*self.random.choice(self.values)]
         for _ in range(self.random.choice([1, 1, 2, 3])):
             places = [place for place, op in enumerate(ops) if op[:1] in _ATOMS]
@@ -229,7 +229,7 @@ class Generator:
         return b"c" + module.encode() + b"\n" + name.encode() + b"\n"
 
     def announced(self) -> bytes:
-        """A length or a place in the memo, of any size."""
+        """A length or an index of the memo, of any size."""
         size = self.random.choice([0, 1, 2**31 - 1, 2**32 - 1])
         return self.random.choice([b"B", b"X", b"\x8b", b"r", b"j"]) + struct.pack("<I", size)
 
@@ -263,7 +263,7 @@ def check_types(value: Any) -> None:
 
 
 def parts_of(value: Any) -> list[Any]:
-    """What a value refers to."""
+    """The objects that a value references."""
     if isinstance(value, np.ndarray | np.void):
         return numpy_parts(value)
     if isinstance(value, slice):
@@ -278,7 +278,7 @@ def parts_of(value: Any) -> list[Any]:
 
 
 def numpy_parts(value: Any) -> list[Any]:
-    """What an array or a record refers to; reads all of its memory."""
+    """The objects that an array or a record references; reads all of its memory."""
     if value.size > _SMALL or value.dtype.itemsize > _SMALL:
         return []
     value.tobytes()

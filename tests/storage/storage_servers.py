@@ -38,7 +38,7 @@ class S3Server:
         self.secret = f"secret-{uuid.uuid4().hex}"
 
     def options(self, *, breakable: bool = False, **more: Any) -> dict[str, Any]:
-        """What s3fs needs to know.
+        """The options of s3fs.
 
         Args:
             breakable: Whether to go through the connection that can be broken.

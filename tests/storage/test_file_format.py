@@ -51,7 +51,7 @@ plain = st.recursive(
 
 @settings(deadline=None)
 @given(plain, st.booleans())
-def test_what_is_framed_comes_back(value: object, signed: bool) -> None:  # noqa: FBT001
+def test_framed_values_come_back(value: object, signed: bool) -> None:  # noqa: FBT001
     """Any plain value, signed or not, is what it was, and of the same types."""
     key = KEY if signed else None
     data = framed(value, key=key)
@@ -62,7 +62,7 @@ def test_what_is_framed_comes_back(value: object, signed: bool) -> None:  # noqa
 @settings(deadline=None, max_examples=50)
 @given(st.data())
 def test_arrays_of_any_type_come_back(data: st.DataObject) -> None:
-    """Every dtype and shape, in the stream or outside it, bit by bit, and to be worked on in place."""
+    """Every dtype and shape, in the stream or outside it, bit by bit, and writable."""
     dtype = data.draw(arrays_of.scalar_dtypes() | arrays_of.array_dtypes(allow_subarrays=False))
     shape = data.draw(arrays_of.array_shapes(min_side=0, max_side=60))
     count = math.prod(shape)
@@ -149,13 +149,13 @@ def test_framing_copies_no_array() -> None:
 
 @pytest.mark.parametrize("size", [0, 1_000, 5_000_000], ids=["none", "small", "blocks"])
 def test_the_length_of_the_head_is_known_before_it_is(size: int) -> None:
-    """So the body can be written first, at its place, while it is digested."""
+    """The body can be written first, at its offset, while its checksum is computed."""
     chunks = frame([np.zeros(size), "text"], ABOUT)
     assert chunks.head_size == len(chunks.head())
     assert [chunks.head(), *chunks.body] == [*chunks]
 
 
-def test_arrays_live_in_what_was_read() -> None:
+def test_arrays_share_the_memory_of_the_file() -> None:
     """Reading makes no second copy, and the arrays can be worked on."""
     data = framed(np.zeros(1_000))
     result = read(data)

@@ -229,7 +229,7 @@ def test_damage_in_a_deferred_buffer_is_left_to_the_deferred_check() -> None:
     corrupt(data)
 
 
-def test_the_stream_and_what_is_between_are_never_deferred() -> None:
+def test_the_stream_and_padding_are_never_deferred() -> None:
     """A large stream is verified before it is unpickled, and so is padding."""
     deferred: list[Any] = []
     stream = framed([b"x" * DEFERRED])

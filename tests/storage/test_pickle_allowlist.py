@@ -44,7 +44,7 @@ plain = st.recursive(
 @settings(deadline=None, max_examples=50)
 @given(plain, st.booleans())
 def test_plain_data_is_read(value: object, old: bool) -> None:  # noqa: FBT001
-    """What cannot do harm is what it was, in either format."""
+    """Harmless data come back equal, in either format."""
     data = old_format(value) if old else framed(value)
     result = unframe(data, "w", "node", allowed=SAFE)
     assert value == result
@@ -138,7 +138,7 @@ def test_a_type_can_be_allowed(types: Any) -> None:
 
 
 def test_the_error_says_what_to_allow() -> None:
-    """What it names can be given as it stands, until all is allowed."""
+    """The names in the error can be allowed as they are written, until all types are allowed."""
     data, names = framed([Model.Part(), Model(1)]), list[str]()
     for _ in range(2):
         with pytest.raises(UntrustedResult) as caught:
@@ -149,14 +149,14 @@ def test_the_error_says_what_to_allow() -> None:
 
 
 def test_allowing_a_type_allows_nothing_else(trace: Path) -> None:
-    """Neither what it holds nor its module."""
+    """Neither its members nor its module."""
     data = framed(Model(Calls(os.mkdir, str(trace))))
     untrusted(data, trace, r"it needs 'posix\.mkdir'", allowed=PickleAllowlist([Model]))
     data = framed(Model.Part())
     untrusted(data, trace, "Model.Part'", allowed=PickleAllowlist([Model]))
 
 
-def test_what_is_allowed_travels() -> None:
+def test_an_allowlist_can_be_pickled() -> None:
     """As the types and names that it was made of."""
     allowed = pickle.loads(pickle.dumps(PickleAllowlist([Model, "a.B"])))
     assert (Model, "a.B") == allowed.types

@@ -92,7 +92,7 @@ def payloads(trace: str) -> dict[str, object]:
 
 @pytest.mark.parametrize("name", payloads("trace"))
 @pytest.mark.parametrize("make", [framed, old_format], ids=["format", "old format"])
-def test_what_is_not_allowed_is_never_run(
+def test_types_that_are_not_allowed_never_run(
     trace: Path, name: str, make: Callable[[object], bytearray]
 ) -> None:
     """Whatever a pickle calls, wherever it hides: it is named, and not called."""
@@ -139,7 +139,7 @@ def test_a_name_within_an_allowed_module_is_refused(
     untrusted(streamed(named + b"."), trace, "not among the allowed types", allowed=SAFE)
 
 
-def test_what_is_refused_is_not_even_imported(trace: Path) -> None:
+def test_refused_modules_are_not_imported(trace: Path) -> None:
     """Importing a module runs it."""
     sys.modules.pop("this", None)
     stream = b"\x80\x04" + short("this") + short("s") + pickle.STACK_GLOBAL + b"."

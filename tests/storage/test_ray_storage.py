@@ -106,9 +106,7 @@ def test_damage_of_a_large_result_is_reported_to_the_reader(storage: Any, tmp_pa
     storage.wait_verified()
 
 
-def test_nothing_is_stored_of_what_was_read_elsewhere_and_is_damaged(
-    storage: Any, tmp_path: Path
-) -> None:
+def test_nothing_computed_from_damage_elsewhere_is_stored(storage: Any, tmp_path: Path) -> None:
     """The checks of the process that saves count, not those of the actor."""
     local = storage_factory(tmp_path / "local")
     local.save("w", "large", np.zeros(3_000_000))

@@ -95,7 +95,7 @@ def test_every_binary_protocol_is_read(protocol: int) -> None:
 
 
 def test_what_contains_itself_is_read() -> None:
-    """Lists and dicts that are their own items, and objects that are in two places."""
+    """Lists and dicts that are their own items, and objects that are referenced twice."""
     rows: list[Any] = [1]
     rows.extend([rows, {"rows": rows}])
     found = load(pickle.dumps(rows))

@@ -1,4 +1,4 @@
-"""What serializers write goes where its result goes: in, over and away."""
+"""Sidecar files are saved, replaced and removed with their result."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_values_come_back(storage: Any) -> None:
 
 
 def test_a_copy_has_the_serializers(storage: Any) -> None:
-    """They travel along."""
+    """They are pickled with it."""
     storage.save("w", NODE, 1j)
     assert 1j == pickle.loads(pickle.dumps(storage)).read_task("w", NODE)
 
@@ -216,13 +216,13 @@ def test_a_failed_save_leaves_nothing_new(storage: Any) -> None:
 
 
 def orphan(storage: Any, name: str) -> None:
-    """Leave objects behind as a process does that is killed before the result is in place."""
+    """Leave sidecar files behind as a process does that is killed before the result file is complete."""
     storage.save("w", name, 1j)
     storage._backend.remove("w", storage._file_name(name))
 
 
 def test_objects_of_a_save_that_may_still_run_stay(storage: Any) -> None:
-    """What is young may get its result yet."""
+    """The result of young sidecar files may still be saved."""
     orphan(storage, NODE)
     storage.new_workflow("w")
     assert 1 == len(written(storage))
@@ -304,7 +304,7 @@ class Trap:
         self.path = path
 
     def __reduce__(self) -> Any:
-        """What an attacker would write."""
+        """A result file of an attacker."""
         return open, (str(self.path), "w")
 
 

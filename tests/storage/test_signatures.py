@@ -120,8 +120,8 @@ def test_a_key_is_read_from_the_environment_or_a_file(
     assert f"file:{tmp_path}/key" == keys[1].source
 
 
-def test_a_key_is_never_shown_and_travels_by_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Neither its picture nor its pickle has the secret; the other process looks it up itself."""
+def test_a_key_is_never_shown_and_is_pickled_by_its_source(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither its repr nor its pickle has the secret; the other process reads it itself."""
     monkeypatch.setenv("KEY_OF_TESTS", "0123456789abcdef")
     key = SigningKey.load("env:KEY_OF_TESTS")
     travelling = pickle.dumps(key)

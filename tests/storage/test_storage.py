@@ -216,7 +216,7 @@ def run_script(code: str, *arguments: object) -> str:
 def test_results_of_local_classes_and_lambdas_are_read_anywhere(
     storage: FileStorage, tmp_path: Path
 ) -> None:
-    """What cannot be imported travels whole, here and into another process."""
+    """A class that cannot be imported is pickled by value, here and for another process."""
 
     class Local:
         def __init__(self) -> None:
@@ -275,10 +275,10 @@ OPERATIONS = {
 
 
 @pytest.mark.parametrize(("operation", "message"), OPERATIONS.values(), ids=OPERATIONS)
-def test_a_file_in_place_of_a_workflow_is_a_storage_error(
+def test_a_file_with_the_name_of_a_workflow_is_a_storage_error(
     storage: FileStorage, tmp_path: Path, operation: Any, message: str
 ) -> None:
-    """What cannot be saved says so with the names; nothing is stored there, and the file stays."""
+    """The error of a failed save names the result; nothing is stored there, and an earlier file stays."""
     (tmp_path / "storage" / "w").write_text("not a folder")
     with pytest.raises(StorageError, match=message):
         operation(storage)
@@ -314,7 +314,7 @@ def filled(storage: FileStorage) -> FileStorage:
 
 
 @pytest.mark.parametrize(("workflow", "name"), [("w", "nobody"), ("nobody", "node1")])
-def test_reading_what_is_not_there(filled: FileStorage, workflow: str, name: str) -> None:
+def test_reading_a_missing_result(filled: FileStorage, workflow: str, name: str) -> None:
     """The error is also Python's own for files, and names workflow, node and folder."""
     with pytest.raises(ResultNotFound, match=f"no result {workflow}/{name} in FileStorage"):
         filled.read_task(workflow, name)
@@ -348,7 +348,7 @@ def test_a_file_storage_is_a_storage(storage: FileStorage) -> None:
 def test_a_storage_works_in_another_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pickled storage is the same folder, also of a relative path and in another place."""
+    """A pickled storage is the same folder, also of a relative path and in another working directory."""
     monkeypatch.chdir(tmp_path)
     storage = storage_factory({"kind": "file", "options": {"path": "results"}})
     storage.always_read = True

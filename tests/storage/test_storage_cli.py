@@ -53,7 +53,7 @@ def result(tmp_path: Path) -> Path:
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
-    """What was printed, by its names."""
+    """The printed values, by their names."""
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
     return {line[0]: line[1] for line in lines}
 
@@ -102,7 +102,7 @@ def test_a_terminal_obeys_nothing_of_a_header(
 
 
 def test_the_header_is_printed(result: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What it is, where it comes from and how large it is, in the same order for all files."""
+    """Content, origin and size, in the same order for all files."""
     assert 0 == main(["info", str(result)])
     printed = told(capsys)
     assert {
@@ -128,7 +128,7 @@ def test_nothing_is_unpickled(result: Path) -> None:
 
 
 def test_a_signed_file_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """No key is needed to look at it, and none is checked."""
+    """No key is needed to describe it, and the signature is not verified."""
     key = SigningKey("a test", bytes(16))
     (tmp_path / "file").write_bytes(b"".join(frame(1, ABOUT, key=key)))
     assert 0 == main(["info", str(tmp_path / "file")])

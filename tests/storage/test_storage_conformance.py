@@ -113,7 +113,7 @@ class TestSignedFileStorage(StorageTests):
         return local_door(tmp_path / "storage")
 
     def test_never_checks_no_arrays(self, make: Make, raw_access: RawAccess) -> None:
-        """What is signed is always checked."""
+        """Signed results are always verified."""
         storage = make(verify="never")
         self.spoil(storage, raw_access)
         with pytest.raises(CorruptResult, match="w/large"):
@@ -226,7 +226,7 @@ class S3Tests(RemoteTests, StorageTests):
 
     @pytest.fixture
     def connection(self, server: S3Server) -> Iterator[Forwarder]:
-        """What may break."""
+        """The part that may fail."""
         yield server.connection
         server.connection.mend()
 
@@ -237,7 +237,7 @@ class S3Tests(RemoteTests, StorageTests):
 
     @pytest.fixture
     def requests(self, server: S3Server) -> Requests:
-        """What goes through the connection."""
+        """The data that pass through the connection."""
 
         @contextlib.contextmanager
         def recorded() -> Iterator[list[str]]:

@@ -131,7 +131,7 @@ def test_a_file_system_of_fsspec_that_has_links(tmp_path: Path) -> None:
     assert before == sorted(home.rglob("*"))
 
 
-def test_a_file_in_place_of_a_workflow_elsewhere(tmp_path: Path) -> None:
+def test_a_file_with_the_name_of_a_workflow_elsewhere(tmp_path: Path) -> None:
     """A file system of fsspec may list a file as a folder with itself in it."""
     storage = storage_factory(f"dir::file://{tmp_path}")
     (tmp_path / str(tmp_path)[1:]).mkdir(parents=True)

@@ -50,7 +50,7 @@ def test_public_options_are_shown() -> None:
 
 
 def test_options_are_looked_up_where_they_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also inside of others; a variable that is missing is named."""
+    """Also inside of other texts; a missing variable is named."""
     options = {"secret": "env:A_SECRET", "client_kwargs": {"region_name": "env:A_REGION"}}
     monkeypatch.setenv("A_SECRET", SECRET)
     with pytest.raises(
@@ -135,7 +135,7 @@ class Broken(fsspec.AbstractFileSystem):  # type: ignore[misc] # fsspec has no t
 
 @pytest.mark.parametrize("kind", [ValueError, PermissionError, OSError, FileNotFoundError])
 def test_errors_of_a_file_system_are_cleaned(kind: type[Exception]) -> None:
-    """Neither the error nor anything that hangs on it tells a secret."""
+    """Neither the error nor its chain shows a secret."""
     fsspec.register_implementation("broken", Broken, clobber=True)
     connection = Connection("broken://x", {"token": SECRET, "error": kind})
     with pytest.raises((StorageError, FileNotFoundError)) as told:

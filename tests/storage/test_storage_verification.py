@@ -92,13 +92,13 @@ class Shelf:
 
 
 def elsewhere(tmp_path: Path) -> list[Any]:
-    """Storages in other places than the damaged result."""
+    """Storages in other folders than the damaged result."""
     memory = {"kind": "memory", "options": {"name": str(tmp_path)}}
     return [FileStorage(tmp_path / "other"), storage_factory(memory)]
 
 
 def test_nothing_is_saved_in_another_storage_either(storage: FileStorage, tmp_path: Path) -> None:
-    """What was read from one storage is saved in no other until its check is done."""
+    """A value from one storage is saved in no other until its verification is done."""
     for other in elsewhere(tmp_path):
         storage.save("w", "large", LARGE)
         damage(tmp_path)
@@ -132,9 +132,7 @@ def test_a_run_stores_nothing_of_a_damaged_result_that_was_read_before(
     assert {"w/total": LARGE.sum()} == shelf.results
 
 
-def test_a_run_does_not_end_before_what_was_read_is_checked(
-    storage: FileStorage, tmp_path: Path
-) -> None:
+def test_a_run_does_not_end_before_verification(storage: FileStorage, tmp_path: Path) -> None:
     """Also a run that saves nothing, in another storage than the damaged result is in."""
     other = FileStorage(tmp_path / "other")
     other.save("w", "total", 3)
@@ -170,7 +168,7 @@ def test_damage_is_reported_to_all_concurrent_runs(storage: FileStorage, tmp_pat
 
 
 def test_a_result_that_was_replaced_is_left_alone(storage: FileStorage, tmp_path: Path) -> None:
-    """What was read is damaged; what stands in its place now is not."""
+    """The value that was read is damaged; the file that replaced it is not."""
     damage(tmp_path)
     storage.read_task("w", "large")
     (tmp_path / "new").write_bytes(b"new")
@@ -214,7 +212,7 @@ def test_the_run_after_a_failed_one_computes_again(tmp_path: Path) -> None:
 
 
 def call_in_process(code: str, *arguments: object) -> str:
-    """What a process of its own prints."""
+    """The output of a separate process."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
 

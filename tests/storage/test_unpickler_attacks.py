@@ -39,7 +39,7 @@ def memoized(*values: bytes) -> bytes:
 
 
 def record_of(field: bytes) -> bytes:
-    """A dtype with two fields in the same place."""
+    """A dtype with two fields at the same offset."""
     names = text("a") + text("b")
     fields = b"}(" + text("a") + field + b"K\x00\x86" + text("b") + field + b"K\x00\x86u"
     return dtype("V1", b"N" + names + b"\x86" + fields + b"K\x01K\x01K\x00")
@@ -233,13 +233,13 @@ def test_nothing_outside_was_changed() -> None:
     assert 0 == uuid.SafeUUID.safe.value
 
 
-def test_a_place_in_the_memo_takes_no_memory() -> None:
-    """C unpicklers make room for all places before it."""
+def test_an_index_of_the_memo_takes_no_memory() -> None:
+    """C unpicklers allocate all indexes before it."""
     assert "NoneType" == outcome(b"Nr\xff\xff\xff\x7f.")
 
 
 def test_looking_for_references_runs_and_takes_nothing() -> None:
-    """What an old file refers to is found by the same interpreter; what never ends is given up."""
+    """References of an old file are found by the same interpreter; an endless stream is given up."""
     reference = text("serializer") + b"(" + text("1") + text("name") + b"t\x86Q"
     found = {"serializer": ["('1', 'name')"]}
     evil = named("os", "system") + text("exit 1") + b"\x85R0"

@@ -99,7 +99,7 @@ def work(number: int) -> float:
 
 @workflow
 def once(journal: Journal, latch: Latch) -> int:
-    """Tell in which process this runs; fail when it is not the first time, and open a gate."""
+    """Return the number of the process; raise in the second call, and open a latch."""
     journal.write(f"{os.getpid()}")
     if len(journal.lines()) > 1:
         latch.open()
@@ -110,7 +110,7 @@ def once(journal: Journal, latch: Latch) -> int:
 
 @workflow
 def late(latch: Latch) -> str:
-    """Take longer than what waits at the same gate, and what fails when it opens."""
+    """Run longer than nodes that wait at the same latch, and than a node that fails when it opens."""
     latch.wait()
     time.sleep(1.5)
     return "late"
@@ -244,7 +244,7 @@ def test_retries_of_a_method(client: Client, tmp_path: Path) -> None:
 
 
 def test_only_what_failed_is_blamed(client: Client) -> None:
-    """What runs for long is not blamed for the failure of something else that its consumers need as well."""
+    """A long-running node is not blamed for the failure of another dependency of its consumers."""
     lost = add(add(1, "").set_name("failed"), work(1).set_name("first"))
     end = add(lost, work(1).set_name("second"))
     made = DaskWorkflow(end, workflow_name="blame", client=client)
@@ -277,7 +277,7 @@ def test_a_value_that_cannot_be_made_again(client: Client, tmp_path: Path) -> No
     assert ["running", "once"] == made.report.names("computed")
 
 
-# ---- what travels ----
+# ---- pickling ----
 
 
 def test_large_literals(client: Client) -> None:

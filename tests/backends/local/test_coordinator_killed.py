@@ -50,7 +50,7 @@ HOLDS_THE_GIL = "sum(range(10**12))"  # in C, which looks at no signals
 def folders_of(process: subprocess.Popen[str], temporary: Path) -> list[Path]:
     """The folders of a process's pools, in memory and in the temporary folder."""
     pattern = f"functionfuse-{process.pid}-*"
-    memory = Path("/dev/shm")  # noqa: S108 - the pools' place
+    memory = Path("/dev/shm")  # noqa: S108 - the folder of the pools
     return [*memory.glob(pattern), *temporary.glob(pattern)]
 
 
@@ -119,7 +119,7 @@ def test_signals_to_the_whole_job(
 
 
 def test_without_the_reaper(tmp_path: Path, temporary: Path) -> None:
-    """A run whose reaper was killed goes on to its end, and removes its folders itself."""
+    """A run whose reaper was killed completes, and removes its folders itself."""
     script = SCRIPT.replace("time.sleep(1000)", "sys.stdin.readline()").replace("BODY", "pass")
     script = script.replace("sys.stdin.readline()", "open('gate').read()")
     os.mkfifo(tmp_path / "gate")

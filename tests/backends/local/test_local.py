@@ -57,7 +57,7 @@ def test_runs_in_written_order() -> None:
 
 
 def test_an_engine_may_inspect_concurrent_units() -> None:
-    """A whole graph is one unit, whose parts are there for an engine that looks at them."""
+    """A whole graph is one unit with subunits for engines that use them."""
     parts: list[Unit] = []
 
     class Looking(LocalEngine):
@@ -161,7 +161,7 @@ def test_exact_order_of_events() -> None:
 
 
 def test_failing_observer_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """What an observer raises is logged with its traceback."""
+    """An exception of an observer is logged with its traceback."""
 
     def raise_always(event: Event) -> None:
         message = "cannot watch"

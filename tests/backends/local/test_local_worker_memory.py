@@ -121,7 +121,7 @@ def test_results_are_pickled_once(tmp_path: Path) -> None:
 
 
 def test_full_memory_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no file in memory can be made, temporary files take their place."""
+    """Where no file in memory can be made, temporary files are used instead."""
     from functionfuse.backends.builtin.pool import run_folders
 
     monkeypatch.setattr(run_folders, "_MEMORY", str(tmp_path / "none"))

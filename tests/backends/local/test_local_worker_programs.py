@@ -44,7 +44,7 @@ from functionfuse.backends.builtin.localback import LocalWorkflow
 
 
 def test_script_without_a_main_guard(tmp_path: Path) -> None:
-    """A script is not run again; its functions, classes and exceptions travel; its modules are found."""
+    """A script is not run again; its functions, classes and exceptions are pickled by value; its modules are found."""
     (tmp_path / "helper.py").write_text("value = 42\n")
     done = run_script(
         """

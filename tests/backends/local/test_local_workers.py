@@ -74,7 +74,7 @@ def test_threads_end_with_the_run() -> None:
 
 
 def test_a_chain_stays_in_its_thread(tmp_path: Path) -> None:
-    """What waits for a value runs in the thread that has it, without a way through the driver."""
+    """A consumer runs in the thread that computed its argument, without a message to the coordinator."""
     latch = Latch(str(tmp_path / "gate"))
     first = workflow(thread_behind)(latch)
     second = workflow(thread_after)(first)
@@ -94,7 +94,7 @@ def test_a_chain_stays_in_its_thread(tmp_path: Path) -> None:
 
 
 def thread_behind(latch: Latch) -> int:
-    """The thread, once the gate is open."""
+    """The thread, once the latch is open."""
     latch.wait()
     return threading.get_ident()
 
@@ -159,7 +159,7 @@ def test_a_crash_loses_only_its_node(tmp_path: Path) -> None:
 
 
 def test_nothing_new_starts_after_a_failure(tmp_path: Path) -> None:
-    """What waits for a worker when a node fails is not started."""
+    """Nodes that wait for a worker when a node fails are not started."""
     journal = Journal(str(tmp_path / "journal"))
     for made in (
         LocalWorkflow(leave(1), noted(journal, "x"), workflow_name="w", workers=1),

@@ -52,7 +52,7 @@ def in_processes(*nodes: Any, workflow_name: str = "workers") -> LocalWorkflow:
 
 def folders_of(process: int) -> set[Path]:
     """The folders in memory of a process's pools."""
-    return set(Path("/dev/shm").glob(f"*functionfuse-{process}-*"))  # noqa: S108 - the pools' place
+    return set(Path("/dev/shm").glob(f"*functionfuse-{process}-*"))  # noqa: S108 - the folder of the pools
 
 
 def workers_of(process: int) -> list[int]:

@@ -55,7 +55,7 @@ class Case:
 
 
 class Run(NamedTuple):
-    """What the server has of a task run or a flow run."""
+    """The server's record of a task run or a flow run."""
 
     states: tuple[str, ...]
     message: str
@@ -65,7 +65,7 @@ class Run(NamedTuple):
 
 @dataclass
 class Outcome:
-    """What came of a case."""
+    """The results and records of a case."""
 
     said: list[Any]  # what the case's functions noted, in order
     results: list[Any] = field(default_factory=list)  # or the types of what was raised

@@ -1,4 +1,4 @@
-"""What the tests of PrefectWorkflow share: making one, and reading the server's API."""
+"""Make PrefectWorkflows, and read runs and logs from the server's API."""
 
 from __future__ import annotations
 

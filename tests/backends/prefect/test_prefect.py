@@ -71,7 +71,7 @@ def multiply(a: int, b: int, log: str | None = None) -> int:
 
 
 class TestFlow:
-    """What a Prefect user can do with the flow."""
+    """The flow is an ordinary flow of Prefect."""
 
     def test_page(self, server: SyncPrefectClient) -> None:
         """The page of the README: a flow named after the workflow, and the sum."""
@@ -113,7 +113,7 @@ class TestFlow:
         assert [None, None] == [looking.flow(), looking.run()]
 
     def test_settings_of_the_user(self, server: SyncPrefectClient) -> None:
-        """What the user has set wins over our defaults."""
+        """Options of the user override the backend's defaults."""
         from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
         @workflow
@@ -196,7 +196,7 @@ class TestFlow:
 
 
 class TestTaskRuns:
-    """What the server shows of a run."""
+    """The server's record of a run."""
 
     def test_edges(self, server: SyncPrefectClient) -> None:
         """Dependencies of whole results, items, containers and instances are Prefect's own; equal literals are none."""
@@ -246,7 +246,7 @@ class TestTaskRuns:
             assert expected == {name: run.state_name for name, run in runs.items()}
 
     def test_logs(self, server: SyncPrefectClient) -> None:
-        """What a node prints and logs is in its task run's logs when log_prints is on."""
+        """Prints and logs of a node are in its task run's logs when log_prints is on."""
 
         @workflow
         def speak() -> None:
@@ -389,7 +389,7 @@ class TestCaching:
         assert ["add", "multiply"] == sorted(ran(tmp_path))
 
     def test_inputs_policy(self, server: SyncPrefectClient, tmp_path: Path) -> None:
-        """INPUTS looks at the inputs alone, as Prefect says."""
+        """INPUTS compares the inputs alone, as Prefect says."""
         from prefect.cache_policies import INPUTS
 
         log = str(tmp_path / "ran")
@@ -422,7 +422,7 @@ class TestCaching:
         assert keys["hand"] == keys["node"]
 
     def test_cached_is_stored(self, server: SyncPrefectClient, tmp_path: Path) -> None:
-        """What comes from Prefect's cache is saved to the storage if it is missing there."""
+        """A result from Prefect's cache is saved to the storage if it is missing there."""
         storage = storage_factory({"kind": "file", "options": {"path": tmp_path}})
         node = add(41, 1).set_name("answer")
         for _ in range(2):

@@ -29,7 +29,7 @@ PAIRS: Final = {
 
 
 def look(url: str, folder: Path) -> str:
-    """What a page is made of once it is drawn; a picture of it is in the folder."""
+    """The content of a page once it is drawn; a picture of it is in the folder."""
     assert CHROMIUM, "CI needs chromium"
     options = [
         *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),

@@ -188,7 +188,7 @@ class TestDeployments:
             make(add(1, 2), workflow_name="nowhere").deploy("main", "pool")
 
     def test_unpicklable(self, server: SyncPrefectClient) -> None:
-        """What cannot travel to the process of a served run is named."""
+        """The part of a served workflow that cannot be pickled is named."""
         lock: Any = threading.Lock()
         with pytest.raises(OptionError, match="an argument of node 'sum' cannot be pickled"):
             make(add(lock, 2).set_name("sum"), workflow_name="locked").serve()

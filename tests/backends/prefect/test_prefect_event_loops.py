@@ -27,7 +27,7 @@ class TestWhere:
     """Where a run can be started."""
 
     def test_awaited(self) -> None:
-        """arun() gives the result, and the event loop goes on meanwhile: here, to release the node."""
+        """arun() gives the result without blocking the event loop, which releases the node here."""
         released = threading.Event()
 
         @workflow
@@ -113,7 +113,7 @@ class TestWhere:
         until(lambda: 300 == server.request("POST", "/task_runs/count", json=wanted).json())
 
     def test_few_threads(self, server: SyncPrefectClient) -> None:
-        """A node is submitted when its parents are done: a chain needs no thread for each of its nodes."""
+        """A node is submitted when its dependencies are done: a chain needs no thread for each of its nodes."""
 
         @workflow
         def count_threads(most: int) -> int:

@@ -187,7 +187,7 @@ class TestEveryOption:
 
     @pytest.mark.parametrize("option", REFUSED_TASK)
     def test_refused_task_option(self, option: str) -> None:
-        """What `@task` refuses is an error where it is set."""
+        """An option that `@task` refuses is an error where it is set."""
         query = make(workflow(double)(20), workflow_name="options-refused").query()
         with pytest.raises(OptionError, match="Prefect refuses these options of a task: "):
             query.set_task_args({option: REFUSED_TASK[option]})
@@ -226,7 +226,7 @@ class TestEveryOption:
 
     @pytest.mark.parametrize("option", REFUSED_FLOW)
     def test_refused_flow_option(self, option: str) -> None:
-        """What `@flow` refuses is an error where it is set."""
+        """An option that `@flow` refuses is an error where it is set."""
         ours = make(workflow(double)(20), workflow_name="options-refused")
         with pytest.raises(OptionError, match="Prefect refuses these options of a flow: "):
             ours.set_prefect_flow_options({option: REFUSED_FLOW[option]})

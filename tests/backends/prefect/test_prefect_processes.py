@@ -35,7 +35,7 @@ def speak() -> None:
 
 
 class TestPrefectProcesses(RunnerTests):
-    """What is tested of each runner, in a pool of processes."""
+    """The tests of each runner, in a pool of processes."""
 
     make_workflow = staticmethod(on_processes)
     refusal = r"node 'lock'.*cannot pickle.*must be picklable"

@@ -25,7 +25,7 @@ class Caching(NamedTuple):
 
 
 def caching(kind: str, folder: Path) -> Caching:
-    """Ways to have Prefect keep results; each call has a key or a place of its own."""
+    """Ways to have Prefect persist results; each call has its own key or folder."""
     from prefect.cache_policies import INPUTS
 
     place = folder / str(next(serial_numbers))
@@ -47,7 +47,7 @@ def kept_in(file: Path) -> str:
 
 
 class TestResults:
-    """What Prefect keeps of a node is what it keeps by hand."""
+    """Prefect persists the same of a node as of a task by hand."""
 
     @pytest.mark.parametrize(
         "kind",

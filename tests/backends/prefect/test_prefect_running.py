@@ -77,7 +77,7 @@ class TestLarge:
             recorded: int = server.request("POST", "/task_runs/count", json=wanted).json()
             return recorded > count
 
-        for count in range(0, 6_000, 500):  # it may take its time as long as it goes on
+        for count in range(0, 6_000, 500):  # it may be slow as long as it progresses
             until(partial(more_than, count))
         until(partial(more_than, 5_999))
         assert not more_than(6_000)

@@ -76,7 +76,7 @@ class TestTaskOptions:
         assert [20 if again else (RuntimeError, "not yet")] == outcome.results
 
     def test_timeout(self, sides: Sides) -> None:
-        """What takes longer than timeout_seconds is TimedOut, and says after how long."""
+        """A node that exceeds timeout_seconds is TimedOut, and says after how long."""
         from prefect.task_engine import TaskRunTimeoutError
 
         def forever(value: int) -> int:
@@ -92,7 +92,7 @@ class TestTaskOptions:
         assert "TimedOut" == outcome.flow_states[0]
 
     def test_timeout_that_is_kept(self, sides: Sides) -> None:
-        """What is quick enough is Completed, also with a timeout, and tried again after one."""
+        """A node that is quick enough is Completed, also with a timeout, and retried after one."""
 
         def case(said: list[Any]) -> Case:
             def slow_once(value: int) -> int:
@@ -235,7 +235,7 @@ class TestTaskOptions:
     def test_log_prints(
         self, sides: Sides, options: dict[str, Any], flow_options: dict[str, Any]
     ) -> None:
-        """What a node prints is in its log if it says so; what it says counts more than what the flow says."""
+        """A node's prints are in its log if log_prints is set; the node's option overrides the flow's."""
         logs: list[set[str]] = []
         printed = {"printed"} if options["log_prints"] else set[str]()
 

@@ -185,7 +185,7 @@ def in_shared_memory(array: Any) -> bool:
 
 @workflow
 def held(latch: Latch, journal: Journal) -> str:
-    """Wait at a gate."""
+    """Wait at a latch."""
     journal.write("held")
     latch.wait()
     return "held"

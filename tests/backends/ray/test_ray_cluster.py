@@ -75,7 +75,7 @@ def program(address: str, **environment: str) -> subprocess.Popen[str]:
 
 
 def said(process: subprocess.Popen[str]) -> tuple[list[str], str]:
-    """What a program wrote until it ended: lines, and errors."""
+    """The output of a program until it ended: lines, and errors."""
     with process:
         output, errors = process.communicate(timeout=120)
         return output.splitlines(), errors

@@ -32,7 +32,7 @@ class Unsendable(Exception):
 
 
 class TestFailures:
-    """What goes wrong on the way."""
+    """Failures of nodes and workers, and of pickling."""
 
     @pytest.mark.parametrize("how", ["exit", "kill"])
     def test_workers_that_die(self, how: str, journal: Journal) -> None:
@@ -55,7 +55,7 @@ class TestFailures:
             made.run()
 
     def test_actors_that_die(self) -> None:
-        """So it is for the worker of an instance, and later calls on it do not run."""
+        """The same holds for the worker of an instance, and later calls on it do not run."""
         weights: Any = Weights(0)
         weights.die().set_name("dead")
 

@@ -61,7 +61,7 @@ class TestRemoteArgs:
         ],
     )
     def test_wrong_options_are_refused(self, options: dict[str, Any], message: str) -> None:
-        """What Ray does not know or refuses, or would change what a run means, is refused when it is set."""
+        """An option that Ray does not have or refuses, or that would change the meaning of a run, is refused when it is set."""
         with pytest.raises(OptionError, match=message):
             ray_workflow(same(1)).query().set_remote_args(options)
 
@@ -92,7 +92,7 @@ class TestRemoteArgs:
     def test_requests_that_no_machine_can_meet(
         self, request_: dict[str, Any], journal: Journal
     ) -> None:
-        """What no node of the cluster has is an error before anything runs; Ray itself would wait."""
+        """A request that no machine of the cluster can meet is an error before anything runs; Ray itself would wait."""
         made = ray_workflow(same(noted(journal, "first")).set_name("greedy"))
         made.query("greedy").set_remote_args(request_)
 
@@ -101,7 +101,7 @@ class TestRemoteArgs:
         assert [] == journal.lines()
 
     def test_labels_that_no_node_has(self) -> None:
-        """So it is with labels."""
+        """The same holds for labels."""
         made = ray_workflow(same(1).set_name("x"))
         made.query().set_remote_args({"label_selector": {"zone": "in(north, south)"}})
 

@@ -92,7 +92,7 @@ def _command_line(path: Path) -> str:
 
 
 def test_tasks_of_others_can_be_cancelled(tmp_path: Path) -> None:
-    """What was cancelled and is not ours ends, also in a worker that has run nodes before."""
+    """A cancelled task of another program ends, also in a worker that has run nodes before."""
 
     def for_ever(latch: Latch) -> None:
         Path(f"{latch.path}.pid").write_text(str(os.getpid()))
@@ -199,7 +199,7 @@ def answering(answer: bytes) -> Iterator[int]:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    """Wait for what other processes do after their parent has ended: nothing tells when."""
+    """Poll for the end of other processes after their parent: there is no notification."""
     deadline = time.monotonic() + 60
     while not condition():
         assert time.monotonic() < deadline

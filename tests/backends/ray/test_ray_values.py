@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 class TestValues:
-    """What travels."""
+    """Values between tasks, actors and the driver."""
 
     @both
     def test_arrays_can_be_changed(self, make: Any) -> None:
@@ -34,7 +34,7 @@ class TestValues:
         assert all(each.flags.writeable for each in given)
 
     def test_arrays_anywhere_can_be_changed(self) -> None:
-        """So it is for arrays in containers and objects, large and small."""
+        """The same holds for arrays in containers and objects, large and small."""
 
         @workflow
         def change(parts: dict[str, Any]) -> float:
