@@ -32,6 +32,16 @@ def noting_flow(said: list[Any], word: str) -> Callable[..., None]:
 FLOW_HOOKS: Final = ("on_running", "on_completion", "on_failure", "on_crashed", "on_cancellation")
 
 
+def cancel_run() -> int:
+    """A node that cancels its flow run on the server."""
+    from prefect.states import Cancelling
+
+    with prefect.get_client(sync_client=True) as client:
+        run = prefect.context.TaskRunContext.get().task_run.flow_run_id
+        client.set_flow_run_state(run, Cancelling())
+    return 20
+
+
 class TestFlowOptions:
     """Options of the flow do what they do by hand."""
 
@@ -136,7 +146,6 @@ class TestFlowOptions:
     def test_cancelled(self, sides: Sides, monkeypatch: pytest.MonkeyPatch) -> None:
         """on_cancellation is called when the run is cancelled, though a PrefectWorkflow ends as Cancelled and not Cancelling."""
         from prefect.exceptions import CancelledRun
-        from prefect.states import Cancelling
 
         from functionfuse.backends.addons.prefectback.server import Cancellation
 
@@ -149,12 +158,6 @@ class TestFlowOptions:
         def bad(*_: Any) -> None:
             raise RuntimeError
 
-        def cancel() -> int:
-            with prefect.get_client(sync_client=True) as client:
-                run = prefect.context.TaskRunContext.get().task_run.flow_run_id
-                client.set_flow_run_state(run, Cancelling())
-            return 20
-
         options = {
             "name": "options-cancelled",
             "flow_run_name": "run",
@@ -163,12 +166,12 @@ class TestFlowOptions:
         }
 
         def by_hand() -> Any:
-            return prefect.task(double).submit(prefect.task(cancel).submit()).result()
+            return prefect.task(double).submit(prefect.task(cancel_run).submit()).result()
 
         assert 40 == prefect.flow(**options)(by_hand)()
         hand = said.copy()
         said.clear()
-        ours = make(workflow(double)(workflow(cancel)()), workflow_name="options-cancelled")
+        ours = make(workflow(double)(workflow(cancel_run)()), workflow_name="options-cancelled")
         ours.set_prefect_flow_options(options)
         with pytest.raises(CancelledRun):
             ours.run()
