@@ -33,7 +33,10 @@ pytest_plugins = [
     "quick_part",
     "skip_summary",
 ]
-pytest.register_assert_rewrite("prefect_helpers", "prefect_runners")
+pytest.register_assert_rewrite(
+    "prefect_cases", "prefect_helpers", "prefect_pipelines", "prefect_runners"
+)
+pytest.register_assert_rewrite("file_format_helpers", "trust_helpers", "unpickler_helpers")
 
 # Ray looks at these when it is imported: it shall listen on the loopback interface alone,
 # and use a token of its own instead of writing one to the user's folder

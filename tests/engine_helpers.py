@@ -1,4 +1,4 @@
-"""What tests share that run one graph on all engines."""
+"""Run one graph on all engines."""
 
 from __future__ import annotations
 

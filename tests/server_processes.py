@@ -1,4 +1,4 @@
-"""Programs that tests start: on a free port, waited for, and ended by the one who started them."""
+"""Server processes of the tests: started on a free port, awaited, and stopped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ START: Final = 120
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
+    """A free port of the loopback interface."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]
@@ -32,7 +32,7 @@ def free_port() -> int:
 
 
 def listens(port: int) -> bool:
-    """Tell whether somebody takes connections at a port of the loopback interface."""
+    """Tell whether a server accepts connections at a port of the loopback interface."""
     with socket.socket() as connection:
         return connection.connect_ex(("127.0.0.1", port)) == 0
 
@@ -91,7 +91,7 @@ def runs_go_to(url: str) -> Iterator[None]:
     from prefect.context import refresh_global_settings_context
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
-    # threads and processes that Prefect starts look at the environment and the global settings alone
+    # threads and processes that Prefect starts read the environment and the global settings alone
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PREFECT_API_URL", url)
         refresh_global_settings_context()

@@ -1,4 +1,4 @@
-"""docs/engines.md shows what the conformance suite tests, and how its table is written."""
+"""The table of docs/engines.md has the behaviours of the conformance suite, and is generated from its results."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ NAMES = [name for part in behaviours().values() for name in part]
 
 
 def test_the_page_has_all_behaviours() -> None:
-    """Each behaviour of the suite is a row of the page, in the suite's order: else write the table anew."""
+    """Each behaviour of the suite is a row of the page, in the suite's order: else generate the table again."""
     assert TEXTS == rows_of(PAGE.read_text(encoding="utf-8"))
 
 
-def test_behaviours_can_be_told_apart() -> None:
+def test_behaviours_are_distinct() -> None:
     """No two tests of the suite have one name, or hide each other, or say the same; none breaks a table."""
     assert len(NAMES) == len(set(NAMES))
     assert len(TEXTS) == len(set(TEXTS))
@@ -34,8 +34,8 @@ def test_the_page_explains_all_flags() -> None:
     assert [] == [name for name in flags if f"| `{name}` |" not in page]
 
 
-def test_columns_are_kept_and_written_anew() -> None:
-    """A column is written of the results; what was not run is unknown; the other columns stay."""
+def test_columns_are_kept_or_generated_again() -> None:
+    """A column is generated from results; tests that did not run are unknown; the other columns stay."""
     first, second = NAMES[:2]
     page = with_table(EMPTY, {"One": {first: "yes"}, "Other": {second: "n/a"}})
     page = with_table(page, {"One": {second: "**no**"}})

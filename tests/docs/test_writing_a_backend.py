@@ -1,4 +1,4 @@
-"""The example of docs/writing-a-backend.md is a backend, is shown there as it is, and is short."""
+"""The example of docs/writing-a-backend.md is a backend, is quoted there in full, and is short."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ def replacing(name: str, function: Callable[..., Any]) -> Callable[..., LocalWor
 
 @workflow
 def same(value: Any) -> Any:
-    """Give back what was taken."""
+    """Return the argument."""
     return value
 
 
@@ -158,7 +158,7 @@ def test_backends_that_agree() -> None:
 
 
 def test_first_node_that_differs() -> None:
-    """The first node in graph order is named with its place and both values; what follows from it says so."""
+    """The first node in graph order is named with its location and both values; differences that follow from it say so."""
     number = process_number(same(1)).set_name("number")
     last = same([number]).set_name("last")
     found = compare(same(2), last, backends=[LocalWorkflow, processes])
@@ -230,8 +230,8 @@ def _fail_otherwise(message: str) -> None:
     raise TypeError(message)
 
 
-def test_what_cannot_be_compared_is_told() -> None:
-    """A result that cannot be compared is no difference, but is told."""
+def test_incomparable_results_are_reported() -> None:
+    """A result that cannot be compared is reported, and is not a difference."""
 
     @workflow
     def new_lock() -> Any:
@@ -251,7 +251,7 @@ def test_objects_that_cannot_be_had() -> None:
 
 
 def test_a_backend_that_cannot_run() -> None:
-    """What a backend raises before any node reaches the caller."""
+    """An exception of a backend before any node runs reaches the caller."""
 
     def broken(*nodes: Any) -> LocalWorkflow:
         message = "no cluster"
@@ -293,13 +293,13 @@ def test_changes_within_containers() -> None:
 
 
 def test_changes_of_generators() -> None:
-    """What a generator does while it is read is seen as well."""
+    """A change by a generator while it is read is detected as well."""
     found = compare(drain(same([1, 2])), backends=[LocalWorkflow])
     assert ["values"] == [change.argument for change in found.changes]
 
 
 def test_literals_may_be_changed() -> None:
-    """Lists and dicts that were written in the call are made anew for each run: they may be changed."""
+    """Lists and dicts in the arguments of a call are copied for each run: they may be changed."""
     assert () == compare(append([1], 2), append([same(1)], 2), backends=[LocalWorkflow]).changes
 
 
@@ -311,7 +311,7 @@ def test_a_changed_input_is_the_reason() -> None:
     assert ("root", "changer") == (found.first.node, found.first.because_of)
 
 
-# ---- how it is told ----
+# ---- reports ----
 
 
 def test_result_is_printed() -> None:
@@ -374,6 +374,6 @@ def test_seeded_faults_are_found(program: Program, data: st.DataObject) -> None:
 
 
 def _with_fault(function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-    """What a function gives, and a little more."""
+    """A function's value plus a small number."""
     value = function(*args, **kwargs)
     return {**value, "total": value["total"] + 1} if isinstance(value, dict) else [*value, 1]

@@ -123,8 +123,8 @@ def test_copies_are_equal(value: Any) -> None:
         ),
     ],
 )
-def test_first_place_that_differs(expected: Any, actual: Any, path: str) -> None:
-    """The first place at which two values differ is named; types, shapes and dtypes count."""
+def test_first_difference(expected: Any, actual: Any, path: str) -> None:
+    """The first difference of two values is named; types, shapes and dtypes count."""
     found = mismatch(expected, actual)
     assert found is not None
     assert path == found.path
@@ -148,7 +148,7 @@ def test_first_place_that_differs(expected: Any, actual: Any, path: str) -> None
     ],
 )
 def test_what_counts_as_equal(expected: Any, actual: Any) -> None:
-    """Neither the order of a dict, nor NaN, nor what a mask hides is a difference."""
+    """The order of a dict, NaN and masked values are not differences."""
     assert None is mismatch(expected, actual)
 
 
@@ -174,7 +174,7 @@ def _scaled(value: Any, factor: float) -> Any:
     return type(value)(value * factor) if isinstance(value, np.float32) else value * factor
 
 
-def test_infinity_is_no_tolerance() -> None:
+def test_infinity_is_not_a_tolerance() -> None:
     """An infinite value equals itself alone, whatever the tolerance."""
     inf = float("inf")
     assert None is mismatch(inf, inf, rtol=1)
@@ -184,7 +184,7 @@ def test_infinity_is_no_tolerance() -> None:
 
 
 def test_arrays_say_where_and_by_how_much() -> None:
-    """Of arrays that differ, the first place, the number of places and the largest distance are told."""
+    """For arrays the first difference, the number of differences and the largest distance are reported."""
     one, other = np.zeros((3, 4)), np.zeros((3, 4))
     other[1, 2], other[2, 0] = 0.5, -2
     found = mismatch(one, other)
@@ -201,7 +201,7 @@ def test_values_that_contain_themselves() -> None:
 
 
 def test_what_cannot_be_compared() -> None:
-    """What has neither == nor attributes is told, and does not hide a difference beside it."""
+    """An object without == and attributes is reported, and does not hide a difference next to it."""
     equality = Equality()
     one, other = [threading.Lock(), 1], [threading.Lock(), 1]
     assert None is equality.mismatch(one, other)
@@ -241,11 +241,11 @@ class Mute:
 
 @pytest.mark.parametrize("value", [Loud(), Mute(), "y" * 1000, list(range(1000)), 10**500])
 def test_shortened(value: Any) -> None:
-    """A value is told on a line, whatever it says of itself."""
+    """A value is shown on one line, whatever its repr is."""
     assert 70 >= len(short_repr(value))
     assert "\n" not in short_repr(value)
 
 
 def test_shortened_array() -> None:
-    """Of an array the type, shape and dtype are told."""
+    """For an array the type, shape and dtype are shown."""
     assert "ndarray of shape (2, 3) and dtype float64" == short_repr(np.zeros((2, 3)))

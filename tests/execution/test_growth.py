@@ -1,4 +1,4 @@
-"""What must not grow: counted, not timed."""
+"""Calls and memory that must not grow: counted, not timed."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def python_calls(work: Callable[[], object]) -> int:
 
 
 def per_node(work: Callable[[int], int], size: int = 1_000) -> float:
-    """What one node more adds, which has to be the same for the second thousand and for the next."""
+    """The cost of one more node, which has to be the same for the second thousand and for the next."""
     work(2)  # what is done only once
     one, two, four = work(size), work(2 * size), work(4 * size)
     assert 2 * (two - one) == pytest.approx(four - two, rel=0.01, abs=size / 100)
@@ -117,8 +117,8 @@ def test_building_visits_a_node_once(shape: Callable[[int], Any]) -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_steps_take_few_calls(shape: Callable[[int], Any]) -> None:
-    """Names and numbers take few calls for each node, for who asks."""
+def test_planning_takes_few_calls(shape: Callable[[int], Any]) -> None:
+    """Names and numbers cost few calls for each node, and none before they are requested."""
 
     def name(size: int) -> int:
         made = LocalWorkflow(shape(size), workflow_name="w")
@@ -154,7 +154,7 @@ def test_observers_add_few_calls() -> None:
 
 
 def test_running_with_another_function_takes_few_calls() -> None:
-    """A run is no other one because a node has another function."""
+    """Another function of a node changes nothing else in a run."""
 
     def run(size: int) -> int:
         made = LocalWorkflow(chain(size), workflow_name="w")
@@ -179,7 +179,7 @@ def test_planning_is_linear(shape: Callable[[int], Any]) -> None:
 
 @pytest.mark.parametrize(("asked", "most"), [("result", 3.1), ("graph", 8.1)])
 def test_objects_of_a_graph(asked: str, most: float) -> None:
-    """A node is few objects, and so is its step, which is made for who asks."""
+    """A node is few objects, and so is its step of a plan, which is made on request."""
     assert call_in_process(_objects, asked) <= most  # nothing else makes objects there meanwhile
 
 
@@ -197,7 +197,7 @@ def _objects(asked: str) -> float:
     return per_node(blocks, 10_000)
 
 
-def test_values_are_let_go() -> None:
+def test_values_are_released() -> None:
     """A value is in memory until its last consumer has it."""
     alive = Counter[str]()
 

@@ -1,4 +1,4 @@
-"""What a run would do with each step, and why."""
+"""Plans: the action for each node, and the reason."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def stateful(*targets: str) -> Graph:
 
 
 def actions(graph: Graph, stored: set[str], always_run: set[str] = frozenset()) -> list[Action]:  # type: ignore[assignment]
-    """What is planned for each step, in graph order."""
+    """The action planned for each node, in graph order."""
     return list(make_plan(graph, stored, always_run).actions.values())
 
 
@@ -79,20 +79,20 @@ def actions(graph: Graph, stored: set[str], always_run: set[str] = frozenset()) 
         ({"of another graph"}, [COMPUTE, COMPUTE, COMPUTE]),
     ],
 )
-def test_what_is_stored_stops_the_walk(stored: set[str], expected: list[Action]) -> None:
+def test_stored_nodes_stop_the_walk(stored: set[str], expected: list[Action]) -> None:
     """A target's ancestors are needed as far as no result on the way is stored."""
     assert expected == actions(chain(), stored)
 
 
 def test_a_stored_target_that_something_computed_needs_is_loaded_once() -> None:
-    """A step that is a target and a parent is read, and what is behind it is left out."""
+    """A node that is a target and a dependency is loaded, and nodes upstream of it are skipped."""
     first = collect(1).set_name("first")
     second = collect(first).set_name("second")
     graph = build([second, collect(second).set_name("third")])
     assert [SKIP, LOAD, COMPUTE] == actions(graph, {"second"})
 
 
-def test_a_logged_step_always_runs() -> None:
+def test_a_logged_node_always_runs() -> None:
     """It runs with all that it needs, also behind what is stored, and even if it is stored itself."""
     assert [COMPUTE, COMPUTE, LOAD] == actions(chain(), {"second", "third"}, {"second"})
     assert [LOAD, COMPUTE, LOAD] == actions(chain(), {"first", "third"}, {"second"})
@@ -109,7 +109,7 @@ def test_methods_are_computed_with_the_calls_before_them() -> None:
 
 
 def test_a_stored_method_needs_no_instance() -> None:
-    """What a method returned is read like any other result."""
+    """A method's result is loaded like any other result."""
     assert [SKIP, SKIP, SKIP, LOAD] == actions(stateful("two"), {"two"})
     graph = stateful("reader")
     assert ["start", "acc", "one", "reader"] == list(graph.nodes)
@@ -117,7 +117,7 @@ def test_a_stored_method_needs_no_instance() -> None:
 
 
 def test_an_instance_as_a_target_is_computed() -> None:
-    """An object is made anew with all its calls, whatever is stored."""
+    """An instance is made again with all its calls, whatever is stored."""
     assert [LOAD, COMPUTE, COMPUTE, COMPUTE] == actions(
         stateful("acc"), {"start", "acc", "one", "two"}
     )
@@ -144,7 +144,7 @@ def graphs(draw: st.DrawFn) -> Graph:
 
 
 def wanted(graph: Graph, plan: Plan, slots: tuple[str, ...]) -> set[str]:
-    """The steps whose value, or only whose instance, a target or a step that is computed takes."""
+    """The nodes whose value, or only whose instance, a target or a computed node consumes."""
     computed = [graph.nodes[name] for name in plan.names(COMPUTE)]
     if slots == ("state",):
         numbers = {number for node in computed for number in node.instance_parents}
@@ -157,12 +157,12 @@ def wanted(graph: Graph, plan: Plan, slots: tuple[str, ...]) -> set[str]:
 @settings(deadline=None, max_examples=300)
 @given(graphs(), st.data())
 def test_a_plan_is_complete_and_nothing_more(graph: Graph, data: st.DataObject) -> None:
-    """Whatever is stored, everything needed is there and nothing else is computed or read.
+    """Whatever is stored, everything needed is available and nothing else is computed or loaded.
 
-    Needed is what a target or a computed step takes.
-    A step is computed only if it is logged, or needed and not stored, or its instance is needed;
+    A node is needed if it is a target or a computed node depends on it.
+    It is computed only if it always runs, or is needed and not stored, or its instance is needed;
     it is loaded only if it is stored and needed.
-    These determine a plan, since parents come before children.
+    These determine a plan, since dependencies come before dependents.
     """
     names = st.sets(st.sampled_from(list(graph.nodes)))
     stored, always_run = data.draw(names, "stored"), data.draw(names, "logged")
@@ -177,7 +177,7 @@ def test_a_plan_is_complete_and_nothing_more(graph: Graph, data: st.DataObject) 
 @settings(deadline=None, max_examples=100)
 @given(graphs(), st.data())
 def test_a_run_does_what_the_plan_says(graph: Graph, data: st.DataObject) -> None:
-    """Every value that a step of the plan takes is there when its turn comes."""
+    """Each value that a computed node consumes is available before it runs."""
     stored = data.draw(st.sets(st.sampled_from(list(graph.nodes))), "stored")
     there: set[str] = set()
     for node, planned in zip(graph, make_plan(graph, stored), strict=True):
@@ -192,12 +192,12 @@ def test_a_run_does_what_the_plan_says(graph: Graph, data: st.DataObject) -> Non
 
 
 def reasons(graph: Graph, stored: set[str], always_run: set[str] = frozenset()) -> list[str]:  # type: ignore[assignment]
-    """Why, for each step, in graph order."""
+    """The reason for each node, in graph order."""
     return [node.reason for node in make_plan(graph, stored, always_run)]
 
 
-def test_reasons_name_who_needs_a_step() -> None:
-    """Each step says whether it is stored, and for whom it is needed."""
+def test_reasons_name_the_dependents_of_a_node() -> None:
+    """Each node says whether it is stored, and names its dependents."""
     assert [
         "not stored; needed by 'second'",
         "not stored; needed by 'third'",
@@ -205,8 +205,8 @@ def test_reasons_name_who_needs_a_step() -> None:
     ] == reasons(chain(), set())
 
 
-def test_reasons_say_that_nobody_needs_a_step() -> None:
-    """What is left out says so, stored or not."""
+def test_reasons_say_that_a_node_has_no_dependents() -> None:
+    """A skipped node is reported as such, stored or not."""
     assert [
         "not stored; nothing that is computed needs it",
         "stored; nothing that is computed needs it",
@@ -214,8 +214,8 @@ def test_reasons_say_that_nobody_needs_a_step() -> None:
     ] == reasons(chain(), {"second", "third"})
 
 
-def test_reasons_tell_of_logged_steps() -> None:
-    """What was asked to run always says so."""
+def test_reasons_name_nodes_that_always_run() -> None:
+    """A node that always runs says so."""
     assert [
         "stored; needed by 'second'",
         "always runs and is never stored",
@@ -258,7 +258,7 @@ def test_a_workflow_plans_by_its_own_storage(resumed: LocalWorkflow) -> None:
     assert 3 == len(plan)
 
 
-def test_planning_looks_anew_and_runs_nothing(resumed: LocalWorkflow) -> None:
+def test_planning_checks_the_storage_again_and_runs_nothing(resumed: LocalWorkflow) -> None:
     """A plan shows what is stored now, and asking for it computes and stores nothing."""
     assert resumed.plan().actions == resumed.plan().actions
     resumed.run()
@@ -301,6 +301,6 @@ def test_repr_of_a_plan_is_short() -> None:
 
 @pytest.mark.parametrize("change", [dict.clear, lambda actions: actions.update(first=LOAD)])
 def test_a_plan_cannot_be_changed(change: Callable[[Any], object]) -> None:
-    """What was planned is read-only."""
+    """A plan is read-only."""
     with pytest.raises((AttributeError, TypeError)):
         change(make_plan(chain(), set()).actions)

@@ -32,13 +32,13 @@ CHEAP = 0.001
 
 @workflow
 def take(*parents: Any) -> int:
-    """Count the parents."""
+    """Count the dependencies."""
     return len(parents)
 
 
 @workflow
 def other(*parents: Any) -> int:
-    """Count the parents too."""
+    """Count the dependencies too."""
     return len(parents)
 
 
@@ -53,7 +53,7 @@ def groups(
     kinds: Mapping[str, object] | None = None,
     threshold: float = 1.0,
 ) -> list[list[str]]:
-    """The groups of a graph all of whose nodes are cheap, unless told."""
+    """The groups of a graph; by default all of its nodes are cheap."""
     graph = build(targets)
     taken = {**dict.fromkeys(graph.nodes, CHEAP), **(seconds or {})}
     return [list(group) for group in fuse_short_nodes(graph, taken, kinds or {}, threshold).groups]
@@ -101,7 +101,7 @@ def test_long_nodes_stay_by_themselves() -> None:
 
 
 def test_nothing_waits_for_what_it_does_not_need() -> None:
-    """Cheap nodes that wait for different long ones are not put together."""
+    """Cheap nodes that wait for different long ones are not grouped."""
     ends = [named(f"end{number}", named(f"long{number}")) for number in range(2)]
     taken = {"long0": 2.0, "long1": 2.0}
     assert [] == groups(*ends, seconds=taken)
@@ -117,7 +117,7 @@ def test_kinds_stay_apart() -> None:
 
 
 def test_groups_that_were_asked_for_stay() -> None:
-    """What the user fused is a group of its own, and nothing is added to it."""
+    """A group that the user requests stays a separate group, and nothing is added to it."""
     chain = named("d", named("c", named("b", named("a"))))
     graph = build([chain]).fuse(["b", "c"], {})
     fused = fuse_short_nodes(graph, dict.fromkeys(graph.nodes, CHEAP), {}, 1.0)

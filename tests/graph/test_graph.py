@@ -54,15 +54,15 @@ def name_it(instance: Any, name: str) -> Any:
 
 
 def names(*targets: Any) -> list[str]:
-    """The names of the steps, in graph order."""
+    """The names of the nodes, in graph order."""
     return list(build(targets).nodes)
 
 
 # ---- order ----
 
 
-def test_steps_are_in_the_order_in_which_they_were_written() -> None:
-    """Neither the order of the targets nor that of the arguments matters."""
+def test_nodes_are_in_the_order_of_their_calls() -> None:
+    """The order of the targets and of the arguments does not matter."""
     first, second = add(1).set_name("first"), add(2).set_name("second")
     third = add(second, first).set_name("third")
     assert ["first", "second", "third"] == names(third, second, first)
@@ -70,8 +70,8 @@ def test_steps_are_in_the_order_in_which_they_were_written() -> None:
 
 @settings(deadline=None)
 @given(st.lists(st.lists(st.integers(0, 1_000), max_size=4), min_size=1, max_size=20))
-def test_parents_come_first(parents_of: list[list[int]]) -> None:
-    """In any graph, a step comes after all that it needs, and knows each of them once."""
+def test_dependencies_come_first(parents_of: list[list[int]]) -> None:
+    """In any graph, a node comes after all of its dependencies, and has each of them once."""
     nodes: list[Any] = [collect([])]
     for parents in parents_of:
         nodes.append(collect([nodes[parent % len(nodes)] for parent in parents]))
@@ -81,21 +81,21 @@ def test_parents_come_first(parents_of: list[list[int]]) -> None:
 
 
 def test_numbers_are_positions() -> None:
-    """A step's number is its place in the order."""
+    """A node's number is its index in the order."""
     graph = build([add(add(add(1)))])
     assert [0, 1, 2] == [node.number for node in graph]
     assert graph.order == tuple(graph)
     assert 3 == len(graph)
 
 
-def test_only_what_is_needed_is_in_the_graph() -> None:
-    """Nodes that no target needs are left out, also children of nodes that are needed."""
+def test_only_dependencies_of_targets_are_in_the_graph() -> None:
+    """Nodes that no target depends on are omitted, also dependents of nodes that a target depends on."""
     source = add(1).set_name("source")
     add(source).set_name("other")
     assert ["source", "target"] == names(add(source).set_name("target"))
 
 
-def test_parents_are_found_everywhere() -> None:
+def test_dependencies_are_found_everywhere() -> None:
     """Nodes in items, keywords and nested containers belong to the graph."""
     nodes = [add(number).set_name(f"n{number}") for number in range(4)]
     target = collect(values={"k": [nodes[0], (nodes[1][0], {nodes[2]})], nodes[3]: 0})
@@ -104,7 +104,7 @@ def test_parents_are_found_everywhere() -> None:
 
 @pytest.mark.parametrize("position", range(4))
 def test_arguments_are_not_compared(position: int) -> None:
-    """What cannot be told equal, as an array, may stand anywhere beside nodes, items and lists of nodes."""
+    """A value without a boolean ==, as an array, may be anywhere next to nodes, items and lists of nodes."""
     given: list[Any] = [add(1), [add(2), add(3)], collect([4])[0]]
     given.insert(position, Incomparable())
 
@@ -130,7 +130,7 @@ def listed(*values: Any) -> list[Any]:
 
 
 def test_calls_of_an_instance_need_the_calls_before() -> None:
-    """A method's step depends on the constructor and on every earlier call of the instance."""
+    """A method call depends on the constructor and on every earlier call of the instance."""
     accumulator: Any = name_it(IncrementalSum(0), "acc")
     accumulator.add(1).set_name("one")
     two = accumulator.add(2).set_name("two")
@@ -170,7 +170,7 @@ def test_named_nodes_do_not_count() -> None:
 
 
 def test_a_cell_that_is_run_again_gives_the_same_names() -> None:
-    """So that a notebook finds its stored results, whatever was called before."""
+    """A notebook finds its stored results, whatever was called before."""
 
     def cell() -> list[str]:
         accumulator: Any = IncrementalSum(add(1))
@@ -189,16 +189,16 @@ def test_a_cell_that_is_run_again_gives_the_same_names() -> None:
     assert first == cell()
 
 
-def test_locals_is_left_out_of_names() -> None:
+def test_locals_is_omitted_from_names() -> None:
     """A function defined in a function is called after both, without `<locals>`."""
 
     @workflow
     def inner() -> None: ...
 
-    assert ["test_locals_is_left_out_of_names.inner_0000"] == names(inner())
+    assert ["test_locals_is_omitted_from_names.inner_0000"] == names(inner())
 
 
-def test_two_functions_of_one_name_are_counted_together() -> None:
+def test_two_functions_of_one_name_share_a_counter() -> None:
     """Nodes of different functions never get the same name."""
 
     def make(value: int) -> Any:
@@ -222,7 +222,7 @@ def test_the_name_of_a_node_is_looked_at_when_the_graph_is_made() -> None:
 
 
 def test_two_nodes_with_one_name_are_refused() -> None:
-    """The error names both places in the user's file and says what to do."""
+    """The error names both lines of the user's file and says what to do."""
     first, first_line = add(1).set_name("twin"), sys._getframe().f_lineno
     second, second_line = add(2).set_name("twin"), sys._getframe().f_lineno
     with pytest.raises(DuplicateNameError, match=r"'twin'.*set_name\(\)") as refusal:
@@ -238,7 +238,7 @@ def test_a_given_name_and_a_counted_one_may_not_be_the_same() -> None:
 
 
 def test_one_node_many_times_is_one_step() -> None:
-    """A node that is a target twice, or a target and a parent, has its name once."""
+    """A node that is a target twice, or a target and a dependency, has its name once."""
     node = add(1).set_name("once")
     assert ["once", "collect_0000"] == names(node, node, collect([node, node[0]]))
 
@@ -253,7 +253,7 @@ def test_a_node_may_be_in_many_graphs() -> None:
 
 
 @pytest.mark.parametrize("target", [3, None, "add_0000", add, object()])
-def test_what_is_no_node_is_refused(target: Any) -> None:
+def test_targets_that_are_not_nodes_are_refused(target: Any) -> None:
     """The error shows what was given instead of a node."""
     with pytest.raises(NotANodeError, match="takes the nodes that it shall compute, not") as error:
         LocalWorkflow(target, workflow_name="targets")
@@ -300,7 +300,7 @@ def test_a_graph_cannot_be_changed() -> None:
 
 
 def test_a_deep_graph_can_be_pickled() -> None:
-    """What is sent away, as a flow that Prefect serves, may be of any depth."""
+    """A graph that is pickled, as in a flow that Prefect serves, may be of any depth."""
     node: Any = 0
     for _ in range(5 * sys.getrecursionlimit()):
         node = add(node)
@@ -312,7 +312,7 @@ def test_a_deep_graph_can_be_pickled() -> None:
     assert [node.parents for node in graph] == [node.parents for node in copy]
 
 
-def test_making_and_running_a_workflow_leaves_nodes_as_they_are() -> None:
+def test_making_and_running_a_workflow_does_not_change_nodes() -> None:
     """Nothing of a workflow is kept on a node, not even its name in it."""
     node = add(add(1))
     before = {slot: getattr(node, slot) for slot in type(node).__slots__ if slot != "__weakref__"}
@@ -323,8 +323,8 @@ def test_making_and_running_a_workflow_leaves_nodes_as_they_are() -> None:
 # ---- replacing functions ----
 
 
-def test_replace_func_changes_one_step_of_one_workflow() -> None:
-    """The node runs the other function here; nodes, other steps and other workflows do not."""
+def test_replace_func_changes_one_node_of_one_workflow() -> None:
+    """The node runs the other function here; other nodes and other workflows do not."""
     node = add(add(1).set_name("inner")).set_name("outer")
     edited = LocalWorkflow(node, workflow_name="edited")
     original = LocalWorkflow(node, workflow_name="original")
@@ -333,7 +333,7 @@ def test_replace_func_changes_one_step_of_one_workflow() -> None:
 
 
 def test_replace_func_gives_another_graph() -> None:
-    """The graph that was edited is as it was."""
+    """Editing leaves the original graph unchanged."""
     graph = build([add(1)])
     changed = graph.replace_func("add_0000", max)
     assert add.__wrapped__ is graph.nodes["add_0000"].func
@@ -405,8 +405,8 @@ def picture() -> Graph:
     return build([add(source, source[0]).set_name("sum")])
 
 
-def test_mermaid_shows_steps_and_edges() -> None:
-    """Each step is a box, each dependency one arrow; what Mermaid would read is escaped."""
+def test_mermaid_shows_nodes_and_edges() -> None:
+    """Each node is a box, each dependency one arrow; characters of Mermaid's syntax are escaped."""
     assert [
         "flowchart TD",
         '    n0["odd #34;name#34; #91;1#93;"]',

@@ -1,6 +1,6 @@
-"""Pytest plugin: mark the tests that need a server or a cluster, and those that take long.
+"""Pytest plugin: mark tests that start a server or a cluster `integration`, and tests that take seconds `slow`.
 
-`make test-quick` leaves both out.
+`make test-quick` deselects both.
 """
 
 from __future__ import annotations
@@ -16,26 +16,27 @@ __all__ = ["pytest_collection_modifyitems"]
 _SERVERS: Final = frozenset(
     {"server", "prefect_server", "ray_cluster", "dask_client", "moto_server", "ceph_server"}
 )
-#: Parameters with which a test asks for one of these while it runs.
+#: Parameters with which a test requests one of these fixtures while it runs.
 _PARAMETERS: Final = frozenset({"prefect", "ray", "dask", "S3"})
-#: Files and pages that start engines of their own.
+#: Pages, folders and files whose tests start an engine themselves.
 _ENGINES: Final = re.compile(
-    r"test_(prefect|ray|dask|storages_engines|serializers_engines)|README|docs"
+    r"^(README|docs/|tests/backends/(dask|prefect|ray)/)"
+    r"|/test_(ray_storage|storage_engines|serializers_engines)"
 )
-#: Files with tests that kill, time out or draw for seconds each, and what is measured.
+#: Files with tests that kill, time out, draw examples for seconds each, or measure.
 _SLOW: Final = re.compile(
-    r"test_(benchmarks|development|examples|typing|growth|storage_conformance|local_workers|writing_a_backend)"
+    r"/test_(benchmarks|development|examples|typing|growth|storage_conformance|local_worker|writing_a_backend)"
 )
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by the fixtures, parameters and files that they come from."""
+    """Mark tests by their fixtures, parameters and paths."""
     for item in items:
-        place = item.nodeid.partition("::")[0]
-        if _ENGINES.search(place) or _needs_a_server(item):
+        path = item.nodeid.partition("::")[0]
+        if _ENGINES.search(path) or _needs_a_server(item):
             item.add_marker(pytest.mark.integration)
-        elif _SLOW.search(place):
+        elif _SLOW.search(path):
             item.add_marker(pytest.mark.slow)
 
 

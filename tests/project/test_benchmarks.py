@@ -28,7 +28,7 @@ def run(folder: Path, name: str, *arguments: str, expected: int = 0) -> str:
 
 
 def rows(file: Path) -> list[dict[str, Any]]:
-    """What was written."""
+    """The results of a benchmark."""
     found: list[dict[str, Any]] = json.loads(file.read_text(encoding="utf-8"))["rows"]
     return found
 
@@ -64,7 +64,7 @@ def copied(tmp_path: Path) -> Path:
 
 
 def test_one_table(copied: Path, tmp_path: Path) -> None:
-    """Several benchmarks make one table, which takes the place of the last one on the page."""
+    """Several benchmarks make one table, which replaces the last one on the page."""
     page, file = copied / "README.md", tmp_path / "build" / "rows.json"
     for names in (("stored",), ("stored", "million")):
         table = run(copied, "run", *names, "--write-readme", "--json", str(file))
@@ -74,7 +74,7 @@ def test_one_table(copied: Path, tmp_path: Path) -> None:
 
 
 def test_failure(copied: Path) -> None:
-    """A benchmark that fails costs no rows of others, and is told by the exit status."""
+    """A benchmark that fails costs no rows of others, and sets the exit status."""
     (copied / "million.py").write_text("raise SystemExit(3)", encoding="utf-8")
     assert "files: " in run(copied, "run", "stored", "million", expected=1)
 

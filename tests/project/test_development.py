@@ -38,13 +38,13 @@ def test_with_engines(engine): ...
 
 
 def run_pytest(folder: Path, plugin: str, source: str, *options: str) -> str:
-    """What pytest prints about a file with one of our plugins alone."""
+    """The output of pytest for a file with one of the project's plugins alone."""
     (folder / "test_it.py").write_text(source, encoding="utf-8")
     (folder / "pytest.ini").write_text(
         "[pytest]\nmarkers =\n slow\n integration\n", encoding="utf-8"
     )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", plugin]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
     done = subprocess.run(  # noqa: S603
         [*command, *options],
         cwd=folder,
@@ -57,7 +57,7 @@ def run_pytest(folder: Path, plugin: str, source: str, *options: str) -> str:
 
 
 def run_make(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """What `make` would do, or did."""
+    """Run `make`."""
     make = shutil.which("make") or pytest.skip("make is not installed")
     return subprocess.run(  # noqa: S603
         [make, *arguments], cwd=ROOT, capture_output=True, text=True, check=False
@@ -74,7 +74,7 @@ def test_skipped_tests_are_one_line_a_reason(tmp_path: Path) -> None:
 
 
 def test_the_quick_part_starts_no_server(tmp_path: Path) -> None:
-    """Tests that ask for a server by a fixture or a parameter are left out; the others run."""
+    """Tests that request a server by a fixture or a parameter are deselected; the others run."""
     options = ("-m", "not slow and not integration", "-rp")
     printed = run_pytest(tmp_path, "quick_part", MARKED, *options)
     assert "PASSED test_it.py::test_with_engines[serial]" in printed

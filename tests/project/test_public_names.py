@@ -106,7 +106,7 @@ def with_its_library(module: str) -> ModuleType:
 
 @pytest.mark.parametrize(("module", "name"), PATHS)
 def test_import_paths_are_kept(module: str, name: str) -> None:
-    """What users import today, they can import tomorrow."""
+    """Published import paths stay."""
     imported = with_its_library(module)
     assert hasattr(imported, name)
     assert name in imported.__all__
@@ -137,7 +137,7 @@ def test_all_is_what_a_public_module_defines(module: str) -> None:
 
 
 def test_errors_have_one_root() -> None:
-    """Everything that the library raises or warns of by itself can be caught at once."""
+    """All errors and warnings of the library are caught by one class each."""
     errors = importlib.import_module("functionfuse.errors")
     classes = [getattr(errors, name) for name in errors.__all__]
     assert all(

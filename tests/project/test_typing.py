@@ -26,7 +26,7 @@ Errors = set[tuple[str, int, str]]
 
 @pytest.fixture
 def project(tmp_path: Path) -> Path:
-    """A copy of the user's project, which stands where no configuration of ours applies."""
+    """A copy of the user's project in a folder that no configuration of the library applies to."""
     return shutil.copytree(PROJECT, tmp_path / "project")
 
 
@@ -41,7 +41,7 @@ def expected(checker: str, project: Path) -> Errors:
 
 
 def output(project: Path, *command: str) -> str:
-    """What a type checker prints when it finds errors."""
+    """The errors of a type checker."""
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-m", *command], cwd=project, capture_output=True, text=True, check=False
     )
@@ -60,7 +60,7 @@ def test_mypy_finds_the_mistakes_and_nothing_else(project: Path, installed_wheel
 
 
 def test_pyright_finds_the_mistakes_and_nothing_else(project: Path, installed_wheel: Path) -> None:
-    """Pyright looks at what decorators return; methods of decorated classes are Any for it."""
+    """Pyright infers the results of decorators; methods of decorated classes are Any for it."""
     (project / "methods.py").unlink()
     (project / "pyrightconfig.json").write_text('{"typeCheckingMode": "strict"}', encoding="utf-8")
     options = ["--outputjson", "--pythonpath", str(installed_wheel)]

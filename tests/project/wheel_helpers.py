@@ -52,7 +52,7 @@ def _pip(*arguments: str) -> None:
 
 
 def _requirements(name: str) -> Iterator[Distribution]:
-    """What a distribution requires without extras, and what these require."""
+    """The requirements of a distribution without extras, and their requirements."""
     for requirement in distribution(name).requires or ():
         found = _NAME.match(requirement)
         if found and "extra ==" not in requirement and "python_version" not in requirement:

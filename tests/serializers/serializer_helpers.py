@@ -1,4 +1,4 @@
-"""What the tests of serializers share: storages of every kind, and a look behind their backs."""
+"""Storages of every kind for the tests of serializers, with access to their files."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Kept:
         return sorted(path for path in self.filesystem.find(self.root) if part in path)
 
     def objects(self) -> list[str]:
-        """What serializers have written."""
+        """The sidecar files."""
         return self.files("/.objects/")
 
     def result(self, name: str = "node") -> bytes:

@@ -36,7 +36,7 @@ class LongText(Text):
 
 
 class TextSerializer:
-    """As published: it writes where it is told to, on local folders and on S3."""
+    """As published: it writes to the path that the storage gives, in local folders and on S3."""
 
     serializer_class: Any = Text
     name = "text"
@@ -101,7 +101,7 @@ class Failing(FolderSerializer):
 
 
 class Unpicklable:
-    """What no result file takes."""
+    """An object that no result file can hold."""
 
     def __reduce__(self) -> str:
         message = "never"
@@ -117,7 +117,7 @@ def _literal_copy() -> Iterator[None]:
 # ---- the registry ----
 
 
-def test_what_is_no_serializer_is_refused() -> None:
+def test_invalid_serializers_are_refused() -> None:
     """The error names what is missing."""
     with pytest.raises(
         OptionError, match="lacks serializer_class, name, pickle, unpickle, remove;"
@@ -160,7 +160,7 @@ def test_a_class_may_be_named() -> None:
     assert [] == serializers.find(int)
 
 
-def test_storing_is_known_to_what_is_pickled() -> None:
+def test_objects_can_tell_that_they_are_being_stored() -> None:
     """Also that a serializer sends values to workers, not into a result file."""
     seen = []
     spy = type(
@@ -193,7 +193,7 @@ def test_values_are_found_wherever_they_are(kept: Kept) -> None:
 
 
 def test_values_are_not_in_the_result_file(kept: Kept) -> None:
-    """They are beside it, a file each, and found there by an equal storage elsewhere."""
+    """They are sidecar files, one for each value, and an equal storage in another process finds them."""
     value = [Text("first-marker"), Text("second-marker")]
     kept.storage(FolderSerializer).save("w", "node", value)
     assert b"marker" not in kept.result()
@@ -202,7 +202,7 @@ def test_values_are_not_in_the_result_file(kept: Kept) -> None:
     assert ["node"] == kept.storage().list_tasks("w")
 
 
-def test_what_is_there_twice_is_written_once(kept: Kept) -> None:
+def test_an_object_referenced_twice_is_written_once(kept: Kept) -> None:
     """And is one object again."""
     text = Text("shared")
     first, (second,) = kept.round_trip((text, [text]), FolderSerializer)
@@ -221,7 +221,7 @@ def test_a_published_serializer_works(kept: Kept) -> None:
 
 
 def test_nothing_is_left_of_a_removed_result(kept: Kept) -> None:
-    """By name, by pattern, with the workflow; also by one who does not know the serializer."""
+    """By name, by pattern, with the workflow; also by a storage without the serializer."""
     storage = kept.storage(FolderSerializer)
     for name in ("a", "b", "c", "d"):
         storage.save("w", name, Text(name))
@@ -263,7 +263,7 @@ def test_a_failed_save_leaves_the_earlier_result(kept: Kept, value: Any) -> None
 
 
 def test_a_failing_serializer_leaves_nothing(kept: Kept) -> None:
-    """It is asked once, what it has written is removed, and its reason is told."""
+    """It is called once, its files are removed, and its error is reported."""
     storage = kept.storage(Failing)
     with pytest.raises(StorageError, match=r"'text' cannot save a Text .*the disk said no"):
         storage.save("w", "node", [Text("a"), lambda: None])
@@ -272,7 +272,7 @@ def test_a_failing_serializer_leaves_nothing(kept: Kept) -> None:
 
 
 def test_an_unknown_serializer_is_named(kept: Kept) -> None:
-    """Who reads is told what to register."""
+    """The reader's error says which serializer to register."""
     kept.storage(FolderSerializer).save("w", "node", Text("a"))
     with pytest.raises(StorageError, match=r"'text', which is not registered \(registered: none"):
         kept.storage().read_task("w", "node")
@@ -316,7 +316,7 @@ def test_a_serializer_is_asked_to_remove_what_it_wrote(kept: Kept) -> None:
     assert [("1", name) for name in names] == sorted(Remembering.removed)
 
 
-def test_children_get_what_was_read(kept: Kept) -> None:
+def test_dependents_get_the_loaded_result(kept: Kept) -> None:
     """With `always_read` a value is what its serializer makes of the file."""
 
     class Marking(FolderSerializer):
@@ -340,7 +340,7 @@ def test_children_get_what_was_read(kept: Kept) -> None:
         assert expected == run.run()
 
 
-def test_serializers_travel_with_the_storage(local: Kept) -> None:
+def test_serializers_are_pickled_with_the_storage(local: Kept) -> None:
     """A worker's copy has them too."""
     storage = pickle.loads(pickle.dumps(local.storage(FolderSerializer)))
     storage.save("w", "node", Text("a"))

@@ -153,7 +153,7 @@ def test_every_kind_of_column_labels_is_kept(local: Kept, name: str) -> None:
     assert (name in {"texts", "named"}) == (1 == len(local.files(".parquet")))
 
 
-def test_what_is_said_of_a_frame_is_kept(local: Kept) -> None:
+def test_metadata_of_a_frame_are_kept(local: Kept) -> None:
     """Attributes, flags, and no rows or columns."""
     frame = pd.DataFrame({"a": [1, 2]})
     frame.attrs["unit"] = ("m", 1)
@@ -187,8 +187,8 @@ class Derived(pd.DataFrame):  # type: ignore[misc,name-defined]
         return Derived
 
 
-def test_what_is_read_can_be_written_to(kept: Kept) -> None:
-    """As what was saved could."""
+def test_loaded_values_are_writable(kept: Kept) -> None:
+    """Like the saved value."""
     frame = pd.DataFrame({name: COLUMNS[name] for name in IN_PARQUET})
     found = kept.round_trip(frame, ArrowSerializer)
     assert 1 == len(kept.files(".parquet"))
@@ -338,7 +338,7 @@ def test_a_damaged_table_is_not_read(kept: Kept) -> None:
 
 
 def _parquet(folder: Path, table: Any) -> Any:
-    """A parquet file that somebody else wrote; returns what stands for it in a result."""
+    """A parquet file of another program; returns what represents it in a result."""
     import pyarrow.parquet as pq
 
     pq.write_table(table, folder / "table.parquet")
@@ -377,7 +377,7 @@ def test_a_table_with_columns_of_other_kinds_is_refused(tmp_path: Path) -> None:
 
 
 class InFolder:
-    """What serializers open files with."""
+    """The interface by which serializers open files."""
 
     def __init__(self, folder: Path) -> None:
         """Take a folder."""

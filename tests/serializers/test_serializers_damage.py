@@ -127,13 +127,13 @@ def total(kind: str, value: Any) -> float:
 
 
 def run(storage: Any, kind: str, name: str, *observers: Any) -> tuple[float, list[str]]:
-    """Run a node of that name on the stored value; gives its result, and the damage that was told."""
+    """Run a node of that name on the stored value; gives its result, and the damage that was reported."""
     node = total(kind, make(kind).set_name("node")).set_name(name)
     return run_nodes(storage, node, *observers)
 
 
 def run_nodes(storage: Any, target: Any, *observers: Any) -> tuple[Any, list[str]]:
-    """Run a workflow; gives its result, and the damage that was told."""
+    """Run a workflow; gives its result, and the damage that was reported."""
     made = LocalWorkflow(target, workflow_name="w")
     made.set_storage(storage)
     for observer in observers:
@@ -310,7 +310,7 @@ def test_a_damaged_lazy_array_names_its_result(kept: Kept) -> None:
 
 
 def test_an_array_that_was_replaced_condemns_nothing(kept: Kept) -> None:
-    """Who reads what is gone since another result was saved does not take that one away."""
+    """Reading a value that another save has replaced does not remove the newer one."""
     array, storage = stored_array(kept)
     storage.save("w", "node", dask_array() + 1)
     with pytest.raises(CorruptResult, match="replaced since it was read: read it again"):
@@ -319,7 +319,7 @@ def test_an_array_that_was_replaced_condemns_nothing(kept: Kept) -> None:
 
 
 def test_several_readers_meet_the_same_damage(local: Kept) -> None:
-    """Each of them is told."""
+    """Each of them is reported."""
     array, storage = stored_array(local)
     again = storage.read_task("w", "node")
     damage(local, "c.2", flipped)

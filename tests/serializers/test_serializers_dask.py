@@ -96,7 +96,7 @@ def test_every_form_is_kept(kept: Kept, make: Callable[[], Any]) -> None:
     deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(data=st.data())
-def test_any_part_of_what_is_read_is_right(local: Kept, data: st.DataObject) -> None:
+def test_any_part_of_a_loaded_array_is_right(local: Kept, data: st.DataObject) -> None:
     """Whatever is asked of it is what numpy would give."""
     array = data.draw(hnp.arrays("i4", hnp.array_shapes(max_dims=3, max_side=7)))
     chunks = tuple(data.draw(st.integers(1, side)) for side in array.shape)
@@ -157,7 +157,7 @@ def test_swapped_chunks_are_an_error(local: Kept) -> None:
         found.compute()
 
 
-def test_an_array_without_metadata_is_computed_anew(local: Kept) -> None:
+def test_an_array_without_metadata_is_computed_again(local: Kept) -> None:
     """A damaged result counts as not stored."""
 
     @workflow
@@ -183,7 +183,7 @@ def _total(array: Any) -> float:
 
 @pytest.mark.parametrize("kept", ["file", "S3"], indirect=True)
 def test_a_lazy_array_can_be_computed_elsewhere(kept: Kept) -> None:
-    """In another process, which connects by itself."""
+    """In another process, which connects automatically."""
     found = kept.round_trip(da.ones((30, 30), chunks=10), DaskArraySerializer)
     assert 900.0 == in_another_process(_total, found)
     assert 901.0 == in_another_process(_total, da.concatenate([found.ravel(), da.ones(1)]))
@@ -229,7 +229,7 @@ def test_children_get_the_array_that_is_stored(kept: Kept) -> None:
 
 
 def test_a_result_file_tells_no_secret(moto_server: Any, tmp_path: Any) -> None:
-    """Neither the result of a lazy array, nor one that refers to another storage's array."""
+    """Neither the result of a lazy array, nor one that refers to an array of another storage."""
     remote = on_s3(moto_server)
     storage = remote.storage(DaskArraySerializer)
     storage.save("w", "node", da.ones(4))
@@ -246,7 +246,7 @@ def test_a_result_file_tells_no_secret(moto_server: Any, tmp_path: Any) -> None:
 
 
 def test_one_result_may_be_made_of_another(kept: Kept) -> None:
-    """What is stored of the second does not need the first."""
+    """The second stored array does not need the first."""
     storage = kept.storage(DaskArraySerializer)
     storage.save("w", "first", da.arange(6, chunks=2))
     storage.save("w", "second", storage.read_task("w", "first") * 2)
@@ -376,14 +376,14 @@ def test_an_array_that_needs_plugins_is_refused(
 
 @pytest.mark.parametrize("name", ["../other", "/etc", "a/b", "..", "", "a\\b"])
 def test_an_array_outside_of_its_folder_is_refused(local: Kept, name: str) -> None:
-    """A result file may be somebody else's; the names in it stay in its folder."""
+    """A result file may be from another user; the names in it stay in its folder."""
     pid = ("1", name, "digest")
     with pytest.raises(UntrustedResult, match="not in the sidecar folder"):
         DaskArraySerializer.unpickle(pid, {FOLDER_PROTOCOL: Folder(local.root)})
 
 
 class Files:
-    """What the published system gives to open files with."""
+    """The published system's interface for opening files."""
 
     def __init__(self, folder: str) -> None:
         """Take a folder."""
@@ -406,7 +406,7 @@ def test_a_pickled_array_is_small(local: Kept) -> None:
 
 
 def test_a_chunk_may_be_larger_than_compressors_take(tmp_path: Path) -> None:
-    """Such an array is written as it is."""
+    """Such an array is stored unchanged."""
     for length, codecs in ((2**20, ["bytes", "blosc"]), (2**28, ["bytes"])):
         ArrayWriter(Folder(str(tmp_path)), str(length), np.dtype("f8"), ((length,),))
         metadata = json.loads((tmp_path / str(length) / "zarr.json").read_text())

@@ -81,8 +81,8 @@ def test_every_form_is_kept(local: Kept, name: str) -> None:
     assert ending == "".join(path.rpartition(".")[2] for path in local.objects())
 
 
-def test_what_is_read_can_be_written_to(kept: Kept) -> None:
-    """As what was saved could, and the file stays as it is."""
+def test_loaded_values_are_writable(kept: Kept) -> None:
+    """Like the saved value, and the file stays unchanged."""
     storage = kept.storage(TorchSerializer)
     storage.save("w", "node", [NUMBERS])
     (found,) = storage.read_task("w", "node")
@@ -190,7 +190,7 @@ def test_a_damaged_tensor_is_not_read(kept: Kept, tensor: Any) -> None:
 
 
 def test_reading_runs_no_code(local: Kept) -> None:
-    """What PyTorch's own format refers to is read as data: safe mode stays safe."""
+    """References of PyTorch's own format are read as data: safe mode stays safe."""
     storage = local.storage(TorchSerializer)
     storage.save("w", "node", [torch.ones(3)[:2], {"a": torch.ones(2)}])
     safe = local.storage(TorchSerializer, allowed_types=[])

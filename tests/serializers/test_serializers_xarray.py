@@ -125,13 +125,13 @@ def _total(array: Any) -> float:
 
 @pytest.mark.parametrize("kept", ["file", "S3"], indirect=True)
 def test_a_lazy_dataset_can_be_computed_elsewhere(kept: Kept) -> None:
-    """In another process, which connects by itself."""
+    """In another process, which connects automatically."""
     found = kept.round_trip(dataset(), XarraySerializer)
     assert 12.0 == in_another_process(_total, found["lazy"])
 
 
 def test_no_layer_of_the_user_is_left(local: Kept) -> None:
-    """What is read is what is stored, not what made it."""
+    """The stored data are read, not the file that they were made of."""
     made = dataset()
     made["lazy"] = made["lazy"].map_blocks(lambda block: block + 1, template=made["lazy"])
     found = local.round_trip(made, XarraySerializer)

@@ -62,7 +62,7 @@ rgw frontends = beast endpoint=127.0.0.1:{port}
 rgw data = {folder}/rgw
 rgw dns name = 127.0.0.1
 """
-#: Who may do what; without authentication the gateway never comes up.
+#: Permissions of each user; without authentication the gateway never comes up.
 KEYS: Final = {
     "mon.": {"mon": "allow *"},
     "client.admin": {"mon": "allow *", "osd": "allow *", "mgr": "allow *"},
@@ -93,7 +93,7 @@ class Gateway:
         self._start_gateway()
 
     def add_user(self, key: str, secret: str) -> None:
-        """Let somebody in."""
+        """Create a user."""
         self._call(
             *("radosgw-admin", "user", "create", "--uid", key, "--display-name", key),
             *("--access-key", key, "--secret-key", secret),

@@ -3,7 +3,7 @@
     python tests/storage/fuzz_restricted_unpickler.py --minutes 60 --seed 7
 
 Streams are valid ones with changed bytes and opcodes, and opcodes in random order.
-Whatever a stream is, the outcome must be a value of allowed types at every depth, or an error of ours.
+Whatever a stream is, the outcome must be a value of allowed types at every depth, or an error of the library.
 Nothing that is not in the table of constructors may be imported, called or changed, and no file be opened.
 """
 
@@ -11,12 +11,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import dataclasses
-import datetime as dt
-import decimal
-import enum
 import faulthandler
-import fractions
 import importlib
 import io
 import pathlib
@@ -32,10 +27,11 @@ import time
 import uuid
 import warnings
 import zoneinfo
-from collections import Counter, OrderedDict, defaultdict, deque
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
+from collections import Counter, OrderedDict, deque
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
+from fuzz_values import ALLOWED, CLASSES, NAMES, USERS, VALUES, Box, Colour, Slotted, alarms
 
 from functionfuse.errors import CorruptResult, StorageError, UntrustedResult
 from functionfuse.storage.file_format.legacy_format import _ReferenceCollector
@@ -50,24 +46,6 @@ _SECONDS_PER_STREAM: Final = 60  # a stream that takes longer hangs
 _MAX_MEMORY: Final = 3 << 30  # bytes of address space beyond what is there at the start
 _MAX_GROWTH: Final = 1 << 20  # kilobytes of resident memory
 _SMALL: Final = 100_000  # items of an array that are looked at
-
-# ---- what must not happen ----
-
-alarms: list[str] = []  # filled by whatever must not run
-
-
-def canary(*arguments: object) -> None:
-    """Sing; no stream may call it."""
-    alarms.append(f"canary called with {len(arguments)} arguments")
-
-
-class Canary:
-    """No stream may make one."""
-
-    def __new__(cls, *_: object) -> Self:
-        """Sing."""
-        alarms.append("a canary was made")
-        return super().__new__(cls)
 
 
 #: Events of Python's audit hooks that reading a result has no reason for.
@@ -87,139 +65,6 @@ def watch(event: str, arguments: tuple[Any, ...]) -> None:
         return  # time zones are files of the system, or of the package tzdata
     alarms.append(f"{event} {str(arguments)[:200]}")
 
-
-# ---- types that the reader allows ----
-
-
-@dataclasses.dataclass
-class Box:
-    """A value."""
-
-    value: Any
-
-
-class Pair(NamedTuple):
-    """Two values."""
-
-    first: Any
-    second: Any
-
-
-class Colour(enum.Enum):
-    """Two members that exist outside every pickle."""
-
-    RED = 1
-    BLUE = 2
-
-
-class Slotted:
-    """An object without a dict."""
-
-    __slots__ = ("left", "right")
-    left: Any
-    right: Any
-
-
-class Names(dict[str, Any]):
-    """A dict of another class."""
-
-
-class Rows(list[Any]):
-    """A list of another class."""
-
-
-class Table(np.ndarray[Any, Any]):
-    """An array of another class."""
-
-
-USERS: Final = (Box, Pair, Colour, Slotted, Names, Rows, Table)
-
-#: All types whose objects a result may contain.
-ALLOWED: Final = frozenset(
-    {
-        *(type(None), bool, int, float, complex, str, bytes, bytearray, list, tuple, dict),
-        *(set, frozenset, range, slice, object, type(...), type(NotImplemented), memoryview),
-        *(OrderedDict, defaultdict, Counter, deque),
-        *(dt.date, dt.time, dt.datetime, dt.timedelta, dt.timezone, zoneinfo.ZoneInfo),
-        *(decimal.Decimal, fractions.Fraction, uuid.UUID, uuid.SafeUUID),
-        *(pathlib.PurePosixPath, pathlib.PureWindowsPath, pathlib.PosixPath),
-        *(np.ndarray, *np.sctypeDict.values(), *USERS),
-    }
-)
-CLASSES: Final = frozenset(
-    {*ALLOWED, pathlib.PurePath, pathlib.Path, pathlib.WindowsPath, np.dtype}
-)
-
-
-def slotted() -> Slotted:
-    """An object with slots."""
-    made = Slotted()
-    made.left, made.right = 1, [2]
-    return made
-
-
-def attributed() -> OrderedDict[str, int]:
-    """An ordered dict with attributes, like a state dict of PyTorch."""
-    made = OrderedDict(a=1)
-    made._metadata = {"version": 1}  # type: ignore[attr-defined]
-    return made
-
-
-def circular() -> list[Any]:
-    """A list and a dict that contain themselves."""
-    made: list[Any] = [1]
-    made.extend([made, {"itself": made}])
-    return made
-
-
-RECORD: Final = np.dtype([("a", ">f4"), ("b", "O"), ("c", [("d", "M8[25ns]"), ("e", "U3", (2,))])])
-VALUES: Final[list[Any]] = [
-    *(None, True, 7, -(1 << 70), 1.5, 1j, "é\ud800", b"\0\xff", bytearray(b"abc")),
-    *(
-        [1, (2, [3])],
-        {"a": {"b": (None,)}},
-        {1, 2},
-        frozenset("ab"),
-        range(2, 9, 3),
-        slice(1, None),
-    ),
-    *(circular(), attributed(), object(), ..., [int, np.float64]),
-    *(OrderedDict(a=1), defaultdict(list, a=[1]), Counter("aab"), deque([1, 2], 5)),
-    *(dt.date(2026, 1, 2), dt.time(1, 2, 3, 4, fold=1), dt.timedelta(1, 2, 3)),
-    *(dt.datetime(2026, 1, 2, tzinfo=dt.UTC), dt.datetime(2026, 1, 2, fold=1)),  # noqa: DTZ001
-    dt.datetime(2026, 1, 2, tzinfo=zoneinfo.ZoneInfo("Europe/Berlin")),
-    *(
-        decimal.Decimal("1.50"),
-        fractions.Fraction(1, 3),
-        uuid.UUID(int=7, is_safe=uuid.SafeUUID.safe),
-    ),
-    *(pathlib.PurePosixPath("a/b"), pathlib.Path("/a/b"), uuid.SafeUUID.unsafe),
-    *(np.float32(1.5), np.str_("x"), np.datetime64("2026-01-01"), np.bool_(1), np.void(b"ab")),
-    *(np.arange(5), np.zeros((2, 3), ">i4", order="F"), np.zeros((2, 3, 4)).transpose(1, 2, 0)),
-    *(np.array(3.0), np.zeros((0, 3)), np.array(["a", "bc"]), np.array(["NaT"], "M8[D]")),
-    *(np.array([1, "a", None, [2]], object), np.array([np.arange(2), None], object)),
-    np.array([(1, "x", (np.datetime64(0, "s"), ["a", "b"]))], RECORD),
-    np.array([(1, "x", (np.datetime64(0, "s"), ["a", "b"]))], RECORD)[0],
-    *(np.dtype("f8"), np.dtype(("f4", (2, 3))), RECORD, np.zeros(2000)),
-    *(Box([1]), Pair(1, "a"), [Colour.RED, Colour.BLUE], slotted(), Names(a=1), Rows([1, 2])),
-    np.arange(4).view(Table),
-]
-NAMES: Final = [
-    *("os system", "posix system", "builtins eval", "builtins exec", "builtins getattr"),
-    *("builtins __import__", "builtins setattr", "builtins type", "builtins object"),
-    *("builtins list", "builtins dict", "builtins set", "builtins bytearray", "builtins slice"),
-    *("numpy ndarray", "numpy dtype", "numpy void", "numpy load", "numpy recarray"),
-    *("numpy._core.multiarray _reconstruct", "numpy._core.multiarray scalar"),
-    *("numpy._core.numeric _frombuffer", "numpy._core numeric._frombuffer"),
-    *("numpy.core.multiarray scalar", "numpy.core.numeric _frombuffer", "numpy f2py.os.system"),
-    *("collections defaultdict", "collections deque", "collections OrderedDict"),
-    *("collections Counter", "datetime datetime", "datetime sys.exit", "datetime timezone"),
-    *("uuid UUID", "uuid SafeUUID", "uuid os.system", "zoneinfo ZoneInfo", "fractions Fraction"),
-    *("decimal Decimal", "pathlib PurePosixPath", "pathlib Path", "pathlib os.system"),
-    *("copyreg _reconstructor", "functools partial", "operator attrgetter", "pickle loads"),
-    *(f"{__name__} canary", f"{__name__} Canary", f"{__name__} Box.__init__"),
-    *(f"{user.__module__} {user.__qualname__}" for user in USERS),
-]
 
 # ---- streams ----
 
@@ -295,7 +140,7 @@ class Generator:
             yield self.random.choice(self.kinds)()
 
     def with_changed_bytes(self) -> bytes:
-        """A valid stream with a few bytes changed, put in or taken out."""
+        """A valid stream with a few bytes changed, inserted or deleted."""
         data = bytearray(b"".join(self.random.choice(self.corpus)))
         for _ in range(self.random.choice([1, 1, 2, 3, 8])):
             place = self.random.randrange(len(data))
@@ -312,7 +157,7 @@ class Generator:
         return bytes(data)
 
     def with_changed_opcodes(self) -> bytes:
-        """A valid stream with opcodes replaced, put in, taken out or exchanged."""
+        """A valid stream with opcodes replaced, inserted, deleted or exchanged."""
         ops = [*self.random.choice(self.corpus)]
         for _ in range(self.random.choice([1, 1, 2, 3, 6])):
             place = self.random.randrange(len(ops))
@@ -332,7 +177,7 @@ class Generator:
         return b"".join(ops)
 
     def with_other_values(self) -> bytes:
-        """A valid stream in which other values stand in the place of some: the stack stays right."""
+        """A valid stream with some values replaced by others: the stack stays right."""
         ops = [*self.random.choice(self.values)]
         for _ in range(self.random.choice([1, 1, 2, 3])):
             places = [place for place, op in enumerate(ops) if op[:1] in _ATOMS]
@@ -386,7 +231,7 @@ class Generator:
         return b"c" + module.encode() + b"\n" + name.encode() + b"\n"
 
     def announced(self) -> bytes:
-        """A length or a place in the memo, of any size."""
+        """A length or an index of the memo, of any size."""
         size = self.random.choice([0, 1, 2**31 - 1, 2**32 - 1])
         return self.random.choice([b"B", b"X", b"\x8b", b"r", b"j"]) + struct.pack("<I", size)
 
@@ -420,7 +265,7 @@ def check_types(value: Any) -> None:
 
 
 def parts_of(value: Any) -> list[Any]:
-    """What a value refers to."""
+    """The objects that a value references."""
     if isinstance(value, np.ndarray | np.void):
         return numpy_parts(value)
     if isinstance(value, slice):
@@ -435,7 +280,7 @@ def parts_of(value: Any) -> list[Any]:
 
 
 def numpy_parts(value: Any) -> list[Any]:
-    """What an array or a record refers to; reads all of its memory."""
+    """The objects that an array or a record references; reads all of its memory."""
     if value.size > _SMALL or value.dtype.itemsize > _SMALL:
         return []
     value.tobytes()
@@ -452,7 +297,7 @@ def vars_of(value: Any) -> list[Any]:
 
 
 def state_outside() -> tuple[Any, ...]:
-    """What exists outside every pickle and must stay as it is."""
+    """Objects outside every pickle, which must stay unchanged."""
     return (
         *((member.name, member.value, len(vars(member))) for member in (*Colour, *uuid.SafeUUID)),
         *(len(vars(kind)) for kind in (uuid.UUID, Box, Colour, OrderedDict, Slotted)),
@@ -556,5 +401,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.modules.setdefault("fuzz_restricted_unpickler", sys.modules["__main__"])
     main()

@@ -29,7 +29,7 @@ BUCKET: Final = "functionfuse-tests"
 
 
 class S3Server:
-    """A running server that has a bucket, and who may use it."""
+    """A running server that has a bucket, and the credentials of its user."""
 
     def __init__(self, port: int) -> None:
         """Take a port of the loopback interface, and make up a user."""
@@ -38,7 +38,7 @@ class S3Server:
         self.secret = f"secret-{uuid.uuid4().hex}"
 
     def options(self, *, breakable: bool = False, **more: Any) -> dict[str, Any]:
-        """What s3fs needs to know.
+        """The options of s3fs.
 
         Args:
             breakable: Whether to go through the connection that can be broken.

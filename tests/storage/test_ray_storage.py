@@ -40,7 +40,7 @@ def add(a: int, b: int, log: str) -> int:
 
 
 def test_all_methods(storage: Any, tmp_path: Path) -> None:
-    """It behaves as the storage that it stands for, which is where the actor is."""
+    """It behaves as the storage that it represents, which is where the actor is."""
     storage.new_workflow("w")
     for name in ("a", "b", "other"):
         storage.save("w", name, {"name": name}, metadata={"seconds": 1.0})
@@ -58,7 +58,7 @@ def test_all_methods(storage: Any, tmp_path: Path) -> None:
 
 
 def test_errors_keep_their_type(storage: Any, tmp_path: Path) -> None:
-    """What is not there, what is damaged and what cannot be stored is told as by any other storage."""
+    """Missing, damaged and unstorable results are reported as by any other storage."""
     with pytest.raises(ResultNotFound, match="w/nothing"):
         storage.read_task("w", "nothing")
     storage.save("w", "damaged", 1)
@@ -96,7 +96,7 @@ def damage(path: Path) -> None:
         file.write(b"\1")
 
 
-def test_damage_of_a_large_result_is_told_to_who_reads_it(storage: Any, tmp_path: Path) -> None:
+def test_damage_of_a_large_result_is_reported_to_the_reader(storage: Any, tmp_path: Path) -> None:
     """The actor gives nothing away that it checks later: another process would build on it."""
     storage.save("w", "large", np.zeros(3_000_000))
     damage(tmp_path / "w" / "large")
@@ -106,9 +106,7 @@ def test_damage_of_a_large_result_is_told_to_who_reads_it(storage: Any, tmp_path
     storage.wait_verified()
 
 
-def test_nothing_is_stored_of_what_was_read_elsewhere_and_is_damaged(
-    storage: Any, tmp_path: Path
-) -> None:
+def test_nothing_computed_from_damage_elsewhere_is_stored(storage: Any, tmp_path: Path) -> None:
     """The checks of the process that saves count, not those of the actor."""
     local = storage_factory(tmp_path / "local")
     local.save("w", "large", np.zeros(3_000_000))
@@ -136,7 +134,7 @@ def test_workflow_resumes(storage: Any, tmp_path: Path) -> None:
 
 
 def test_reading_later(storage: Any, tmp_path: Path) -> None:
-    """Another program that only reads connects to the cluster by itself."""
+    """Another program that only reads connects to the cluster automatically."""
     storage.save("w", "kept", 42)
     address = ray.get_runtime_context().gcs_address
     options = {

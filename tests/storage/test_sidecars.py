@@ -1,4 +1,4 @@
-"""What serializers write goes where its result goes: in, over and away."""
+"""Sidecar files are saved, replaced and removed with their result."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_values_come_back(storage: Any) -> None:
 
 
 def test_a_copy_has_the_serializers(storage: Any) -> None:
-    """They travel along."""
+    """They are pickled with it."""
     storage.save("w", NODE, 1j)
     assert 1j == pickle.loads(pickle.dumps(storage)).read_task("w", NODE)
 
@@ -188,7 +188,7 @@ def test_a_removed_result_takes_its_objects_along(storage: Any, pattern: str | N
 def test_a_storage_without_serializers_removes_objects(
     storage: Any, configuration: dict[str, Any]
 ) -> None:
-    """Who cleans up needs not know who wrote; who reads does, and is told."""
+    """Cleaning up does not need the serializer; reading does, and the error says so."""
     storage.save("w", NODE, 1j)
     plain = storage_factory(configuration)
     with pytest.raises(StorageError, match="serializer 'numbers', which is not registered"):
@@ -216,20 +216,20 @@ def test_a_failed_save_leaves_nothing_new(storage: Any) -> None:
 
 
 def orphan(storage: Any, name: str) -> None:
-    """Leave objects behind as a process does that is killed before the result is in place."""
+    """Leave sidecar files behind as a process does that is killed before the result file is complete."""
     storage.save("w", name, 1j)
     storage._backend.remove("w", storage._file_name(name))
 
 
 def test_objects_of_a_save_that_may_still_run_stay(storage: Any) -> None:
-    """What is young may get its result yet."""
+    """The result of young sidecar files may still be saved."""
     orphan(storage, NODE)
     storage.new_workflow("w")
     assert 1 == len(written(storage))
 
 
 def test_objects_of_a_killed_save_are_swept(tmp_path: Path) -> None:
-    """After a day nobody waits for them; neither where there is no result, nor beside another one."""
+    """Sidecar files of a killed save are removed after a day, with and without a result of that name."""
     storage = storage_factory(tmp_path / "s")
     storage.register_persistent_serializers(Folder)
     orphan(storage, "alone")
@@ -244,7 +244,7 @@ def test_objects_of_a_killed_save_are_swept(tmp_path: Path) -> None:
     assert 1j == storage.read_task("w", "again")
 
 
-def test_an_empty_folder_is_no_litter(tmp_path: Path) -> None:
+def test_empty_folders_are_removed(tmp_path: Path) -> None:
     """The folders of objects go with the last of them."""
     storage = storage_factory(tmp_path / "s")
     storage.register_persistent_serializers(Folder)
@@ -304,7 +304,7 @@ class Trap:
         self.path = path
 
     def __reduce__(self) -> Any:
-        """What an attacker would write."""
+        """A result file of an attacker."""
         return open, (str(self.path), "w")
 
 
@@ -363,7 +363,7 @@ def test_objects_of_the_published_system_are_kept_if_in_doubt(
     ],
 )
 def test_a_header_cannot_lead_out_of_its_folder(tmp_path: Path, objects: object) -> None:
-    """A result file of somebody else that names foreign objects is removed without them, and not read."""
+    """A result file of another user that names foreign objects is removed without them, and not read."""
     precious = tmp_path / "precious" / "file"
     precious.parent.mkdir()
     precious.write_text("precious")

@@ -66,7 +66,7 @@ def test_a_file_name_is_one_ordinary_component(name: str) -> None:
 @settings(deadline=None)
 @given(names | long_names, st.booleans())
 def test_names_come_back(name: str, fold_case: bool) -> None:  # noqa: FBT001
-    """A file name stands for its node's name, or says that the header has it."""
+    """A file name gives its node's name, or says that the header has it."""
     assert node_name(file_name(name, fold_case=fold_case)) in {name, None}
 
 
@@ -92,7 +92,7 @@ def test_different_names_give_different_files(one: str, other: str) -> None:
 @pytest.mark.parametrize(
     "name", ["node1", "svm-model_2", "a b (c)", "Schrödinger", "模型", "sum[0]"]
 )
-def test_readable_names_stay_as_they_are(name: str) -> None:
+def test_readable_names_stay_unchanged(name: str) -> None:
     """A user finds a result by the name that the node was given."""
     assert name == file_name(name)
 
@@ -216,7 +216,7 @@ def run_script(code: str, *arguments: object) -> str:
 def test_results_of_local_classes_and_lambdas_are_read_anywhere(
     storage: FileStorage, tmp_path: Path
 ) -> None:
-    """What cannot be imported travels whole, here and into another process."""
+    """A class that cannot be imported is pickled by value, here and for another process."""
 
     class Local:
         def __init__(self) -> None:
@@ -275,10 +275,10 @@ OPERATIONS = {
 
 
 @pytest.mark.parametrize(("operation", "message"), OPERATIONS.values(), ids=OPERATIONS)
-def test_a_file_in_place_of_a_workflow_is_a_storage_error(
+def test_a_file_with_the_name_of_a_workflow_is_a_storage_error(
     storage: FileStorage, tmp_path: Path, operation: Any, message: str
 ) -> None:
-    """What cannot be saved says so with the names; nothing is stored there, and the file stays."""
+    """The error of a failed save names the result; nothing is stored there, and an earlier file stays."""
     (tmp_path / "storage" / "w").write_text("not a folder")
     with pytest.raises(StorageError, match=message):
         operation(storage)
@@ -291,7 +291,7 @@ def test_a_file_in_place_of_a_workflow_is_a_storage_error(
 def test_a_folder_where_a_result_should_be_cannot_be_saved_to(
     storage: FileStorage, tmp_path: Path
 ) -> None:
-    """A folder is no result, and saving does not replace it."""
+    """A folder is not a result, and saving does not replace it."""
     (tmp_path / "storage" / "w" / "node").mkdir(parents=True)
     with pytest.raises(StorageError, match="cannot save w/node"):
         storage.save("w", "node", 1)
@@ -314,7 +314,7 @@ def filled(storage: FileStorage) -> FileStorage:
 
 
 @pytest.mark.parametrize(("workflow", "name"), [("w", "nobody"), ("nobody", "node1")])
-def test_reading_what_is_not_there(filled: FileStorage, workflow: str, name: str) -> None:
+def test_reading_a_missing_result(filled: FileStorage, workflow: str, name: str) -> None:
     """The error is also Python's own for files, and names workflow, node and folder."""
     with pytest.raises(ResultNotFound, match=f"no result {workflow}/{name} in FileStorage"):
         filled.read_task(workflow, name)
@@ -326,7 +326,7 @@ def test_reading_what_is_not_there(filled: FileStorage, workflow: str, name: str
 
 
 def test_the_header_takes_any_seed(storage: FileStorage, tmp_path: Path) -> None:
-    """What is no JSON value, like a number of numpy's, is kept as text: the result counts."""
+    """A value that is not JSON, like a number of numpy's, is kept as text: the result counts."""
     storage.save("w", "node", 1, metadata={"seed": np.int64(3)})
     header = header_of(result_file(tmp_path).read_bytes())
     assert header is not None
@@ -337,7 +337,7 @@ def test_the_header_takes_any_seed(storage: FileStorage, tmp_path: Path) -> None
 
 
 def test_a_file_storage_is_a_storage(storage: FileStorage) -> None:
-    """The factory's storages have all methods; they read back only when told to."""
+    """The factory's storages have all methods; they read back only if the option is set."""
     assert isinstance(storage, Storage)
     assert not storage.always_read
 
@@ -348,7 +348,7 @@ def test_a_file_storage_is_a_storage(storage: FileStorage) -> None:
 def test_a_storage_works_in_another_process(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A pickled storage is the same folder, also of a relative path and in another place."""
+    """A pickled storage is the same folder, also of a relative path and in another working directory."""
     monkeypatch.chdir(tmp_path)
     storage = storage_factory({"kind": "file", "options": {"path": "results"}})
     storage.always_read = True

@@ -1,4 +1,4 @@
-"""`python -m functionfuse.storage info`: what a file says of itself, for anybody who finds one."""
+"""`python -m functionfuse.storage info`: describe a result file from its header."""
 
 from __future__ import annotations
 
@@ -53,22 +53,22 @@ def result(tmp_path: Path) -> Path:
 
 
 def told(capsys: pytest.CaptureFixture[str]) -> dict[str, str]:
-    """What was printed, by its names."""
+    """The printed values, by their names."""
     lines = [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines()]
     return {line[0]: line[1] for line in lines}
 
 
 def refused(path: object, capsys: pytest.CaptureFixture[str]) -> tuple[int, str]:
-    """The exit code, and what is said of a file that cannot be told about."""
+    """The exit code, and the description of a file that cannot be read."""
     code = main(["info", str(path)])
     return code, capsys.readouterr().err
 
 
 @pytest.mark.parametrize("kind", ["pipe", "device", "link to itself"])
-def test_what_is_no_file_is_refused(
+def test_paths_that_are_not_files_are_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], kind: str
 ) -> None:
-    """Nothing waits for a pipe that nobody writes to."""
+    """A pipe without a writer does not block."""
     path = tmp_path / "node"
     if kind == "pipe":
         os.mkfifo(path)
@@ -102,7 +102,7 @@ def test_a_terminal_obeys_nothing_of_a_header(
 
 
 def test_the_header_is_printed(result: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """What it is, where it comes from and how large it is, in the same order for all files."""
+    """Content, origin and size, in the same order for all files."""
     assert 0 == main(["info", str(result)])
     printed = told(capsys)
     assert {
@@ -127,8 +127,8 @@ def test_nothing_is_unpickled(result: Path) -> None:
     assert (result.parent / "trace").exists()
 
 
-def test_a_signed_file_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """No key is needed to look at it, and none is checked."""
+def test_a_signed_file_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """No key is needed to describe it, and the signature is not verified."""
     key = SigningKey("a test", bytes(16))
     (tmp_path / "file").write_bytes(b"".join(frame(1, ABOUT, key=key)))
     assert 0 == main(["info", str(tmp_path / "file")])
@@ -144,7 +144,7 @@ def test_a_url_is_read(capsys: pytest.CaptureFixture[str]) -> None:
     assert "svm-model" == told(capsys)["node"]
 
 
-def test_a_file_of_the_old_format_is_told(
+def test_a_file_of_the_old_format_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """It says nothing of itself, but whether it is whole can be seen."""
@@ -176,7 +176,7 @@ def test_another_file_is_refused(
         (-1, "bytes, but its header announces"),
     ],
 )
-def test_a_cut_file_is_told(
+def test_a_truncated_file_is_reported(
     result: Path, capsys: pytest.CaptureFixture[str], length: int, message: str
 ) -> None:
     """Wherever it was cut; what its header says is printed if it is there."""
@@ -186,7 +186,7 @@ def test_a_cut_file_is_told(
     assert message in said
 
 
-def test_what_cannot_be_read_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unreadable_files_are_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No such file, a folder, no such file system: a line each, and the exit code is 2."""
     message = "cannot be read: No such file or directory"
     assert (2, f"{tmp_path}/nothing: {message}\n") == refused(tmp_path / "nothing", capsys)
@@ -213,10 +213,10 @@ def test_a_header_cannot_command_the_terminal(
 
 
 @pytest.mark.parametrize("created", [1e300, "yesterday", None, [1]], ids=str)
-def test_a_strange_header_is_printed_as_it_is(
+def test_a_strange_header_is_printed_unchanged(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], created: object
 ) -> None:
-    """A time that is none is no reason to say nothing."""
+    """An invalid time does not hide the rest."""
     metadata = {"workflow": "w", "node": "n", "created": created}
     (tmp_path / "file").write_bytes(b"".join(frame(1, metadata)))
     assert 0 == main(["info", str(tmp_path / "file")])
@@ -227,7 +227,7 @@ def test_a_strange_header_is_printed_as_it_is(
 def test_a_header_without_parts_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is intact, but nobody of ours wrote it."""
+    """It is intact, but was not written by the library."""
     header = b'{"workflow":"w"}'
     start = b"\x89FFUSE\r\n" + struct.pack("<II", 2, len(header))
     digest = hashlib.sha256(start + bytes(32) + header).digest()

@@ -113,7 +113,7 @@ class TestSignedFileStorage(StorageTests):
         return local_door(tmp_path / "storage")
 
     def test_never_checks_no_arrays(self, make: Make, raw_access: RawAccess) -> None:
-        """What is signed is always checked."""
+        """Signed results are always verified."""
         storage = make(verify="never")
         self.spoil(storage, raw_access)
         with pytest.raises(CorruptResult, match="w/large"):
@@ -226,18 +226,18 @@ class S3Tests(RemoteTests, StorageTests):
 
     @pytest.fixture
     def connection(self, server: S3Server) -> Iterator[Forwarder]:
-        """What may break."""
+        """The part that may fail."""
         yield server.connection
         server.connection.mend()
 
     @pytest.fixture
     def secrets(self, server: S3Server) -> Sequence[str]:
-        """Who uses the server, and how that is proved."""
+        """The user of the server, and the credentials."""
         return server.key, server.secret
 
     @pytest.fixture
     def requests(self, server: S3Server) -> Requests:
-        """What goes through the connection."""
+        """The data that pass through the connection."""
 
         @contextlib.contextmanager
         def recorded() -> Iterator[list[str]]:
@@ -263,7 +263,7 @@ class S3Tests(RemoteTests, StorageTests):
     def test_secrets_of_the_environment(
         self, server: S3Server, raw_access: RawAccess, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """They stay where they are: what travels has their names alone, and who has none is told."""
+        """They stay in the process: only the names of variables are pickled, and an error says which is missing."""
         monkeypatch.setenv("OUR_KEY", server.key)
         monkeypatch.setenv("OUR_SECRET", server.secret)
         options = server.options(key="env:OUR_KEY", secret="env:OUR_SECRET")  # noqa: S106
@@ -294,7 +294,7 @@ class TestCephStorage(S3Tests):
         return ceph_server
 
     def test_wrong_credentials(self, server: S3Server) -> None:
-        """Who is not let in is told what to check, and no secret."""
+        """The error without access says what to check, and no secret."""
         for wrong in ({"secret": "not-the-secret"}, {"key": "not-the-key"}):
             storage = of_kind("S3", path=BUCKET, s3fs=server.options() | wrong)
             for method, arguments in {"save": ("w", "node", 1), "list_tasks": ("w",)}.items():
@@ -307,7 +307,7 @@ class TestCephStorage(S3Tests):
 
 
 class PickleStorage:
-    """Somebody else's storage: it has what a workflow cannot do without, and no more."""
+    """A storage of a user: only the methods that a workflow requires."""
 
     always_read = False
 
@@ -316,7 +316,7 @@ class PickleStorage:
         self.folder = folder
 
     def save(self, workflow_name: str, task_name: str, obj: object) -> None:
-        """Write a pickle beside its place, and move it there."""
+        """Write a pickle to a temporary file, and rename it."""
         data, path = pickle.dumps(obj, protocol=5), self._path(workflow_name, task_name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.with_name(".new").write_bytes(data)

@@ -56,7 +56,7 @@ def test_resume(
     journal: Journal,
     request: pytest.FixtureRequest,
 ) -> None:
-    """What is stored is not executed again, read only if it is needed, and can be read by name."""
+    """A stored node is not executed again, loaded only if it is needed, and can be read by name."""
     storage = storage_of(kind, tmp_path / "kept", request)
     first = joined(journal, "first").set_name("first")
     second = joined(journal, "second", first).set_name("second")

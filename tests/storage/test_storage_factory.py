@@ -45,7 +45,7 @@ def test_each_kind_is_made_by_its_name(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_kind_travels_by_recipe(kind: str) -> None:
+def test_each_kind_is_pickled_by_recipe(kind: str) -> None:
     """A copy says the same of itself, and what was set later goes along."""
     options, expected = KINDS[kind]
     made = storage_factory({"kind": kind, "options": options})
@@ -65,7 +65,7 @@ SHORT: dict[str, tuple[type[Storage], str]] = {
 
 @pytest.mark.parametrize("text", SHORT)
 def test_a_path_or_an_address_is_enough(text: str) -> None:
-    """What has a scheme is an address, anything else is a folder."""
+    """A text with a scheme is an address, anything else is a folder."""
     kind, shown = SHORT[text]
     made = storage_factory(text)
     assert kind is type(made)
@@ -130,21 +130,21 @@ WRONG: dict[str, tuple[Any, str]] = {
 
 
 @pytest.mark.parametrize(("configuration", "message"), WRONG.values(), ids=WRONG)
-def test_what_is_not_understood_is_refused(configuration: Any, message: str) -> None:
+def test_invalid_configurations_are_refused(configuration: Any, message: str) -> None:
     """The error names it, and what would be understood."""
     with pytest.raises(OptionError, match=message):
         storage_factory(configuration)
 
 
 def test_a_wrong_value_is_not_shown() -> None:
-    """It might be a secret that stands in the wrong place."""
+    """It might be a secret in the wrong option."""
     with pytest.raises(OptionError) as error:
         storage_factory({"kind": "S3", "options": {"s3fs": {"secret": "do not tell"}}})
     assert "do not tell" not in f"{error.value!r} {error.value.__cause__!r}"
 
 
 def made_elsewhere(*, colour: str = "red") -> Storage:
-    """What another package would announce."""
+    """The entry points of another package."""
     return MemoryStorage(f"of another package, {colour}")
 
 
@@ -187,7 +187,7 @@ except ImportError as error:
     assert done.stdout.endswith("pip install 'functionfuse[s3]'\n")
 
 
-def test_an_address_that_nobody_knows() -> None:
+def test_an_unknown_address() -> None:
     """The error names the address."""
     with pytest.raises(
         StorageError, match="cannot create the file system of 'nonsense://x': Protocol not known"

@@ -1,4 +1,4 @@
-"""What somebody who can write into a storage, and has no key, can do to others: lose his own results."""
+"""An attacker who can write into a storage, and has no key, can cause loss of his own results only."""
 
 from __future__ import annotations
 
@@ -94,8 +94,8 @@ def test_a_header_names_nothing_but_sidecar_folders(tmp_path: Path, name: str) -
 
 
 @pytest.mark.parametrize("pid", ["(" * 10_000, "'../other'", "open('x')", "1e999", 3, None, ["a"]])
-def test_a_forged_reference_is_no_raw_error(tmp_path: Path, pid: Any) -> None:
-    """Without a key anybody can write a reference; one that no save writes is left out."""
+def test_a_forged_reference_is_a_storage_error(tmp_path: Path, pid: Any) -> None:
+    """Without a key anybody can write a reference; one that no save writes is ignored."""
     storage = numbered(path=tmp_path)
     storage.save("w", "node", Numbered(1))
     objects = storage.info("w", "node")["objects"]
@@ -106,7 +106,7 @@ def test_a_forged_reference_is_no_raw_error(tmp_path: Path, pid: Any) -> None:
 
 
 def test_a_file_system_of_fsspec_that_has_links(tmp_path: Path) -> None:
-    """Links are neither swept nor followed by a removal, and are no results."""
+    """Links are neither swept nor followed by a removal, and are not results."""
     home = tmp_path / "home"
     options = {"url": f"dir::file://{tmp_path}", "grace": 0}
     storage = storage_factory({"kind": "fsspec", "options": options})
@@ -131,7 +131,7 @@ def test_a_file_system_of_fsspec_that_has_links(tmp_path: Path) -> None:
     assert before == sorted(home.rglob("*"))
 
 
-def test_a_file_in_place_of_a_workflow_elsewhere(tmp_path: Path) -> None:
+def test_a_file_with_the_name_of_a_workflow_elsewhere(tmp_path: Path) -> None:
     """A file system of fsspec may list a file as a folder with itself in it."""
     storage = storage_factory(f"dir::file://{tmp_path}")
     (tmp_path / str(tmp_path)[1:]).mkdir(parents=True)
@@ -142,7 +142,7 @@ def test_a_file_in_place_of_a_workflow_elsewhere(tmp_path: Path) -> None:
 
 
 def listed_by_nobody(storage: Any) -> tuple[list[str], list[str]]:
-    """What somebody sees who may not read everything."""
+    """The view of a user without permission to read all files."""
     os.setgroups([])
     os.setuid(65534)
     return storage.list_tasks("w"), storage.list_workflows()
@@ -150,7 +150,7 @@ def listed_by_nobody(storage: Any) -> tuple[list[str], list[str]]:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root becomes somebody else")
 def test_what_may_not_be_read_stops_no_listing() -> None:
-    """A file with a shortened name, or a workflow, that is not for everybody is left out."""
+    """A file with a shortened name, or a workflow, that cannot be read is omitted."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)

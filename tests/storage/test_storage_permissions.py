@@ -78,7 +78,7 @@ def number() -> Numbered:
 def test_everything_has_the_mode(
     tmp_path: Path, mode: Any, file: int, folder: int, mask: int
 ) -> None:
-    """Files have it exactly, and folders let in who may read; also from a copy in another process."""
+    """Files have it exactly, and folders can be entered by the readers; also from a copy in another process."""
     with umask(mask):
         fill(of_mode(tmp_path, mode))
         call_in_process(fill, pickle.loads(pickle.dumps(of_mode(tmp_path, mode))))
@@ -113,8 +113,8 @@ def test_without_the_option_the_umask_decides(tmp_path: Path) -> None:
     assert ({0o640}, {0o750}) == modes(tmp_path / "deeper" / "storage")
 
 
-def test_folders_that_are_there_stay_as_they_are(tmp_path: Path) -> None:
-    """Permissions of a folder that somebody else made are that one's business."""
+def test_existing_folders_stay_unchanged(tmp_path: Path) -> None:
+    """Permissions of a folder that existed before are not changed."""
     (tmp_path / "deeper" / "storage").mkdir(parents=True, mode=0o755)
     fill(of_mode(tmp_path, 0o600))
     files, folders = modes(tmp_path / "deeper" / "storage")
@@ -125,7 +125,7 @@ def test_folders_that_are_there_stay_as_they_are(tmp_path: Path) -> None:
     "mode",
     [600, 0o700, 0o400, 0, -1, True, 0o600 + 0.0, "rw", "384", "06000", "0x180", "", [0o600]],
 )
-def test_what_is_no_mode_is_refused(tmp_path: Path, mode: Any) -> None:
+def test_invalid_modes_are_refused(tmp_path: Path, mode: Any) -> None:
     """The owner must be able to read and write; 600 without its 0o is another number."""
     with pytest.raises(OptionError, match="like 0o600, 0o640 or '0600'"):
         of_mode(tmp_path, mode)

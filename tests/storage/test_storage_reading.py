@@ -35,7 +35,7 @@ def key(tmp_path: Path) -> str:
 
 
 def overwrite(path: Path) -> None:
-    """Write zeros into a file in place, as no storage does."""
+    """Write zeros into an existing file, as no storage does."""
     size = path.stat().st_size
     with path.open("r+b") as file:
         file.write(bytes(size))
@@ -48,7 +48,7 @@ def overwrite(path: Path) -> None:
 def test_with_a_key_a_value_does_not_depend_on_its_file_any_more(
     tmp_path: Path, key: str, verify: Any
 ) -> None:
-    """Who can write the file but has no key cannot change what was verified."""
+    """A writer of the file without the key cannot change what was verified."""
     storage = FileStorage(tmp_path / "storage", signing_key=key, verify=verify)
     storage.save("w", "large", LARGE)
     value = storage.read_task("w", "large")
@@ -60,7 +60,7 @@ def test_with_a_key_a_value_does_not_depend_on_its_file_any_more(
 def test_without_maps_a_value_does_not_depend_on_its_file_any_more(
     tmp_path: Path, verify: Any
 ) -> None:
-    """With `map=False` a file may be cut or written to in place after it was read, also elsewhere."""
+    """With `map=False` a file may be truncated or written to after it was read, also elsewhere."""
     options = {"path": tmp_path / "storage", "map": False, "verify": verify}
     made = storage_factory({"kind": "file", "options": options})
     for storage in (made, pickle.loads(pickle.dumps(made))):
@@ -73,7 +73,7 @@ def test_without_maps_a_value_does_not_depend_on_its_file_any_more(
 
 
 def test_the_stream_and_header_that_were_checked_are_used(tmp_path: Path) -> None:
-    """A mapped file that is written to after its check changes neither what is unpickled nor the header."""
+    """A mapped file that is written to after its verification changes neither what is unpickled nor the header."""
     path = tmp_path / "result"
     metadata = {"workflow": "w", "node": "node", "objects": "right"}
     path.write_bytes(b"".join(frame({"text": "right", "array": LARGE}, metadata)))

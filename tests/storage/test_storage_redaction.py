@@ -1,4 +1,4 @@
-"""Secrets of a connection: taken from the environment where they are used, and told to nobody."""
+"""Secrets of a connection: read from the environment where they are used, and never shown."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def test_a_password_in_an_address_is_hidden() -> None:
     assert "FsspecStorage('ftp://me:***@nowhere/x')" == repr(storage)
 
 
-def test_what_is_no_secret_is_shown() -> None:
+def test_public_options_are_shown() -> None:
     """And so is where a secret is."""
     options = {"endpoint_url": "http://x", "anon": False, "secret": "env:NAME", "key": None}
     assert options == mask_secrets(options)
 
 
 def test_options_are_looked_up_where_they_are_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also inside of others; a variable that is missing is named."""
+    """Also inside of other texts; a missing variable is named."""
     options = {"secret": "env:A_SECRET", "client_kwargs": {"region_name": "env:A_REGION"}}
     monkeypatch.setenv("A_SECRET", SECRET)
     with pytest.raises(StorageError, match=r"'region_name' refers to .* A_REGION, which is not"):
@@ -133,7 +133,7 @@ class Broken(fsspec.AbstractFileSystem):  # type: ignore[misc] # fsspec has no t
 
 @pytest.mark.parametrize("kind", [ValueError, PermissionError, OSError, FileNotFoundError])
 def test_errors_of_a_file_system_are_cleaned(kind: type[Exception]) -> None:
-    """Neither the error nor anything that hangs on it tells a secret."""
+    """Neither the error nor its chain shows a secret."""
     fsspec.register_implementation("broken", Broken, clobber=True)
     connection = Connection("broken://x", {"token": SECRET, "error": kind})
     with pytest.raises((StorageError, FileNotFoundError)) as told:

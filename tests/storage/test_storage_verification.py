@@ -1,4 +1,4 @@
-"""Large results are given out at once and checked in the background; nothing is built on damage."""
+"""Large results are returned immediately and verified in the background; nothing computed from damage is stored."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def damage(tmp_path: Path) -> None:
         file.write(b"\xff")
 
 
-def test_an_intact_result_stays_as_it_is(storage: FileStorage) -> None:
-    """Settling says nothing, and what the reader changed in memory is no damage."""
+def test_an_intact_result_stays_unchanged(storage: FileStorage) -> None:
+    """wait_verified() raises nothing, and changes of the reader in memory are not damage."""
     first = storage.read_task("w", "large")
     first[:] = 7
     storage.wait_verified()
@@ -49,7 +49,7 @@ def test_an_intact_result_stays_as_it_is(storage: FileStorage) -> None:
     storage.wait_verified()
 
 
-def test_damage_is_told_once_by_settle(storage: FileStorage, tmp_path: Path) -> None:
+def test_wait_verified_reports_damage_once(storage: FileStorage, tmp_path: Path) -> None:
     """The error names the file; the file is moved aside; after that all is well."""
     damage(tmp_path)
     storage.read_task("w", "large")
@@ -61,7 +61,7 @@ def test_damage_is_told_once_by_settle(storage: FileStorage, tmp_path: Path) -> 
 
 
 def test_nothing_is_saved_until_damage_is_known(storage: FileStorage, tmp_path: Path) -> None:
-    """Each save refuses, also by a copy, until somebody has settled."""
+    """Each save refuses, also by a copy, until wait_verified() has reported the damage."""
     damage(tmp_path)
     value = storage.read_task("w", "large")
     for each in (storage, storage, pickle.loads(pickle.dumps(storage))):
@@ -74,7 +74,7 @@ def test_nothing_is_saved_until_damage_is_known(storage: FileStorage, tmp_path: 
 
 
 class Shelf:
-    """Somebody else's storage: it knows nothing of checks."""
+    """A storage of a user, without verification."""
 
     always_read = False
 
@@ -92,13 +92,13 @@ class Shelf:
 
 
 def elsewhere(tmp_path: Path) -> list[Any]:
-    """Storages in other places than the damaged result."""
+    """Storages in other folders than the damaged result."""
     memory = {"kind": "memory", "options": {"name": str(tmp_path)}}
     return [FileStorage(tmp_path / "other"), storage_factory(memory)]
 
 
 def test_nothing_is_saved_in_another_storage_either(storage: FileStorage, tmp_path: Path) -> None:
-    """What was read from one storage is saved in no other until its check is done."""
+    """A value from one storage is saved in no other until its verification is done."""
     for other in elsewhere(tmp_path):
         storage.save("w", "large", LARGE)
         damage(tmp_path)
@@ -132,9 +132,7 @@ def test_a_run_stores_nothing_of_a_damaged_result_that_was_read_before(
     assert {"w/total": LARGE.sum()} == shelf.results
 
 
-def test_a_run_does_not_end_before_what_was_read_is_checked(
-    storage: FileStorage, tmp_path: Path
-) -> None:
+def test_a_run_does_not_end_before_verification(storage: FileStorage, tmp_path: Path) -> None:
     """Also a run that saves nothing, in another storage than the damaged result is in."""
     other = FileStorage(tmp_path / "other")
     other.save("w", "total", 3)
@@ -149,7 +147,7 @@ def test_a_run_does_not_end_before_what_was_read_is_checked(
 
 @workflow
 def total_while_another_run_fails(storage: FileStorage, folder: Path) -> Any:
-    """Read a damaged result; then another run is told of the damage."""
+    """Read a damaged result; then the damage is reported to another run."""
     value = storage.read_task("w", "large")
     flow = LocalWorkflow(total(value).set_name("total"), workflow_name="other")
     flow.set_storage(storage_factory(folder))
@@ -158,8 +156,8 @@ def total_while_another_run_fails(storage: FileStorage, folder: Path) -> Any:
     return value.sum()
 
 
-def test_runs_that_run_together_are_all_told(storage: FileStorage, tmp_path: Path) -> None:
-    """A run that was told of damage does not take it from another one, which has used the data as well."""
+def test_damage_is_reported_to_all_concurrent_runs(storage: FileStorage, tmp_path: Path) -> None:
+    """A report of damage to one run does not hide it from another run that has used the data."""
     damage(tmp_path)
     node = total_while_another_run_fails(storage, tmp_path / "other").set_name("total")
     flow = LocalWorkflow(node, workflow_name="w")
@@ -170,7 +168,7 @@ def test_runs_that_run_together_are_all_told(storage: FileStorage, tmp_path: Pat
 
 
 def test_a_result_that_was_replaced_is_left_alone(storage: FileStorage, tmp_path: Path) -> None:
-    """What was read is damaged; what stands in its place now is not."""
+    """The value that was read is damaged; the file that replaced it is not."""
     damage(tmp_path)
     storage.read_task("w", "large")
     (tmp_path / "new").write_bytes(b"new")
@@ -200,7 +198,7 @@ def run(folder: Path) -> Any:
     return flow.run()
 
 
-def test_the_run_after_a_failed_one_computes_anew(tmp_path: Path) -> None:
+def test_the_run_after_a_failed_one_computes_again(tmp_path: Path) -> None:
     """One run fails of damage, by whatever it notices first; the next one is right."""
     folder = tmp_path / "storage"
     assert LARGE.sum() == run(folder)
@@ -214,13 +212,13 @@ def test_the_run_after_a_failed_one_computes_anew(tmp_path: Path) -> None:
 
 
 def call_in_process(code: str, *arguments: object) -> str:
-    """What a process of its own prints."""
+    """The output of a separate process."""
     command = [sys.executable, "-c", code, *map(str, arguments)]
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
 
 
-def test_a_worker_checks_at_once(storage: FileStorage, tmp_path: Path) -> None:
-    """What it reads goes elsewhere, where nobody would know that it is damaged."""
+def test_a_worker_verifies_immediately(storage: FileStorage, tmp_path: Path) -> None:
+    """Its results go to other processes, which would not learn of the damage."""
     damage(tmp_path)
     (tmp_path / "recipe").write_bytes(pickle.dumps(storage))
     code = """

@@ -1,4 +1,4 @@
-"""What mypy knows with the plugin: methods of decorated classes have their parameters and results."""
+"""Types that mypy knows with the plugin: methods of decorated classes have their parameters and results."""
 
 from __future__ import annotations
 

@@ -99,7 +99,7 @@ def calls_are_nodes_of_the_result() -> None:
 
 
 def a_node_is_accepted_where_its_result_is() -> None:
-    """So are its items, and containers of nodes."""
+    """The same holds for its items, and containers of nodes."""
     one = add(1)
     assert_type(add(one, fetch("here")), Node[int])
     assert_type(describe([one, 2], title="t")["t"][0], Item)
@@ -116,7 +116,7 @@ def calls_of_classes_are_instances() -> None:
 
 
 def one_target_gives_its_value() -> None:
-    """What `run()` returns is what the function of the node returns, on every backend."""
+    """`run()` returns the result of the node's function, on every backend."""
     node = add(1)
     assert_type(LocalWorkflow(node, workflow_name="w").run(), int)
     assert_type(LocalWorkflow(node, workflow_name="w", workers=2, kind="threads").run(), int)

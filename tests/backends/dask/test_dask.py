@@ -92,14 +92,14 @@ def total(array: Any, number: int) -> float:
 
 @workflow
 def work(number: int) -> float:
-    """Take longer than the engine waits between two looks at what nobody speaks for; fail with 0."""
+    """Run longer than the engine's interval between two checks of units without an event; raise for 0."""
     time.sleep(1.5)
     return 1 / number
 
 
 @workflow
 def once(journal: Journal, latch: Latch) -> int:
-    """Tell in which process this runs; fail when it is not the first time, and open a gate."""
+    """Return the number of the process; raise in the second call, and open a latch."""
     journal.write(f"{os.getpid()}")
     if len(journal.lines()) > 1:
         latch.open()
@@ -110,7 +110,7 @@ def once(journal: Journal, latch: Latch) -> int:
 
 @workflow
 def late(latch: Latch) -> str:
-    """Take longer than what waits at the same gate, and what fails when it opens."""
+    """Run longer than nodes that wait at the same latch, and than a node that fails when it opens."""
     latch.wait()
     time.sleep(1.5)
     return "late"
@@ -187,7 +187,7 @@ def one_node(client: Client) -> DaskWorkflow:
 def test_options_are_checked_when_set(
     client: Client, options: dict[str, Any], message: str
 ) -> None:
-    """What Client.submit does not take is refused at once, with what it takes."""
+    """An option that Client.submit does not have is refused immediately, with the options that it has."""
     with pytest.raises(OptionError, match=message):
         one_node(client).query().set_submit_args(options)
 
@@ -224,7 +224,7 @@ def test_what_no_worker_has(client: Client, options: dict[str, Any], message: st
 
 
 def test_retries(client: Client, tmp_path: Path) -> None:
-    """Dask tries a node again that fails, as often as it was told."""
+    """Dask retries a failed node as often as `retries` says."""
     journal = Journal(str(tmp_path / "journal"))
     made = DaskWorkflow(add(fail_twice(journal), "!"), workflow_name="retries", client=client)
     made.query("fail_twice.*").set_submit_args({"retries": 2})
@@ -234,7 +234,7 @@ def test_retries(client: Client, tmp_path: Path) -> None:
 
 
 def test_retries_of_a_method(client: Client, tmp_path: Path) -> None:
-    """A method that is tried again finds its object as it was."""
+    """A retried method starts from its instance in the state before the call."""
     counter: Any = Counter()
     grown = counter.grow(Journal(str(tmp_path / "journal")))
     made = DaskWorkflow(grown, workflow_name="methods", client=client)
@@ -244,7 +244,7 @@ def test_retries_of_a_method(client: Client, tmp_path: Path) -> None:
 
 
 def test_only_what_failed_is_blamed(client: Client) -> None:
-    """What runs for long is not blamed for the failure of something else that its consumers need as well."""
+    """A long-running node is not blamed for the failure of another dependency of its consumers."""
     lost = add(add(1, "").set_name("failed"), work(1).set_name("first"))
     end = add(lost, work(1).set_name("second"))
     made = DaskWorkflow(end, workflow_name="blame", client=client)
@@ -258,7 +258,7 @@ def test_only_what_failed_is_blamed(client: Client) -> None:
 
 
 def test_a_value_that_cannot_be_made_again(client: Client, tmp_path: Path) -> None:
-    """What was lost with its worker, and then fails, is the failure of who needs it, not of what runs meanwhile."""
+    """A unit that was lost with its worker and then fails is blamed on its dependents, not on units that run meanwhile."""
     journal, latch = Journal(str(tmp_path / "journal")), Latch(str(tmp_path / "gate"))
     running = late(latch).set_name("running")
     end = add(running, once(journal, latch).set_name("once")).set_name("end")
@@ -277,7 +277,7 @@ def test_a_value_that_cannot_be_made_again(client: Client, tmp_path: Path) -> No
     assert ["running", "once"] == made.report.names("computed")
 
 
-# ---- what travels ----
+# ---- pickling ----
 
 
 def test_large_literals(client: Client) -> None:
@@ -346,7 +346,7 @@ def test_nothing_stays(client: Client) -> None:
 
 
 def test_no_scheduler_at_the_address() -> None:
-    """An address where nobody listens is an error that names it."""
+    """An address without a scheduler is an error that names it."""
     made = DaskWorkflow(where(), workflow_name="nobody", address="tcp://127.0.0.1:9")
 
     with pytest.raises(EngineError, match=r"no Dask scheduler answers at 'tcp://127.0.0.1:9'"):

@@ -19,7 +19,7 @@ _PATIENCE: Final = 60  # seconds until what does not happen fails a test
 
 
 def until(condition: Callable[[], object]) -> None:
-    """Ask until a condition holds: the system does not report the end of processes of others."""
+    """Poll until a condition holds: the system does not report the end of other users' processes."""
     deadline = time.monotonic() + _PATIENCE
     while not condition():
         assert time.monotonic() < deadline, "it did not happen"

@@ -50,7 +50,7 @@ HOLDS_THE_GIL = "sum(range(10**12))"  # in C, which looks at no signals
 def folders_of(process: subprocess.Popen[str], temporary: Path) -> list[Path]:
     """The folders of a process's pools, in memory and in the temporary folder."""
     pattern = f"functionfuse-{process.pid}-*"
-    memory = Path("/dev/shm")  # noqa: S108 - the pools' place
+    memory = Path("/dev/shm")  # noqa: S108 - the folder of the pools
     return [*memory.glob(pattern), *temporary.glob(pattern)]
 
 
@@ -106,7 +106,7 @@ def test_everything_ends_with_the_coordinator(
 def test_signals_to_the_whole_job(
     running: subprocess.Popen[str], temporary: Path, number: signal.Signals
 ) -> None:
-    """A signal to all processes at once, as a batch system sends it, leaves nothing behind either."""
+    """A signal to all processes, as a batch system sends it, leaves nothing behind either."""
     left = descendants(running)
 
     for process in (running.pid, *left):
@@ -119,7 +119,7 @@ def test_signals_to_the_whole_job(
 
 
 def test_without_the_reaper(tmp_path: Path, temporary: Path) -> None:
-    """A run whose reaper was killed goes on to its end, and removes its folders itself."""
+    """A run whose reaper was killed completes, and removes its folders itself."""
     script = SCRIPT.replace("time.sleep(1000)", "sys.stdin.readline()").replace("BODY", "pass")
     script = script.replace("sys.stdin.readline()", "open('gate').read()")
     os.mkfifo(tmp_path / "gate")
@@ -167,7 +167,7 @@ made = LocalWorkflow(wait""",
 
 
 def test_a_worker_that_has_ended_is_not_signalled(tmp_path: Path) -> None:
-    """The reaper leaves a process alone whose end it was told: another one may have its number by then."""
+    """The reaper does not kill a process that was reported to have ended: another process may have its number."""
     wait = [sys.executable, "-c", "import signal; print(flush=True); signal.pause()"]
     command = [sys.executable, "-I", "-S", reaper_main.__file__, str(os.getpid()), str(tmp_path)]
     with (

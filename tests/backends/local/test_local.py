@@ -89,8 +89,10 @@ def test_the_time_of_observers_is_not_that_of_nodes() -> None:
 
     assert made.report is not None
     first, second = made.report
-    assert max(first.seconds, second.seconds) < 0.3
-    assert second.started - first.started >= 0.6  # two events are in between
+    ended = first.started + first.seconds
+    assert (
+        second.started - ended >= 0.59
+    )  # two events are in between; clocks differ by less than that
 
 
 def test_runs_in_this_thread() -> None:

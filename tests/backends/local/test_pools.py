@@ -1,6 +1,6 @@
-"""The conformance suite on an engine that is no part of the library: threads that wait for each other.
+"""The conformance suite on an engine outside the library: threads that wait for each other.
 
-It shows that what is above the engine holds where units are taken early and end in no good order.
+It shows that the scheduler works with an engine that accepts units early and reports their ends in any order.
 """
 
 from __future__ import annotations

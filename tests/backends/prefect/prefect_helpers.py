@@ -1,4 +1,4 @@
-"""What the tests of PrefectWorkflow share: making one, and reading the server's API."""
+"""Make PrefectWorkflows, and read runs and logs from the server's API."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def task_runs(server: SyncPrefectClient, name: str, count: int) -> dict[str, Tas
             assert count == len(found)
             return {run.name: run for run in found}
         assert time.monotonic() < deadline, found
-        time.sleep(0.1)  # the server records in its own time, and tells nobody
+        time.sleep(0.1)  # the server records asynchronously, without a notification
 
 
 def edges(runs: dict[str, TaskRun]) -> dict[str, dict[str, set[str]]]:

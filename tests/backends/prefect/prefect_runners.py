@@ -1,4 +1,4 @@
-"""What is tested of each of Prefect's task runners whose nodes run in other processes.
+"""Tests for each of Prefect's task runners whose nodes run in other processes.
 
 A task run costs some hundred milliseconds there, or workers that import Prefect, and the conformance suite
 has hundreds of runs. So those of its tests run in which something crosses the border of a process in its

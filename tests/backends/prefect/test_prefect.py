@@ -71,7 +71,7 @@ def multiply(a: int, b: int, log: str | None = None) -> int:
 
 
 class TestFlow:
-    """What a Prefect user can do with the flow."""
+    """The flow is an ordinary flow of Prefect."""
 
     def test_page(self, server: SyncPrefectClient) -> None:
         """The page of the README: a flow named after the workflow, and the sum."""
@@ -85,7 +85,7 @@ class TestFlow:
         assert "Completed" == flow_run(server, "sums").state_name
 
     def test_run_generates(self, server: SyncPrefectClient) -> None:
-        """run() makes the flow by itself, and can be called again."""
+        """run() makes the flow if there is none, and can be called again."""
         again = make(add(1, 2), workflow_name="again")
         assert [3, 3] == [again.run(), again.run()]
 
@@ -113,7 +113,7 @@ class TestFlow:
         assert [None, None] == [looking.flow(), looking.run()]
 
     def test_settings_of_the_user(self, server: SyncPrefectClient) -> None:
-        """What the user has set wins over our defaults."""
+        """Options of the user override the backend's defaults."""
         from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
         @workflow
@@ -149,7 +149,7 @@ class TestFlow:
         assert 3 == optioned.run()
 
     def test_flow_options_after_generating(self) -> None:
-        """Options set later hold as well: the flow is made anew."""
+        """Options set after the first run take effect: the flow is made again."""
         late = make(add(1, 2), workflow_name="late")
         late.generate_flow()
         late.set_prefect_flow_options({"description": "later"})
@@ -196,7 +196,7 @@ class TestFlow:
 
 
 class TestTaskRuns:
-    """What the server shows of a run."""
+    """The server's record of a run."""
 
     def test_edges(self, server: SyncPrefectClient) -> None:
         """Dependencies of whole results, items, containers and instances are Prefect's own; equal literals are none."""
@@ -236,7 +236,7 @@ class TestTaskRuns:
         assert ["good"] == storage.list_tasks("failing")
 
     def test_stored(self, server: SyncPrefectClient, tmp_path: Path) -> None:
-        """A node read from the storage is a Completed run named Stored; what was left out does not appear."""
+        """A node loaded from the storage is a Completed run named Stored; skipped nodes do not appear."""
         last = add(add(1, 2).set_name("first"), 3).set_name("last")
         for expected in ({"first": "Completed", "last": "Completed"}, {"last": "Stored"}):
             stored = make(last, workflow_name="stored")
@@ -246,7 +246,7 @@ class TestTaskRuns:
             assert expected == {name: run.state_name for name, run in runs.items()}
 
     def test_logs(self, server: SyncPrefectClient) -> None:
-        """What a node prints and logs is in its task run's logs when log_prints is on."""
+        """Prints and logs of a node are in its task run's logs when log_prints is on."""
 
         @workflow
         def speak() -> None:
@@ -283,7 +283,7 @@ class TestTaskRuns:
         }
 
     def test_retried_method(self, server: SyncPrefectClient, tmp_path: Path) -> None:
-        """A method that changes its instance and then fails starts again from the instance as it was."""
+        """A method that changes its instance and then fails is retried from the instance's state before the call."""
 
         @workflow
         class Counter:
@@ -320,7 +320,7 @@ class TestTaskRuns:
 
         assert [True, True] == make(meet(1), meet(2), workflow_name="overlap").run()
 
-    def test_saved_at_once(self, server: SyncPrefectClient, tmp_path: Path) -> None:
+    def test_saved_immediately(self, server: SyncPrefectClient, tmp_path: Path) -> None:
         """A result is in the storage when the nodes that need it start."""
 
         @workflow
@@ -389,7 +389,7 @@ class TestCaching:
         assert ["add", "multiply"] == sorted(ran(tmp_path))
 
     def test_inputs_policy(self, server: SyncPrefectClient, tmp_path: Path) -> None:
-        """INPUTS looks at the inputs alone, as Prefect says."""
+        """INPUTS compares the inputs alone, as Prefect says."""
         from prefect.cache_policies import INPUTS
 
         log = str(tmp_path / "ran")
@@ -422,7 +422,7 @@ class TestCaching:
         assert keys["hand"] == keys["node"]
 
     def test_cached_is_stored(self, server: SyncPrefectClient, tmp_path: Path) -> None:
-        """What comes from Prefect's cache is saved to the storage if it is missing there."""
+        """A result from Prefect's cache is saved to the storage if it is missing there."""
         storage = storage_factory({"kind": "file", "options": {"path": tmp_path}})
         node = add(41, 1).set_name("answer")
         for _ in range(2):
@@ -434,7 +434,7 @@ class TestCaching:
         assert 42 == storage.read_task("cached-stored", "answer")
 
     def test_nothing_is_hashed_unasked(self, server: SyncPrefectClient) -> None:
-        """Without a word about caching no key is computed: an argument that has none is no error."""
+        """Without an option about caching no cache key is computed: an argument that has none is accepted."""
 
         @workflow
         def is_locked(lock: Any) -> bool:

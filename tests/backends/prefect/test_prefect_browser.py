@@ -1,4 +1,4 @@
-"""What somebody who opens Prefect's UI sees of a run, by a real browser on a real server."""
+"""A run in Prefect's UI, by a real browser on a real server."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PAIRS: Final = {
 
 
 def look(url: str, folder: Path) -> str:
-    """What a page is made of once it is drawn; a picture of it is in the folder."""
+    """The content of a page once it is drawn; a picture of it is in the folder."""
     assert CHROMIUM, "CI needs chromium"
     options = [
         *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),

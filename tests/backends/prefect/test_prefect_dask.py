@@ -58,7 +58,7 @@ class OnDask(Suite):
 
 
 class TestPrefectDask(OnDask, ClusterTests):
-    """What is tested of each runner, on Dask."""
+    """The tests of each runner, on Dask."""
 
 
 @pytest.mark.usefixtures("server")

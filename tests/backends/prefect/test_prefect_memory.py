@@ -58,7 +58,7 @@ blocks = Blocks()
 
 @pytest.fixture(autouse=True)
 def only_references_count() -> Iterator[None]:
-    """Nothing may wait for the garbage collector, which does not know how large things are."""
+    """Values are released by reference counts: the garbage collector does not know how large they are."""
     global blocks  # noqa: PLW0603 - the nodes of one test
     blocks = Blocks()
     gc.collect()
@@ -97,7 +97,7 @@ def test_chain() -> None:
 
 
 def test_branches() -> None:
-    """What several nodes need stays until the last of them has it."""
+    """A value is released after the last of its consumers."""
     source = first()
     ends = [size(following(source), source) for _ in range(3)]
     assert [2 * SIZE] * 3 == make(*ends, workflow_name="memory-branches").run()

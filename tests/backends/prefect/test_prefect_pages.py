@@ -73,7 +73,7 @@ def page(server: SyncPrefectClient, name: str) -> str:
 
 
 def shown(markdown: str, kind: str = "inline") -> list[str]:
-    """What a reader of a page sees: its paragraphs and cells, or its blocks of another kind."""
+    """The text of a page: its paragraphs and cells, or its blocks of another kind."""
     tokens = MarkdownIt("commonmark").enable("table").parse(markdown)
     return [
         "".join(child.content for child in token.children) if token.children else token.content
@@ -93,7 +93,7 @@ def table(markdown: str) -> dict[str, list[str]]:
 
 
 class TestPage:
-    """What a page says."""
+    """The text of a page."""
 
     def test_run_with_storage(self, server: SyncPrefectClient, tmp_path: Path) -> None:
         """There is one page for each flow run: with a picture, where results lie, and what became of each node."""

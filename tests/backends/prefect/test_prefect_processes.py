@@ -1,4 +1,4 @@
-"""PrefectWorkflow on Prefect's pool of processes, which starts anew for each flow run: some seconds."""
+"""PrefectWorkflow on Prefect's pool of processes, which are started for each flow run: some seconds."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def speak() -> None:
 
 
 class TestPrefectProcesses(RunnerTests):
-    """What is tested of each runner, in a pool of processes."""
+    """The tests of each runner, in a pool of processes."""
 
     make_workflow = staticmethod(on_processes)
     refusal = r"node 'lock'.*cannot pickle.*must be picklable"

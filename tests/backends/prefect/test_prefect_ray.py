@@ -25,7 +25,7 @@ def on_ray(*nodes: Any, workflow_name: str) -> PrefectWorkflow:
 
 @pytest.mark.usefixtures("ray_cluster")
 class TestPrefectRay(ClusterTests):
-    """What is tested of each runner, on Ray."""
+    """The tests of each runner, on Ray."""
 
     make_workflow = staticmethod(on_ray)
 

@@ -1,4 +1,4 @@
-"""Nodes that run together on Prefect: asked for by a query, or because they are cheap."""
+"""Task groups on Prefect: requested by a query, or of cheap nodes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def add(a: int, b: int) -> int:
 
 
 class TestFused:
-    """Nodes that run together are one task run that says what became of each."""
+    """A task group is one task run that reports the status of each of its nodes."""
 
     def test_one_task_run(self, server: SyncPrefectClient) -> None:
         """Twelve fused nodes are one task run, named after the first and the last, with its edges."""
@@ -79,7 +79,7 @@ class TestFused:
         assert "Failed" == run.state_name
 
     def test_retries(self, server: SyncPrefectClient, tmp_path: Path) -> None:
-        """A group that is retried starts from the instance as it was outside of it."""
+        """A group that is retried starts from the instance's state before the group."""
 
         @workflow
         class Counter:
@@ -117,7 +117,7 @@ class TestFused:
 
 
 class TestAuto:
-    """`fuse="auto"`, or a number of seconds: cheap nodes run together as soon as it is known that they are."""
+    """`fuse="auto"`, or a number of seconds: cheap nodes form groups as soon as their durations are known."""
 
     def make(self, *nodes: Any, name: str, fuse: Any = 3600) -> PrefectWorkflow:
         """A workflow on Prefect; an hour makes every node cheap on any machine."""
@@ -165,7 +165,7 @@ class TestAuto:
         assert {"n0", "n1", "n2"} == set(task_runs(server, "auto-long", 3))
 
     def test_options_that_hold_for_one_node(self, server: SyncPrefectClient) -> None:
-        """A node with a timeout or retries of its own stays by itself; tags go with the group."""
+        """A node with a timeout or retries is not grouped; tags become those of the group."""
         nodes = [add(number, 1).set_name(f"n{number}") for number in range(6)]
         made = self.make(*nodes, name="auto-options")
         made.query("n[01]").set_task_args({"timeout_seconds": 60})
@@ -179,7 +179,7 @@ class TestAuto:
         assert "cheap" in runs[group].tags
 
     def test_engine_overhead(self, server: SyncPrefectClient) -> None:
-        """By itself it takes nodes for cheap that take less than a task run costs: those of a chain of additions."""
+        """By default a node that costs less than a task run is cheap: those of a chain of additions."""
         made = self.make(self.chain(20), name="auto-overhead", fuse="auto")
         made.run()
         assert 20 == made.run()

@@ -75,7 +75,7 @@ def program(address: str, **environment: str) -> subprocess.Popen[str]:
 
 
 def said(process: subprocess.Popen[str]) -> tuple[list[str], str]:
-    """What a program wrote until it ended: lines, and errors."""
+    """The output of a program until it ended: lines, and errors."""
     with process:
         output, errors = process.communicate(timeout=120)
         return output.splitlines(), errors
@@ -100,7 +100,7 @@ def test_ray_client(client_port: int) -> None:
 
 
 def test_token(tmp_path: Path) -> None:
-    """Who has the token of a cluster may use it; who has none or another is told what to set."""
+    """With its token a cluster can be used; without it, or with another one, the error says what to set."""
     address, token = ray.get_runtime_context().gcs_address, os.environ["RAY_AUTH_TOKEN"]
     (tmp_path / "token").write_text(token)
     home = {"HOME": str(tmp_path), "RAY_AUTH_TOKEN": ""}  # where Ray would look for one

@@ -1,4 +1,4 @@
-"""What must not grow with the number of runs on Ray: counted, not timed."""
+"""Memory and objects that must not grow with the number of runs on Ray: counted, not timed."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Directory descriptors: open, create and delete below a folder without following symbolic links.
 
-The system resolves a path at each call, and a folder can be replaced by a link between two calls.
-A descriptor always refers to the folder that was opened.
+The system calls are those of `directory_descriptors`; on systems without descriptors of directories, those of
+`path_directories`, where the path of a folder is used in place of its descriptor.
 The folder of a storage itself may be a link, or have links in its path: the user chose that path.
 """
 
@@ -14,12 +14,18 @@ import os
 import stat
 from typing import TYPE_CHECKING, Final
 
+if TYPE_CHECKING or os.open in os.supports_dir_fd:
+    from functionfuse.storage.backends import directory_descriptors as system
+else:
+    from functionfuse.storage.backends import path_directories as system
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
     "ATTEMPTS",
     "NotAFileError",
+    "close_directory",
     "create_file",
     "directory",
     "is_regular",
@@ -31,23 +37,32 @@ __all__ = [
     "open_regular",
     "remove_empty",
     "remove_entry",
+    "remove_file",
+    "rename_entry",
+    "status_of",
+    "sync_directory",
 ]
 
-_ROOT: Final = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
-#: Non-blocking: opening a FIFO would wait for a writer.
-_NO_LINKS: Final = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0)
 _CREATE: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+_PERMISSIONS: Final = 0o666  # of a new file, before the umask
 #: Error numbers for a symbolic link, a socket, and a file in place of a folder.
 _REFUSED: Final = frozenset({errno.ELOOP, errno.EMLINK, errno.ENOTDIR, errno.ENXIO})
 #: Attempts to create a file in a folder that other processes keep removing, or to remove one that they fill.
 ATTEMPTS: Final = 1000
 
 
+close_directory = system.close
+sync_directory = system.sync
+status_of = system.lstat
+rename_entry = system.rename
+remove_file = system.unlink
+
+
 class NotAFileError(FileNotFoundError):
     """The path of a result file leads to a link, pipe, socket, device or folder, or through something else than folders."""
 
 
-def open_directory(path: str, *, dir_fd: int | None = None) -> int:
+def open_directory(path: str, parent: int | None = None) -> int:
     """Open a folder whose last component is not a link.
 
     Raises:
@@ -55,7 +70,7 @@ def open_directory(path: str, *, dir_fd: int | None = None) -> int:
         NotADirectoryError: The path is a symbolic link or a file.
     """
     try:
-        return os.open(path, _ROOT | _NO_LINKS, dir_fd=dir_fd)
+        return system.open_folder(path, parent)
     except OSError as error:
         if error.errno not in _REFUSED:
             raise
@@ -71,15 +86,15 @@ def directory(root: str, *parts: str) -> Iterator[int]:
         FileNotFoundError: The folder is missing.
         NotADirectoryError: The path has a symbolic link or a file.
     """
-    descriptor = os.open(root, _ROOT)
+    descriptor = system.open_root(root)
     try:
         for part in parts:
-            inner = open_directory(part, dir_fd=descriptor)
-            os.close(descriptor)
+            inner = open_directory(part, descriptor)
+            close_directory(descriptor)
             descriptor = inner
         yield descriptor
     finally:
-        os.close(descriptor)
+        close_directory(descriptor)
 
 
 def make_directories(root: str, *parts: str, mode: int | None = None) -> None:
@@ -93,30 +108,30 @@ def make_directories(root: str, *parts: str, mode: int | None = None) -> None:
     Raises:
         NotADirectoryError: The path has a symbolic link or a file.
     """
-    descriptor = os.open(root, _ROOT)
+    descriptor = system.open_root(root)
     try:
         for part in parts:
             inner = _made_directory(part, descriptor, mode)
-            os.close(descriptor)
+            close_directory(descriptor)
             descriptor = inner
     finally:
-        os.close(descriptor)
+        close_directory(descriptor)
 
 
 def _made_directory(name: str, parent: int, mode: int | None) -> int:
     """Open a folder; create it if it is missing."""
     try:
-        return open_directory(name, dir_fd=parent)
+        return open_directory(name, parent)
     except FileNotFoundError:
         pass
     try:
-        os.mkdir(name, 0o777 if mode is None else mode, dir_fd=parent)
+        system.make_folder(name, parent, 0o777 if mode is None else mode)
         created = True
     except FileExistsError:  # by another process
         created = False
-    descriptor = open_directory(name, dir_fd=parent)
+    descriptor = open_directory(name, parent)
     if mode is not None and created:
-        os.fchmod(descriptor, mode)  # mkdir obeys the umask
+        system.set_mode(descriptor, mode)  # mkdir obeys the umask
     return descriptor
 
 
@@ -131,20 +146,26 @@ def open_file(folder: str, name: str) -> io.FileIO:
         try:
             descriptor = open_regular(name, os.O_RDONLY, parent)
         finally:
-            os.close(parent)
+            close_directory(parent)
     except NotADirectoryError:
         raise not_a_file(name) from None
     return io.FileIO(descriptor)
 
 
-def open_regular(name: str, flags: int, parent: int, mode: int = 0o666) -> int:
+def open_regular(name: str, flags: int, parent: int, mode: int | None = None) -> int:
     """Open a regular file in the folder of a descriptor; returns the descriptor of the file.
+
+    Args:
+        name: The name of the file.
+        flags: As for `os.open`.
+        parent: The descriptor.
+        mode: Exact permissions, if the flags let the file be created; None leaves them to the umask.
 
     Raises:
         NotAFileError: The name is not that of a regular file.
     """
     try:
-        descriptor = os.open(name, flags | _NO_LINKS, mode, dir_fd=parent)
+        descriptor = system.open_entry(name, flags, parent, _PERMISSIONS if mode is None else mode)
     except OSError as error:
         if error.errno not in _REFUSED:
             raise
@@ -152,13 +173,15 @@ def open_regular(name: str, flags: int, parent: int, mode: int = 0o666) -> int:
     if not stat.S_ISREG(os.fstat(descriptor).st_mode):
         os.close(descriptor)
         raise not_a_file(name)
+    if mode is not None and flags & os.O_CREAT:
+        system.set_mode(descriptor, mode)  # open obeys the umask
     return descriptor
 
 
 def is_regular(name: str, parent: int) -> bool:
     """Whether the folder of a descriptor has a regular file of this name."""
     try:
-        return stat.S_ISREG(os.stat(name, dir_fd=parent, follow_symlinks=False).st_mode)
+        return stat.S_ISREG(status_of(name, parent).st_mode)
     except FileNotFoundError:
         return False
 
@@ -167,13 +190,13 @@ def create_file(name: str, parent: int, mode: int | None = None) -> io.FileIO:
     """Create a file in the folder of a descriptor to write it.
 
     Args:
-        name: The name of the file.
+        name: Its name.
         parent: The descriptor.
         mode: Exact permissions; None leaves them to the umask.
     """
-    descriptor = os.open(name, _CREATE, 0o666 if mode is None else mode, dir_fd=parent)
+    descriptor = system.open_entry(name, _CREATE, parent, _PERMISSIONS if mode is None else mode)
     if mode is not None:
-        os.fchmod(descriptor, mode)
+        system.set_mode(descriptor, mode)
     return io.FileIO(descriptor, "w")
 
 
@@ -196,7 +219,7 @@ def remove_entry(name: str, parent: int) -> None:
 def remove_empty(name: str, parent: int) -> bool:
     """Delete an empty folder; returns whether it no longer exists."""
     try:
-        os.rmdir(name, dir_fd=parent)
+        system.remove_folder(name, parent)
     except FileNotFoundError:
         return True
     except OSError:  # not empty, not permitted, or not a folder
@@ -206,25 +229,25 @@ def remove_empty(name: str, parent: int) -> bool:
 
 def latest_change(name: str, parent: int) -> float:
     """The time of the last write to a file, a folder or its contents, in seconds since 1970."""
-    latest = os.stat(name, dir_fd=parent, follow_symlinks=False).st_mtime
+    latest = status_of(name, parent).st_mtime
     with contextlib.suppress(NotADirectoryError, FileNotFoundError):
-        descriptor = open_directory(name, dir_fd=parent)
+        descriptor = open_directory(name, parent)
         try:
             inner = (latest_change(entry, descriptor) for entry in os.listdir(descriptor))
             latest = max([latest, *inner])
         finally:
-            os.close(descriptor)
+            close_directory(descriptor)
     return latest
 
 
 def _remove(name: str, parent: int) -> None:
     try:
-        descriptor = open_directory(name, dir_fd=parent)
+        descriptor = open_directory(name, parent)
     except FileNotFoundError:
         return
     except NotADirectoryError:
         with contextlib.suppress(FileNotFoundError):
-            os.unlink(name, dir_fd=parent)
+            system.unlink(name, parent)
         return
     try:
         for _ in range(ATTEMPTS):
@@ -233,14 +256,14 @@ def _remove(name: str, parent: int) -> None:
             if _is_removed(name, parent):
                 return
     finally:
-        os.close(descriptor)
+        close_directory(descriptor)
     raise OSError(errno.ENOTEMPTY, os.strerror(errno.ENOTEMPTY), name)
 
 
 def _is_removed(name: str, parent: int) -> bool:
     """Delete a folder; returns False if other processes have filled it again."""
     try:
-        os.rmdir(name, dir_fd=parent)
+        system.remove_folder(name, parent)
     except FileNotFoundError:
         return True
     except OSError as error:

@@ -19,6 +19,7 @@ from functionfuse.errors import OptionError
 from functionfuse.storage.backends.connection import Connection
 from functionfuse.storage.backends.directories import (
     ATTEMPTS,
+    close_directory,
     create_file,
     directory,
     is_regular,
@@ -27,6 +28,10 @@ from functionfuse.storage.backends.directories import (
     open_directory,
     open_file,
     remove_entry,
+    remove_file,
+    rename_entry,
+    status_of,
+    sync_directory,
 )
 from functionfuse.storage.backends.file_names import native_name, portable_names
 from functionfuse.storage.backends.local_sidecar_folders import LocalSidecarFolder
@@ -161,15 +166,15 @@ class LocalBackend:
                 size = _write_frame(file, frame)
                 if self._fsync:
                     os.fsync(file.fileno())
-            os.replace(temporary, native_name(name), src_dir_fd=folder, dst_dir_fd=folder)
+            rename_entry(temporary, native_name(name), folder)
             if self._fsync:
-                os.fsync(folder)
+                sync_directory(folder)
         except BaseException:
             with contextlib.suppress(OSError):
-                os.unlink(temporary, dir_fd=folder)
+                remove_file(temporary, folder)
             raise
         finally:
-            os.close(folder)
+            close_directory(folder)
         return size
 
     def read(
@@ -205,7 +210,7 @@ class LocalBackend:
         try:
             return is_regular(native_name(name), folder)
         finally:
-            os.close(folder)
+            close_directory(folder)
 
     def names(self, subfolder: str) -> list[str]:
         """The files of a subfolder, without temporary ones; empty if the subfolder is missing."""
@@ -243,7 +248,7 @@ class LocalBackend:
         try:
             with directory(self._at(), native_name(subfolder)) as folder:
                 if is_regular(native, folder):
-                    os.unlink(native, dir_fd=folder)
+                    remove_file(native, folder)
                     return
         except NotADirectoryError:
             pass
@@ -253,10 +258,10 @@ class LocalBackend:
         """Remove a subfolder with its contents, atomically for other processes: rename it, then delete."""
         native, removed = native_name(subfolder), f"{_REMOVED}{secrets.token_hex(8)}"
         with _nothing_if_missing, directory(self._at()) as root:
-            os.close(
-                open_directory(native, dir_fd=root)
+            close_directory(
+                open_directory(native, root)
             )  # raises for a link, which would be renamed
-            os.rename(native, removed, src_dir_fd=root, dst_dir_fd=root)
+            rename_entry(native, removed, root)
             remove_entry(removed, root)
 
     def sweep(self, subfolder: str) -> None:
@@ -282,7 +287,7 @@ def _folder(path: str, fsync: bool, map_files: bool, mode: int | None) -> LocalB
 
 def _check_there(path: str, folder: int) -> None:
     try:
-        os.stat(path, dir_fd=folder, follow_symlinks=False)
+        status_of(path, folder)
     except FileNotFoundError:
         message = "its workflow was removed in the meantime; save it again"
         raise WorkflowRemovedError(message) from None
@@ -292,8 +297,8 @@ def _sweep_temporary(folder: int) -> None:
     oldest = time.time() - _DAY
     for name in filter(_OF_A_SAVE.fullmatch, os.listdir(folder)):
         with contextlib.suppress(OSError):  # removed in the meantime, or not permitted
-            if os.stat(name, dir_fd=folder, follow_symlinks=False).st_mtime < oldest:
-                os.unlink(name, dir_fd=folder)
+            if status_of(name, folder).st_mtime < oldest:
+                remove_file(name, folder)
 
 
 @functools.cache

@@ -119,7 +119,7 @@ class LocalSidecarFolder(SidecarFolder):
 
     @property
     def _root(self) -> str:
-        return f"/{self.parts[0]}"
+        return os.path.join(os.sep, self.parts[0])  # on Windows the part has a drive
 
     def _directory(self, *folders: str) -> contextlib.AbstractContextManager[int]:
         return directory(self._root, *self.parts[1:], *folders)
@@ -134,11 +134,6 @@ class LocalSidecarFolder(SidecarFolder):
         with self._directory(*folders) as parent:
 
             def opener(name: str, flags: int) -> int:
-                if self._mode is None:
-                    return open_regular(name, flags, parent)
-                descriptor = open_regular(name, flags, parent, self._mode)
-                if "r" not in mode:
-                    os.fchmod(descriptor, self._mode)
-                return descriptor
+                return open_regular(name, flags, parent, self._mode)
 
             return open(file, mode, opener=opener)

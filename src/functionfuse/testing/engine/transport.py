@@ -11,13 +11,33 @@ import sys
 import threading
 from dataclasses import dataclass
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from functionfuse import workflow
 from functionfuse.errors import EngineError
 from functionfuse.testing.engine.suite import Suite, text_of
+from functionfuse.testing.engine.transport_nodes import (
+    MANY,
+    Awkward,
+    Histogram,
+    Noting,
+    Unloadable,
+    changed,
+    is_locked,
+    keep_a_part,
+    keywords,
+    lengths,
+    new_lock,
+    noted,
+    number_of,
+    numbers,
+    same,
+    size_of,
+    total,
+    was_given,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,153 +46,6 @@ if TYPE_CHECKING:
     from functionfuse.testing.engine.suite import Journal
 
 __all__ = ["TravelTests"]
-
-#: So many numbers that no engine sends them along with its own messages.
-_MANY = 200_000
-
-
-@dataclass(eq=False)
-class Awkward:
-    """A value that refuses operations that engines must not use."""
-
-    number: int
-
-    def __eq__(self, _: object) -> bool:
-        self._refuse()
-
-    def __hash__(self) -> int:  # noqa: PLE0309 - it refuses
-        self._refuse()
-
-    def __bool__(self) -> bool:
-        self._refuse()
-
-    def __len__(self) -> int:
-        self._refuse()
-
-    def __repr__(self) -> str:
-        self._refuse()
-
-    def _refuse(self) -> NoReturn:
-        message = "nobody has to ask this"
-        raise TypeError(message)
-
-
-class Unloadable:
-    """A value that cannot be unpickled."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return _refuse_to_load, ()
-
-
-def _refuse_to_load() -> NoReturn:
-    message = "not to be loaded"
-    raise ValueError(message)
-
-
-@dataclass(eq=False)
-class Noting:
-    """A large value that records its pickling, and hides its size."""
-
-    journal: Journal
-    data: bytes
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        self.journal.write("pickled")
-        return Noting, (self.journal, self.data)
-
-
-@workflow
-def same(value: Any) -> Any:
-    """Return the argument."""
-    return value
-
-
-@workflow
-def number_of(awkward: Awkward) -> int:
-    """Inspect a value."""
-    return awkward.number
-
-
-@workflow
-def keywords(**given: Any) -> dict[str, Any]:
-    """A function of any keywords."""
-    return given
-
-
-@workflow
-def lengths(*values: Any, **named: Any) -> list[int]:
-    """Measure the argument."""
-    return [len(value) for value in (*values, *named.values())]
-
-
-@workflow
-def size_of(noting: Noting, *needs: Any, more: Any = ()) -> int:
-    """The number of bytes in large values."""
-    return len(noting.data) + sum(len(other.data) for other in more)
-
-
-@workflow
-def noted(journal: Journal, line: str) -> str:
-    """Write a line and return it."""
-    journal.write(line)
-    return line
-
-
-@workflow
-def numbers(count: int, start: int = 0) -> Any:
-    """An array."""
-    import numpy as np
-
-    return np.arange(start, start + count)
-
-
-@workflow
-def changed(array: Any, *needs: Any) -> int:
-    """Change an array in place; returns its sum."""
-    array += 1
-    return int(array.sum())
-
-
-@workflow
-def keep_a_part(array: Any) -> bool:
-    """Keep a part of an array; returns whether all kept parts are unchanged."""
-    _kept.append((array[:3], array[:3].tolist()))
-    return all(part.tolist() == was for part, was in _kept)
-
-
-_kept: list[tuple[Any, list[int]]] = []
-
-
-@workflow
-def total(array: Any, *needs: Any) -> int:
-    """The sum of an array."""
-    return int(array.sum())
-
-
-@workflow
-def new_lock() -> Any:
-    """A value that cannot be pickled."""
-    return threading.Lock()
-
-
-@workflow
-def is_locked(lock: Any) -> bool:
-    """Inspect a lock."""
-    locked: bool = lock.locked()
-    return locked
-
-
-@workflow
-class Histogram:
-    """A class that changes its own array."""
-
-    def __init__(self, counts: Any) -> None:
-        self.counts = counts
-
-    def add(self, place: int) -> int:
-        """Increment a count; returns it."""
-        self.counts[place] += 1
-        return int(self.counts[place])
 
 
 def _script_double(value: int) -> int:
@@ -195,15 +68,6 @@ def _another_function_called_f() -> Callable[[], int]:
         return -1
 
     return f
-
-
-_NOTHING: Any = object()
-
-
-@workflow
-def was_given(first: int, second: Any = _NOTHING) -> bool:
-    """Whether there was a second argument."""
-    return second is not _NOTHING
 
 
 _MODULE = """
@@ -312,28 +176,28 @@ class TravelTests(Suite):
         """The caller and the nodes may write into arrays that they receive."""
         self.need("arrays_are_writeable")
         pytest.importorskip("numpy")
-        once, value = numbers(_MANY), self.compute(numbers(_MANY))
+        once, value = numbers(MANY), self.compute(numbers(MANY))
 
         value[0] = 7
 
         assert int(value[0]) == 7
-        assert self.compute(changed(once)) == sum(range(_MANY)) + _MANY
+        assert self.compute(changed(once)) == sum(range(MANY)) + MANY
 
     def test_changes_stay_where_they_are_made(self) -> None:
         """Changes that a node makes to its arguments are invisible to other nodes and to the caller."""
         self.need("copies_values")
         pytest.importorskip("numpy")
-        root = numbers(_MANY)
+        root = numbers(MANY)
         first = changed(root)
         later = total(root, first)
 
-        assert self.compute(first, later)[1] == sum(range(_MANY))
+        assert self.compute(first, later)[1] == sum(range(MANY))
         assert int(self.compute(changed(root), root)[1][0]) == 0
 
     def test_what_a_node_keeps_stays_as_it_is(self) -> None:
         """Memory of an array that a function keeps is not overwritten later."""
         pytest.importorskip("numpy")
-        arrays = [numbers(_MANY, start) for start in range(10)]
+        arrays = [numbers(MANY, start) for start in range(10)]
 
         assert all(self.compute(*map(keep_a_part, arrays)))
 
@@ -447,7 +311,7 @@ def _type_name(value: Any) -> str:
 def _zeros() -> Any:
     import numpy as np
 
-    return np.zeros(_MANY)
+    return np.zeros(MANY)
 
 
 def _set_start(self: Any, start: int) -> None:
