@@ -108,7 +108,7 @@ class RayStorage(Storage):
 
     def wait_verified(self) -> None:  # noqa: D102
         verification.wait_verified(forget=True)
-        self._call("settle")
+        self._call("wait_verified")
 
     def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
         """Call a method of the storage where it is."""
