@@ -120,7 +120,7 @@ def _literal_copy() -> Iterator[None]:
 def test_invalid_serializers_are_refused() -> None:
     """The error names what is missing."""
     with pytest.raises(
-        OptionError, match="lacks serializer_class, name, pickle, unpickle, remove;"
+        OptionError, match="missing serializer_class, name, pickle, unpickle, remove;"
     ):
         Serializers().register(pickle)
     with pytest.raises(OptionError, match=r"must be a class, .*not 3"):
