@@ -387,3 +387,7 @@ class InFolder:
     def open(self, name: str, mode: str) -> Any:
         """Open a file."""
         return (self._folder / name).open(mode)
+
+    def read_bytes(self, name: str) -> bytes:
+        """The contents of a file."""
+        return (self._folder / name).read_bytes()
