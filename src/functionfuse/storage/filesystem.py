@@ -17,13 +17,13 @@ from functionfuse.storage.beside import Beside, header_at
 from functionfuse.storage.framing import frame, unframe
 from functionfuse.storage.naming import file_name, node_name
 from functionfuse.storage.processes import this_process
-from functionfuse.storage.restricted_unpickler import PickleAllowlist
 from functionfuse.storage.signing import SigningKey
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from functionfuse.storage.place import Place
+    from functionfuse.storage.restricted_unpickler import PickleAllowlist
 
 __all__ = ["Common", "FilesystemStorage", "Verify"]
 
@@ -251,8 +251,7 @@ class FilesystemStorage(Storage):
         if self._loaded is None:
             recipe = self._recipe
             key = SigningKey.load(recipe.signing_key) if recipe.signing_key is not None else None
-            types = recipe.allowed_types
-            self._loaded = key, PickleAllowlist(types) if types is not None else None
+            self._loaded = key, _allowlist(recipe.allowed_types)
         return self._loaded
 
     def _checks_later(self) -> bool:
@@ -314,3 +313,12 @@ def _restored(  # noqa: PLR0913 - a recipe
     storage.always_read = always_read
     storage.register_persistent_serializers(*serializers)
     return storage
+
+
+def _allowlist(types: Sequence[type | str] | None) -> PickleAllowlist | None:
+    """Return what reads nothing but some types; its modules are loaded by those who use it."""
+    if types is None:
+        return None
+    from functionfuse.storage.restricted_unpickler import PickleAllowlist
+
+    return PickleAllowlist(types)
