@@ -27,7 +27,6 @@ from functionfuse.storage.file_format.file_format import (
     header_of,
     unframe,
 )
-from functionfuse.storage.file_format.restricted_unpickler import PickleAllowlist
 from functionfuse.storage.file_format.signatures import SigningKey
 from functionfuse.storage.sidecars import ReplacedError, SidecarStore, start_at
 
@@ -35,6 +34,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
     from functionfuse.storage.backends.protocol import FileBackend
+    from functionfuse.storage.file_format.restricted_unpickler import PickleAllowlist
 
 __all__ = ["CommonOptions", "FilesystemStorage", "Verify"]
 
@@ -301,8 +301,7 @@ class FilesystemStorage(Storage):
         if self._loaded is None:
             recipe = self._recipe
             key = SigningKey.load(recipe.signing_key) if recipe.signing_key is not None else None
-            types = recipe.allowed_types
-            self._loaded = key, PickleAllowlist(types) if types is not None else None
+            self._loaded = key, _allowlist(recipe.allowed_types)
         return self._loaded
 
     def _defers_verification(self) -> bool:
@@ -369,3 +368,12 @@ class FilesystemStorage(Storage):
                 raise ResultNotFound(message) from None
             message = f"cannot {verb} {result}: {error.strerror or error}"
             raise StorageError(message) from error
+
+
+def _allowlist(types: Sequence[type | str] | None) -> PickleAllowlist | None:
+    """Create the allowlist, if there is one; its modules are imported only then."""
+    if types is None:
+        return None
+    from functionfuse.storage.file_format.restricted_unpickler import PickleAllowlist
+
+    return PickleAllowlist(types)
