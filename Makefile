@@ -19,7 +19,7 @@ unexport PYTHONDONTWRITEBYTECODE
 .PHONY: demo test test-quick check coverage changelog lock bench clean
 
 demo: $(VENV)/installed
-	@echo "==> demo: a workflow in this process, and its results in a storage"
+	@echo "==> demo: the page of the README on Prefect, and a comparison of classifiers on two backends"
 	@$(BIN)/python examples/demo.py
 	@echo "==> next: read docs/frontend.md and change examples/demo.py, or run everything that has to pass: make test"
 
