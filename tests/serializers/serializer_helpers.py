@@ -66,13 +66,12 @@ class Kept:
 def in_another_process(function: Callable[..., Any], *arguments: Any) -> Any:
     """Call a function in a new interpreter."""
     code = "import sys, pickle; f, a = pickle.load(sys.stdin.buffer); pickle.dump(f(*a), sys.stdout.buffer)"
-    places = [os.path.dirname(__file__), os.environ.get("PYTHONPATH")]
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-c", code],
         input=cloudpickle.dumps((function, arguments)),
         capture_output=True,
         check=False,
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, places))},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )
     assert not done.returncode, done.stderr.decode()
     return cloudpickle.loads(done.stdout)
