@@ -142,7 +142,7 @@ class TestEveryOption:
 
     @pytest.fixture(scope="class")
     @staticmethod
-    def storage(server: SyncPrefectClient, tmp_path_factory: pytest.TempPathFactory) -> None:
+    def storage(module_server: SyncPrefectClient, tmp_path_factory: pytest.TempPathFactory) -> None:
         """The block that is the value of result_storage."""
         from prefect.filesystems import LocalFileSystem
 

@@ -70,7 +70,7 @@ class TestRemoteArgs:
         node = Weights(0).add(1)
         ray_workflow(node).query("Weights.*").set_remote_args({"namespace": "x"})
 
-        with pytest.raises(OptionError, match=r"'max_retries'.*'Weights_0000' runs in one"):
+        with pytest.raises(OptionError, match=r"'Weights_0000' runs in one.*'max_retries'"):
             ray_workflow(node).query().set_remote_args({"max_retries": 1})
         without_actors(node, workflow_name="x").query().set_remote_args({"max_retries": 1})
 

@@ -31,6 +31,7 @@ __all__ = [
     "is_regular",
     "latest_change",
     "make_directories",
+    "make_subdirectories",
     "not_a_file",
     "open_directory",
     "open_file",
@@ -110,12 +111,28 @@ def make_directories(root: str, *parts: str, mode: int | None = None) -> None:
     """
     descriptor = system.open_root(root)
     try:
-        for part in parts:
-            inner = _made_directory(part, descriptor, mode)
-            close_directory(descriptor)
-            descriptor = inner
+        make_subdirectories(descriptor, *parts, mode=mode)
     finally:
         close_directory(descriptor)
+
+
+def make_subdirectories(parent: int, *parts: str, mode: int | None = None) -> None:
+    """Create missing folders below the folder of a descriptor, as `make_directories` does.
+
+    Raises:
+        FileNotFoundError: The folder of the descriptor has been deleted.
+        NotADirectoryError: The path has a symbolic link or a file.
+    """
+    descriptor = parent
+    try:
+        for part in parts:
+            inner = _made_directory(part, descriptor, mode)
+            if descriptor != parent:
+                close_directory(descriptor)
+            descriptor = inner
+    finally:
+        if descriptor != parent:
+            close_directory(descriptor)
 
 
 def _made_directory(name: str, parent: int, mode: int | None) -> int:

@@ -12,12 +12,14 @@ from functionfuse.storage.backends.directories import (
     directory,
     latest_change,
     make_directories,
+    make_subdirectories,
     open_regular,
     remove_empty,
     remove_entry,
 )
 from functionfuse.storage.backends.file_names import native_name, portable_names
 from functionfuse.storage.backends.permissions import folder_mode
+from functionfuse.storage.backends.protocol import WorkflowRemovedError
 from functionfuse.storage.backends.sidecar_folders import SidecarFolder, inside
 
 if TYPE_CHECKING:
@@ -47,6 +49,7 @@ class LocalSidecarFolder(SidecarFolder):
         """
         super().__init__(connection, parts, result)
         self._mode = mode
+        self._is_created = False  # by a write of this object
 
     def __reduce__(self) -> tuple[type[LocalSidecarFolder], tuple[Any, ...]]:
         return type(self), (self._connection, self.parts, self._result, self._mode)
@@ -69,18 +72,23 @@ class LocalSidecarFolder(SidecarFolder):
         return 0.0
 
     def open(self, name: str, mode: str) -> Any:
-        """Open a file; the first write creates the folder."""
+        """Open a file; the first write creates the folder.
+
+        Raises:
+            WorkflowRemovedError: The folder was removed after a file was written.
+        """
         *folders, file = native_name(inside(name)).split("/")
         if "r" in mode:
             return self._open(folders, file, mode)
         self.is_written = True
         for _ in range(ATTEMPTS):
             try:
-                return self._open(folders, file, mode)
-            except (
-                FileNotFoundError
-            ):  # not yet created, or removed with the last file of another save
-                self._create(*folders)
+                opened = self._open(folders, file, mode)
+            except FileNotFoundError:
+                self._create(folders)
+            else:
+                self._is_created = True
+                return opened
         return self._open(folders, file, mode)
 
     def read_bytes(self, name: str) -> bytes:
@@ -124,11 +132,25 @@ class LocalSidecarFolder(SidecarFolder):
     def _directory(self, *folders: str) -> contextlib.AbstractContextManager[int]:
         return directory(self._root, *self.parts[1:], *folders)
 
-    def _create(self, *folders: str) -> None:
+    def _create(self, folders: list[str]) -> None:
+        """Create this folder and folders in it.
+
+        Raises:
+            WorkflowRemovedError: Files were written here, and the folder is gone with them.
+        """
+        mode = folder_mode(self._mode)
+        if self._is_created:  # a new folder would lack the files that were written before
+            try:
+                with self._directory() as own:
+                    make_subdirectories(own, *folders, mode=mode)
+            except FileNotFoundError:
+                message = "its workflow was removed in the meantime; save it again"
+                raise WorkflowRemovedError(message) from None
+            return
         if not os.path.isdir(self._root):
             os.makedirs(self._root, exist_ok=True)
         with contextlib.suppress(FileNotFoundError):  # removed again in the meantime
-            make_directories(self._root, *self.parts[1:], *folders, mode=folder_mode(self._mode))
+            make_directories(self._root, *self.parts[1:], *folders, mode=mode)
 
     def _open(self, folders: list[str], file: str, mode: str) -> Any:
         with self._directory(*folders) as parent:

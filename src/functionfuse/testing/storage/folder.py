@@ -254,6 +254,14 @@ class FolderTests(LinkTests, ForeignFileTests):
         storage.remove_workflow("w")
         assert [] == os.listdir(folder)
 
+    def test_a_workflow_is_removed_between_two_sidecar_files(self, folder: Path) -> None:
+        """The save starts again: a new folder would lack the file that was written before."""
+        storage = self.make_in(folder)
+        storage.register_persistent_serializers(Acting)
+        ACTIONS.append(lambda: storage.remove_workflow("w"))
+        storage.save("w", "node", [Numbered(2), Numbered(3)])
+        assert [2, 3] == [number.number for number in storage.read_task("w", "node")]
+
     def test_litter_is_swept(self, folder: Path) -> None:
         """Leftovers of killed processes are removed when they are a day old, not earlier; results stay."""
         storage = self.make_in(folder)
