@@ -15,7 +15,7 @@ import pytest
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-PROJECT: Final = Path(__file__).parent / "typing"
+PROJECT: Final = Path(__file__).parents[1] / "typing"
 MYPY: Final = """[mypy]
 strict = true
 plugins = functionfuse.mypy_plugin
