@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = ["plugin"]
 
-_DECORATORS: Final = frozenset({"functionfuse.workflow.workflow", "functionfuse.task"})
+_DECORATORS: Final = frozenset({"functionfuse._graph.decorators.workflow", "functionfuse.task"})
 _INSTANCE: Final = "functionfuse._graph.instances.Instance"
 _NODE: Final = "functionfuse._graph.nodes.Node"
 _COROUTINE: Final = "typing.Coroutine"
