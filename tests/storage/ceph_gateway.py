@@ -50,17 +50,25 @@ mon data = {folder}/mon
 # a new cluster is a hundred small changes, for each of which a monitor waits a second
 paxos propose interval = 0.05
 paxos min wait = 0.01
+# a monitor ends when the machine's disk is nearly full; nothing of a test is kept there
+mon data avail crit = 0
+mon data avail warn = 0
 [mgr]
 mgr data = {folder}/mgr
 mgr initial modules =
 [osd]
 osd data = {folder}/osd
 osd objectstore = memstore
-memstore device bytes = 1073741824
+# a limit, not an allocation; a full disk blocks every write without an error
+memstore device bytes = 8589934592
 [client.rgw]
 rgw frontends = beast endpoint=127.0.0.1:{port}
 rgw data = {folder}/rgw
 rgw dns name = 127.0.0.1
+# space of removed objects is free within seconds, not after two hours
+rgw gc obj min wait = 1
+rgw gc processor period = 2
+rgw gc processor max time = 2
 """
 #: Permissions of each user; without authentication the gateway never comes up.
 KEYS: Final = {
