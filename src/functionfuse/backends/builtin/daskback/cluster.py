@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
-import dask
 from distributed import Client, LocalCluster
 
 from functionfuse._common.stdio import open_closed_streams
+from functionfuse.backends.builtin.daskback._compat import (
+    is_starting_worker,
+    keep_restarting_workers,
+)
 from functionfuse.errors import EngineError, OptionError
 
 if TYPE_CHECKING:
@@ -62,10 +64,8 @@ class Connection:
         if self.address is not None:
             client = _connect(self.address)
             return client, (client.close,)
-        # a worker that dies some times in a row is for good given up by Dask's own clusters otherwise
-        patient = dask.config.set({"distributed.deploy.lost-worker-timeout": "1 hour"})
         with ExitStack() as made:
-            made.push(patient)
+            made.push(keep_restarting_workers())
             cluster = _start_local_cluster(self.cluster_kwargs)
             made.callback(cluster.close)
             client = _client_of(cluster)
@@ -102,7 +102,7 @@ def _connect(address: str) -> Client:
 
 
 def _start_local_cluster(options: Mapping[str, Any]) -> LocalCluster:
-    if getattr(multiprocessing.current_process(), "_inheriting", False):
+    if is_starting_worker():
         message = (
             "this is a worker that is being started, and it runs your script once more: "
             "put run() under `if __name__ == '__main__':`"

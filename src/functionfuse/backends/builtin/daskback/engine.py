@@ -9,11 +9,11 @@ from threading import Event
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import uuid4
 
-import dask
 from distributed import Future
 
 from functionfuse._transport.broadcast import Broadcaster
 from functionfuse._transport.exceptions import describe_exception
+from functionfuse.backends.builtin.daskback._compat import accept_large_graph, release_keys
 from functionfuse.backends.builtin.daskback.event_subscriber import subscriber_of
 from functionfuse.backends.builtin.daskback.failures import exception_of, failed_key
 from functionfuse.backends.builtin.daskback.handles import Handle, observable_handle
@@ -142,7 +142,7 @@ class DaskEngine:
         self._submitted += 1
         key = f"literal-{self._run}-{self._submitted}"
         pickled = pickle_value(value)
-        with dask.config.set({_WARN_FROM: max(pickled.nbytes * 2, 10_000_000)}):  # once is well
+        with accept_large_graph(pickled.nbytes):
             return self._client.submit(hold, pickled, key=key, pure=False)
 
     def _check_placement(self, name: str, options: Mapping[str, Any]) -> None:
@@ -280,17 +280,10 @@ class DaskEngine:
         ]
         for other in others:  # what becomes of these was to be seen at what is taken back
             other.future = Future(other.key, self._client)
-        client = self._client.id
         kept, keys = [other.key for other in others], [handle.key for handle in pending]
-
-        # not `Client.cancel`, which is on its way for a while; once this is answered, none of them starts any more
-        def take_back(dask_scheduler: Any) -> None:
-            dask_scheduler.client_desires_keys(keys=kept, client=client)
-            dask_scheduler.client_releases_keys(keys=keys, client=client)
-
         with suppress(Exception):  # the scheduler may be gone
             self._sync_with_scheduler()
-            self._client.run_on_scheduler(take_back)
+            release_keys(self._client, keys, kept)
         for handle in pending:
             handle.release_future()
 
@@ -310,7 +303,6 @@ class DaskEngine:
 _POLL_INTERVAL: Final = 0.5  # seconds between two looks at what nobody speaks for
 _SYNC_INTERVAL: Final = 0.005  # seconds between two questions whether the scheduler has heard
 _FAILED_STATUSES: Final = frozenset({"error", "cancelled"})  # what tasks are that have no value
-_WARN_FROM: Final = "distributed.admin.large-graph-warning-threshold"
 
 
 def _printable(name: str) -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from distributed import KilledWorker
-from distributed.scheduler import NoValidWorkerError
 
 from functionfuse._transport.exceptions import describe_exception
+from functionfuse.backends.builtin.daskback import _compat
 from functionfuse.backends.builtin.daskback.tasks import TaskExceptionEnvelope
 from functionfuse.errors import EngineError
 
@@ -19,12 +19,8 @@ __all__ = ["exception_of", "failed_key"]
 
 def failed_key(future: Future[Any]) -> str:
     """The key of the task that failed first: this one or one upstream; empty if Dask does not report it."""
-    error = future.exception()
-    if isinstance(error, TaskExceptionEnvelope):
-        return error.key
-    if isinstance(error, KilledWorker | NoValidWorkerError):
-        return str(error.task)
-    return ""
+    error: BaseException = future.exception()
+    return error.key if isinstance(error, TaskExceptionEnvelope) else _compat.failed_key(error)
 
 
 def exception_of(name: str, future: Future[Any]) -> BaseException:

@@ -6,11 +6,11 @@ import pickle
 from typing import TYPE_CHECKING, Any, Final
 
 import cloudpickle
-from distributed.protocol.serialize import serialize
 
 from functionfuse._graph.nodes import ATOMS
 from functionfuse._kernel.units import GroupResult, InstanceResult
 from functionfuse._transport.exceptions import describe_exception
+from functionfuse.backends.builtin.daskback._compat import has_own_serialization
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
@@ -51,9 +51,7 @@ def _pickle_error(value: Any) -> str:
     try:
         _try_pickle(value)
     except Exception as error:  # noqa: BLE001 - a user's __reduce__ may raise anything
-        try:  # what has no pickle, but a way of Dask's own
-            serialize(value, serializers=("dask",), on_error="raise")
-        except Exception:  # noqa: BLE001 - as above
+        if not has_own_serialization(value):
             return describe_exception(error)
     return ""
 

@@ -21,6 +21,7 @@ from functionfuse._transport.exceptions import (
     describe_exception,
     pickle_exception,
 )
+from functionfuse.backends.builtin.daskback._compat import add_plugin, current_key, plugin_of
 from functionfuse.backends.builtin.daskback.picklability import check_picklable
 from functionfuse.errors import EngineError
 
@@ -117,7 +118,7 @@ def run_unit(topic: str, run: str, pickled: PickledValue, literals: int, *inputs
         TaskExceptionEnvelope: The unit failed, whatever it raised.
     """
     worker = get_worker()
-    key: Any = worker.get_current_task()
+    key = current_key()
     try:
         unit = _unpickle_unit(pickled, inputs[:literals])
         value, record = execute(unit, [*map(unwrapped, inputs[literals:])])
@@ -189,7 +190,7 @@ class TaskExceptionEnvelope(ExceptionEnvelope):
 
 def _report(worker: Worker, key: str, topic: str, message: Any) -> None:
     """Send a message to the client before the scheduler reports that the task is done."""
-    messenger = worker.plugins.get(_EventPlugin.name)
+    messenger = plugin_of(worker, _EventPlugin.name)
     if isinstance(messenger, _EventPlugin):
         messenger.messages[key] = topic, message
         return
@@ -197,7 +198,7 @@ def _report(worker: Worker, key: str, topic: str, message: Any) -> None:
     with _adding:
         if worker not in _workers:
             _workers.add(worker)
-            worker.loop.add_callback(worker.plugin_add, _EventPlugin())
+            add_plugin(worker, _EventPlugin())
 
 
 class _EventPlugin(WorkerPlugin):

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import functionfuse
 from functionfuse._common.stdio import inherited_output
 from functionfuse._transport.protocol import Channel, Handshake
+from functionfuse.backends.builtin.pool._compat import interpreter_flags
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
@@ -97,10 +98,9 @@ class WorkerProcess:
 
 
 def _start_process(descriptor: int) -> subprocess.Popen[bytes]:
-    flags: list[str] = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined]
     command = [
         sys.executable,
-        *flags,
+        *interpreter_flags(),
         "-P",
         "-m",
         "functionfuse._transport.worker",

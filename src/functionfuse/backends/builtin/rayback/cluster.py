@@ -14,6 +14,7 @@ from ray.exceptions import AuthenticationError
 
 from functionfuse._common.stdio import open_closed_streams
 from functionfuse._common.validation import validate_names
+from functionfuse.backends.builtin.rayback._compat import cluster_address
 from functionfuse.backends.builtin.rayback.addresses import check_ray_answers, same_cluster
 from functionfuse.errors import EngineError, FunctionFuseWarning, OptionError
 
@@ -61,7 +62,7 @@ def connect(options: Mapping[str, Any]) -> None:
             ray.init(**options)
         except (AuthenticationError, RuntimeError, OSError, ValueError) as error:
             raise EngineError(_advice(address, error)) from error
-        _connections.append((options, _cluster()))
+        _connections.append((options, cluster_address()))
 
 
 def _uses_tls(options: Mapping[str, Any]) -> bool:
@@ -75,7 +76,7 @@ def _check_unused(options: Mapping[str, Any]) -> None:
     Raises:
         OptionError: Another cluster is wanted.
     """
-    address, used = options.get("address") or "", _cluster()
+    address, used = options.get("address") or "", cluster_address()
     if (options, used) in _connections:
         return
     if not same_cluster(address, used) and not address.startswith("ray://"):
@@ -91,12 +92,6 @@ def _check_unused(options: Mapping[str, Any]) -> None:
             "Give them to ray.init where it is called, or call ray.shutdown() before run()"
         )
         warnings.warn(message, FunctionFuseWarning, stacklevel=5)  # where run() was called
-
-
-def _cluster() -> str:
-    """The address of the cluster that this process is connected to."""
-    address: str = ray.get_runtime_context().gcs_address
-    return address
 
 
 def _has_effect(name: str, value: Any, cluster: str) -> bool:

@@ -23,6 +23,7 @@ from functionfuse._graph.graph import references
 from functionfuse._graph.nodes import Kind
 from functionfuse._transport.broadcast import Broadcaster
 from functionfuse._transport.exceptions import ExceptionEnvelope, describe_exception
+from functionfuse.backends.builtin.rayback._compat import cause_of, start_task
 from functionfuse.backends.builtin.rayback.envelopes import REDUCERS, dumps, unwrapped, wrapped
 from functionfuse.backends.builtin.rayback.tasks import (
     InstanceActor,
@@ -133,13 +134,8 @@ class RayEngine:
             options = {**options, "retry_exceptions": [RetryableExceptionEnvelope]}
         given = {"name": name, "max_retries": 0, **options, "num_returns": 2}
         values = [handle.value for handle in inputs]
-        value, record = self._start(given, sent.code, sent.packed, *sent.literals, *values)
+        value, record = start_task(_task, given, (sent.code, sent.packed, *sent.literals, *values))
         return _Handle(name, value, record)
-
-    def _start(self, options: Mapping[str, Any], *args: Any) -> Any:
-        if "runtime_env" in options:
-            return _task.options(**options).remote(*args)
-        return _task._remote(args=args, **options)  # `options` makes a class for each call
 
     def _fail(self, name: str, error: BaseException) -> _Handle:
         handle = _Handle(name, error=error)
@@ -278,7 +274,7 @@ def _get(reference: Any, name: str) -> Any:
     try:
         return ray.get(reference)
     except RayTaskError as error:
-        if isinstance(error.cause, TaskCancelledError):  # when its worker had it, but not begun
+        if isinstance(cause_of(error), TaskCancelledError):  # when its worker had it, but not begun
             raise Cancelled from error
         original = _user_exception(error)
     except TaskCancelledError as error:
@@ -298,7 +294,7 @@ def _get(reference: Any, name: str) -> Any:
 
 def _user_exception(error: RayTaskError) -> BaseException:
     """What was raised in the worker."""
-    cause: BaseException = error.cause
+    cause = cause_of(error)
     if isinstance(cause, ExceptionEnvelope):
         return cause.error
     if isinstance(cause, EngineError):

@@ -13,12 +13,11 @@ from collections import ChainMap
 from pickle import PickleBuffer
 from typing import TYPE_CHECKING, Any, Final
 
-import ray.cloudpickle
-
 from functionfuse._common import pickler
 from functionfuse._graph.nodes import ATOMS
 from functionfuse._kernel.units import GroupResult, InstanceResult
 from functionfuse._transport.exceptions import describe_exception
+from functionfuse.backends.builtin.rayback._compat import REFERENCE_REDUCERS
 from functionfuse.backends.builtin.rayback.buffers import copy_buffer
 from functionfuse.errors import EngineError
 
@@ -31,9 +30,7 @@ _PROTOCOL = 5  # the first that leaves buffers out of the stream, and so lets Ra
 
 
 #: As on all engines, so that classes made in functions stay themselves; and Ray's references as Ray does.
-REDUCERS: Final[Any] = ChainMap(
-    pickler.Pickler.dispatch_table, ray.cloudpickle.CloudPickler.dispatch
-)
+REDUCERS: Final[Any] = ChainMap(pickler.Pickler.dispatch_table, REFERENCE_REDUCERS)
 
 
 def dumps(value: Any, keep_buffer: Callable[[PickleBuffer], object] | None = None) -> bytes:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
-from ray._common.ray_option_utils import (
-    actor_options,
-    task_options,
-    validate_actor_options,
-    validate_task_options,
-)
-
 from functionfuse._common.validation import validate_names
+from functionfuse.backends.builtin.rayback._compat import option_names, validate_options
 from functionfuse.errors import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Collection, Mapping
 
 __all__ = ["check_actor", "check_task"]
 
@@ -40,8 +35,6 @@ _RESERVED: Final = {
     "lifetime": _ONE_RUN,
     "max_pending_calls": "run(max_pending_tasks=...) limits what is in flight, and waits instead of failing",
 }
-_TASK: Final = task_options.keys() - _RESERVED
-_ACTOR: Final = actor_options.keys() - _RESERVED
 
 
 def check_task(options: Mapping[str, Any]) -> None:
@@ -51,8 +44,7 @@ def check_task(options: Mapping[str, Any]) -> None:
         OptionError: The installed Ray does not know an option, or refuses its value.
     """
     _check_reserved(options)
-    validate_names(options, _TASK, "option of a Ray task")
-    _validated(validate_task_options, options)
+    _validate("task", options, "option of a Ray task")
 
 
 def check_actor(options: Mapping[str, Any], name: str) -> None:
@@ -67,8 +59,7 @@ def check_actor(options: Mapping[str, Any], name: str) -> None:
     """
     _check_reserved(options)
     what = f"option of a Ray actor, and node {name!r} runs in one (not with RayWorkflow(..., actors=False))"
-    validate_names(options, _ACTOR, what)
-    _validated(validate_actor_options, options)
+    _validate("actor", options, what)
 
 
 def _check_reserved(options: Mapping[str, Any]) -> None:
@@ -78,10 +69,17 @@ def _check_reserved(options: Mapping[str, Any]) -> None:
             raise OptionError(message)
 
 
-def _validated(validate: Any, options: Mapping[str, Any]) -> None:
-    """Let Ray itself look at the values, now and not when the graph runs."""
+@cache
+def _allowed(kind: str) -> Collection[str] | None:
+    names = option_names(kind)
+    return None if names is None else frozenset(names) - _RESERVED.keys()
+
+
+def _validate(kind: str, options: Mapping[str, Any], what: str) -> None:
+    if (allowed := _allowed(kind)) is not None:
+        validate_names(options, allowed, what)
     try:
-        validate(dict(options), in_options=True)
+        validate_options(kind, options)
     except (TypeError, ValueError, AttributeError) as error:
         message = f"Ray refuses these remote args: {error}"
         raise OptionError(message) from error

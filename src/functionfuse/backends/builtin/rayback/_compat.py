@@ -1,0 +1,102 @@
+"""Parts of Ray that its documentation does not promise, and what replaces each where a version lacks it.
+
+Each function says what it needs of Ray, why, and what happens without it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Final
+
+import ray
+import ray.cloudpickle
+
+try:
+    from ray._common import ray_option_utils
+except ImportError:
+    ray_option_utils = None  # type: ignore[assignment]
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Collection, Mapping, Sequence
+
+    from ray.exceptions import RayTaskError
+
+__all__ = [
+    "REFERENCE_REDUCERS",
+    "cause_of",
+    "cluster_address",
+    "option_names",
+    "start_task",
+    "validate_options",
+]
+
+#: Needs: `CloudPickler.dispatch`, with which Ray pickles references to its objects and actors.
+#: Without it, a node whose arguments hold such references cannot be sent, and fails with an error that says so.
+REFERENCE_REDUCERS: Final[dict[Any, Any]] = getattr(ray.cloudpickle.CloudPickler, "dispatch", {})
+
+
+# ---- options ----
+
+
+def option_names(kind: str) -> Collection[str] | None:
+    """The names of all options of a `"task"` or an `"actor"`; None if Ray does not tell.
+
+    Needs: the tables of `ray._common.ray_option_utils`. An error of ours can suggest the right name then.
+    Without them, Ray checks the names, see `validate_options`.
+    """
+    names: Collection[str] | None = getattr(ray_option_utils, f"{kind}_options", None)
+    return names
+
+
+def validate_options(kind: str, options: Mapping[str, Any]) -> None:
+    """Let Ray check the options of a `"task"` or an `"actor"` before a graph runs.
+
+    Needs: the validators of `ray._common.ray_option_utils`.
+    Without them, `options` of an empty remote function or class checks what it knows.
+
+    Raises:
+        TypeError, ValueError, AttributeError: Ray refuses an option or its value.
+    """
+    validate: Callable[..., object] | None
+    validate = getattr(ray_option_utils, f"validate_{kind}_options", None)
+    if validate is not None:
+        validate(dict(options), in_options=True)
+        return
+    remote: Any = ray.remote(type("Empty", (), {}) if kind == "actor" else lambda: None)
+    remote.options(**options)
+
+
+# ---- tasks ----
+
+
+def start_task(task: Any, options: Mapping[str, Any], args: Sequence[Any]) -> Any:
+    """Start a remote function; returns its references.
+
+    Needs: `RemoteFunction._remote`, which is `options(...).remote(...)` without a new class for each call.
+    Without it, and for a `runtime_env`, which `options` prepares, the two are called.
+    """
+    direct = None if "runtime_env" in options else getattr(task, "_remote", None)
+    if direct is None:
+        return task.options(**options).remote(*args)
+    return direct(args=args, **options)
+
+
+def cause_of(error: RayTaskError) -> BaseException:
+    """The exception that was raised in a worker.
+
+    Needs: the attribute `cause`. Without it, Ray's own error is returned, whose text has the worker's traceback.
+    """
+    cause: BaseException = getattr(error, "cause", error)
+    return cause
+
+
+# ---- clusters ----
+
+
+def cluster_address() -> str:
+    """The address of the cluster that this process is connected to.
+
+    Needs: `RuntimeContext.gcs_address`. Ray connects a process to one cluster, and does not say so in an error.
+    Without it, a process cannot change `ray_init_args` between runs: an address counts as that of another cluster.
+    """
+    address: str = getattr(ray.get_runtime_context(), "gcs_address", "")
+    return address
