@@ -202,7 +202,7 @@ class TestDeployments:
             unknown.deploy("main", "pool", job_variable={})
 
     def test_no_server(self) -> None:
-        """A deployment on a temporary server would be gone with it: it is refused."""
+        """A deployment on an ephemeral server would be gone with it: it is refused."""
         with pytest.raises(EngineError, match=r"serve\(\) needs a server.*PREFECT_API_URL"):
             make(add(1, 2), workflow_name="serverless").serve()
 

@@ -1,4 +1,4 @@
-"""PrefectWorkflow on Prefect's own temporary server, in a process of its own: what is printed and what is kept."""
+"""PrefectWorkflow on Prefect's own ephemeral server, in a process of its own: what is printed and what is kept."""
 
 from __future__ import annotations
 

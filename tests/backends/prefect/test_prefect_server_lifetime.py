@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 def server_of(driver: int) -> int:
-    """The temporary server that a process has started."""
+    """The ephemeral server that a process has started."""
     for children in Path(f"/proc/{driver}/task").glob("*/children"):
         for child in children.read_text().split():
-            if b"temporary" in Path(f"/proc/{child}/cmdline").read_bytes():
+            if b"ephemeral_server" in Path(f"/proc/{child}/cmdline").read_bytes():
                 return int(child)
-    pytest.fail("no temporary server runs")
+    pytest.fail("no ephemeral server runs")
 
 
 def history(home: Path, query: str) -> list[Any]:
@@ -55,7 +55,7 @@ def home(first: tuple[Path, list[Any]]) -> Path:
     return first[0]
 
 
-class TestTemporaryServer:
+class TestEphemeralServer:
     """Runs without a server, each in a process of its own; all on one PREFECT_HOME."""
 
     def test_two_first_runs(self, first: tuple[Path, list[Any]]) -> None:

@@ -55,7 +55,13 @@ class Candidates:
 
     def __init__(self, sidecars: SidecarFolder) -> None:
         """Use the folder with the sidecar folders of all results of the workflow."""
-        self._folder = sidecars.inner(CANDIDATES)
+        self._sidecars = sidecars
+
+    @property
+    def _folder(self) -> SidecarFolder:
+        # a new object for each access: markers do not depend on each other, so when another process removes
+        # the workflow between two writes, the second one makes the folder again instead of failing
+        return self._sidecars.inner(CANDIDATES)
 
     def all(self) -> list[Candidate]:
         """All candidates, by one listing; other files are ignored."""
