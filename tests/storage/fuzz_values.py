@@ -109,7 +109,7 @@ def slotted() -> Slotted:
 def attributed() -> OrderedDict[str, int]:
     """An ordered dict with attributes, like a state dict of PyTorch."""
     made = OrderedDict(a=1)
-    made._metadata = {"version": 1}  # type: ignore[attr-defined]
+    made._metadata = {"version": 1}  # type: ignore[attr-defined] # noqa: SLF001 - as PyTorch does
     return made
 
 

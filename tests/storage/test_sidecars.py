@@ -125,7 +125,7 @@ def storage(pair: tuple[str, type[Published]], configuration: dict[str, Any]) ->
 
 def written(storage: Any) -> list[str]:
     """The files that serializers wrote for workflow `w`."""
-    objects = storage._backend.sidecars("w")
+    objects = storage._backend.sidecars("w")  # noqa: SLF001 - files below the interface
     return sorted(objects.filesystem.find(objects.path))
 
 
@@ -136,7 +136,7 @@ def sidecars(storage: Any) -> list[str]:
 
 def age_candidates(storage: Any) -> None:
     """Let all candidates be of the year 1970: the time is in the name of the marker."""
-    folder = storage._backend.sidecars("w").inner(".candidates")
+    folder = storage._backend.sidecars("w").inner(".candidates")  # noqa: SLF001 - files below the interface
     for name in folder.names():
         folder.write_bytes(f"{name[0]}{0:012x}{name[13:]}", folder.read_bytes(name))
         folder.remove(name)
@@ -218,7 +218,7 @@ def test_a_failed_save_leaves_nothing_new(storage: Any) -> None:
 def orphan(storage: Any, name: str) -> None:
     """Leave sidecar files behind as a process does that is killed before the result file is complete."""
     storage.save("w", name, 1j)
-    storage._backend.remove("w", storage._file_name(name))
+    storage._backend.remove("w", storage._file_name(name))  # noqa: SLF001 - files below the interface
 
 
 def test_objects_of_a_save_that_may_still_run_stay(storage: Any) -> None:

@@ -111,7 +111,7 @@ def _check(array: da.Array) -> None:
         reason = "its chunks are of unknown size: call compute_chunk_sizes() before it is returned"
     elif array.dtype.hasobject:
         reason = "its dtype is object: convert it with astype() before it is returned"
-    elif (kind := type(array._meta)) is not np.ndarray:
+    elif (kind := type(array._meta)) is not np.ndarray:  # noqa: SLF001 - dask names the type of chunks nowhere else
         reason = (
             f"its chunks are not numpy arrays but {kind.__qualname__}: "
             "convert them with map_blocks() before it is returned"

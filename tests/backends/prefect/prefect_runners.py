@@ -112,7 +112,7 @@ class ClusterTests(RunnerTests):
     test_results_can_be_changed = TravelTests.test_results_can_be_changed
     test_large_arguments = TravelTests.test_large_arguments
     test_large_arguments_are_pickled_once = TravelTests.test_large_arguments_are_pickled_once
-    _check_unsendable = TravelTests._check_unsendable
+    _check_unsendable = TravelTests._check_unsendable  # noqa: SLF001 - called by the two tests below
     test_unsendable_function = TravelTests.test_unsendable_function
     test_unsendable_argument = TravelTests.test_unsendable_argument
     test_dataclasses = StateTests.test_dataclasses

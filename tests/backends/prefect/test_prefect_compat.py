@@ -51,9 +51,9 @@ def test_events_go_to_the_server_of_the_latest_run(worker: type[EventsWorker]) -
     """Of runs in progress, the one that began last; without a run, Prefect chooses."""
     with _compat.route_events(URL):
         with _compat.route_events(f"{URL}/inner"):
-            assert f"{URL}/inner" in str(worker._client_override)
-        assert str(worker._client_override).endswith(f"'{URL}'),))")
-    assert worker._client_override is None
+            assert f"{URL}/inner" in str(worker._client_override)  # noqa: SLF001 - Prefect shows it nowhere else
+        assert str(worker._client_override).endswith(f"'{URL}'),))")  # noqa: SLF001 - Prefect shows it nowhere else
+    assert worker._client_override is None  # noqa: SLF001 - Prefect shows it nowhere else
 
 
 def test_without_an_override_events_go_where_prefect_sends_them(
@@ -63,7 +63,7 @@ def test_without_an_override_events_go_where_prefect_sends_them(
     with monkeypatch.context() as patched:
         patched.delattr(worker, "set_client_override")
         with _compat.route_events(URL):
-            assert worker._client_override is None
+            assert worker._client_override is None  # noqa: SLF001 - Prefect shows it nowhere else
 
 
 def test_waiting_without_a_queue_ends(

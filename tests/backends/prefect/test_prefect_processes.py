@@ -44,7 +44,7 @@ class TestPrefectProcesses(RunnerTests):
         """Prefect knows the same dependencies as on threads, though its pool loses them, and has what nodes print."""
         name = self.named("edges")
         made = on_processes(*edges_targets(), speak().set_name("speaker"), workflow_name=name)
-        made.set_prefect_flow_options({**made._flow_options, "log_prints": True})
+        made.set_prefect_flow_options({**made._flow_options, "log_prints": True})  # noqa: SLF001 - adds to those of `make_workflow`
 
         assert [*EDGES_RESULT, None] == made.run()
         runs = task_runs(server, name, len(EDGES) + 1)

@@ -24,7 +24,7 @@ def test_options_are_checked_with_and_without_tables(
     for name in lacks:
         monkeypatch.setattr(_compat, name, None)
         assert _compat.option_names("task") is None
-    monkeypatch.setattr(remote_args, "_allowed", remote_args._allowed.__wrapped__)
+    monkeypatch.setattr(remote_args, "_allowed", remote_args._allowed.__wrapped__)  # noqa: SLF001 - a cache
     remote_args.check_task({"num_cpus": 2, "max_retries": 1})
     remote_args.check_actor({"num_cpus": 2}, "node")
     for wrong in ({"num_cpuss": 2}, {"num_cpus": -1}):

@@ -92,8 +92,8 @@ class NodeFunction:
     def of(self, unit: Unit) -> NodeFunction:
         """The function of one node."""
         new = NodeFunction.__new__(NodeFunction)
-        new._pickled, new._is_pickled = None, False
-        new._restore((self.__dict__, unit, self._failure, self._persisted, self._coordinator, None))
+        new._pickled, new._is_pickled = None, False  # noqa: SLF001 - of this class
+        new._restore((self.__dict__, unit, self._failure, self._persisted, self._coordinator, None))  # noqa: SLF001 - of this class
         return new
 
     def fail_with(self, error: BaseException) -> dict[str, Any]:
@@ -235,7 +235,7 @@ class _PickledFunction(NamedTuple):
 
 def _restore(content: PickledValue, name: str, parameters: tuple[str, ...]) -> NodeFunction:
     function = NodeFunction.__new__(NodeFunction)
-    function._pickled, function._is_pickled = _PickledFunction(content, name, parameters), True
+    function._pickled, function._is_pickled = _PickledFunction(content, name, parameters), True  # noqa: SLF001 - of this class
     return function
 
 

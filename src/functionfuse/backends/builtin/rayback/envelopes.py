@@ -111,5 +111,5 @@ class PickledValue:
 
 def _restore(what: str, stream: bytes, buffers: list[Any]) -> PickledValue:
     value = PickledValue(None, what)
-    value._stream, value._buffers = stream, buffers
+    value._stream, value._buffers = stream, buffers  # noqa: SLF001 - of this class
     return value
