@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import cloudpickle
 
+from functionfuse._common.exception_reduction import reduce_exception
 from functionfuse._common.global_references import (
     GlobalReference,
     importable_module,
@@ -93,6 +94,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
             return _with_references(obj, reduced) if by_value else reduced
         if kind is MethodType or kind is BuiltinFunctionType:
             return reduce_method(obj) or NotImplemented
+        if issubclass(kind, BaseException):
+            return reduce_exception(obj, self.dispatch_table.get(kind)) or NotImplemented
         reduce = _REDUCERS.get(kind.__name__)  # a name, so that nothing is imported for a class
         return NotImplemented if reduce is None else reduce(obj) or NotImplemented
 

@@ -21,11 +21,8 @@ from functionfuse._kernel.binding import copy_instance
 from functionfuse._kernel.kernel import call
 from functionfuse._kernel.units import InstanceResult
 from functionfuse._transport.exceptions import describe_exception
-from functionfuse.backends.addons.prefectback.envelopes import (
-    OpaqueResult,
-    PickledValue,
-    pickle_value,
-)
+from functionfuse._transport.pickled_value import PickledValue, pickle_value
+from functionfuse.backends.addons.prefectback.envelopes import OpaqueResult
 from functionfuse.backends.addons.prefectback.exceptions import ExceptionEnvelope, needs_envelope
 from functionfuse.backends.addons.prefectback.task_groups import run_group
 from functionfuse.errors import EngineError

@@ -14,6 +14,7 @@ from distributed import Future
 
 from functionfuse._transport.broadcast import Broadcaster
 from functionfuse._transport.exceptions import describe_exception
+from functionfuse._transport.pickled_value import pickle_value
 from functionfuse.backends.builtin.daskback.event_subscriber import subscriber_of
 from functionfuse.backends.builtin.daskback.failures import exception_of, failed_key
 from functionfuse.backends.builtin.daskback.handles import Handle, observable_handle
@@ -22,7 +23,6 @@ from functionfuse.backends.builtin.daskback.tasks import (
     TaskExceptionEnvelope,
     hold,
     pickle_unit,
-    pickle_value,
     run_unit,
     unwrapped,
 )
@@ -245,8 +245,9 @@ class DaskEngine:
             except Exception:  # noqa: BLE001 - which one it is?
                 wanted, values = [handle], [self._fetch(handle)]
             for other, value in zip(wanted, values, strict=True):
-                other.value, other.future = unwrapped(value), None
+                other.value, other.future = value, None
                 del self._held[other]
+        handle.value = unwrapped(handle.value)
         return handle.value
 
     @staticmethod
