@@ -7,14 +7,11 @@ A copy of them would be a second one: a lock that locks nothing, a generator tha
 from __future__ import annotations
 
 import pickle
-import random
 import sys
 from importlib.machinery import ModuleSpec
 from operator import attrgetter
 from types import BuiltinFunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
-
-import cloudpickle
 
 from functionfuse._common.process_identity import this_process
 
@@ -74,7 +71,8 @@ def importable_module(name: Any) -> ModuleType | None:
 
 def _is_sent_by_value(name: str) -> bool:
     """Tell whether the user registered a module, or a package around it, with cloudpickle."""
-    registered = cloudpickle.list_registry_pickle_by_value()
+    cloudpickle = sys.modules.get("cloudpickle")  # who registers, has imported it
+    registered = () if cloudpickle is None else cloudpickle.list_registry_pickle_by_value()
     return any(name == each or name.startswith(f"{each}.") for each in registered)
 
 
@@ -162,8 +160,7 @@ def _refer(value: Any, scope: Mapping[str, Any]) -> Any:
 
 
 def _is_generator(value: Any) -> bool:
-    kind = type(value)
-    return isinstance(value, random.Random) or (kind.__module__, kind.__qualname__) in _GENERATORS
+    return any((kind.__module__, kind.__qualname__) in _GENERATORS for kind in type(value).__mro__)
 
 
 def _name_of(value: Any, names: Mapping[str, Any]) -> str | None:

@@ -52,12 +52,23 @@ def _reduce_code(code: CodeType) -> tuple[Any, ...]:
     return construct, tuple(kept)
 
 
+def _reduce_memoryview(view: memoryview) -> tuple[Any, ...]:
+    """A view of a copy; cloudpickle makes it `bytes`."""
+    data = view.tobytes() if view.readonly else bytearray(view.tobytes())
+    if view.format == "B" and view.ndim == 1:
+        return memoryview, (data,)
+    cast = operator.methodcaller("cast", view.format, view.shape)
+    cast(memoryview(data))  # not all formats and shapes can be made again
+    return cast, (memoryview(data),)
+
+
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
     """Pickles functions and classes that cannot be imported by value, with their file names."""
 
     # flat, since the C pickler asks for each object; still sees what is registered with copyreg later
     dispatch_table: ClassVar[Any] = ChainMap(
-        {CodeType: _reduce_code}, *cloudpickle.Pickler.dispatch_table.maps
+        {CodeType: _reduce_code, memoryview: _reduce_memoryview},
+        *cloudpickle.Pickler.dispatch_table.maps,
     )
 
     def __init__(

@@ -7,6 +7,7 @@ import io
 import pickle
 from typing import TYPE_CHECKING, Any, Final
 
+from functionfuse._common import plain_pickler
 from functionfuse._common.pickle_buffers import PROTOCOL, split_buffers
 from functionfuse.errors import StorageError
 
@@ -31,7 +32,7 @@ def pickle_value(value: Any, persistent_id: Callable[[Any], Any] | None) -> list
     """
     find = _memoized(persistent_id) if persistent_id else None
     try:
-        return _pickle_with(pickle, value, find)
+        return _pickle_with(plain_pickler, value, find)
     except StorageError:  # of a serializer
         raise
     except Exception:  # noqa: BLE001 - cloudpickle may do: __main__ of a worker, a closure
@@ -107,7 +108,7 @@ class _PersistentUnpickler(pickle.Unpickler):
 
 
 def _pickle_with(library: Any, value: Any, find: Callable[[Any], Any] | None) -> list[memoryview]:
-    """Pickle a value with pickle or cloudpickle."""
+    """Pickle a value with one of our picklers."""
 
     def dump(keep_buffer: Callable[[pickle.PickleBuffer], bool]) -> bytes:
         if find is None:
