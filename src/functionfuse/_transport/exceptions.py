@@ -26,6 +26,7 @@ __all__ = [
     "load_exception",
     "pickle_exception",
     "round_trips",
+    "unpickle_error",
 ]
 
 _SHOWN_LINES: Final = 100  # at the start and at the end of a traceback
@@ -49,6 +50,21 @@ def describe_exception(error: BaseException) -> str:
         text = "(its __str__ raises)"
     name = type(error).__qualname__
     return f"{name}: {text}" if text else name
+
+
+def unpickle_error(what: str, error: Exception, remedy: str) -> EngineError:
+    """The error for something that a worker cannot unpickle, most often since it cannot import a module.
+
+    Args:
+        what: What cannot be unpickled.
+        error: The reason.
+        remedy: What to do.
+    """
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        reason = f"its process cannot import the module {error.name!r}"
+    else:
+        reason = describe_exception(error)
+    return EngineError(f"{what} cannot be unpickled in a worker ({reason}): {remedy}")
 
 
 # ---- pickled exceptions ----

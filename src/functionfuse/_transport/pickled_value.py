@@ -89,7 +89,8 @@ class PickledValue:
             if not self._what:
                 raise
             message = (
-                f"{self._what} cannot be unpickled where it is used: {describe_exception(error)}"
+                f"{self._what} cannot be unpickled where it is used ({describe_exception(error)}): "
+                "its class must be importable there, and made of what its pickle has"
             )
             raise EngineError(message) from error
 

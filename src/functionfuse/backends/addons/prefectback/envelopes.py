@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, cast
 
 from prefect.utilities.annotations import opaque, quote
 
-from functionfuse._transport.exceptions import describe_exception
+from functionfuse._transport.exceptions import unpickle_error
 from functionfuse._transport.pickled_value import PickledValue, pickle_value, pickle_with
-from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
     import pickle
@@ -65,11 +64,8 @@ class OpaqueArgument(quote):  # type: ignore[misc]
         try:
             return value.open()
         except Exception as error:
-            message = (
-                f"an argument cannot be unpickled in a worker ({describe_exception(error)}): "
-                "the modules of its type must be installed there"
-            )
-            raise EngineError(message) from error
+            what, remedy = "an argument", "the modules of its type must be installed there"
+            raise unpickle_error(what, error, remedy) from error
 
     def rewrap(self, value: Any) -> OpaqueArgument:
         return OpaqueArgument([value])

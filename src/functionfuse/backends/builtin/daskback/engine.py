@@ -128,6 +128,7 @@ class DaskEngine:
             run_unit,
             self._subscriber.topic,
             self._run,
+            handle.name,
             pickled,
             len(literals),
             *literals,

@@ -21,6 +21,7 @@ from functionfuse._transport.exceptions import (
     PickledException,
     describe_exception,
     pickle_exception,
+    unpickle_error,
 )
 from functionfuse._transport.pickled_value import (
     CopyPolicy,
@@ -74,12 +75,15 @@ def hold(pickled: PickledValue) -> PickledValue:
     return pickled
 
 
-def run_unit(topic: str, run: str, pickled: PickledValue, literals: int, *inputs: Any) -> Any:
+def run_unit(
+    topic: str, run: str, name: str, pickled: PickledValue, literals: int, *inputs: Any
+) -> Any:
     """Run a unit and send its record to the client as an event, an empty one if it failed.
 
     Args:
         topic: The topic that the client listens to.
         run: The name of the run.
+        name: The name of the unit's node.
         pickled: The unit.
         literals: How many of the inputs are broadcast objects; the others are the values of its parents.
         inputs: The results of the futures among the arguments.
@@ -90,7 +94,7 @@ def run_unit(topic: str, run: str, pickled: PickledValue, literals: int, *inputs
     worker = get_worker()
     key: Any = worker.get_current_task()
     try:
-        unit = _unpickle_unit(pickled, inputs[:literals])
+        unit = _unpickle_unit(name, pickled, inputs[:literals])
         value, record = execute(unit, _opened(unit, inputs[literals:]))
         wrapped = _wrapped(unit, value, in_process=worker.address.startswith("inproc:"))
     except BaseException as error:  # noqa: BLE001 - the node's own
@@ -103,16 +107,19 @@ def run_unit(topic: str, run: str, pickled: PickledValue, literals: int, *inputs
     raise failed  # here, where the node's exception is no context of it: Dask would pickle that too
 
 
-def _unpickle_unit(pickled: PickledValue, literals: Sequence[PickledValue]) -> Unit:
+def _unpickle_unit(name: str, pickled: PickledValue, literals: Sequence[PickledValue]) -> Unit:
     try:
         unit: Unit = pickled.open(literals)
     except Exception as error:
-        message = (
-            f"a worker cannot make the node again that it was sent ({describe_exception(error)}): "
-            "its modules must be installed there, or be sent with Client.upload_file"
-        )
-        raise EngineError(message) from error
+        what = f"node {name!r}"
+        raise unpickle_error(what, error, _REMEDY) from error
     return unit
+
+
+_REMEDY: Final = (
+    "install the modules of its function and arguments on the workers, or send them with Client.upload_file; "
+    "cloudpickle.register_pickle_by_value(module) sends a module's functions themselves"
+)
 
 
 def _opened(unit: Unit, inputs: Sequence[Any]) -> list[Any]:
