@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import copyreg
+import importlib
+import importlib.util
 import inspect
 import pickle
+import random
 import subprocess
 import sys
 import traceback
+from functools import partial
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 import cloudpickle
 import pytest
 
+from functionfuse._common import plain_pickler
 from functionfuse._common.pickler import Pickler, dumps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
 
@@ -104,3 +110,171 @@ def test_reducers_registered_later_are_used() -> None:
         del copyreg.dispatch_table[Registered]
     code = type(nested().__code__)
     assert Pickler.dispatch_table[code] is not cloudpickle.Pickler.dispatch_table[code]
+
+
+# ---- references to modules ----
+
+_MODULE = """
+import functools
+import random
+import threading
+from functionfuse import workflow
+
+lock = threading.Lock()
+rng = random.Random()
+
+@workflow
+def decorated():
+    with lock:
+        return 1
+
+@workflow
+@functools.lru_cache
+def cached():
+    return 1
+
+@workflow
+class Kind:
+    class Part:
+        pass
+
+def outer():
+    def inner():
+        return lock
+    return inner
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A module that other processes with the same search path can import."""
+    name = f"module_of_{tmp_path.name.replace('-', '_')}"
+    (tmp_path / f"{name}.py").write_text(_MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield importlib.import_module(name)
+    del sys.modules[name]
+
+
+def test_decorated_functions_and_classes_are_references(module: Any) -> None:
+    """What a decorated global wraps is the same object again, and its pickle has no code."""
+    part = module.Kind.__wrapped__.Part
+    for value in (
+        module.decorated.__wrapped__,
+        module.cached.__wrapped__,
+        module.Kind.__wrapped__,
+        part,
+    ):
+        stream = dumps(value)
+
+        assert pickle.loads(stream) is value
+        assert len(stream) < 200
+
+
+def test_inner_function_has_the_globals_of_its_module(module: Any) -> None:
+    """A function in a function is a copy, whose globals are those of the module."""
+    copy = pickle.loads(dumps(module.outer()))
+
+    assert copy.__globals__ is vars(module)
+    assert copy() is module.lock
+
+
+def test_module_that_is_loaded_from_a_path_is_sent(tmp_path: Path) -> None:
+    """The import system does not find it in another process, so its functions are sent by value."""
+    path = tmp_path / "loaded.py"
+    path.write_text(_MODULE.replace("threading.Lock()", "0"))
+    spec = importlib.util.spec_from_file_location("loaded_from_a_path", path)
+    assert spec is not None
+    assert spec.loader is not None
+    found = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = found
+    try:
+        spec.loader.exec_module(found)
+        stream = dumps(found.decorated.__wrapped__)
+        nested = dumps(found.outer())
+    finally:
+        del sys.modules[spec.name]
+
+    assert pickle.loads(stream).__module__ == spec.name
+    assert pickle.loads(nested)() == 0
+
+
+def test_registered_module_is_sent(module: Any) -> None:
+    """A module that the user registered with cloudpickle is sent by value."""
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        with pytest.raises(TypeError, match="lock"):
+            dumps(module.decorated.__wrapped__)
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+
+
+def test_generator_of_a_script_draws_other_numbers_in_each_process(tmp_path: Path) -> None:
+    """In its own process it is itself; another process has one for all functions that use it."""
+    rng = random.Random(1)  # noqa: S311 - not for secrets
+    script = {"__name__": "__main__", "own": rng, "draw": rng.random}
+    function = FunctionType(
+        (lambda: (own.random(), draw())).__code__,  # type: ignore[name-defined] # noqa: F821
+        script,
+        "throw",
+    )
+    streams = [dumps(function), dumps(function)]
+    assert pickle.loads(streams[0]).__globals__["own"] is rng
+    (tmp_path / "streams").write_bytes(pickle.dumps(streams))
+
+    program = (
+        "import pickle, sys\n"
+        "first, second = map(pickle.loads, pickle.load(open(sys.argv[1], 'rb')))\n"
+        "print(first.__globals__['own'] is second.__globals__['own'], *first(), *second())"
+    )
+    drawn: set[str] = set()
+    for _ in range(2):
+        done = subprocess.run(  # noqa: S603
+            [sys.executable, "-c", program, str(tmp_path / "streams")],
+            capture_output=True,
+            check=True,
+            timeout=60,
+            text=True,
+        )
+        shared, *numbers = done.stdout.split()
+        assert shared == "True"
+        drawn |= {*numbers}
+    drawn |= {str(number) for number in function()}
+    assert len(drawn) == 10
+
+
+def test_methods_of_shared_generators_are_references() -> None:
+    """`random.random` and the like, and what holds them, use the generator of the process."""
+    for value in (random.random, random.uniform, partial(random.random)):
+        copy = pickle.loads(dumps(value))
+        random.seed(1)
+        number = copy(0, 1) if value is random.uniform else copy()
+        random.seed(1)
+
+        assert number == random.random()  # noqa: S311 - not for secrets
+
+
+def test_memoryviews_stay_views() -> None:
+    """A view arrives as a view of a copy, with its format and shape."""
+    view = memoryview(bytearray(range(8))).cast("H").cast("B").cast("I", (2, 1))
+
+    copy = pickle.loads(dumps([view]))[0]
+
+    assert (copy.format, copy.shape, copy.readonly) == ("I", (2, 1), False)
+    assert copy == view
+
+
+@pytest.mark.parametrize("picklers", [dumps, plain_pickler.dumps])
+def test_exceptions_are_unpickled_without_their_init(picklers: Callable[[Any], bytes]) -> None:
+    """An exception that hands on something else than its arguments arrives, also in a value."""
+    copy = pickle.loads(picklers([TakesAKeyword(code=3)]))[0]
+
+    assert (type(copy), str(copy), copy.code) == (TakesAKeyword, "code 3", 3)
+
+
+class TakesAKeyword(Exception):
+    """Its class cannot be called with its `args`."""
+
+    def __init__(self, *, code: int) -> None:
+        """Note a code."""
+        super().__init__(f"code {code}")
+        self.code = code

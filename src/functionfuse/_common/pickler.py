@@ -1,18 +1,35 @@
-"""Pickler for functions and classes by value: cloudpickle's, with the file names of code objects kept.
+"""Pickler for functions and classes: by reference if their module can be imported, else by value.
 
-Since 3.1.3, cloudpickle replaces the file name of every code object, to make pickles reproducible.
-Without it, a traceback from a worker has no lines of the user's file, and `inspect.getsource` finds nothing.
-The pickles contain nothing of this module, so they load wherever cloudpickle is installed.
+It is cloudpickle's pickler, but for three things:
+
+* A decorated function is not the global of its name, so cloudpickle would pickle it by value, with its module's state.
+* A function in a function is pickled by value, but its globals are those of its module, if that can be imported.
+* Since 3.1.3, cloudpickle replaces the file name of every code object, to make pickles reproducible.
+  Without it, a traceback from a worker has no lines of the user's file, and `inspect.getsource` finds nothing.
+
+The pickles load wherever cloudpickle is installed, but for those of functions with a random generator of a script.
 """
 
 from __future__ import annotations
 
+import functools
 import io
+import operator
 from collections import ChainMap
-from types import CodeType
+from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import cloudpickle
+
+from functionfuse._common.exception_reduction import reduce_exception
+from functionfuse._common.global_references import (
+    GlobalReference,
+    importable_module,
+    reduce_decorated,
+    reduce_generator,
+    reduce_method,
+    refer_to_globals,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -35,12 +52,23 @@ def _reduce_code(code: CodeType) -> tuple[Any, ...]:
     return construct, tuple(kept)
 
 
+def _reduce_memoryview(view: memoryview) -> tuple[Any, ...]:
+    """A view of a copy; cloudpickle makes it `bytes`."""
+    data = view.tobytes() if view.readonly else bytearray(view.tobytes())
+    if view.format == "B" and view.ndim == 1:
+        return memoryview, (data,)
+    cast = operator.methodcaller("cast", view.format, view.shape)
+    cast(memoryview(data))  # not all formats and shapes can be made again
+    return cast, (memoryview(data),)
+
+
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
     """Pickles functions and classes that cannot be imported by value, with their file names."""
 
     # flat, since the C pickler asks for each object; still sees what is registered with copyreg later
     dispatch_table: ClassVar[Any] = ChainMap(
-        {CodeType: _reduce_code}, *cloudpickle.Pickler.dispatch_table.maps
+        {CodeType: _reduce_code, memoryview: _reduce_memoryview},
+        *cloudpickle.Pickler.dispatch_table.maps,
     )
 
     def __init__(
@@ -61,6 +89,72 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
         if reducers is not None:
             self.dispatch_table = reducers  # type: ignore[misc] # as pickle documents it
         super().__init__(file, protocol, buffer_callback)
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Reduce functions, classes, and the random generators that libraries share.
+
+        Called for every object but those of a few builtin types.
+        """
+        kind = type(obj)
+        if kind is FunctionType or issubclass(kind, type):
+            decorated = reduce_decorated(obj)
+            if decorated is not None:
+                return decorated
+            reduced = super().reducer_override(obj)
+            by_value = kind is FunctionType and reduced is not NotImplemented
+            return _with_references(obj, reduced) if by_value else reduced
+        if kind is MethodType or kind is BuiltinFunctionType:
+            return reduce_method(obj) or NotImplemented
+        if issubclass(kind, BaseException):
+            return reduce_exception(obj, self.dispatch_table.get(kind)) or NotImplemented
+        reduce = _REDUCERS.get(kind.__name__)  # a name, so that nothing is imported for a class
+        return NotImplemented if reduce is None else reduce(obj) or NotImplemented
+
+
+def _reduce_cached_function(function: Any) -> tuple[Any, ...] | None:
+    """A function of `functools.lru_cache`, with an empty cache where it cannot be imported."""
+    found = reduce_decorated(function)
+    parameters = getattr(function, "cache_parameters", None)
+    if found is not None or parameters is None or _is_global(function):
+        return found
+    decorator = GlobalReference((functools.lru_cache, tuple(parameters().values())))
+    return operator.call, (decorator, function.__wrapped__)
+
+
+def _is_global(function: Any) -> bool:
+    module = importable_module(function.__module__)
+    return getattr(module, function.__qualname__, None) is function
+
+
+_REDUCERS: Final = {
+    "Random": reduce_generator,
+    "RandomState": reduce_generator,
+    "_lru_cache_wrapper": _reduce_cached_function,
+}
+
+
+def _with_references(function: FunctionType, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A function's reduction by value, with references to what another process has already."""
+    construct, (code, scope, *others), (attributes, slots), *rest = reduced
+    own = function.__globals__
+    module = importable_module(own.get("__name__")) if slots["__globals__"] else None
+    if module is not None and vars(module) is own:
+        scope = GlobalReference((vars, (module,)))
+        slots["__globals__"], slots["_cloudpickle_submodules"] = {}, []
+    else:
+        slots["__globals__"] = refer_to_globals(slots["__globals__"], own)
+        slots["__defaults__"] = _references_in(slots["__defaults__"], own)
+        slots["__kwdefaults__"] = slots["__kwdefaults__"] and refer_to_globals(
+            slots["__kwdefaults__"], own
+        )
+    return construct, (code, scope, *others), (attributes, slots), *rest
+
+
+def _references_in(defaults: tuple[Any, ...] | None, scope: dict[str, Any]) -> Any:
+    if defaults is None:
+        return None
+    named = {str(number): value for number, value in enumerate(defaults)}
+    return tuple(refer_to_globals(named, scope).values())
 
 
 def with_reducers(reducers: Reducers) -> Reducers:

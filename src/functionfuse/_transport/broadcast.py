@@ -32,6 +32,7 @@ T = TypeVar("T")
 _MANY: Final = 100  # larger containers are not searched: their parts are pickled with them
 _CONTAINERS: Final = frozenset({list, tuple, set, frozenset})
 _TEXTS: Final = frozenset({str, bytes})
+_WITH_LENGTH: Final = _TEXTS | {bytearray}  # in bytes
 _SMALL: Final = (ATOMS - _TEXTS) | {
     ResultRef,
     ItemRef,
@@ -147,7 +148,8 @@ class Broadcaster(Generic[T]):
 
     def _measure(self, value: Any) -> None:
         """Pickle an object that has no size, to measure it."""
-        if id(value) in self._prepickled or type(value) in _TEXTS or _has_size(value):
+        kind = type(value)
+        if id(value) in self._prepickled or kind in _WITH_LENGTH or _has_size(value):
             return
         prepickled = _Prepickled(value, *self._dump(value, {}, None))
         self._prepickled[id(value)] = prepickled if prepickled.nbytes >= self._threshold else None
@@ -205,7 +207,7 @@ def _objects(values: Iterable[Any], threshold: int) -> Iterator[Any]:
 
 def _is_large(value: Any, threshold: int) -> bool:
     kind = type(value)
-    if kind in _TEXTS or kind is bytearray:
+    if kind in _WITH_LENGTH:
         return len(value) >= threshold
     return _has_size(value) and _nbytes(value) >= threshold
 

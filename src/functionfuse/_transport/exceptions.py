@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import pickle
 import traceback
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse.errors import EngineError
@@ -15,8 +16,6 @@ from functionfuse.errors import EngineError
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
-
-    from functionfuse._common.pickler import Reducers
 
 __all__ = [
     "ExceptionEnvelope",
@@ -27,8 +26,10 @@ __all__ = [
     "load_exception",
     "pickle_exception",
     "round_trips",
+    "unpickle_error",
 ]
 
+_SHOWN_LINES: Final = 100  # at the start and at the end of a traceback
 _LIBRARY_MODULES: Final = frozenset(
     {"functionfuse._kernel.kernel", "functionfuse._transport.worker"}
 )
@@ -49,6 +50,21 @@ def describe_exception(error: BaseException) -> str:
         text = "(its __str__ raises)"
     name = type(error).__qualname__
     return f"{name}: {text}" if text else name
+
+
+def unpickle_error(what: str, error: Exception, remedy: str) -> EngineError:
+    """The error for something that a worker cannot unpickle, most often since it cannot import a module.
+
+    Args:
+        what: What cannot be unpickled.
+        error: The reason.
+        remedy: What to do.
+    """
+    if isinstance(error, ModuleNotFoundError) and error.name:
+        reason = f"its process cannot import the module {error.name!r}"
+    else:
+        reason = describe_exception(error)
+    return EngineError(f"{what} cannot be unpickled in a worker ({reason}): {remedy}")
 
 
 # ---- pickled exceptions ----
@@ -108,12 +124,19 @@ def pickle_exception(
         with_traceback: The engine does not transport tracebacks.
         keep: In this process, the exception is not unpickled, but the same object.
     """
-    lines: list[str] = []
-    if with_traceback:
-        frames = _user_frames(error.__traceback__)
-        lines = traceback.format_exception(type(error), error, frames)
+    text = _format_traceback(error) if with_traceback else ""
     kept = error if keep else None
-    return PickledException(describe_exception(error), _dump(error), "".join(lines), kept)
+    return PickledException(describe_exception(error), _dump(error), text, kept)
+
+
+def _format_traceback(error: BaseException) -> str:
+    """The traceback of an exception; of a runaway recursion, only the start and the end."""
+    frames = _user_frames(error.__traceback__)
+    lines = "".join(traceback.format_exception(type(error), error, frames)).splitlines()
+    left_out = len(lines) - 2 * _SHOWN_LINES
+    if left_out > 0:
+        lines[_SHOWN_LINES:-_SHOWN_LINES] = [f"  ... {left_out:,} lines ..."]
+    return "".join(f"{line}\n" for line in lines)
 
 
 def dump_exception(error: BaseException) -> bytes:
@@ -201,17 +224,15 @@ def _user_frames(whole: TracebackType | None) -> TracebackType | None:
     return rest or whole
 
 
-def round_trips(value: Any, reducers: Reducers | None = None) -> bool:
+def round_trips(value: Any, dumps: Callable[[Any], bytes]) -> bool:
     """Tell whether a value can be pickled and unpickled.
 
     Args:
         value: The value: most exceptions, but not those whose `__init__` takes other arguments than it hands on.
-        reducers: The pickler's dispatch table, if it is not the usual one.
+        dumps: Pickles it as the engine or this library does.
     """
-    from functionfuse._common.pickler import dumps
-
     try:
-        pickle.loads(dumps(value, reducers=reducers))
+        pickle.loads(dumps(value))
     except Exception:  # noqa: BLE001 - whatever the user's classes raise
         return False
     return True
@@ -224,17 +245,18 @@ class _ExceptionReducers:
     """
 
     def __init__(self, error: BaseException) -> None:
-        from functionfuse._common.pickler import with_reducers
+        from functionfuse._common.pickler import dumps, with_reducers
 
         self._by_type: dict[type, Callable[[Any], Any]] = {}
         self.table = with_reducers(self._by_type)
+        self._dumps = partial(dumps, reducers=self.table)
         self._add(error)
 
     def _add(self, error: BaseException) -> None:
         if isinstance(error, BaseExceptionGroup):
             for part in error.exceptions:
                 self._add(part)
-        if not round_trips(error, self.table):
+        if not round_trips(error, self._dumps):
             self._by_type[type(error)] = self._reduce
 
     def _reduce(self, error: BaseException) -> tuple[Any, ...]:
@@ -246,7 +268,7 @@ class _ExceptionReducers:
         return {name: self._picklable_or_repr(value) for name, value in error.__dict__.items()}
 
     def _picklable_or_repr(self, value: Any) -> Any:
-        return value if round_trips(value, self.table) else repr(value)
+        return value if round_trips(value, self._dumps) else repr(value)
 
 
 def _rebuild(

@@ -15,6 +15,8 @@ from contextlib import suppress
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
+from functionfuse._common.pickle_buffers import PROTOCOL, split_buffers
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
@@ -105,16 +107,11 @@ class BufferPool:
 
 def pickle_value(value: Any, buffers: BufferPool, dumps: Callable[..., bytes]) -> Payload:
     """Pickle a value; large buffers are written to a file in memory without an intermediate copy."""
-    large: list[memoryview] = []
 
-    def stays_in_stream(buffer: pickle.PickleBuffer) -> bool:
-        raw = buffer.raw()
-        if raw.nbytes < THRESHOLD:
-            return True
-        large.append(raw)
-        return False
+    def dump(keep_buffer: Callable[[pickle.PickleBuffer], bool]) -> bytes:
+        return dumps(value, protocol=PROTOCOL, buffer_callback=keep_buffer)
 
-    stream = dumps(value, protocol=5, buffer_callback=stays_in_stream)
+    stream, large = split_buffers(dump, THRESHOLD)
     if not large and len(stream) < THRESHOLD:
         return stream
     return buffers.write([stream, *large])

@@ -15,6 +15,7 @@ import sys
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
+from functionfuse._common import plain_pickler
 from functionfuse._kernel.kernel import execute
 from functionfuse._transport.protocol import Channel, Handshake, Reply, TaskMessage, decode_unit
 from functionfuse._transport.shared_memory import BufferPool, pickle_value, unpickle
@@ -104,7 +105,7 @@ class _Worker:
 
     def _pickle_result(self, value: Any) -> Payload:
         try:
-            return pickle_value(value, self._buffers, pickle.dumps)
+            return pickle_value(value, self._buffers, plain_pickler.dumps)
         except Exception:  # noqa: BLE001 - not by reference: a class of __main__, a closure
             from functionfuse._common.pickler import dumps
 

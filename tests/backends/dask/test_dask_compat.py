@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import threading
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -101,10 +100,3 @@ def test_a_worker_without_plugins_gets_none() -> None:
     worker: Any = object()
     assert _compat.plugin_of(worker, "name") is None
     _compat.add_plugin(worker, distributed.WorkerPlugin())
-
-
-def test_serializers_of_dask_are_found() -> None:
-    """A lock cannot be pickled and has no serializer; an array has Dask's own."""
-    numpy = pytest.importorskip("numpy")
-    assert _compat.has_own_serialization(numpy.zeros(3))
-    assert not _compat.has_own_serialization(threading.Lock())

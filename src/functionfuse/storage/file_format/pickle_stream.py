@@ -7,6 +7,8 @@ import io
 import pickle
 from typing import TYPE_CHECKING, Any, Final
 
+from functionfuse._common import plain_pickler
+from functionfuse._common.pickle_buffers import PROTOCOL, split_buffers
 from functionfuse.errors import StorageError
 
 if TYPE_CHECKING:
@@ -30,7 +32,7 @@ def pickle_value(value: Any, persistent_id: Callable[[Any], Any] | None) -> list
     """
     find = _memoized(persistent_id) if persistent_id else None
     try:
-        return _pickle_with(pickle, value, find)
+        return _pickle_with(plain_pickler, value, find)
     except StorageError:  # of a serializer
         raise
     except Exception:  # noqa: BLE001 - cloudpickle may do: __main__ of a worker, a closure
@@ -106,24 +108,18 @@ class _PersistentUnpickler(pickle.Unpickler):
 
 
 def _pickle_with(library: Any, value: Any, find: Callable[[Any], Any] | None) -> list[memoryview]:
-    """Pickle a value with pickle or cloudpickle."""
-    buffers: list[memoryview] = []
+    """Pickle a value with one of our picklers."""
 
-    def keep(buffer: pickle.PickleBuffer) -> bool:
-        raw = buffer.raw()
-        if raw.nbytes < _SMALL:
-            return True  # in the stream
-        buffers.append(raw)
-        return False
-
-    if find is None:
-        stream = library.dumps(value, protocol=5, buffer_callback=keep)
-    else:
+    def dump(keep_buffer: Callable[[pickle.PickleBuffer], bool]) -> bytes:
+        if find is None:
+            dumped: bytes = library.dumps(value, protocol=PROTOCOL, buffer_callback=keep_buffer)
+            return dumped
         file = io.BytesIO()
-        _persistent_pickler(library.Pickler)(find, file, protocol=5, buffer_callback=keep).dump(
-            value
-        )
-        stream = file.getvalue()  # a view would keep the whole BytesIO alive
+        persistent = _persistent_pickler(library.Pickler)
+        persistent(find, file, protocol=PROTOCOL, buffer_callback=keep_buffer).dump(value)
+        return file.getvalue()  # a view would keep the whole BytesIO alive
+
+    stream, buffers = split_buffers(dump, _SMALL)
     return [memoryview(stream), *buffers]
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from functionfuse.testing.engine.damage import DamageTests
 from functionfuse.testing.engine.errors import ErrorTests
 from functionfuse.testing.engine.exceptions import ExceptionTests
+from functionfuse.testing.engine.foreign_values import ForeignValueTests
 from functionfuse.testing.engine.fusion import FuseTests
 from functionfuse.testing.engine.lazy import LazyDamageTests
 from functionfuse.testing.engine.observation import ObservingTests
 from functionfuse.testing.engine.options import OptionTests
 from functionfuse.testing.engine.properties import PropertyTests
 from functionfuse.testing.engine.robustness import RunningTests
+from functionfuse.testing.engine.shared_state import SharedStateTests
 from functionfuse.testing.engine.state import StateTests
 from functionfuse.testing.engine.storage import StorageTests
 from functionfuse.testing.engine.transport import TravelTests
@@ -23,6 +25,8 @@ class EngineTests(
     ValueTests,
     StateTests,
     TravelTests,
+    ForeignValueTests,
+    SharedStateTests,
     ErrorTests,
     ExceptionTests,
     StorageTests,

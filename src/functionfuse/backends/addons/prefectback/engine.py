@@ -20,6 +20,7 @@ from functionfuse._kernel.kernel import save
 from functionfuse._kernel.units import InstanceResult, Outcome, Record, Status
 from functionfuse._transport.broadcast import Broadcaster
 from functionfuse._transport.exceptions import describe_exception
+from functionfuse._transport.pickled_value import pickle_value
 from functionfuse.backends.addons.prefectback._compat import (
     ResultRecord,
     break_cycles,
@@ -29,7 +30,7 @@ from functionfuse.backends.addons.prefectback._compat import (
 from functionfuse.backends.addons.prefectback.envelopes import (
     OpaqueResult,
     opaque_argument,
-    pickle_value,
+    pickle_argument,
 )
 from functionfuse.backends.addons.prefectback.exceptions import ExceptionEnvelope
 from functionfuse.backends.addons.prefectback.node_function import arguments_of
@@ -80,12 +81,12 @@ class _Handle:
         """Take the result, and release it from the future, its state, and the contexts of events not sent yet."""
         state = _final_state(self)
         result = _result(state)
-        self.result = result.take() if isinstance(result, OpaqueResult) else result
         state.data = None
         for parameter in self.parameters.values():
             parameter.empty()
         self.function.release_arguments()
         break_cycles(self.future)
+        self.result = result.take() if isinstance(result, OpaqueResult) else result
         return state
 
 
@@ -156,7 +157,7 @@ class PrefectEngine:
         """Wrap arguments for Prefect; large ones for other processes are broadcast."""
         if self._broadcaster is not None and self._broadcaster.applies_to(unit):
             with self._broadcaster.pickling(unit) as pack:
-                values = {name: pickle_value(value, pack) for name, value in values.items()}
+                values = {name: pickle_argument(value, pack) for name, value in values.items()}
         return {name: opaque_argument(value, self._depth) for name, value in values.items()}
 
     def wait(self, _: Collection[_Handle]) -> Iterator[_Handle]:

@@ -7,77 +7,39 @@ It also arrives in memory of its own: Ray hands out arrays that nobody may write
 
 from __future__ import annotations
 
-import pickle
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, cast
 
 from prefect.utilities.annotations import opaque, quote
 
-from functionfuse._common import pickler
-from functionfuse._transport.broadcast import unpickle
-from functionfuse._transport.exceptions import describe_exception
-from functionfuse.errors import EngineError
+from functionfuse._transport.exceptions import unpickle_error
+from functionfuse._transport.pickled_value import PickledValue, pickle_value, pickle_with
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    import pickle
+    from collections.abc import Callable, Sequence
 
     from functionfuse._kernel.units import Outcome
     from functionfuse._transport.broadcast import BroadcastRef, PickleFunction
 
-__all__ = ["OpaqueResult", "PickledValue", "opaque_argument", "pickle_value"]
+__all__ = ["OpaqueResult", "opaque_argument", "pickle_argument"]
 
 
-_OUT_OF_BAND: Final = 5  # the first protocol that knows of buffers
-
-
-class PickledValue:
-    """Something that is pickled."""
-
-    __slots__ = ("_buffers", "_refs", "_stream")
-
-    def __init__(
-        self, stream: bytes, buffers: Sequence[tuple[Any, bool]], refs: Sequence[PickledValue] = ()
-    ) -> None:
-        """Take a pickle.
-
-        Args:
-            stream: The pickle without its buffers.
-            buffers: Each with whether its maker made it read-only.
-            refs: Large objects that others hold as well, and that are not in the pickle, see `Broadcaster`.
-        """
-        self._stream = stream
-        self._buffers = buffers
-        self._refs = refs
-
-    def open(self) -> Any:
-        """Make what it holds, anew and in memory of its own."""
-        own = [buffer if read_only else bytearray(buffer) for buffer, read_only in self._buffers]
-        if self._refs:
-            return unpickle(self._stream, lambda number: self._refs[number].open(), own)
-        return pickle.loads(self._stream, buffers=own)
-
-    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        as_sent = pickle.PickleBuffer if protocol >= _OUT_OF_BAND else bytes
-        buffers = [(as_sent(each), flag) for each, flag in self._buffers]
-        return PickledValue, (self._stream, buffers, self._refs)
-
-
-def pickle_value(value: Any, pack: PickleFunction[PickledValue] | None = None) -> PickledValue:
-    """Pickle something.
+def pickle_argument(value: Any, pack: PickleFunction[PickledValue]) -> PickledValue:
+    """Pickle an argument.
 
     Args:
-        value: What is sent.
-        pack: Leaves out what others send as well.
+        value: The argument.
+        pack: Pickles it without the broadcast objects in it.
     """
-    buffers = list[pickle.PickleBuffer]()
     refs: Sequence[BroadcastRef[PickledValue]] = ()
-    if pack is None:
-        stream = pickler.dumps(value, protocol=_OUT_OF_BAND, buffer_callback=buffers.append)
-    else:
-        stream, refs = pack(value, buffers.append)
-    views = [buffer.raw() for buffer in buffers]
-    return PickledValue(
-        stream, [(view, view.readonly) for view in views], [each.sent for each in refs]
-    )
+
+    def dump(keep_buffer: Callable[[pickle.PickleBuffer], bool]) -> bytes:
+        nonlocal refs
+        stream, refs = pack(value, keep_buffer)
+        return stream
+
+    pickled = pickle_with(dump)
+    return pickled.with_refs([each.sent for each in refs])
 
 
 class OpaqueArgument(quote):  # type: ignore[misc]
@@ -102,11 +64,8 @@ class OpaqueArgument(quote):  # type: ignore[misc]
         try:
             return value.open()
         except Exception as error:
-            message = (
-                f"an argument cannot be unpickled in a worker ({describe_exception(error)}): "
-                "the modules of its type must be installed there"
-            )
-            raise EngineError(message) from error
+            what, remedy = "an argument", "the modules of its type must be installed there"
+            raise unpickle_error(what, error, remedy) from error
 
     def rewrap(self, value: Any) -> OpaqueArgument:
         return OpaqueArgument([value])
@@ -133,16 +92,24 @@ class OpaqueResult(opaque):  # type: ignore[misc]
     __slots__ = ()
 
     def take(self) -> Outcome:
-        """The outcome, which is not in the box any more."""
-        outcome: Outcome = self[0].pop()
-        return outcome
+        """The outcome, which is not in the box any more.
+
+        Raises:
+            EngineError: It cannot be unpickled here.
+        """
+        outcome: Any = self[0].pop()
+        return cast("Outcome", outcome.open() if type(outcome) is PickledValue else outcome)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _restore_result, (pickle_value(self[0]),)
+        content = [
+            outcome if type(outcome) is PickledValue else pickle_value(outcome, what=_what(outcome))
+            for outcome in self[0]
+        ]
+        return OpaqueResult, (content,)
 
 
-def _restore_result(content: PickledValue) -> OpaqueResult:
-    return OpaqueResult(content.open())
+def _what(outcome: Outcome) -> str:
+    return f"the result of node {outcome.record.name!r}"
 
 
 def opaque_argument(value: Any, depth: int) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import Any
 
+import cloudpickle
+
 from functionfuse._kernel.damage import has_damage
 from functionfuse._transport.exceptions import ExceptionEnvelope, round_trips
 
@@ -24,7 +26,9 @@ def needs_envelope(error: Exception, *, in_other_process: bool) -> bool:
         return True
     # Ray vendors a cloudpickle, which would make a second class of one that is defined in a function or script
     through_ray = "ray" in sys.modules
-    return not round_trips(error) or (through_ray and not _is_importable(type(error)))
+    return not round_trips(error, cloudpickle.dumps) or (
+        through_ray and not _is_importable(type(error))
+    )
 
 
 def _is_importable(kind: type) -> bool:

@@ -20,15 +20,11 @@ from functionfuse._graph.signature import base_name
 from functionfuse._kernel.binding import copy_instance
 from functionfuse._kernel.kernel import call
 from functionfuse._kernel.units import InstanceResult
-from functionfuse._transport.exceptions import describe_exception
-from functionfuse.backends.addons.prefectback.envelopes import (
-    OpaqueResult,
-    PickledValue,
-    pickle_value,
-)
+from functionfuse._transport.exceptions import describe_exception, unpickle_error
+from functionfuse._transport.pickled_value import PickledValue, pickle_value
+from functionfuse.backends.addons.prefectback.envelopes import OpaqueResult
 from functionfuse.backends.addons.prefectback.exceptions import ExceptionEnvelope, needs_envelope
 from functionfuse.backends.addons.prefectback.task_groups import run_group
-from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -206,14 +202,12 @@ class NodeFunction:
         try:
             self._restore(content.open())
         except Exception as error:  # noqa: BLE001 - whatever the user's modules raise
-            message = (
-                f"node {name!r} cannot be unpickled in a worker ({describe_exception(error)}): "
-                "the modules of its function must be installed there"
-            )
+            remedy = "the modules of its function must be installed there"
+            failure = unpickle_error(f"node {name!r}", error, remedy)
             kind = inspect.Parameter.KEYWORD_ONLY
             signature = inspect.Signature([inspect.Parameter(each, kind) for each in parameters])
             attributes = {"__name__": name, "__signature__": signature}
-            self._restore((attributes, None, EngineError(message), False, "", None))
+            self._restore((attributes, None, failure, False, "", None))
         else:
             self._pickled = None
 

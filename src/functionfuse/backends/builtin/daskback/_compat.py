@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 import dask
 import distributed.scheduler
 from distributed import Future, KilledWorker, get_worker
-from distributed.protocol.serialize import serialize
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -24,7 +23,6 @@ __all__ = [
     "add_plugin",
     "current_key",
     "failed_key",
-    "has_own_serialization",
     "is_starting_worker",
     "keep_restarting_workers",
     "plugin_of",
@@ -136,16 +134,3 @@ def add_plugin(worker: Worker, plugin: WorkerPlugin) -> None:
     add = getattr(worker, "plugin_add", None)
     if add is not None:
         worker.loop.add_callback(add, plugin)
-
-
-def has_own_serialization(value: Any) -> bool:
-    """Tell whether Dask has a serializer for a value that cannot be pickled.
-
-    Needs: `serialize` and its arguments. The documentation has them for those who write serializers.
-    Without it, this package cannot be imported.
-    """
-    try:
-        serialize(value, serializers=("dask",), on_error="raise")
-    except Exception:  # noqa: BLE001 - a user's serializer may raise anything
-        return False
-    return True

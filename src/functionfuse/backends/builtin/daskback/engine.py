@@ -13,6 +13,7 @@ from distributed import Future
 
 from functionfuse._transport.broadcast import Broadcaster
 from functionfuse._transport.exceptions import describe_exception
+from functionfuse._transport.pickled_value import pickle_value
 from functionfuse.backends.builtin.daskback._compat import accept_large_graph, release_keys
 from functionfuse.backends.builtin.daskback.event_subscriber import subscriber_of
 from functionfuse.backends.builtin.daskback.failures import exception_of, failed_key
@@ -22,7 +23,6 @@ from functionfuse.backends.builtin.daskback.tasks import (
     TaskExceptionEnvelope,
     hold,
     pickle_unit,
-    pickle_value,
     run_unit,
     unwrapped,
 )
@@ -128,6 +128,7 @@ class DaskEngine:
             run_unit,
             self._subscriber.topic,
             self._run,
+            handle.name,
             pickled,
             len(literals),
             *literals,
@@ -245,8 +246,9 @@ class DaskEngine:
             except Exception:  # noqa: BLE001 - which one it is?
                 wanted, values = [handle], [self._fetch(handle)]
             for other, value in zip(wanted, values, strict=True):
-                other.value, other.future = unwrapped(value), None
+                other.value, other.future = value, None
                 del self._held[other]
+        handle.value = unwrapped(handle.value)
         return handle.value
 
     @staticmethod

@@ -29,7 +29,7 @@ def exception_of(name: str, future: Future[Any]) -> BaseException:
         return EngineError(f"Dask gave node {name!r} up: its task is {future.status}")
     error: BaseException = future.exception()
     if isinstance(error, TaskExceptionEnvelope):
-        return error.error.with_traceback(future.traceback())
+        return error.error
     if isinstance(error, KilledWorker):
         message = (
             f"node {name!r} was given up: {error.allowed_failures + 1} workers died while they "

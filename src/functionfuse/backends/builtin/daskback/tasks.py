@@ -10,23 +10,30 @@ from weakref import WeakSet
 
 from dask.sizeof import sizeof
 from distributed import WorkerPlugin, get_worker
+from distributed.protocol.serialize import dask_deserialize, dask_serialize
 
-from functionfuse._common import pickler
+from functionfuse._graph.nodes import ATOMS
+from functionfuse._kernel.annotations import add_node_note
 from functionfuse._kernel.kernel import execute
 from functionfuse._kernel.units import GroupResult, InstanceResult
-from functionfuse._transport.broadcast import unpickle
 from functionfuse._transport.exceptions import (
     ExceptionEnvelope,
     PickledException,
     describe_exception,
     pickle_exception,
+    unpickle_error,
+)
+from functionfuse._transport.pickled_value import (
+    CopyPolicy,
+    PickledValue,
+    pickle_value,
+    pickle_with,
 )
 from functionfuse.backends.builtin.daskback._compat import add_plugin, current_key, plugin_of
-from functionfuse.backends.builtin.daskback.picklability import check_picklable
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from distributed import Worker
 
@@ -34,11 +41,9 @@ if TYPE_CHECKING:
     from functionfuse._transport.broadcast import Broadcaster, BroadcastRef
 
 __all__ = [
-    "PickledValue",
     "TaskExceptionEnvelope",
     "hold",
     "pickle_unit",
-    "pickle_value",
     "run_unit",
     "unwrapped",
 ]
@@ -49,51 +54,18 @@ T = TypeVar("T")
 # ---- units, from the client ----
 
 
-class PickledValue:
-    """A value that the client pickled once.
-
-    Dask passes it on without unpickling it, so its scheduler needs none of the user's modules.
-    """
-
-    __slots__ = ("_buffers", "_stream")
-
-    def __init__(self, stream: bytes, buffers: Sequence[Any]) -> None:  # noqa: D107
-        self._stream = stream
-        self._buffers = buffers
-
-    @property
-    def nbytes(self) -> int:
-        """Its size in bytes."""
-        return len(self._stream) + sum(memoryview(buffer).nbytes for buffer in self._buffers)
-
-    def open(self, literals: Sequence[PickledValue] = ()) -> Any:
-        """Unpickle the value, in memory that no other value shares.
-
-        Args:
-            literals: The broadcast objects that the value refers to.
-        """
-        return unpickle(
-            self._stream, lambda number: literals[number].open(), map(bytearray, self._buffers)
-        )
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return PickledValue, (self._stream, tuple(map(pickle.PickleBuffer, self._buffers)))
-
-
-def pickle_value(value: Any) -> PickledValue:
-    """Pickle a value."""
-    buffers = list[pickle.PickleBuffer]()
-    stream = pickler.dumps(value, protocol=5, buffer_callback=buffers.append)
-    return PickledValue(stream, [buffer.raw() for buffer in buffers])
-
-
 def pickle_unit(
     unit: Unit, broadcaster: Broadcaster[T]
 ) -> tuple[PickledValue, Sequence[BroadcastRef[T]]]:
     """Pickle a unit; returns also the broadcast objects that it refers to."""
-    buffers = list[pickle.PickleBuffer]()
-    stream, refs = broadcaster.pickle_value(unit, unit, buffers.append)
-    return PickledValue(stream, [buffer.raw() for buffer in buffers]), refs
+    refs: Sequence[BroadcastRef[T]] = ()
+
+    def dump(keep_buffer: Callable[[pickle.PickleBuffer], bool]) -> bytes:
+        nonlocal refs
+        stream, refs = broadcaster.pickle_value(unit, unit, keep_buffer)
+        return stream
+
+    return pickle_with(dump), refs
 
 
 # ---- on the worker ----
@@ -104,12 +76,15 @@ def hold(pickled: PickledValue) -> PickledValue:
     return pickled
 
 
-def run_unit(topic: str, run: str, pickled: PickledValue, literals: int, *inputs: Any) -> Any:
+def run_unit(
+    topic: str, run: str, name: str, pickled: PickledValue, literals: int, *inputs: Any
+) -> Any:
     """Run a unit and send its record to the client as an event, an empty one if it failed.
 
     Args:
         topic: The topic that the client listens to.
         run: The name of the run.
+        name: The name of the unit's node.
         pickled: The unit.
         literals: How many of the inputs are broadcast objects; the others are the values of its parents.
         inputs: The results of the futures among the arguments.
@@ -120,52 +95,113 @@ def run_unit(topic: str, run: str, pickled: PickledValue, literals: int, *inputs
     worker = get_worker()
     key = current_key()
     try:
-        unit = _unpickle_unit(pickled, inputs[:literals])
-        value, record = execute(unit, [*map(unwrapped, inputs[literals:])])
-        if not worker.address.startswith("inproc:"):
-            check_picklable(unit, value)
+        unit = _unpickle_unit(name, pickled, inputs[:literals])
+        value, record = execute(unit, _opened(unit, inputs[literals:]))
+        wrapped = _wrapped(unit, value, in_process=worker.address.startswith("inproc:"))
     except BaseException as error:  # noqa: BLE001 - the node's own
-        failed = TaskExceptionEnvelope(pickle_exception(error, with_traceback=False), key)
-        failed.__traceback__ = error.__traceback__  # Dask transports its last frames
+        # with its traceback as text: Dask would pickle each frame, without end in a runaway recursion
+        failed = TaskExceptionEnvelope(pickle_exception(error, with_traceback=True), key)
     else:
         _report(worker, key, topic, (run, key, pickle.dumps(record)))
-        return _OpaqueContainer(value) if type(value) in _CONTAINERS else value
+        return wrapped
     _report(worker, key, topic, (run, key, b""))
     raise failed  # here, where the node's exception is no context of it: Dask would pickle that too
 
 
-def _unpickle_unit(pickled: PickledValue, literals: Sequence[PickledValue]) -> Unit:
+def _unpickle_unit(name: str, pickled: PickledValue, literals: Sequence[PickledValue]) -> Unit:
     try:
         unit: Unit = pickled.open(literals)
     except Exception as error:
-        message = (
-            f"a worker cannot make the node again that it was sent ({describe_exception(error)}): "
-            "its modules must be installed there, or be sent with Client.upload_file"
-        )
-        raise EngineError(message) from error
+        what = f"node {name!r}"
+        raise unpickle_error(what, error, _REMEDY) from error
     return unit
+
+
+_REMEDY: Final = (
+    "install the modules of its function and arguments on the workers, or send them with Client.upload_file; "
+    "cloudpickle.register_pickle_by_value(module) sends a module's functions themselves"
+)
+
+
+def _opened(unit: Unit, inputs: Sequence[Any]) -> list[Any]:
+    try:
+        return [*map(unwrapped, inputs)]
+    except EngineError as error:
+        add_node_note(error, unit.node, unit.workflow)
+        raise
 
 
 # ---- results and exceptions, to the client ----
 
-_CONTAINERS: Final = frozenset({list, tuple, dict, set, frozenset})
+
+@dataclass(frozen=True, slots=True)
+class _PickledResult:
+    """A pickled value that Dask sends as frames: what passes its scheduler has a pickle protocol without buffers."""
+
+    pickled: PickledValue
+
+
+def _to_frames(result: _PickledResult) -> tuple[dict[str, Any], list[Any]]:
+    header, frames = result.pickled.to_frames()
+    return {"header": header}, frames
+
+
+def _from_frames(header: dict[str, Any], frames: list[Any]) -> _PickledResult:
+    return _PickledResult(PickledValue.from_frames(header["header"], frames))
 
 
 @dataclass(frozen=True, slots=True)
-class _OpaqueContainer:
-    """A container that is one pickle: Dask would pickle its parts separately, and one object twice."""
+class _OpaqueValue:
+    """A value that stays in the process of the cluster and the client, where nothing is pickled."""
 
     value: Any
 
 
+def _wrapped(unit: Unit, value: Any, *, in_process: bool) -> Any:
+    """A unit's value as Dask stores it: pickled here, so that what cannot be pickled fails this node.
+
+    Buffers are shared by the nodes of a worker that take them, as by any tasks of Dask.
+    """
+    if type(value) in ATOMS:
+        return value
+    if in_process:
+        return _OpaqueValue(value)
+    what = f"the result of node {unit.node.name!r}"
+    try:
+        return _PickledResult(pickle_value(value, CopyPolicy.SHARE, what))
+    except Exception as error:
+        message = (
+            f"the result of node {_unpicklable(unit, value)!r} cannot be sent to other workers "
+            f"({describe_exception(error)}): return something that can be pickled"
+        )
+        raise EngineError(message) from error
+
+
+def _unpicklable(unit: Unit, value: Any) -> str:
+    """The name of the node whose value cannot be pickled."""
+    if type(value) is GroupResult:
+        names = {part.node.number: part.node.name for part in unit.subunits}
+        for number, own in value.values.items():
+            try:
+                pickle_value(own)
+            except Exception:  # noqa: BLE001 - whatever the user's classes raise
+                return names[number]
+    return unit.node.name
+
+
 def unwrapped(value: Any) -> Any:
-    """The value of a unit, without an opaque container around it."""
-    return value.value if type(value) is _OpaqueContainer else value
+    """The value of a unit, as a node takes it.
+
+    Raises:
+        EngineError: It cannot be unpickled here.
+    """
+    if type(value) is _PickledResult:
+        return value.pickled.open()
+    return value.value if type(value) is _OpaqueValue else value
 
 
-_MAX_SUMMARY: Final = (
-    1_000  # characters on the dashboard; Dask replaces exceptions with long messages
-)
+#: Characters on the dashboard; Dask replaces exceptions with long messages.
+_MAX_SUMMARY: Final = 1_000
 
 
 class TaskExceptionEnvelope(ExceptionEnvelope):
@@ -226,9 +262,19 @@ _adding: Final = Lock()
 _workers: Final[WeakSet[Worker]] = WeakSet()
 
 
-# ---- sizes, for Dask's memory management ----
+# ---- frames, and sizes for Dask's memory management ----
+
+dask_serialize.register(_PickledResult, _to_frames)
+dask_deserialize.register(_PickledResult, _from_frames)
 
 sizeof.register(PickledValue, lambda pickled: pickled.nbytes)
-sizeof.register(_OpaqueContainer, lambda whole: sizeof(whole.value))
-sizeof.register(InstanceResult, lambda value: sizeof(value.state) + sizeof(value.value))
-sizeof.register(GroupResult, lambda value: sum(map(sizeof, value.values.values())))
+sizeof.register(_PickledResult, lambda result: result.pickled.nbytes)
+sizeof.register(_OpaqueValue, lambda whole: _sizeof(whole.value))
+
+
+def _sizeof(value: Any) -> int:
+    if type(value) is InstanceResult:
+        return _sizeof(value.state) + _sizeof(value.value)
+    if type(value) is GroupResult:
+        return sum(map(_sizeof, value.values.values()))
+    return int(sizeof(value))

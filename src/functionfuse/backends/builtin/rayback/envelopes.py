@@ -1,53 +1,46 @@
-"""A value on its way through Ray's object store, which gives everyone who takes it memory of his own.
+"""Envelopes of values in Ray's object store: pickled when Ray pickles them, so that Ray sees its references in them.
 
-Ray hands out arrays as views of shared memory that nobody may write to.
-On every other engine a function may write to what it takes, so what is carried is copied when it is opened.
-What its maker made read-only already (an Arrow table, an array after `setflags(write=False)`) is not copied,
-and nothing is in a workflow whose arrays are read-only; but for instances, whose methods change them.
+Ray returns arrays as views of shared memory that nobody may write to.
+On every other engine a function may write to its arguments, so each node gets a copy,
+except in a workflow whose arrays are read-only; instances are copied there as well, since their methods change them.
 """
 
 from __future__ import annotations
 
-import pickle
 from collections import ChainMap
-from pickle import PickleBuffer
-from typing import TYPE_CHECKING, Any, Final
+from functools import partial
+from typing import Any, Final
 
 from functionfuse._common import pickler
+from functionfuse._common.pickle_buffers import PROTOCOL
 from functionfuse._graph.nodes import ATOMS
 from functionfuse._kernel.units import GroupResult, InstanceResult
 from functionfuse._transport.exceptions import describe_exception
+from functionfuse._transport.pickled_value import CopyPolicy, PickledValue, pickle_value
 from functionfuse.backends.builtin.rayback._compat import REFERENCE_REDUCERS
-from functionfuse.backends.builtin.rayback.buffers import copy_buffer
 from functionfuse.errors import EngineError
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-__all__ = ["REDUCERS", "PickledValue", "dumps", "unwrapped", "wrapped"]
-
-_PROTOCOL = 5  # the first that leaves buffers out of the stream, and so lets Ray write them to shared memory once
-
+__all__ = ["REDUCERS", "dumps", "unwrapped", "wrapped"]
 
 #: As on all engines, so that classes made in functions stay themselves; and Ray's references as Ray does.
 REDUCERS: Final[Any] = ChainMap(pickler.Pickler.dispatch_table, REFERENCE_REDUCERS)
 
 
-def dumps(value: Any, keep_buffer: Callable[[PickleBuffer], object] | None = None) -> bytes:
-    """A value as bytes that `pickle.loads` reads.
-
-    Args:
-        value: The value.
-        keep_buffer: Takes the buffers that shall not be in the bytes; those for which it returns None.
-    """
-    return pickler.dumps(value, protocol=_PROTOCOL, buffer_callback=keep_buffer, reducers=REDUCERS)
+dumps: Final = partial(pickler.dumps, protocol=PROTOCOL, reducers=REDUCERS)
 
 
 def wrapped(value: Any, what: str, *, read_only: bool) -> Any:
-    """A value as it is sent, see `PickledValue`; one that nobody can write to goes as it is."""
+    """A value in its envelope; an immutable one is sent without.
+
+    Args:
+        value: The value.
+        what: What errors call it.
+        read_only: Nodes do not write to its arrays, so these are not copied.
+    """
     if type(value) in ATOMS:
         return value
-    return PickledValue(value, what, read_only=read_only and not _has_instance(value))
+    share = read_only and not _has_instance(value)
+    return _Envelope(value, what, CopyPolicy.SHARE if share else CopyPolicy.COPY_WRITABLE)
 
 
 def _has_instance(value: Any) -> bool:
@@ -55,61 +48,26 @@ def _has_instance(value: Any) -> bool:
 
 
 def unwrapped(value: Any) -> Any:
-    """What a value was before it was sent."""
-    return value.open() if type(value) is PickledValue else value
+    """A value without its envelope."""
+    if type(value) is PickledValue:
+        return value.open()
+    return value.value if type(value) is _Envelope else value
 
 
-class PickledValue:
-    """A value to be sent, or one that arrived and is still packed.
+class _Envelope:
+    """A value that becomes a `PickledValue` when Ray pickles it."""
 
-    It is pickled when Ray pickles it: so Ray sees the references to its own objects that it may hold.
-    """
+    __slots__ = ("_policy", "_what", "value")
 
-    __slots__ = ("_buffers", "_read_only", "_stream", "_value", "_what")
-
-    def __init__(self, value: Any, what: str, *, read_only: bool = False) -> None:
-        """Take a value.
-
-        Args:
-            value: The value.
-            what: What errors call it.
-            read_only: Nobody may write to its arrays, so they are not copied.
-        """
-        self._value = value
+    def __init__(self, value: Any, what: str, policy: CopyPolicy) -> None:
+        self.value = value
         self._what = what
-        self._read_only = read_only
-        self._stream: bytes | None = None
-        self._buffers: list[Any] = []
+        self._policy = policy
 
-    def open(self) -> Any:
-        """The value, in memory of its own."""
-        if self._stream is None:
-            return self._value
-        own = [
-            buffer if was_read_only else copy_buffer(buffer)
-            for buffer, was_read_only in self._buffers
-        ]
+    def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
         try:
-            return pickle.loads(self._stream, buffers=own)
-        except Exception as error:
-            message = f"{self._what} cannot be read where it is needed: {describe_exception(error)}"
-            raise EngineError(message) from error
-
-    def __reduce_ex__(self, _: Any) -> tuple[Any, ...]:
-        if self._stream is not None:
-            again = [(PickleBuffer(buffer), read_only) for buffer, read_only in self._buffers]
-            return _restore, (self._what, self._stream, again)
-        buffers: list[PickleBuffer] = []
-        try:
-            stream = dumps(self._value, buffers.append)
+            pickled = pickle_value(self.value, self._policy, self._what, dumps)
         except Exception as error:
             message = f"{self._what} cannot be pickled to be sent: {describe_exception(error)}"
             raise EngineError(message) from error
-        flags = [(buffer, self._read_only or buffer.raw().readonly) for buffer in buffers]
-        return _restore, (self._what, stream, flags)
-
-
-def _restore(what: str, stream: bytes, buffers: list[Any]) -> PickledValue:
-    value = PickledValue(None, what)
-    value._stream, value._buffers = stream, buffers  # noqa: SLF001 - of this class
-    return value
+        return pickled.__reduce_ex__(protocol)

@@ -21,8 +21,8 @@ from functionfuse._kernel.units import InstanceResult, Outcome, Unit
 from functionfuse._transport.broadcast import unpickle
 from functionfuse._transport.exceptions import (
     ExceptionEnvelope,
-    describe_exception,
     pickle_exception,
+    unpickle_error,
 )
 from functionfuse.backends.builtin.rayback.envelopes import dumps, unwrapped, wrapped
 from functionfuse.errors import EngineError
@@ -227,13 +227,16 @@ def _unpickle_unit(
         else:
             unit, retried = pickle.loads(stream)
     except Exception as error:
-        message = (
-            f"the worker cannot make the node again out of what it was sent: {describe_exception(error)}. "
-            "A module that workers cannot import travels by "
-            "ray_init_args={'runtime_env': {'working_dir': '.'}}, or is installed on every machine of the cluster"
-        )
-        raise EngineError(message) from error
+        what = f"node {ray.get_runtime_context().get_task_name()!r}"
+        raise unpickle_error(what, error, _REMEDY) from error
     return unit._replace(node=unit.node._replace(func=function)), retried
+
+
+_REMEDY: Final = (
+    "send the modules of its function and arguments with ray_init_args={'runtime_env': {'working_dir': '.'}}, "
+    "or install them on every machine of the cluster; "
+    "cloudpickle.register_pickle_by_value(module) sends a module's functions themselves"
+)
 
 
 @lru_cache(maxsize=1024)

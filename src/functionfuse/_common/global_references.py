@@ -1,0 +1,214 @@
+"""References to globals of modules, for the pickler: what another process finds by importing, it is not sent.
+
+A process that imports a module has the module's functions, locks and random generators already.
+A copy of them would be a second one: a lock that locks nothing, a generator that repeats the numbers of the first.
+"""
+
+from __future__ import annotations
+
+import pickle
+import sys
+from importlib.machinery import ModuleSpec
+from operator import attrgetter
+from types import BuiltinFunctionType, MethodType, ModuleType
+from typing import TYPE_CHECKING, Any, Final
+
+from functionfuse._common.process_identity import this_process
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    Reduced = tuple[Callable[..., Any], tuple[Any, ...]]
+
+__all__ = [
+    "GlobalReference",
+    "importable_module",
+    "reduce_decorated",
+    "reduce_generator",
+    "reduce_method",
+    "refer_to_globals",
+]
+
+_MAX_DECORATORS: Final = 10
+_GENERATORS: Final = frozenset(
+    {
+        ("random", "Random"),
+        ("numpy.random._generator", "Generator"),
+        ("numpy.random.mtrand", "RandomState"),
+        ("torch._C", "Generator"),
+    }
+)
+_LOCK_MODULES: Final = frozenset({"_thread", "threading"})
+
+
+class GlobalReference:
+    """Unpickles as a part of what a module defines, in the process that unpickles it."""
+
+    __slots__ = ("_reduced",)
+
+    def __init__(self, reduced: Reduced) -> None:
+        self._reduced = reduced
+
+    def __reduce__(self) -> Reduced:
+        return self._reduced
+
+
+# ---- modules that other processes can import ----
+
+_importable: dict[str, tuple[ModuleType, bool]] = {}
+
+
+def importable_module(name: Any) -> ModuleType | None:
+    """The module of this name, if another process with the same `sys.path` would import the same file."""
+    module = sys.modules.get(name) if isinstance(name, str) else None
+    if module is None or name in {"__main__", "__mp_main__"} or _is_sent_by_value(name):
+        return None
+    known = _importable.get(name)
+    if known is None or known[0] is not module:
+        known = _importable[name] = module, _is_found(module, name)
+    return module if known[1] else None
+
+
+def _is_sent_by_value(name: str) -> bool:
+    """Tell whether the user registered a module, or a package around it, with cloudpickle."""
+    cloudpickle = sys.modules.get("cloudpickle")  # who registers, has imported it
+    registered = () if cloudpickle is None else cloudpickle.list_registry_pickle_by_value()
+    return any(name == each or name.startswith(f"{each}.") for each in registered)
+
+
+def _is_found(module: ModuleType, name: str) -> bool:
+    """Tell whether the import system finds a module again: files that were loaded by their path are not found."""
+    own = getattr(module, "__spec__", None)
+    if not isinstance(own, ModuleSpec):
+        return False
+    package = name.rpartition(".")[0]
+    path = getattr(sys.modules.get(package), "__path__", None) if package else None
+    if package and path is None:
+        return False
+    for finder in sys.meta_path:
+        find = getattr(finder, "find_spec", None)
+        found = find(name, path) if find is not None else None
+        if found is not None:
+            return bool(found.origin == own.origin)
+    return False
+
+
+# ---- decorated functions and classes ----
+
+
+def reduce_decorated(value: Any) -> Reduced | None:
+    """Refer to a function or class by the global of its name, if that is a decorator's object around it."""
+    module = importable_module(getattr(value, "__module__", None))
+    name = getattr(value, "__qualname__", None)
+    if module is None or not isinstance(name, str) or "<" in name:
+        return None
+    try:
+        found: Any = attrgetter(name)(module)
+        for _ in range(_MAX_DECORATORS):
+            found, name = found.__wrapped__, f"{name}.__wrapped__"
+            if found is value:
+                return attrgetter(name), (module,)
+    except Exception:  # noqa: BLE001 - a user's `__getattr__` may raise anything
+        return None
+    return None
+
+
+# ---- random generators and locks ----
+
+
+def reduce_generator(generator: Any) -> Reduced | None:
+    """Refer to the generator that a library shares among its users: that of `random`, of `numpy.random`."""
+    kind = type(generator)
+    module = importable_module(kind.__module__) if _is_generator(generator) else None
+    name = None if module is None else _name_of(generator, vars(module))
+    return None if name is None else (attrgetter(name), (module,))
+
+
+def reduce_method(method: Any) -> Reduced | None:
+    """Refer to a method of such a generator, as `random.random` and `numpy.random.permutation` are."""
+    if type(method) not in {MethodType, BuiltinFunctionType}:
+        return None
+    reduced = reduce_generator(method.__self__)
+    return None if reduced is None else (getattr, (GlobalReference(reduced), method.__name__))
+
+
+def refer_to_globals(values: Mapping[str, Any], scope: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace the generators and locks among the globals or defaults of a function by references.
+
+    Args:
+        values: The globals or defaults, by name.
+        scope: All globals of the function's module, which other processes cannot import.
+    """
+    return {name: _refer(value, scope) for name, value in values.items()}
+
+
+def _refer(value: Any, scope: Mapping[str, Any]) -> Any:
+    if type(value) in {MethodType, BuiltinFunctionType} and _is_generator(value.__self__):
+        owner = _refer(value.__self__, scope)
+        changed = owner is not value.__self__
+        return GlobalReference((getattr, (owner, value.__name__))) if changed else value
+    generator = _is_generator(value)
+    if not generator and type(value).__module__ not in _LOCK_MODULES:
+        return value
+    found = _imported_global(value)
+    if found is not None:
+        return GlobalReference((attrgetter(found[1]), (found[0],)))
+    name = _name_of(value, scope) if generator else None
+    if name is None:
+        return value
+    return GlobalReference(_reduce_script_generator(value, name))
+
+
+def _is_generator(value: Any) -> bool:
+    return any((kind.__module__, kind.__qualname__) in _GENERATORS for kind in type(value).__mro__)
+
+
+def _name_of(value: Any, names: Mapping[str, Any]) -> str | None:
+    for name, other in list(names.items()):  # another thread may add some
+        if other is value:
+            return name
+    return None
+
+
+_found: dict[int, tuple[Any, tuple[ModuleType, str] | None]] = {}  # with the object, by its id
+
+
+def _imported_global(value: Any) -> tuple[ModuleType, str] | None:
+    """The importable module and the name of a global, wherever it was imported from."""
+    if id(value) not in _found:
+        _found[id(value)] = value, _search_modules(value)
+    return _found[id(value)][1]
+
+
+def _search_modules(value: Any) -> tuple[ModuleType, str] | None:
+    for module_name, module in list(sys.modules.items()):
+        name = _name_of(value, getattr(module, "__dict__", {}))
+        if name is not None and (found := importable_module(module_name)) is not None:
+            return found, name
+    return None
+
+
+# ---- generators of a script, in other processes ----
+
+_generators: dict[tuple[str, str, int], Any] = {}
+
+
+def _reduce_script_generator(generator: Any, name: str) -> Reduced:
+    key = this_process(), name, id(generator)
+    _generators[key] = generator  # in this process, it is the script's own, whose id stays taken
+    return _generator_of_process, (key, pickle.dumps(generator))
+
+
+def _generator_of_process(key: tuple[str, str, int], stream: bytes) -> Any:
+    """The one generator of this process for a global of another process's script, with a seed of its own.
+
+    As many processes as unpickle it go on with numbers of their own, as they do if each imports a module.
+    """
+    if key not in _generators:
+        generator = pickle.loads(stream)
+        if hasattr(generator, "bit_generator"):
+            generator = type(generator)(type(generator.bit_generator)())
+        else:
+            generator.seed()
+        _generators.setdefault(key, generator)
+    return _generators[key]

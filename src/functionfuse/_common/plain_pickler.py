@@ -1,0 +1,40 @@
+"""Plain pickle, which takes a third of the time of cloudpickle's, with the reductions of our pickler that it can have."""
+
+from __future__ import annotations
+
+import copyreg
+import io
+import pickle
+from types import BuiltinFunctionType, MethodType
+from typing import TYPE_CHECKING, Any
+
+from functionfuse._common.exception_reduction import reduce_exception
+
+if TYPE_CHECKING:
+    from functionfuse._common.pickler import KeepBuffer
+
+__all__ = ["Pickler", "dumps"]
+
+
+class Pickler(pickle.Pickler):
+    """Pickles what can be imported; exceptions and methods of shared generators as our other pickler does."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Reduce exceptions and methods; called for every object but those of a few builtin types."""
+        kind = type(obj)
+        if issubclass(kind, BaseException):
+            return reduce_exception(obj, copyreg.dispatch_table.get(kind)) or NotImplemented
+        if kind is MethodType or kind is BuiltinFunctionType:
+            from functionfuse._common.global_references import reduce_method
+
+            return reduce_method(obj) or NotImplemented
+        return NotImplemented
+
+
+def dumps(
+    value: Any, *, protocol: int | None = None, buffer_callback: KeepBuffer | None = None
+) -> bytes:
+    """Pickle a value; the arguments are those of `pickle.dumps`."""
+    with io.BytesIO() as file:
+        Pickler(file, protocol, buffer_callback=buffer_callback).dump(value)
+        return file.getvalue()
