@@ -10,6 +10,7 @@ from functionfuse.testing.engine.lazy import LazyDamageTests
 from functionfuse.testing.engine.observation import ObservingTests
 from functionfuse.testing.engine.options import OptionTests
 from functionfuse.testing.engine.properties import PropertyTests
+from functionfuse.testing.engine.results import ResultTests
 from functionfuse.testing.engine.robustness import RunningTests
 from functionfuse.testing.engine.state import StateTests
 from functionfuse.testing.engine.storage import StorageTests
@@ -21,6 +22,7 @@ __all__ = ["EngineTests"]
 
 class EngineTests(
     ValueTests,
+    ResultTests,
     StateTests,
     TravelTests,
     ErrorTests,
