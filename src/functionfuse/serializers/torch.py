@@ -105,10 +105,11 @@ class TorchSerializer:
 def _written_tensor(tensor: Any, folder: ResultFolder, written: _Written) -> tuple[Any, ...] | None:
     if not _is_tensor(tensor):
         return None
+    pid: tuple[Any, ...]
     address = _address(tensor)
     base = written.storages.get(address, (None, None))[1]
     if _is_plain(tensor) and base is None:
-        pid: Any = _VERSION, *write_file(folder, _SAFE, safetensors.save({_ALONE: tensor}))
+        pid = _VERSION, *write_file(folder, _SAFE, safetensors.save({_ALONE: tensor}))
     elif address:
         pid = _written_view(tensor, base, folder, written)
     else:
