@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, assert_type
 
 from functionfuse import task, workflow
@@ -16,7 +17,6 @@ from functionfuse.storage import storage_factory
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Generator, Iterator
-    from io import BytesIO
 
 
 @workflow

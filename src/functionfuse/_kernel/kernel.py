@@ -18,7 +18,7 @@ from functionfuse._graph.nodes import Kind
 from functionfuse._kernel.annotations import add_node_note
 from functionfuse._kernel.binding import UNSHARED_TYPES, bind
 from functionfuse._kernel.damage import mark_damage
-from functionfuse._kernel.results import completed, is_asynchronous, reusable
+from functionfuse._kernel.results import Role, completed, reusable, role_of
 from functionfuse._kernel.units import GroupResult, InstanceResult, Outcome, Record, Unit
 from functionfuse.errors import CorruptResult, ResultNotFound, StorageError
 
@@ -183,7 +183,10 @@ def materialized(value: Any, kind: type) -> Any:
     Raises:
         GraphError: Only one consumer could use the result, or a part of it.
     """
-    if is_asynchronous(kind):
+    role = role_of(kind)
+    if role is None:
+        return value
+    if role is Role.ASYNCHRONOUS:
         value = _run_coroutine(completed(value))
     return reusable(value)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 import io
 import itertools
+import operator
 from asyncio import Future
 from collections import UserDict, UserList, deque
 from collections.abc import AsyncIterator, Iterable, Iterator
@@ -24,10 +25,10 @@ from functionfuse.errors import GraphError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["completed", "is_asynchronous", "reusable"]
+__all__ = ["Role", "completed", "reusable", "role_of"]
 
 
-class _Role(Enum):
+class Role(Enum):
     """The treatment of the values of a type."""
 
     ITERATOR = "drained into a list"
@@ -41,24 +42,24 @@ class _Role(Enum):
 
 
 #: Roles of classes and their subclasses; the first that applies.
-_ROLES: Final[dict[_Role, tuple[type, ...]]] = {
-    _Role.ASYNCHRONOUS: (CoroutineType, AsyncIterator),
-    _Role.SINGLE_USE: (Placeholder, io.IOBase, Future),
-    _Role.ITERATOR: (Iterator,),
-    _Role.DICT: (dict, UserDict),
-    _Role.SEQUENCE: (list, deque, UserList),
-    _Role.TUPLE: (tuple,),
-    _Role.FIXED: (set, frozenset),
-    _Role.RECORD: (SimpleNamespace,),
+_ROLES: Final[dict[Role, tuple[type, ...]]] = {
+    Role.ASYNCHRONOUS: (CoroutineType, AsyncIterator),
+    Role.SINGLE_USE: (Placeholder, io.IOBase, Future),
+    Role.ITERATOR: (Iterator,),
+    Role.DICT: (dict, UserDict),
+    Role.SEQUENCE: (list, deque, UserList),
+    Role.TUPLE: (tuple,),
+    Role.FIXED: (set, frozenset),
+    Role.RECORD: (SimpleNamespace,),
 }
 #: Roles of classes by name: their libraries need not be installed.
 _ROLES_BY_NAME: Final = {
-    ("numpy", "ndarray"): _Role.FIXED,
-    ("tempfile", "_TemporaryFileWrapper"): _Role.SINGLE_USE,
+    ("numpy", "ndarray"): Role.FIXED,
+    ("tempfile", "_TemporaryFileWrapper"): Role.SINGLE_USE,
 }
 #: Attributes of classes whose instances are records: dataclasses, attrs, pydantic.
 _RECORD_MARKS: Final = ("__dataclass_fields__", "__attrs_attrs__", "__pydantic_fields__")
-_REPLACED: Final = {_Role.ITERATOR, _Role.ASYNCHRONOUS, _Role.SINGLE_USE}
+_REPLACED: Final = {Role.ITERATOR, Role.ASYNCHRONOUS, Role.SINGLE_USE}
 #: As a whole result: argument binding gives each consumer its own copy.
 _MEMORY_FILES: Final = frozenset({io.BytesIO, io.StringIO})
 
@@ -71,15 +72,9 @@ def reusable(value: Any) -> Any:
     Raises:
         GraphError: Only one consumer could use the result, or a part of it.
     """
-    kind: Any = type(value)
-    if _role_of(kind) is None or kind in _MEMORY_FILES or not _has_single_use(value):
+    if type(value) in _MEMORY_FILES or not _has_single_use(value):
         return value
     return _Materializer().materialize(value, "")
-
-
-def is_asynchronous(kind: type) -> bool:
-    """Whether an event loop has to complete results of a type: coroutines and asynchronous iterators."""
-    return _role_of(kind) is _Role.ASYNCHRONOUS
 
 
 async def completed(value: Any) -> Any:
@@ -93,7 +88,7 @@ async def completed(value: Any) -> Any:
 
 
 @lru_cache(maxsize=256)
-def _role_of(kind: type) -> _Role | None:
+def role_of(kind: type) -> Role | None:
     """The role of a type; None if its values stay unchanged."""
     if kind in ATOMS:
         return None
@@ -101,25 +96,37 @@ def _role_of(kind: type) -> _Role | None:
         if issubclass(kind, classes):
             return role
     if any(hasattr(kind, mark) for mark in _RECORD_MARKS):
-        return _Role.RECORD
+        return Role.RECORD
     return _ROLES_BY_NAME.get((kind.__module__, kind.__name__))
 
 
 def _has_single_use(value: Any) -> bool:
     """Whether a result or a part of it has to be drained or refused.
 
-    The search is level by level, so that a container of millions of numbers takes one pass in C.
+    The search is level by level: each takes a few passes in C, also over millions of parts.
     """
+    kind: Any = type(value)
+    role = role_of(kind)
+    if role is None or (kind in _PLAIN_CONTAINERS and _holds_only_atoms(value, kind)):
+        return False
     level, seen = [value], set[int]()
     while level:
-        roles = {kind: role for kind in set(map(type, level)) if (role := _role_of(kind))}
+        roles = {each: role for each in set(map(type, level)) if (role := role_of(each))}
         if not _REPLACED.isdisjoint(roles.values()):
             return True
-        nested = [part for part in level if type(part) in roles and id(part) not in seen]
-        seen.update(map(id, nested))
-        parts = [_PARTS[roles[type(part)]](part) for part in nested]
-        level = list(itertools.chain.from_iterable(parts))
+        parts: list[Iterable[Any]] = []
+        for each, role in roles.items():
+            nested = [part for part in level if type(part) is each and id(part) not in seen]
+            seen.update(map(id, nested))
+            parts.append(_PARTS[role](nested))
+        level = list(_flat(parts))
     return False
+
+
+def _holds_only_atoms(value: Any, kind: type) -> bool:
+    if kind is dict and not ATOMS.issuperset(map(type, value.values())):
+        return False
+    return ATOMS.issuperset(map(type, value))
 
 
 def _members(value: Any) -> Iterable[Any]:
@@ -132,21 +139,36 @@ def _members(value: Any) -> Iterable[Any]:
 
 def _fields(record: Any) -> dict[str, Any]:
     """The fields that are stored in a record; computed ones are not touched."""
-    kind, stored = type(record), dict(getattr(record, "__dict__", ()))
-    for base in kind.__mro__:
-        for name, slot in vars(base).items():
-            if inspect.ismemberdescriptor(slot) and hasattr(record, name):
-                stored[name] = getattr(record, name)
-    return stored
+    kind: Any = type(record)
+    stored: dict[str, Any] = getattr(record, "__dict__", {})
+    slots = _slots_of(kind)
+    if not slots:
+        return stored
+    return stored | {name: getattr(record, name) for name in slots if hasattr(record, name)}
 
 
-_PARTS: Final[dict[_Role, Callable[[Any], Iterable[Any]]]] = {
-    _Role.DICT: lambda value: itertools.chain(value, value.values()),
-    _Role.SEQUENCE: iter,
-    _Role.TUPLE: iter,
-    _Role.FIXED: _members,
-    _Role.RECORD: lambda value: _fields(value).values(),
+@lru_cache(maxsize=256)
+def _slots_of(kind: type) -> list[str]:
+    """The names of the slots of a class."""
+    return [
+        name
+        for base in kind.__mro__
+        for name, slot in vars(base).items()
+        if inspect.ismemberdescriptor(slot)
+    ]
+
+
+_flat: Final = itertools.chain.from_iterable
+_values: Final = operator.methodcaller("values")
+#: The parts of all containers of a role.
+_PARTS: Final[dict[Role, Callable[[list[Any]], Iterable[Any]]]] = {
+    Role.DICT: lambda dicts: itertools.chain(_flat(dicts), _flat(map(_values, dicts))),
+    Role.SEQUENCE: _flat,
+    Role.TUPLE: _flat,
+    Role.FIXED: lambda values: _flat(map(_members, values)),
+    Role.RECORD: lambda records: _flat(map(_values, map(_fields, records))),
 }
+_PLAIN_CONTAINERS: Final = frozenset({list, tuple, dict, set, frozenset})
 
 
 # ---- replacement ----
@@ -166,7 +188,7 @@ class _Materializer:
             path: The path from the result to it, for errors.
         """
         kind: Any = type(value)
-        role = _role_of(kind)
+        role = role_of(kind)
         if role is None:
             return value
         if id(value) not in self._done:
@@ -174,34 +196,37 @@ class _Materializer:
             self._done[id(value)] = value, self._replaced(value, role, path)
         return self._done[id(value)][1]
 
-    def _replaced(self, value: Any, role: _Role, path: str) -> Any:
+    def _replaced(self, value: Any, role: Role, path: str) -> Any:
         match role:
-            case _Role.ITERATOR | _Role.ASYNCHRONOUS | _Role.SINGLE_USE:
+            case Role.ITERATOR | Role.ASYNCHRONOUS | Role.SINGLE_USE:
                 return self._drained_or_refused(value, role, path)
-            case _Role.TUPLE:
+            case Role.TUPLE:
                 parts = [self.materialize(part, f"{path}[{n}]") for n, part in enumerate(value)]
                 return _with_items(value, parts)
-            case _Role.FIXED:
+            case Role.FIXED:
                 self._require_unchanged(_members(value), path, type(value).__name__)
-            case _Role.DICT:
+            case Role.DICT:
                 self._require_unchanged(value, path, "key of a dict")
                 self._set_parts(value.items(), value.__setitem__, f"{path}[{{!r}}]")
-            case _Role.SEQUENCE:
+            case Role.SEQUENCE:
                 self._set_parts(enumerate(value), value.__setitem__, f"{path}[{{!r}}]")
-            case _Role.RECORD:  # not setattr: it may be frozen
+            case Role.RECORD:  # not setattr: it may be frozen
                 set_field = object.__setattr__.__get__(value)
                 self._set_parts(_fields(value).items(), set_field, f"{path}.{{}}")
         return value
 
-    def _drained_or_refused(self, value: Any, role: _Role, path: str) -> Any:
+    def _drained_or_refused(self, value: Any, role: Role, path: str) -> Any:
         if isinstance(value, Placeholder):
             _refuse_node(value, path)
         if reason := single_use(value):
             _refuse(value, path, reason)
-        if role is not _Role.ITERATOR:
+        if role is not Role.ITERATOR:
             return value
         # each item before the next, which may end it: a group of itertools.groupby
-        return [self.materialize(item, f"{path}[{n}]") for n, item in enumerate(value)]
+        return [
+            self.materialize(item, f"{path}[{n}]") if _has_single_use(item) else item
+            for n, item in enumerate(value)
+        ]
 
     def _set_parts(
         self, parts: Iterable[tuple[Any, Any]], set_part: Callable[[Any, Any], object], path: str
