@@ -169,12 +169,14 @@ def _compute(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
 def compute(node: GraphNode | Node[Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """Call the function of a node; return the value of its outcome."""
     value = node.func(*args, **kwargs)
-    if node.kind is Kind.CONSTRUCT:
-        return InstanceResult(value, None)
     kind = type(value)
-    if kind not in UNSHARED_TYPES:
+    if kind not in UNSHARED_TYPES and node.kind is not Kind.CONSTRUCT:
         value = materialized(value, kind)
-    return value if node.kind is Kind.FUNCTION else InstanceResult(args[0], value)
+    if node.kind is Kind.FUNCTION:
+        return value
+    return (
+        InstanceResult(args[0], value) if node.kind is Kind.METHOD else InstanceResult(value, None)
+    )
 
 
 def materialized(value: Any, kind: type) -> Any:

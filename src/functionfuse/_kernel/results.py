@@ -10,7 +10,6 @@ import inspect
 import io
 import itertools
 import operator
-from asyncio import Future
 from collections import UserDict, UserList, deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from enum import Enum
@@ -19,7 +18,7 @@ from types import CoroutineType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from functionfuse._graph.nodes import ATOMS, Placeholder
-from functionfuse._kernel.single_use import single_use
+from functionfuse._kernel.single_use import is_future_type, single_use
 from functionfuse.errors import GraphError
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class Role(Enum):
 #: Roles of classes and their subclasses; the first that applies.
 _ROLES: Final[dict[Role, tuple[type, ...]]] = {
     Role.ASYNCHRONOUS: (CoroutineType, AsyncIterator),
-    Role.SINGLE_USE: (Placeholder, io.IOBase, Future),
+    Role.SINGLE_USE: (Placeholder, io.IOBase),
     Role.ITERATOR: (Iterator,),
     Role.DICT: (dict, UserDict),
     Role.SEQUENCE: (list, deque, UserList),
@@ -97,6 +96,8 @@ def role_of(kind: type) -> Role | None:
             return role
     if any(hasattr(kind, mark) for mark in _RECORD_MARKS):
         return Role.RECORD
+    if is_future_type(kind):
+        return Role.SINGLE_USE
     return _ROLES_BY_NAME.get((kind.__module__, kind.__name__))
 
 
@@ -107,7 +108,7 @@ def _has_single_use(value: Any) -> bool:
     """
     kind: Any = type(value)
     role = role_of(kind)
-    if role is None or (kind in _PLAIN_CONTAINERS and _holds_only_atoms(value, kind)):
+    if role is None or _is_flat(value, kind):
         return False
     level, seen = [value], set[int]()
     while level:
@@ -123,7 +124,10 @@ def _has_single_use(value: Any) -> bool:
     return False
 
 
-def _holds_only_atoms(value: Any, kind: type) -> bool:
+def _is_flat(value: Any, kind: type) -> bool:
+    """Whether a value is a container of nothing but atoms, as far as one pass in C tells."""
+    if kind not in _PLAIN_CONTAINERS:
+        return kind.__name__ == "ndarray" and value.dtype.kind != "O"
     if kind is dict and not ATOMS.issuperset(map(type, value.values())):
         return False
     return ATOMS.issuperset(map(type, value))

@@ -7,11 +7,11 @@ import inspect
 import io
 import itertools
 import operator
-from asyncio import Future
+import sys
 from collections.abc import AsyncIterator, Iterator
 from typing import Any, Final
 
-__all__ = ["single_use"]
+__all__ = ["is_future_type", "single_use"]
 
 
 def single_use(value: Any) -> str:  # noqa: PLR0911 - one for each kind
@@ -22,7 +22,7 @@ def single_use(value: Any) -> str:  # noqa: PLR0911 - one for each kind
         return "a coroutine runs once, and nothing awaits this one: `await` it in an async function"
     if isinstance(value, AsyncIterator):
         return "an event loop has to drain it: return `[item async for item in iterator]`"
-    if isinstance(value, Future):
+    if is_future_type(kind):
         return "its event loop has ended: `await` it in an async function"
     if _is_file(value):
         return _why_not_file(value)
@@ -35,6 +35,12 @@ def single_use(value: Any) -> str:  # noqa: PLR0911 - one for each kind
         if isinstance(value, Iterator) and _is_endless(value)
         else ""
     )
+
+
+def is_future_type(kind: type) -> bool:
+    """Whether a type is a future of asyncio, which takes long to import."""
+    asyncio = sys.modules.get("asyncio")
+    return asyncio is not None and issubclass(kind, asyncio.Future)
 
 
 def _is_file(value: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import csv
 import io
 import itertools
@@ -163,6 +164,10 @@ class Refused:
     advice: str
 
 
+async def _future() -> Any:
+    return {"a": asyncio.get_running_loop().create_future()}
+
+
 async def _nothing() -> None:
     pass
 
@@ -177,6 +182,7 @@ REFUSED: Final = {
     "set": Refused(lambda: {iter("a")}, "set cannot hold"),
     "key": Refused(lambda: {(1, iter("a")): 1}, "key of a dict cannot hold"),
     "array": Refused(_object_array, "ndarray cannot hold"),
+    "future": Refused(_future, r"result\['a'\].*event loop has ended"),
     "coroutine": Refused(lambda: [_nothing()], "await"),
     "asynchronous generator": Refused(lambda: {"a": _later()}, r"result\['a'\].*async for"),
 }
