@@ -86,7 +86,7 @@ def _zarr(value: Any) -> Any:
         return value.__reduce_ex__(5)
     raise DataReferenceError(
         value,
-        f"{value.store_path}",
+        f"{getattr(value, 'store_path', value.store)}",
         "return its contents, `array[...]`, or register DaskArraySerializer for a dask array of it",
     )
 
@@ -101,7 +101,6 @@ def _dask_frame(frame: Any) -> Any:
 
 _FILE: Final = _refused("a file", "return its contents or its path")
 _SHARED: Final = _refused("memory of running processes", "return a copy of the contents")
-_OBJECT: Final = _refused("an object of a running cluster", "return its value, `ray.get(...)`")
 
 _REDUCERS: Final[dict[tuple[str, str], Reduce]] = {
     ("xarray.core.indexing", "LazilyIndexedArray"): _xarray_contents,
@@ -119,8 +118,12 @@ _REDUCERS: Final[dict[tuple[str, str], Reduce]] = {
     ("distributed", "Future"): _refused(
         "an object of a running cluster", "return its value, `future.result()`"
     ),
-    ("ray", "ObjectRef"): _OBJECT,
-    ("ray.actor", "ActorHandle"): _OBJECT,
+    ("ray", "ObjectRef"): _refused(
+        "an object of a running cluster", "return its value, `ray.get(...)`"
+    ),
+    ("ray.actor", "ActorHandle"): _refused(
+        "a process of a running cluster", "return what its methods give"
+    ),
     ("ray.data", "Dataset"): _refused("its sources", "return `dataset.to_pandas()`"),
     ("pyarrow.dataset", "FileSystemDataset"): _refused("files", "return `dataset.to_table()`"),
     ("pyarrow.dataset", "UnionDataset"): _refused("files", "return `dataset.to_table()`"),

@@ -11,6 +11,7 @@ __all__ = ["part_at_fault"]
 
 _MOST_PARTS: Final = 1_000  # of one object, so that an error takes no minutes
 _DEEPEST: Final = 20
+_LONGEST: Final = 100  # characters
 
 
 def part_at_fault(value: Any, is_at_fault: Callable[[Any], bool]) -> tuple[str, Any]:
@@ -27,7 +28,7 @@ def part_at_fault(value: Any, is_at_fault: Callable[[Any], bool]) -> tuple[str, 
                 break
         else:
             break
-    return path, value
+    return path if len(path) <= _LONGEST else f"{path[:_LONGEST]}...", value
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:
