@@ -251,7 +251,7 @@ def _viewed(
     if "conjugate" in flags:
         tensor = tensor.conj()
     if "negative" in flags:
-        tensor = torch._neg_view(tensor)
+        tensor = torch._neg_view(tensor)  # noqa: SLF001 - nothing public sets the bit of is_neg()
     if "parameter" in flags:
         return torch.nn.Parameter(tensor, requires_grad="gradient" in flags)
     return tensor.requires_grad_() if "gradient" in flags else tensor
