@@ -26,7 +26,9 @@ _DECORATORS: Final = frozenset({"functionfuse._graph.decorators.workflow", "func
 _INSTANCE: Final = "functionfuse._graph.instances.Instance"
 _NODE: Final = "functionfuse._graph.nodes.Node"
 _COROUTINE: Final = "typing.Coroutine"
-_GENERATOR: Final = "typing.Generator"
+_ITERATORS: Final = frozenset(
+    f"typing.{name}" for name in ("Generator", "Iterator", "AsyncGenerator", "AsyncIterator")
+)
 _DECORATED: Final = "functionfuse"  # the key in a class's metadata
 
 
@@ -76,13 +78,13 @@ def _method(name: str, node: TypeInfo, context: AttributeContext) -> Type:
 
 
 def _result(returned: Type, context: AttributeContext) -> Type:
-    """The result of a node: what a coroutine returns, and the list of what a generator yields."""
+    """The result of a node: what a coroutine returns, and the list of what an iterator yields."""
     declared = get_proper_type(returned)
     if not isinstance(declared, Instance):
         return declared
     if declared.type.fullname == _COROUTINE:
         return declared.args[2]
-    if declared.type.fullname == _GENERATOR:
+    if declared.type.fullname in _ITERATORS:
         return context.api.named_generic_type("builtins.list", [declared.args[0]])
     return declared
 

@@ -29,15 +29,22 @@ FORMS: dict[str, tuple[Callable[[], Any], str]] = {
     "plain": (lambda: torch.arange(6.0).reshape(2, 3), "safetensors"),
     "number": (lambda: torch.tensor(2.5), "safetensors"),
     "empty": (lambda: torch.zeros(0, 3), "safetensors"),
-    "transposed": (lambda: torch.arange(6.0).reshape(2, 3).T, "pt"),
-    "odd strides": (lambda: torch.arange(6.0).as_strided((1, 3), (9, 1)), "pt"),
-    "part": (lambda: torch.arange(6.0)[2:4], "pt"),
-    "expanded": (lambda: torch.ones(1).expand(5), "pt"),
-    "gradient": (lambda: torch.arange(6.0, requires_grad=True), "pt"),
-    "parameter": (lambda: torch.nn.Parameter(torch.arange(6.0)), "pt"),
-    "constant parameter": (lambda: torch.nn.Parameter(torch.ones(2), requires_grad=False), "pt"),
+    "transposed": (lambda: torch.arange(6.0).reshape(2, 3).T, "safetensors"),
+    "odd strides": (lambda: torch.arange(6.0).as_strided((1, 3), (9, 1)), "safetensors"),
+    "part": (lambda: torch.arange(6.0)[2:4], "safetensors"),
+    "expanded": (lambda: torch.ones(1).expand(5), "safetensors"),
+    "gradient": (lambda: torch.arange(6.0, requires_grad=True), "safetensors"),
+    "parameter": (lambda: torch.nn.Parameter(torch.arange(6.0)), "safetensors"),
+    "constant parameter": (
+        lambda: torch.nn.Parameter(torch.ones(2), requires_grad=False),
+        "safetensors",
+    ),
+    "negative": (lambda: torch.tensor([1 + 2j]).conj().imag, "safetensors"),
+    "bits": (lambda: torch.arange(6.0).view(torch.int32), "safetensors"),
+    "part of eight bits": (lambda: torch.ones(6).to(torch.float8_e4m3fn)[2:], "safetensors"),
+    "part without items": (lambda: torch.arange(6.0)[3:3], "safetensors"),
     "sparse": (lambda: torch.eye(3).to_sparse(), "pt"),
-    "conjugate": (lambda: torch.tensor([1 + 2j]).conj(), "pt"),
+    "conjugate": (lambda: torch.tensor([1 + 2j]).conj(), "safetensors"),
     "attribute": (lambda: with_attribute(torch.arange(6.0)), ""),
     "buffer": (lambda: torch.nn.Buffer(torch.ones(2)), ""),
 }
@@ -55,6 +62,7 @@ def same(expected: Any, actual: Any) -> None:
     for name in ("dtype", "layout", "shape", "device", "requires_grad", "is_leaf"):
         assert getattr(expected, name) == getattr(actual, name)
     assert expected.is_conj() == actual.is_conj()
+    assert expected.is_neg() == actual.is_neg()
     assert vars(expected) == vars(actual)
     if expected.layout is torch.strided:
         assert expected.stride() == actual.stride()
@@ -134,6 +142,46 @@ def test_shared_memory_stays_shared(local: Kept, make: Callable[[], dict[str, An
     assert (make()["a"] is make()["b"]) == (found["a"] is found["b"])
 
 
+VIEWS: dict[str, Callable[[Any], list[Any]]] = {
+    "batches": lambda tensor: list(tensor.split(10)),
+    "whole and parts": lambda tensor: [tensor, tensor[:10], tensor.view(10, -1).T, tensor.detach()],
+    "parts and whole": lambda tensor: [tensor[:10], tensor[5:], tensor],
+    "dicts": lambda tensor: [{"x": part, "y": part[:2]} for part in tensor.split(10)],
+    "state dict and parts": lambda tensor: [{"x": tensor, "y": torch.ones(2)}, tensor[:10]],
+    "parts and state dict": lambda tensor: [tensor[:10], {"x": tensor, "y": torch.ones(2)}],
+    "parameters": lambda tensor: [torch.nn.Parameter(part) for part in tensor.split(10)],
+    "bits": lambda tensor: [tensor, tensor.view(torch.int32)[3:]],
+    "dtypes": lambda tensor: list(tensor.to(torch.float8_e4m3fn).split(10)),
+}
+
+
+@pytest.mark.parametrize("name", VIEWS)
+def test_views_are_stored_once(kept: Kept, name: str) -> None:
+    """The memory of all views is in one file, and is shared again."""
+    expected = VIEWS[name](torch.arange(10_000.0))
+    found = kept.round_trip(expected, TorchSerializer)
+    pairs = list(zip(leaves(expected), leaves(found), strict=True))
+    for one, other in pairs:
+        same(one, other)
+    memory = {tensor.untyped_storage().data_ptr() for tensor in leaves(found)}
+    assert len({tensor.untyped_storage().data_ptr() for tensor in leaves(expected)}) == len(memory)
+    size = sum(kept.filesystem.size(path) for path in kept.objects())
+    assert size < 10_000 * 4 + 10_000
+    for path in kept.objects():
+        assert path.endswith(("safetensors", "pt"))
+    kept.storage(TorchSerializer).remove_task("w", "node")
+    assert [] == kept.files()
+
+
+def leaves(values: list[Any]) -> list[Any]:
+    """The tensors of a list, also those in dicts."""
+    return [
+        tensor
+        for value in values
+        for tensor in (value.values() if isinstance(value, dict) else [value])
+    ]
+
+
 def test_other_dicts_are_as_ever(local: Kept) -> None:
     """Not all tensors, not all texts, a name that safetensors takes for itself, a class of its own."""
     values: list[dict[Any, Any]] = [
@@ -176,7 +224,9 @@ def test_a_tensor_that_is_there_twice_is_one_again(local: Kept) -> None:
     assert 2 == len(local.objects())
 
 
-@pytest.mark.parametrize("tensor", [torch.ones(3), torch.ones(3)[:2]], ids=["safetensors", "pt"])
+@pytest.mark.parametrize(
+    "tensor", [torch.ones(3), torch.eye(3).to_sparse()], ids=["safetensors", "pt"]
+)
 def test_a_damaged_tensor_is_not_read(kept: Kept, tensor: Any) -> None:
     """Not a byte other than was written."""
     storage = kept.storage(TorchSerializer)
@@ -203,9 +253,9 @@ def test_a_tensor_of_a_device_that_is_not_here_is_read(local: Kept) -> None:
     """On the processor: a notebook has no such device."""
     storage = local.storage(TorchSerializer)
     in_another_process(_save_as_if_on_cuda, storage)
-    assert [1.0, 1.0] == storage.read_task("w", "node").tolist()
+    assert [[1.0, 0.0], [0.0, 1.0]] == storage.read_task("w", "node").to_dense().tolist()
 
 
 def _save_as_if_on_cuda(storage: Any) -> None:
     torch.serialization.register_package(0, lambda _: "cuda:0", lambda _, __: None)
-    storage.save("w", "node", torch.ones(3)[:2])
+    storage.save("w", "node", torch.eye(2).to_sparse())

@@ -26,12 +26,18 @@ if TYPE_CHECKING:
 __all__ = ["kept", "local"]
 
 
+TEXTS = np.array(["a", "bcd", ""], dtype=np.dtypes.StringDType())
+
+
 def dataset() -> Any:
     """A dataset with everything that formats like to change."""
     times = pd.date_range("2020", periods=4, freq="D")
     made = xr.Dataset(
         {
             "lazy": (("x", "t"), da.ones((3, 4), chunks=2), {"o": (1,)}, {"dtype": "f4"}),
+            "lazy texts": ("x", da.from_array(TEXTS, chunks=2)),
+            "lazy objects": ("x", da.from_array(TEXTS.astype(object), chunks=2)),
+            "lazy number": ((), da.ones(3).sum()),
             "lazy times": ("t", da.arange(4, chunks=2).astype("M8[ns]")),
             "objects": ("x", np.array(["a", None, 3], dtype=object)),
             "texts": ("x", np.array(["x", "yy", "z"])),
@@ -162,8 +168,9 @@ def test_a_damaged_variable_is_an_error(kept: Kept) -> None:
 
 def test_what_cannot_be_kept_is_refused(local: Kept) -> None:
     """With the reason, and nothing is left of it."""
-    made = xr.Dataset({"a": ("x", da.ones(3)), "b": ("x", da.ones(3).astype(object))})
-    with pytest.raises(StorageError, match="dtype is object"):
+    other = da.arange(3).map_blocks(lambda block: block / 2, dtype="i8")
+    made = xr.Dataset({"a": ("x", da.ones(3)), "b": ("x", other)})
+    with pytest.raises(StorageError, match=r"variable 'b': .* int64 .* float64"):
         local.storage(XarraySerializer).save("w", "node", made)
     assert [] == local.files()
 
@@ -180,3 +187,17 @@ def test_a_derived_class_is_kept(local: Kept) -> None:
     found = local.round_trip(made, XarraySerializer, DaskArraySerializer)
     same(made, found)
     assert 4 == len(local.objects())
+
+
+def test_a_tree_is_kept(local: Kept) -> None:
+    """With the lazy variables of its nodes, and what a part of a tree inherits from the rest."""
+    tree = xr.DataTree.from_dict({"/": dataset()[["texts", "t"]], "/a/b": dataset()[["lazy"]]})
+    for made in (tree, xr.DataTree(name="empty"), tree["a"], tree["a"]["b"]):
+        found = local.round_trip([made], XarraySerializer)[0]
+        assert made.name == found.name
+        assert [path for path, _ in made.subtree_with_keys] == [
+            path for path, _ in found.subtree_with_keys
+        ]
+        for one, other in zip(made.subtree, found.subtree, strict=True):
+            same(one.to_dataset(), other.to_dataset())
+    assert 1 == len({path.split(".zarr")[0] for path in local.objects() if "c.0" in path})

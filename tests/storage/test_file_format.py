@@ -257,7 +257,10 @@ def test_buffers_and_stored_objects_combine() -> None:
 
 def test_what_cannot_be_pickled_is_refused() -> None:
     """The error says what it is and why."""
-    with pytest.raises(StorageError, match=r"a value of type list cannot be pickled: .*lock"):
+    with pytest.raises(
+        StorageError,
+        match=r"a value of type list with a lock at result\[0\] cannot be pickled: .*lock",
+    ):
         framed([threading.Lock()])
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from io import BytesIO
 from typing import TYPE_CHECKING, Any, assert_type
 
 from functionfuse import task, workflow
@@ -15,7 +16,7 @@ from functionfuse.backends.builtin.rayback import RayWorkflow
 from functionfuse.storage import storage_factory
 
 if TYPE_CHECKING:
-    from collections.abc import Generator
+    from collections.abc import AsyncIterator, Generator, Iterator
 
 
 @workflow
@@ -43,6 +44,25 @@ def count(limit: int) -> Generator[int, None, None]:
 
 
 @workflow
+def pairs(limit: int) -> Iterator[tuple[int, int]]:
+    """Give a list as an iterator."""
+    return zip(range(limit), range(limit), strict=True)
+
+
+@workflow
+async def arrivals(limit: int) -> AsyncIterator[str]:
+    """Give a list later."""
+    for number in range(limit):
+        yield str(number)
+
+
+@workflow
+def picture(file: BytesIO) -> BytesIO:
+    """Give a file in memory, which stays one."""
+    return file
+
+
+@workflow
 class Model:
     """A class by hand."""
 
@@ -52,6 +72,10 @@ class Model:
     def fit(self, data: list[int]) -> float:
         """Give a score."""
         return len(data) / self.size
+
+    def rows(self) -> Iterator[int]:
+        """Give a list as an iterator."""
+        return iter(range(self.size))
 
 
 @workflow
@@ -94,6 +118,9 @@ def calls_are_nodes_of_the_result() -> None:
     assert_type(add(a=1).set_name("one"), Node[int])
     assert_type(fetch("here"), Node[int])
     assert_type(count(3), Node[list[int]])
+    assert_type(pairs(3), Node[list[tuple[int, int]]])
+    assert_type(arrivals(3), Node[list[str]])
+    assert_type(picture(BytesIO()), Node[BytesIO])
     assert_type(describe([1], title="t"), Node[dict[str, list[int]]])
     assert_type(add.__wrapped__(1, 1), int)
 

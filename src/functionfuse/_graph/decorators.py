@@ -22,12 +22,14 @@ from functionfuse._graph.nodes import Kind, Node
 from functionfuse._graph.signature import Signature, base_name
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Generator
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+    from io import BytesIO, StringIO
 
 __all__ = ["undecorated", "workflow"]
 
 P = ParamSpec("P")
 T = TypeVar("T")
+F = TypeVar("F", bound="BytesIO | StringIO")
 C = TypeVar("C", bound=type)
 C_co = TypeVar("C_co", bound=type, covariant=True)
 
@@ -122,7 +124,11 @@ class WorkflowClass(Generic[C_co]):
 @overload
 def workflow(target: C, /) -> WorkflowClass[C]: ...  # type: ignore[overload-overlap] # it is callable as well
 @overload
-def workflow(target: Callable[P, Generator[T, Any, Any]], /) -> WorkflowFunction[P, list[T]]: ...
+def workflow(target: Callable[P, F], /) -> WorkflowFunction[P, F]: ...  # type: ignore[overload-overlap] # an iterator
+@overload
+def workflow(target: Callable[P, Iterator[T]], /) -> WorkflowFunction[P, list[T]]: ...
+@overload
+def workflow(target: Callable[P, AsyncIterator[T]], /) -> WorkflowFunction[P, list[T]]: ...
 @overload
 def workflow(target: Callable[P, Coroutine[Any, Any, T]], /) -> WorkflowFunction[P, T]: ...
 @overload

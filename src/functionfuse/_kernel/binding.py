@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from io import BytesIO, StringIO
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._graph.graph import ItemRef, ResultRef
@@ -86,10 +87,14 @@ def resolve_reference(ref: ResultRef | ItemRef | Node[Any] | Item, value: Any) -
     value = _unwrap_group(ref, value)
     if type(value) is InstanceResult and ref.slot != "outcome":
         value = value.state if ref.slot == "state" else value.value
+    if type(value) in _MEMORY_FILES:  # each consumer reads from the position of the result
+        value = copy.copy(value)
     return _item(ref, value) if ref.path else value
 
 
-_WRAPPER_TYPES: Final = frozenset({InstanceResult, GroupResult})
+_MEMORY_FILES: Final = frozenset({BytesIO, StringIO})
+#: Types of outcomes' values that are not the value for a consumer.
+_WRAPPER_TYPES: Final = _MEMORY_FILES | {InstanceResult, GroupResult}
 
 
 def _unwrap_group(ref: Any, value: Any) -> Any:

@@ -6,22 +6,21 @@ Engines only decide where and when a unit runs, and how its inputs get there.
 
 from __future__ import annotations
 
-import inspect
 import os
 import platform
 import time
 from collections import Counter
 from itertools import chain
-from types import GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._graph.graph import new_tuple
-from functionfuse._graph.nodes import Kind, Placeholder
+from functionfuse._graph.nodes import Kind
 from functionfuse._kernel.annotations import add_node_note
 from functionfuse._kernel.binding import UNSHARED_TYPES, bind
 from functionfuse._kernel.damage import mark_damage
+from functionfuse._kernel.results import Role, completed, reusable, role_of
 from functionfuse._kernel.units import GroupResult, InstanceResult, Outcome, Record, Unit
-from functionfuse.errors import CorruptResult, GraphError, ResultNotFound, StorageError
+from functionfuse.errors import CorruptResult, ResultNotFound, StorageError
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Mapping, Sequence
@@ -171,7 +170,7 @@ def compute(node: GraphNode | Node[Any], args: Sequence[Any], kwargs: Mapping[st
     """Call the function of a node; return the value of its outcome."""
     value = node.func(*args, **kwargs)
     kind = type(value)
-    if kind not in UNSHARED_TYPES:
+    if kind not in UNSHARED_TYPES and node.kind is not Kind.CONSTRUCT:
         value = materialized(value, kind)
     if node.kind is Kind.FUNCTION:
         return value
@@ -181,19 +180,17 @@ def compute(node: GraphNode | Node[Any], args: Sequence[Any], kwargs: Mapping[st
 
 
 def materialized(value: Any, kind: type) -> Any:
-    """Return a result that can be stored, sent and used repeatedly: no generator, no coroutine."""
-    if kind is GeneratorType:
-        return list(value)
-    if inspect.iscoroutine(value):
-        value = _run_coroutine(value)
-        kind = type(value)
-    if issubclass(kind, Placeholder):
-        message = (
-            f"the function returned {value!r}, which never runs: inside a node, "
-            "call the plain function of a decorated one, `function.__wrapped__(...)`"
-        )
-        raise GraphError(message)
-    return value
+    """Return a result that all consumers can use: no iterator in it, no coroutine.
+
+    Raises:
+        GraphError: Only one consumer could use the result, or a part of it.
+    """
+    role = role_of(kind)
+    if role is None:
+        return value
+    if role is Role.ASYNCHRONOUS:
+        value = _run_coroutine(completed(value))
+    return reusable(value)
 
 
 def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 
@@ -26,6 +26,8 @@ __all__ = ["DaskArraySerializer", "is_array", "read_array", "write_array"]
 
 _VERSION: Final = "1"
 _PUBLISHED_VERSION: Final = "0.0.0"
+_NO_FILES: Final = None  # instead of the name of an array: its values are pickled
+_SCALAR: Final = "scalar"
 
 
 class DaskArraySerializer:
@@ -39,16 +41,16 @@ class DaskArraySerializer:
     @classmethod
     def pickle(
         cls, obj: da.Array, protocols: MutableMapping[str, Any]
-    ) -> tuple[str, tuple[str, str, str]]:
+    ) -> tuple[str, tuple[Any, ...]]:
         """Compute an array with Dask's own scheduler and write its chunks.
 
         Raises:
-            StorageError: Chunks have an unknown size, or are not plain arrays of numbers, text or time.
+            StorageError: Chunks have an unknown size, or are not numpy arrays.
         """
         return cls.name, (_VERSION, *write_array(obj, protocols[FOLDER_PROTOCOL]))
 
     @classmethod
-    def unpickle(cls, pid: Sequence[str], protocols: MutableMapping[str, Any]) -> da.Array:
+    def unpickle(cls, pid: Sequence[Any], protocols: MutableMapping[str, Any]) -> da.Array:
         """A lazy array over the stored chunks; it can be pickled."""
         version, name, *digest = pid
         if version == _PUBLISHED_VERSION:
@@ -58,9 +60,11 @@ class DaskArraySerializer:
         return read_array(protocols[FOLDER_PROTOCOL], name, *digest)
 
     @classmethod
-    def remove(cls, pid: Sequence[str], protocols: MutableMapping[str, Any]) -> None:
+    def remove(cls, pid: Sequence[Any], protocols: MutableMapping[str, Any]) -> None:
         """Remove the files of an array."""
         version, name, *_ = pid
+        if name is _NO_FILES:
+            return
         protocol = FILE_PROTOCOL if version == _PUBLISHED_VERSION else FOLDER_PROTOCOL
         protocols[protocol].remove(name)
 
@@ -70,14 +74,31 @@ def is_array(value: Any) -> bool:
     return isinstance(value, da.Array)
 
 
-def write_array(array: da.Array, folder: ResultFolder) -> tuple[str, str]:
-    """Compute an array into a folder; returns its name there and its digest.
+def write_array(array: da.Array, folder: ResultFolder) -> tuple[Any, ...]:
+    """Compute an array into a folder; returns the further arguments of `read_array`.
 
     All chunks in zarr have one size: chunks of other sizes are rechunked.
+    Objects and text of any length, which zarr has no format for, are returned instead, to be pickled.
     """
     _check(array)
+    if array.dtype.hasobject:
+        values = _as_announced(array.compute(), array.dtype, array.shape)
+        return _NO_FILES, array.chunks, values
     name = f"{generate_name()}.zarr"
     target = ArrayWriter(folder, name, array.dtype, array.chunks)
+    try:
+        written = _write_chunks(array, target)
+    except BaseException:
+        target.cancel()  # workers may still be writing
+        raise
+    digests: dict[str, str] = {}
+    for chunk in written:
+        digests |= chunk.digests
+    is_scalar = any(chunk.is_scalar for chunk in written)
+    return name, target.finish(digests), *([_SCALAR] if is_scalar else [])
+
+
+def _write_chunks(array: da.Array, target: ArrayWriter) -> list[_Chunk]:
     regular = array.rechunk(target.chunks)
     written = regular.map_blocks(
         _write,
@@ -86,22 +107,34 @@ def write_array(array: da.Array, folder: ResultFolder) -> tuple[str, str]:
         meta=np.empty((0,) * array.ndim, dtype=object),
         chunks=tuple((1,) * len(sizes) for sizes in regular.chunks),
     ).compute()
-    digests: dict[str, str] = {}
-    for some in np.asarray(written, dtype=object).flat:
-        digests |= some
-    return name, target.finish(digests)
+    return list(np.asarray(written, dtype=object).flat)
 
 
-def read_array(folder: ResultFolder, name: str, digest: str) -> da.Array:
-    """A lazy array over the stored chunks, with the original chunk sizes."""
+def read_array(folder: ResultFolder, name: str | None, *written: Any) -> da.Array:
+    """A lazy array over the stored chunks, with the original chunk sizes.
+
+    Args:
+        folder: The sidecar folder.
+        name: The name of the array in the folder; None if it has no files.
+        *written: The rest of what `write_array` returned.
+    """
+    if name is _NO_FILES:
+        chunks, values = written
+        return _array(values, chunks, f"stored-{generate_name()}")
+    digest, *form = written
     stored = StoredArray(folder, name, digest)
-    array: da.Array = da.from_array(
+    return _array(
         stored,
-        chunks=stored.chunks,
-        name=f"stored-{name}",  # unique
+        stored.chunks,
+        f"stored-{name}",  # unique
         fancy=False,
+        asarray=_SCALAR not in form,  # else a number would become an array without dimensions
         meta=np.empty((0,) * stored.ndim, dtype=stored.dtype),
     )
+
+
+def _array(values: Any, chunks: Any, name: str, **options: Any) -> da.Array:
+    array: da.Array = da.from_array(values, chunks, name=name, **options)
     return array
 
 
@@ -109,8 +142,6 @@ def _check(array: da.Array) -> None:
     reason = None
     if any(np.isnan(size) for sizes in array.chunks for size in sizes):
         reason = "its chunks are of unknown size: call compute_chunk_sizes() before it is returned"
-    elif array.dtype.hasobject:
-        reason = "its dtype is object: convert it with astype() before it is returned"
     elif (kind := type(array._meta)) is not np.ndarray:  # noqa: SLF001 - dask names the type of chunks nowhere else
         reason = (
             f"its chunks are not numpy arrays but {kind.__qualname__}: "
@@ -121,13 +152,21 @@ def _check(array: da.Array) -> None:
         raise StorageError(message)
 
 
+class _Chunk(NamedTuple):
+    """A chunk that was written."""
+
+    digests: dict[str, str]
+    is_scalar: bool  # a number of numpy, of an array without dimensions
+
+
 def _write(block: Any, target: ArrayWriter, block_info: Any = None) -> np.ndarray[Any, Any]:
-    """Write one chunk in the worker that computes it; returns its digest as an array of one item."""
+    """Write one chunk in the worker that computes it; returns a `_Chunk` as an array of one item."""
     location = block_info[0]["array-location"]
     items = _as_announced(block, target.dtype, tuple(stop - start for start, stop in location))
-    digests = np.empty((1,) * len(location), dtype=object)
-    digests[(0,) * len(location)] = target.write(items, [start for start, _ in location])
-    return digests
+    digests = target.write(items, [start for start, _ in location])
+    written = np.empty((1,) * len(location), dtype=object)
+    written[(0,) * len(location)] = _Chunk(digests, isinstance(block, np.generic))
+    return written
 
 
 def _as_announced(block: Any, dtype: np.dtype[Any], shape: tuple[int, ...]) -> np.ndarray[Any, Any]:

@@ -2,8 +2,9 @@
 
 State dicts have no type of their own, so the serializer gets every dict of a value: a dict of tensors
 under str keys becomes one file; every other dict is pickled, and its tensors are stored one by one.
-Safetensors stores numbers and shapes. Tensors with more (strides, shared memory, gradients, sparse layouts,
-a device) are stored in PyTorch's own format, which is read without running code.
+Memory is stored once, however many tensors of a result have a view of it, and is shared again when it is read.
+Safetensors stores numbers and shapes. Strides, gradients and conjugation are stored in addition;
+sparse layouts and other devices in PyTorch's own format, which is read without running code.
 Tensors of other classes are pickled.
 """
 
@@ -11,7 +12,7 @@ from __future__ import annotations
 
 import io
 from collections import OrderedDict
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from functionfuse.errors import MissingExtraError, StorageError
 from functionfuse.serializers.base import FOLDER_PROTOCOL
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["TorchSerializer"]
 
 _VERSION: Final = "1"
+_VIEW_VERSION: Final = "2"  # of a tensor with the memory of another one
 _SAFE, _TORCH = "safetensors", "pt"
 _SAFE_VERSION: Final = (2, 6)  # of PyTorch: in earlier versions weights_only=True could run code
 _ALONE: Final = "tensor"  # the name of a single tensor
@@ -45,6 +47,15 @@ _DTYPES: Final = frozenset(
 )
 
 
+class _Written(NamedTuple):
+    """The tensors of one save, which are kept alive so that no other object gets their ids."""
+
+    pids: dict[int, tuple[Any, tuple[Any, ...]]]  # by identity
+    storages: dict[
+        int, tuple[Any, tuple[Any, ...]]
+    ]  # by address: the pid of a tensor with this memory
+
+
 class TorchSerializer:
     """Stores tensors and state dicts as safetensors, or in PyTorch's format where they need it."""
 
@@ -56,21 +67,23 @@ class TorchSerializer:
         cls, obj: Any, protocols: MutableMapping[str, Any]
     ) -> tuple[str, tuple[Any, ...]] | None:
         """Write a tensor or a state dict; None for other dicts, and for tensors of other classes."""
-        # by identity: tensors of this save, with their state dict
-        seen = protocols.setdefault(cls.name, {})
+        written = protocols.setdefault(cls.name, _Written({}, {}))
         if type(obj) in (dict, OrderedDict):
-            pid = _written_dict(obj, protocols[FOLDER_PROTOCOL], seen)
-        elif id(obj) in seen:
-            pid = seen[id(obj)][1]
+            pid = _written_dict(obj, protocols[FOLDER_PROTOCOL], written)
+        elif id(obj) in written.pids:
+            pid = written.pids[id(obj)][1]
         else:
-            pid = _written_tensor(obj, protocols[FOLDER_PROTOCOL])
-            seen[id(obj)] = obj, pid
+            pid = _written_tensor(obj, protocols[FOLDER_PROTOCOL], written)
         return None if pid is None else (cls.name, pid)
 
     @classmethod
     def unpickle(cls, pid: Sequence[Any], protocols: MutableMapping[str, Any]) -> Any:
-        """Read a tensor or a state dict, or a tensor of a state dict."""
-        _, name, digest, *of_dict = pid
+        """Read a tensor or a state dict, or a tensor of a state dict, or another one with the memory of these."""
+        version, *rest = pid
+        if version == _VIEW_VERSION:
+            base, *form = rest
+            return _viewed(cls.unpickle(base, protocols), *form)
+        name, digest, *of_dict = rest
         # by file, so that a tensor of a state dict stays the same object
         read = protocols.setdefault(cls.name, {})
         if name not in read:
@@ -81,31 +94,70 @@ class TorchSerializer:
     @classmethod
     def remove(cls, pid: Sequence[Any], protocols: MutableMapping[str, Any]) -> None:
         """Remove the file of a tensor or state dict."""
-        protocols[FOLDER_PROTOCOL].remove(pid[1])
+        version, *rest = pid
+        name = rest[0][1] if version == _VIEW_VERSION else rest[0]
+        protocols[FOLDER_PROTOCOL].remove(name)
 
 
-def _written_tensor(tensor: Any, folder: ResultFolder) -> tuple[str, ...] | None:
+# ---- writing ----
+
+
+def _written_tensor(tensor: Any, folder: ResultFolder, written: _Written) -> tuple[Any, ...] | None:
     if not _is_tensor(tensor):
         return None
-    if _is_plain(tensor):
-        return _VERSION, *write_file(folder, _SAFE, safetensors.save({_ALONE: tensor}))
-    return _VERSION, *write_file(folder, _TORCH, _saved(tensor))
+    pid: tuple[Any, ...]
+    address = _address(tensor)
+    base = written.storages.get(address, (None, None))[1]
+    if _is_plain(tensor) and base is None:
+        pid = _VERSION, *write_file(folder, _SAFE, safetensors.save({_ALONE: tensor}))
+    elif address:
+        pid = _written_view(tensor, base, folder, written)
+    else:
+        pid = _VERSION, *write_file(folder, _TORCH, _saved(tensor))
+    _note(tensor, pid, written)
+    return pid
+
+
+def _written_view(
+    tensor: Any, base: Any, folder: ResultFolder, written: _Written
+) -> tuple[Any, ...]:
+    """Write the memory of a tensor, unless it is written already; returns the tensor's form in addition."""
+    if base is None:
+        plain = tensor.detach()
+        if not _is_plain(plain):  # a part of its memory, or in another order
+            plain = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())
+        base = _VERSION, *write_file(folder, _SAFE, safetensors.save({_ALONE: plain}))
+        written.storages[_address(tensor)] = tensor, base
+    return _VIEW_VERSION, base, *_form(tensor)
 
 
 def _written_dict(
-    tensors: dict[Any, Any], folder: ResultFolder, seen: dict[int, tuple[Any, Any]]
+    tensors: dict[Any, Any], folder: ResultFolder, written: _Written
 ) -> tuple[Any, ...] | None:
-    if not _is_state_dict(tensors) or any(id(tensor) in seen for tensor in tensors.values()):
+    if not _is_state_dict(tensors):
+        return None
+    if any(
+        id(tensor) in written.pids or _address(tensor) in written.storages
+        for tensor in tensors.values()
+    ):
         return None
     if _RESERVED in tensors or not _are_apart(tensors):
-        written = write_file(folder, _TORCH, _saved(tensors))
+        file = write_file(folder, _TORCH, _saved(tensors))
     else:
-        written = write_file(folder, _SAFE, safetensors.save(tensors))
+        file = write_file(folder, _SAFE, safetensors.save(tensors))
     # safetensors sorts its keys; the state dict of a module has versions as an attribute
     attributes = vars(tensors) if isinstance(tensors, OrderedDict) else None
-    pid = (_VERSION, *written, tuple(tensors), attributes)
-    seen.update({id(tensor): (tensor, (*pid, name)) for name, tensor in tensors.items()})
+    pid = (_VERSION, *file, tuple(tensors), attributes)
+    for name, tensor in tensors.items():
+        _note(tensor, (*pid, name), written)
     return pid
+
+
+def _note(tensor: Any, pid: tuple[Any, ...], written: _Written) -> None:
+    """Note that a tensor is written, for other references to it and for tensors with the same memory."""
+    written.pids[id(tensor)] = tensor, pid
+    if pid[0] != _VIEW_VERSION and (address := _address(tensor)):
+        written.storages.setdefault(address, (tensor, pid))
 
 
 def _is_tensor(value: Any) -> bool:
@@ -132,6 +184,15 @@ def _is_plain(tensor: torch.Tensor) -> bool:
         and tensor.stride() == torch.empty(tensor.shape, device="meta").stride()
         and tensor.untyped_storage().nbytes() == tensor.nbytes
     )
+
+
+def _address(tensor: Any) -> int:
+    """The address of the memory of a tensor; 0 if it has none, or none that others may have a view of."""
+    if tensor.layout is not torch.strided or tensor.device.type != "cpu":
+        return 0
+    if tensor.is_nested or tensor.is_quantized:
+        return 0
+    return int(tensor.untyped_storage().data_ptr())
 
 
 def _are_apart(tensors: Mapping[str, torch.Tensor]) -> bool:
@@ -163,6 +224,37 @@ def _read(data: bytes, name: str, *of_dict: Any) -> Any:
         return torch.load(io.BytesIO(data), weights_only=True, map_location=_here)
     tensors = safetensors.load(data)
     return _as_dict(tensors, *of_dict) if of_dict else tensors[_ALONE]
+
+
+def _form(tensor: Any) -> tuple[Any, ...]:
+    """What a tensor is in addition to its memory, for `_viewed`."""
+    flags = {
+        "parameter": type(tensor) is torch.nn.Parameter,
+        "gradient": tensor.requires_grad,
+        "conjugate": tensor.is_conj(),
+        "negative": tensor.is_neg(),
+    }
+    return (
+        str(tensor.dtype).removeprefix("torch."),
+        (tuple(tensor.size()), tuple(tensor.stride()), tensor.storage_offset()),
+        tuple(name for name, is_set in flags.items() if is_set),
+    )
+
+
+def _viewed(
+    base: Any, dtype: str, place: tuple[tuple[int, ...], tuple[int, ...], int], flags: Sequence[str]
+) -> Any:
+    """A tensor with the memory of another one."""
+    size, stride, offset = place
+    tensor = torch.empty(0, dtype=getattr(torch, dtype))
+    tensor.set_(base.untyped_storage(), offset, size, stride)
+    if "conjugate" in flags:
+        tensor = tensor.conj()
+    if "negative" in flags:
+        tensor = torch._neg_view(tensor)  # noqa: SLF001 - nothing public sets the bit of is_neg()
+    if "parameter" in flags:
+        return torch.nn.Parameter(tensor, requires_grad="gradient" in flags)
+    return tensor.requires_grad_() if "gradient" in flags else tensor
 
 
 def _saved(value: Any) -> bytes:

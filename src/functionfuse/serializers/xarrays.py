@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Final
 
-from functionfuse.errors import MissingExtraError
+from functionfuse.errors import MissingExtraError, StorageError
 from functionfuse.serializers.base import FOLDER_PROTOCOL
 
 try:
@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 __all__ = ["XarraySerializer"]
 
 _VERSION: Final = "1"
+_TREE: Final = "DataTree"  # in place of the version
 _ARRAY: Final = "<array>"  # the name of a data array in its dataset
 
 
 class XarraySerializer:
-    """Stores datasets and data arrays; needs no other serializer for the dask arrays in them."""
+    """Stores datasets, data arrays and trees; needs no other serializer for the dask arrays in them."""
 
-    serializer_class = (xr.Dataset, xr.DataArray)
+    serializer_class = (xr.Dataset, xr.DataArray, "xarray.DataTree")
     name = "XarraySerializer"
     lazy = True
 
@@ -47,12 +48,14 @@ class XarraySerializer:
         Raises:
             StorageError: A dask array cannot be stored.
         """
+        if type(obj) is getattr(xr, _TREE, None):  # older versions have none
+            return cls.name, (_TREE, obj.name, _datasets(obj))
         if type(obj) not in (xr.Dataset, xr.DataArray):
             return None
         is_dataset = type(obj) is xr.Dataset
         dataset = obj if is_dataset else obj.to_dataset(name=_ARRAY)
         variables = {
-            name: _written(variable, name in dataset.xindexes, protocols[FOLDER_PROTOCOL])
+            name: _written(name, variable, name in dataset.xindexes, protocols[FOLDER_PROTOCOL])
             for name, variable in dataset.variables.items()
         }
         rest = (
@@ -65,7 +68,9 @@ class XarraySerializer:
 
     @classmethod
     def unpickle(cls, pid: Sequence[Any], protocols: MutableMapping[str, Any]) -> Any:
-        """Restore a dataset or data array."""
+        """Restore a dataset, data array or tree."""
+        if pid[0] == _TREE:
+            return xr.DataTree.from_dict(pid[2], name=pid[1])
         _, names, written, coordinates, indexes, attributes, encoding = pid
         variables = {
             name: _read(variable, protocols[FOLDER_PROTOCOL]) for name, variable in written.items()
@@ -81,11 +86,19 @@ class XarraySerializer:
     @classmethod
     def remove(cls, pid: Sequence[Any], protocols: MutableMapping[str, Any]) -> None:
         """Remove the files of the lazy variables."""
-        for name in _files(pid[2]):
+        for name in () if pid[0] == _TREE else _files(pid[2]):
             protocols[FOLDER_PROTOCOL].remove(name)
 
 
-def _written(variable: xr.Variable, is_index: bool, folder: ResultFolder) -> Any:  # noqa: FBT001
+def _datasets(tree: xr.DataTree) -> dict[str, xr.Dataset]:
+    """The datasets of a tree by path, which are stored as values within the tree."""
+    return {
+        f"/{path.strip('./')}": node.to_dataset(inherit=node is tree)
+        for path, node in tree.subtree_with_keys
+    }
+
+
+def _written(name: Hashable, variable: xr.Variable, is_index: bool, folder: ResultFolder) -> Any:  # noqa: FBT001
     """A variable to be pickled, or the reference to a lazy one."""
     if is_index:
         return variable
@@ -93,7 +106,11 @@ def _written(variable: xr.Variable, is_index: bool, folder: ResultFolder) -> Any
         return variable.copy(deep=False).load()
     if not is_array(variable.data):  # a wrapper of a dask array, for units and the like
         return variable
-    stored = write_array(variable.data, folder)
+    try:
+        stored = write_array(variable.data, folder)
+    except StorageError as error:
+        message = f"variable {name!r}: {error}"
+        raise type(error)(message) from error
     return variable.dims, variable.attrs, variable.encoding, *stored
 
 
@@ -105,4 +122,7 @@ def _read(written: Any, folder: ResultFolder) -> xr.Variable:
 
 
 def _files(variables: dict[Hashable, Any]) -> Iterator[str]:
-    return (written[3] for written in variables.values() if isinstance(written, tuple))
+    """The names of the files of lazy variables."""
+    return (
+        written[3] for written in variables.values() if isinstance(written, tuple) and written[3]
+    )

@@ -107,6 +107,9 @@ class ArrayWriter:
 
         Returns:
             The digests of the written files, for `finish`.
+
+        Raises:
+            StorageError: The save was cancelled.
         """
         if not block.size:
             return {}
@@ -116,7 +119,12 @@ class ArrayWriter:
             region, corner, block = [*region, slice(None)], [*corner, 0], _as_bytes(block)
         self._array[tuple(region)] = block
         key = self._array.metadata.encode_chunk_key(tuple(corner))
+        self._store.require_metadata()
         return {key: self._store.digests.pop(key)}
+
+    def cancel(self) -> None:
+        """Make later writes, also in other processes, fail and remove what they have written."""
+        self._store.remove_metadata()
 
     def finish(self, digests: dict[str, str]) -> str:
         """Write the digests of all chunks to a file; returns the digest of that file."""
@@ -255,6 +263,23 @@ class _WriteStore(_ResultStore):
     def write(self, key: str, data: bytes) -> None:
         """Write a file."""
         self.folder.write_bytes(f"{self.name}/{key}", data)
+
+    def remove_metadata(self) -> None:
+        """Remove the metadata of a failed save: before its files, so that no chunk is written after these."""
+        self.folder.remove(f"{self.name}/{_METADATA}")
+
+    def require_metadata(self) -> None:
+        """Remove the array and raise if its metadata is gone: another chunk failed, and nobody needs this one.
+
+        Raises:
+            StorageError: The metadata is gone.
+        """
+        try:
+            self.folder.read_bytes(f"{self.name}/{_METADATA}")
+        except FileNotFoundError:
+            self.folder.remove("")
+            message = "the save of this array has failed at another chunk"
+            raise StorageError(message) from None
 
 
 class _ReadStore(_ResultStore):

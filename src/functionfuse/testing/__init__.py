@@ -26,6 +26,7 @@ _WITH_ASSERTS = (
     "functionfuse.testing.engine.observation",
     "functionfuse.testing.engine.options",
     "functionfuse.testing.engine.properties",
+    "functionfuse.testing.engine.results",
     "functionfuse.testing.engine.robustness",
     "functionfuse.testing.engine.state",
     "functionfuse.testing.engine.storage",

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copyreg
 import functools
 import io
 import pickle
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._common import plain_pickler
 from functionfuse._common.pickle_buffers import PROTOCOL, split_buffers
 from functionfuse.errors import StorageError
+from functionfuse.storage.file_format.data_references import DataReferenceError, reference_reducers
+from functionfuse.storage.file_format.value_paths import part_at_fault
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -30,20 +34,48 @@ def pickle_value(value: Any, persistent_id: Callable[[Any], Any] | None) -> list
     Raises:
         StorageError: The value cannot be pickled.
     """
-    find = _memoized(persistent_id) if persistent_id else None
+    dumps = partial(_dumps, find=_memoized(persistent_id) if persistent_id else None)
     try:
-        return _pickle_with(plain_pickler, value, find)
+        return dumps(value)
+    except DataReferenceError as error:
+        raise _named(value, dumps, error, str(error)) from error
     except StorageError:  # of a serializer
+        raise
+    except Exception as error:
+        reason = f"cannot be pickled: {error}"
+        raise _named(value, dumps, error, reason) from error
+
+
+def _dumps(value: Any, find: Callable[[Any], Any] | None) -> list[memoryview]:
+    try:
+        return _pickle_with(plain_pickler.Pickler, value, find)
+    except StorageError:
         raise
     except Exception:  # noqa: BLE001 - cloudpickle may do: __main__ of a worker, a closure
         from functionfuse._common import pickler
-    try:
-        return _pickle_with(pickler, value, find)
-    except StorageError:
-        raise
-    except Exception as error:
-        message = f"a value of type {type(value).__qualname__} cannot be pickled: {error}"
-        raise StorageError(message) from error
+    return _pickle_with(pickler.Pickler, value, find)
+
+
+def _named(
+    value: Any, dumps: Callable[[Any], object], error: Exception, reason: str
+) -> StorageError:
+    """The error for a value that cannot be pickled, with the path to the part at fault."""
+
+    def fails(part: Any) -> bool:
+        try:
+            dumps(part)
+        except type(error):
+            return True
+        except Exception:  # noqa: BLE001 - another part, with an error of its own
+            return False
+        return False
+
+    path, part = part_at_fault(value, fails)
+    if type(error) is DataReferenceError:
+        path = path.partition("._")[0]  # the rest is within objects of a library
+        return StorageError(f"{reason} (it is result{path})" if path else reason)
+    where = f" with a {type(part).__qualname__} at result{path}" if path else ""
+    return StorageError(f"a value of type {type(value).__qualname__}{where} {reason}")
 
 
 def unpickle_value(
@@ -107,16 +139,21 @@ class _PersistentUnpickler(pickle.Unpickler):
         )
 
 
-def _pickle_with(library: Any, value: Any, find: Callable[[Any], Any] | None) -> list[memoryview]:
+def _pickle_with(pickler: Any, value: Any, find: Callable[[Any], Any] | None) -> list[memoryview]:
     """Pickle a value with one of our picklers."""
 
     def dump(keep_buffer: Callable[[pickle.PickleBuffer], bool]) -> bytes:
-        if find is None:
-            dumped: bytes = library.dumps(value, protocol=PROTOCOL, buffer_callback=keep_buffer)
-            return dumped
         file = io.BytesIO()
-        persistent = _persistent_pickler(library.Pickler)
-        persistent(find, file, protocol=PROTOCOL, buffer_callback=keep_buffer).dump(value)
+        options: Any = {"protocol": PROTOCOL, "buffer_callback": keep_buffer}
+        pickling = (
+            _persistent_pickler(pickler)(find, file, **options)
+            if find
+            else pickler(file, **options)
+        )
+        if reducers := reference_reducers():
+            known = getattr(pickling, "dispatch_table", copyreg.dispatch_table)
+            pickling.dispatch_table = {**known, **reducers}
+        pickling.dump(value)
         return file.getvalue()  # a view would keep the whole BytesIO alive
 
     stream, buffers = split_buffers(dump, _SMALL)

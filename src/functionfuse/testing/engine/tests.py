@@ -11,6 +11,7 @@ from functionfuse.testing.engine.lazy import LazyDamageTests
 from functionfuse.testing.engine.observation import ObservingTests
 from functionfuse.testing.engine.options import OptionTests
 from functionfuse.testing.engine.properties import PropertyTests
+from functionfuse.testing.engine.results import ResultTests
 from functionfuse.testing.engine.robustness import RunningTests
 from functionfuse.testing.engine.shared_state import SharedStateTests
 from functionfuse.testing.engine.state import StateTests
@@ -23,6 +24,7 @@ __all__ = ["EngineTests"]
 
 class EngineTests(
     ValueTests,
+    ResultTests,
     StateTests,
     TravelTests,
     ForeignValueTests,
