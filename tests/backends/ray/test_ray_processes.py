@@ -148,7 +148,9 @@ class TestOwnRay:
         for address in ("127.0.0.1:1", "ray://127.0.0.1:1"):
             done = run_script(address, str(tmp_path))
 
-            assert f"nobody listens at the address of the Ray cluster, {address!r}" in done.stderr
+            assert (
+                f"no process listens at the address of the Ray cluster, {address!r}" in done.stderr
+            )
 
     @pytest.mark.parametrize("scheme", ["", "ray://"])
     @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
