@@ -32,6 +32,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "storage.backends": {
         *("storage.backends", "storage.file_format", "serializers.base", "_common", "errors"),
     },
+    "storage.ray_actor": {"storage", "_transport.pickled_value", "errors"},
     "storage": {"storage", "serializers", "_common", "errors", ""},
     "_kernel": {"_kernel", "_graph", "storage.base", "errors"},
     "_transport": {"_transport", "_kernel", "_graph", "_common", "errors"},

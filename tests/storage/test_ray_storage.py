@@ -83,10 +83,14 @@ def test_links_are_not_followed(storage: Any, tmp_path: Path) -> None:
 
 
 def test_arrays(storage: Any) -> None:
-    """A large array comes back equal."""
-    array = np.arange(1_000_000.0)
-    storage.save("w", "array", array)
-    assert np.array_equal(array, storage.read_task("w", "array"))
+    """Arrays come back equal, and writable: a large one, and those that Ray cannot send."""
+    for array in np.arange(1_000_000.0), np.empty((0, 3)), np.rec.array(np.zeros(3, [("a", "i4")])):
+        storage.save("w", "array", array)
+        found = storage.read_task("w", "array")
+        assert type(found) is type(array)
+        assert found.shape == array.shape
+        assert np.array_equal(array, found)
+        assert found.flags.writeable
 
 
 def damage(path: Path) -> None:

@@ -6,6 +6,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
+from functionfuse._transport.pickled_value import PickledValue, pickle_value
 from functionfuse.errors import MissingExtraError, OptionError
 from functionfuse.storage.base import Storage
 from functionfuse.storage.file_format import verification
@@ -74,11 +75,14 @@ class RayStorage(Storage):
         metadata: Mapping[str, Any] | None = None,
     ) -> int | None:
         verification.wait_verified(forget=False)
-        size: int | None = self._call("save", workflow_name, task_name, obj, metadata=metadata)
+        # copied when it is opened: of an array that is read-only, the file would say so
+        pickled = pickle_value(obj, what=f"the result of node {task_name!r}")
+        size: int | None = self._call("save", workflow_name, task_name, pickled, metadata=metadata)
         return size
 
     def read_task(self, workflow_name: str, task_name: str) -> Any:  # noqa: D102
-        return self._call("read_task", workflow_name, task_name)
+        pickled: PickledValue = self._call("read_task", workflow_name, task_name)
+        return pickled.open()
 
     def file_exists(self, workflow_name: str, task_name: str) -> bool:  # noqa: D102
         return bool(self._call("file_exists", workflow_name, task_name))
@@ -144,8 +148,12 @@ class _StorageActor:
             self._storage.check_before_reading()
 
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:
-        """Call a method of the storage."""
-        return getattr(self._storage, method)(*arguments, **options)
+        """Call a method of the storage; values are pickled on their way, and not by Ray's rules."""
+        given = [each.open() if type(each) is PickledValue else each for each in arguments]
+        found = getattr(self._storage, method)(*given, **options)
+        if method != "read_task":
+            return found
+        return pickle_value(found, what=f"the result of node {arguments[-1]!r}")
 
 
 def _restored(
