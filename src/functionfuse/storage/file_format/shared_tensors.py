@@ -34,5 +34,5 @@ class _SharedMemory:
         if construct.__name__ != "_rebuild_tensor_v2":  # sparse, quantized, of another device
             return construct, arguments, *rest
         storage, *form = arguments
-        key = storage.data_ptr(), storage.dtype, storage.nbytes()
+        key = tensor.untyped_storage().data_ptr(), tensor.dtype  # one memory: it is kept alive
         return construct, (self._storages.setdefault(key, storage), *form), *rest
