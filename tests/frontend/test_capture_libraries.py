@@ -50,7 +50,7 @@ HOLDERS: dict[str, tuple[Callable[[Any], Any], str]] = {
         "field 'o', item 0",
     ),
     "pydantic": (lambda n: Model(value={"k": [n]}), "attribute 'value', item 'k', item 0"),
-    "attrs": (lambda n: Record(n), "attribute 'value'"),
+    "attrs": (Record, "attribute 'value'"),
     "nested": (lambda n: [Model(value=objects(n))], "item 0, attribute 'value', item 0"),
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import gc
+import os
 import pickle
 import subprocess
 import sys
@@ -73,7 +74,13 @@ def test_a_pickle_of_a_node_works_in_another_process() -> None:
         "assert first is second; sys.stdout.buffer.write(pickle.dumps(first))"
     )
     given = pickle.dumps([cloudpickle.dumps(node), cloudpickle.dumps(node)])
+    search_path = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(  # noqa: S603
-        [sys.executable, "-c", code], input=given, capture_output=True, check=True, timeout=60
+        [sys.executable, "-c", code],
+        input=given,
+        env=search_path,
+        capture_output=True,
+        check=True,
+        timeout=60,
     )
     assert node is pickle.loads(done.stdout)

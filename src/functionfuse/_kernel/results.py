@@ -123,9 +123,12 @@ def _has_single_use(value: Any) -> bool:
             return True
         parts: list[Iterable[Any]] = []
         for each, role in roles.items():
-            nested = [part for part in level if type(part) is each and id(part) not in seen]
-            seen.update(map(id, nested))
-            parts.append(_PARTS[role](nested))
+            # each once: a list of two times the same list, and so on, has no end otherwise
+            nested = {
+                id(part): part for part in level if type(part) is each and id(part) not in seen
+            }
+            seen.update(nested)
+            parts.append(_PARTS[role]([*nested.values()]))
         level = list(_flat(parts))
     return False
 
