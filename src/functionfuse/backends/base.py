@@ -9,8 +9,9 @@ from functionfuse._execution.durations import expected_seconds
 from functionfuse._execution.run_spec import RunSpec
 from functionfuse._execution.scheduler import Scheduler
 from functionfuse._execution.whole_graph import WholeGraphRun, can_run_whole_graph
-from functionfuse._graph.builder import build
+from functionfuse._graph.builder import LazyGraph, build
 from functionfuse._graph.fusion import fuse_short_nodes
+from functionfuse._graph.scopes import open_scopes, release_nodes
 from functionfuse.backends.plugins import PluginCollection
 from functionfuse.errors import GraphError, OptionError
 from functionfuse.observers.report import Report
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
     from functionfuse._execution.run_spec import OnError
     from functionfuse._graph.graph import Graph
-    from functionfuse._graph.nodes import Placeholder
+    from functionfuse._graph.placeholder import Placeholder
     from functionfuse.engine import Engine
     from functionfuse.events import Observer
     from functionfuse.plan import Plan
@@ -234,6 +235,8 @@ class Workflow(Generic[Q, ResultT]):
         raise NotImplementedError
 
     def _run_spec(self, on_error: OnError) -> RunSpec:
+        if open_scopes and isinstance(self._graph, LazyGraph):  # a node runs this workflow
+            release_nodes(self._graph.collected.nodes)
         return RunSpec(
             self._fused(),
             self.workflow_name,

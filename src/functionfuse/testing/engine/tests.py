@@ -11,6 +11,7 @@ from functionfuse.testing.engine.lazy import LazyDamageTests
 from functionfuse.testing.engine.observation import ObservingTests
 from functionfuse.testing.engine.options import OptionTests
 from functionfuse.testing.engine.properties import PropertyTests
+from functionfuse.testing.engine.recording import RecordingTests
 from functionfuse.testing.engine.results import ResultTests
 from functionfuse.testing.engine.robustness import RunningTests
 from functionfuse.testing.engine.shared_state import SharedStateTests
@@ -25,6 +26,7 @@ __all__ = ["EngineTests"]
 class EngineTests(
     ValueTests,
     ResultTests,
+    RecordingTests,
     StateTests,
     TravelTests,
     ForeignValueTests,

@@ -132,8 +132,9 @@ class PrefectEngine:
             for number, parent in zip(parents, inputs, strict=True)
         }
         try:
+            memo: dict[int, Any] = {}
             parameters = {
-                name: resolve_argument(value, values.__getitem__)
+                name: resolve_argument(value, values.__getitem__, memo)
                 for name, value in arguments.items()
             }
         except Exception as error:  # noqa: BLE001 - a missing item, which fails the node

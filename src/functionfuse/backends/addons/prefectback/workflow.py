@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from functionfuse._execution.run_spec import OnError, RunSpec
-    from functionfuse._graph.nodes import Placeholder
+    from functionfuse._graph.placeholder import Placeholder
     from functionfuse.engine import Engine
 
     class _Options(TypedDict):

@@ -7,7 +7,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._common.pickler import dumps
-from functionfuse._graph.capture import build_dict
+from functionfuse._graph.containers import build_dict
 from functionfuse._graph.graph import ItemRef, ResultRef
 from functionfuse._graph.nodes import ATOMS, Container
 from functionfuse._transport.protocol import PickledArgument, TaskMessage, encode_unit

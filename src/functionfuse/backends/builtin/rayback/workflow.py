@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from functionfuse._execution.run_spec import OnError, RunSpec
     from functionfuse._graph.graph import Graph, GraphNode
-    from functionfuse._graph.nodes import Placeholder
+    from functionfuse._graph.placeholder import Placeholder
     from functionfuse.options import Options
 
     class _Options(TypedDict):
