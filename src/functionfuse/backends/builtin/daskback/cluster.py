@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from distributed import Client, LocalCluster
 
 from functionfuse._common.stdio import open_closed_streams
+from functionfuse._common.terminal_signals import terminal_signals_blocked
+from functionfuse.backends.builtin.daskback import worker_signals
 from functionfuse.backends.builtin.daskback._compat import (
     is_starting_worker,
     keep_restarting_workers,
@@ -109,12 +111,18 @@ def _start_local_cluster(options: Mapping[str, Any]) -> LocalCluster:
         )
         raise EngineError(message)
     chosen = {**_LOCAL, **options}
+    chosen["preload"] = [*_list(chosen.get("preload")), worker_signals.__name__]
     if chosen["dashboard_address"] is None:  # the scheduler's page of metrics takes any port
         quiet = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
         chosen["scheduler_kwargs"] = {**quiet, **chosen.get("scheduler_kwargs", {})}
     open_closed_streams()  # before their numbers are those of sockets
     try:
-        return LocalCluster(**chosen)
+        with terminal_signals_blocked():
+            return LocalCluster(**chosen)
     except Exception as error:
         message = f"a LocalCluster with {chosen} cannot be started: {error}"
         raise EngineError(message) from error
+
+
+def _list(modules: str | Sequence[str] | None) -> list[str]:
+    return [modules] if isinstance(modules, str) else list(modules or ())
