@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import signal
+import threading
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ignore_terminal_signals", "terminal_signals_blocked"]
+__all__ = ["ignore_terminal_signals", "leave_terminal_signals", "terminal_signals_blocked"]
 
 #: Ctrl-C, and that the window is closed.
 _SIGNALS: Final = tuple(
@@ -44,6 +46,15 @@ def ignore_terminal_signals() -> None:
             signal.signal(number, _do_nothing)
     if _CAN_BLOCK:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _SIGNALS)
+
+
+def leave_terminal_signals() -> bool:
+    """Ignore these signals, if this is the main thread of a process that `multiprocessing` started; tell whether it is."""
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    if not in_main_thread or multiprocessing.parent_process() is None:
+        return False
+    ignore_terminal_signals()
+    return True
 
 
 def _do_nothing(*_: Any) -> None:

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from functionfuse._execution.run_spec import RunSpec
+    from functionfuse.backends.addons.prefectback.console import ConsoleFilter
 
 __all__ = ["FlowBody", "FlowFunction", "RunCall", "WorkflowFlow", "current_run"]
 
@@ -61,6 +62,7 @@ class RunCall:
 
     function: Callable[..., Any]  # of the flow that this call calls
     spec: RunSpec
+    console: ConsoleFilter
     result: Any = None
 
 
@@ -103,6 +105,10 @@ class FlowFunction:
         except RunCancelled:
             _call_cancellation_hooks()
             return Cancelled(message="cancelled; stored results stay stored")
+        except BaseException:  # Ctrl-C, or a signal
+            if call is not None:
+                call.console.interrupted = True
+            raise
         finally:
             self._running -= 1
 

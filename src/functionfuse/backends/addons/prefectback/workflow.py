@@ -17,6 +17,7 @@ from functionfuse._common.validation import validate_names
 from functionfuse.backends.addons.prefectback import deployment
 from functionfuse.backends.addons.prefectback._compat import complete_models
 from functionfuse.backends.addons.prefectback.artifact import publish, publish_in_background
+from functionfuse.backends.addons.prefectback.console import ConsoleFilter
 from functionfuse.backends.addons.prefectback.engine import PrefectEngine, task_run_overhead
 from functionfuse.backends.addons.prefectback.flow import (
     FlowBody,
@@ -233,11 +234,13 @@ class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
 
     def _run(self, spec: RunSpec) -> Any:
         flow = self.flow
-        call = RunCall(flow.fn, spec)
+        call = RunCall(flow.fn, spec, ConsoleFilter())
         token = current_run.set(call)
+        call.console.install()
         try:
             flow()
         finally:
+            call.console.remove()
             current_run.reset(token)
         return call.result
 

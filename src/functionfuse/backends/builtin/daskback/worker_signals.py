@@ -6,20 +6,16 @@ Otherwise each worker prints dozens of lines after Ctrl-C, and the nodes that it
 from __future__ import annotations
 
 import logging
-import multiprocessing
-import threading
 from typing import Any
 
-from functionfuse._common.terminal_signals import ignore_terminal_signals
+from functionfuse._common.terminal_signals import leave_terminal_signals
 
 __all__ = ["dask_setup"]
 
 
 def dask_setup(_: Any) -> None:
     """Set up a worker, under the name by which Dask calls it; not one that is a thread of its coordinator process."""
-    in_main_thread = threading.current_thread() is threading.main_thread()
-    if in_main_thread and multiprocessing.parent_process() is not None:
-        ignore_terminal_signals()
+    if leave_terminal_signals():
         logging.getLogger("distributed.worker.state_machine").addFilter(_is_news)
 
 
