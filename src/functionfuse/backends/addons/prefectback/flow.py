@@ -64,6 +64,8 @@ class RunCall:
     spec: RunSpec
     console: ConsoleFilter
     result: Any = None
+    error: Exception | None = None  # of a node
+    server_is_lost: bool = False
 
 
 #: The call of `run()` in progress; None if the flow was called directly.
@@ -99,6 +101,8 @@ class FlowFunction:
             call.result = body.run(call.spec)
             return call.result if body.passes_result() else None
         except Exception as error:
+            if call is not None:
+                call.error = error
             if is_incompatible(error):
                 raise ExceptionEnvelope(error) from None
             raise

@@ -20,7 +20,7 @@ from prefect.settings import (
 from functionfuse.backends.addons.prefectback import ephemeral_server
 from functionfuse.errors import EngineError
 
-__all__ = ["check_reachable"]
+__all__ = ["check_reachable", "is_lost", "stop_retrying"]
 
 _TIMEOUT: Final = 20.0  # seconds for an answer, if PREFECT_API_REQUEST_TIMEOUT is not less
 _STATUSES_OF_PROXIES: Final = frozenset({403, 407, 502, 503, 504})
@@ -52,6 +52,24 @@ def check_reachable() -> None:
     if problem:
         raise EngineError(problem)
     _answered.add(url)
+
+
+def is_lost() -> bool:
+    """Tell whether the server that this run began with accepts no connections any more."""
+    url = PREFECT_API_URL.value()
+    if url is None or not (
+        ephemeral_server.is_running(url) or (url in _answered and not _proxy_advice(url))
+    ):
+        return False
+    return not ephemeral_server.accepts_connections(url)
+
+
+def stop_retrying() -> None:
+    """Let the rest of this flow run send each request once: Prefect retries each for a minute.
+
+    The context is that of the run's settings, which ends with the run.
+    """
+    temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}).__enter__()
 
 
 def _response(seconds: float) -> httpx.Response:

@@ -25,7 +25,7 @@ from prefect.settings import (
 from functionfuse.backends.addons.prefectback import ephemeral_server
 from functionfuse.backends.addons.prefectback._compat import route_events, wait_until_events_sent
 from functionfuse.backends.addons.prefectback.client import shared_client
-from functionfuse.backends.addons.prefectback.reachability import check_reachable
+from functionfuse.backends.addons.prefectback.reachability import check_reachable, is_lost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -203,6 +203,8 @@ class Recorder:
 
     def finish(self) -> None:
         """Wait until all events are sent; an ephemeral server ends with this process, so it must have recorded them."""
+        if is_lost():
+            return
         wait_until_events_sent(_TIMEOUT)
         if self._ephemeral:
             ids = iter(self._ids)

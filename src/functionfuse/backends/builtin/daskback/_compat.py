@@ -6,6 +6,7 @@ Each function says what it needs of Dask, why, and what happens without it.
 from __future__ import annotations
 
 import multiprocessing
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import dask
@@ -23,6 +24,7 @@ __all__ = [
     "add_plugin",
     "current_key",
     "failed_key",
+    "forget_topics",
     "is_starting_worker",
     "keep_restarting_workers",
     "plugin_of",
@@ -55,6 +57,26 @@ def release_keys(client: Client, keys: Sequence[str], kept: Sequence[str]) -> No
         client.run_on_scheduler(release)
     except AttributeError:
         client.cancel([Future(key, client) for key in keys])
+
+
+def forget_topics(client: Client, prefix: str) -> None:
+    """Remove the topics of a client that is closed next from the scheduler, which would keep them for ever.
+
+    Needs: the dictionary `Scheduler._broker._topics`. Without it, a scheduler that lasts keeps two names for each run.
+
+    Args:
+        client: The client.
+        prefix: The start of the names of its topics.
+    """
+
+    def forget(dask_scheduler: Any) -> None:
+        topics = getattr(getattr(dask_scheduler, "_broker", None), "_topics", {})
+        for name in [name for name in topics if name.startswith(prefix)]:
+            del topics[name]
+
+    if client.status == "running":
+        with suppress(Exception):  # the scheduler may be gone
+            client.run_on_scheduler(forget)
 
 
 def failed_key(error: BaseException) -> str:
