@@ -10,6 +10,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 from prefect.client.orchestration import get_client
+from prefect.context import SettingsContext, get_settings_context
 from prefect.settings import (
     PREFECT_API_REQUEST_TIMEOUT,
     PREFECT_API_URL,
@@ -69,7 +70,9 @@ def stop_retrying() -> None:
 
     The context is that of the run's settings, which ends with the run.
     """
-    temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}).__enter__()
+    context = get_settings_context()
+    settings = context.settings.copy_with_update(updates={PREFECT_CLIENT_MAX_RETRIES: 0})
+    SettingsContext(profile=context.profile, settings=settings).__enter__()
 
 
 def _response(seconds: float) -> httpx.Response:

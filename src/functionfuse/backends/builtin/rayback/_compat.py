@@ -5,6 +5,7 @@ Each function says what it needs of Ray, why, and what happens without it.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Final
 
 import ray
@@ -24,6 +25,7 @@ __all__ = [
     "REFERENCE_REDUCERS",
     "cause_of",
     "cluster_address",
+    "hide_unhandled_errors",
     "option_names",
     "start_task",
     "validate_options",
@@ -87,6 +89,34 @@ def cause_of(error: RayTaskError) -> BaseException:
     """
     cause: BaseException = getattr(error, "cause", error)
     return cause
+
+
+# ---- the terminal ----
+
+
+def hide_unhandled_errors() -> None:
+    """Keep Ray from printing failures of nodes as unhandled: `run()` raises them.
+
+    Ray prints an error object that nobody has asked for, and a unit that fails leaves two: its record, which the
+    engine asks for, and its value. Errors of tasks that are not of this package are printed.
+
+    Needs: the logger of `ray._private.worker` and the words "Unhandled error".
+    Without them, a pickled exception may be printed after a failed run.
+    """
+    logging.getLogger("ray._private.worker").addFilter(
+        _is_of_others
+    )  # once, however often it is called
+
+
+def _is_of_others(record: logging.LogRecord) -> bool:
+    if record.levelno < logging.ERROR:
+        return True
+    text = record.getMessage()
+    return not (text.startswith("Unhandled error") and any(name in text for name in _OURS))
+
+
+#: Found in the text of the error of a task, or of an actor that was ended.
+_OURS: Final = ("ExceptionEnvelope", "InstanceActor", "functionfuse.errors.")
 
 
 # ---- clusters ----

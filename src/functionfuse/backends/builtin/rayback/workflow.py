@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
+import ray
+
+from functionfuse._common.ray_resources import unsatisfied_request
 from functionfuse._common.validation import validate_names
 from functionfuse._execution.interruption import SignalScope
 from functionfuse._graph.nodes import Kind
 from functionfuse.backends.base import Query, ResultT, Workflow
-from functionfuse.backends.builtin.rayback.cluster import (
-    check_init_args,
-    connect,
-    unsatisfied_request,
-)
+from functionfuse.backends.builtin.rayback.cluster import check_init_args, connect
 from functionfuse.backends.builtin.rayback.engine import RayEngine
 from functionfuse.backends.builtin.rayback.remote_args import check_actor, check_task
 from functionfuse.errors import OptionError
@@ -216,7 +215,7 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
                 continue
             key = id(options), actor
             if key not in known:
-                known[key] = unsatisfied_request(options, actor=actor)
+                known[key] = unsatisfied_request(ray.nodes(), options, actor=actor)
             if known[key]:
                 lacking[node.name] = known[key] or ""
         computed = spec.plan().actions if lacking else {}
