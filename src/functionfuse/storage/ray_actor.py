@@ -158,17 +158,16 @@ class RayStorage(Storage):
         """
         try:
             ray.get(actor.ready.remote(), timeout=_TIMEOUT)
-            return
         except ray.exceptions.RayActorError as error:
             message = f"the storage of {self!r} cannot be created: {error}"
             raise StorageError(message) from error
-        except ray.exceptions.GetTimeoutError:
+        except ray.exceptions.GetTimeoutError as error:
             ray.kill(actor)
-        message = (
-            f"the actor of {self!r} did not start within {_TIMEOUT:g} seconds: other actors or tasks may occupy "
-            f"the resources of remoteArgs, {self._remote!r}; `ray status` shows who has them"
-        )
-        raise StorageError(message)
+            message = (
+                f"the actor of {self!r} did not start within {_TIMEOUT:g} seconds: other actors or tasks may "
+                f"occupy the resources of remoteArgs, {self._remote!r}; `ray status` shows who has them"
+            )
+            raise StorageError(message) from error
 
 
 class _StorageActor:

@@ -17,11 +17,11 @@ _LOGGERS: Final = ("prefect", "prefect.flow_runs", "prefect.task_runs")
 
 
 class ConsoleFilter(logging.Filter):
-    """Drops messages about flow runs and task runs from the terminal once a run is interrupted."""
+    """Drops messages about flow runs and task runs from the terminal once it is made quiet."""
 
     def __init__(self) -> None:  # noqa: D107
         super().__init__()
-        self.interrupted = False
+        self.quiet = False
         handlers = [handler for name in _LOGGERS for handler in logging.getLogger(name).handlers]
         self._handlers = [part for part in handlers if isinstance(part, PrefectConsoleHandler)]
 
@@ -37,4 +37,4 @@ class ConsoleFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a message is shown."""
-        return not (self.interrupted and record.name.startswith(_LOGGERS[1:]))
+        return not (self.quiet and record.name.startswith(_LOGGERS[1:]))

@@ -111,7 +111,7 @@ class FlowFunction:
             return Cancelled(message="cancelled; stored results stay stored")
         except BaseException:  # Ctrl-C, or a signal
             if call is not None:
-                call.console.interrupted = True
+                call.console.quiet = True
             raise
         finally:
             self._running -= 1

@@ -309,7 +309,7 @@ class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
         """End a flow run whose server was killed: nothing of it can be recorded any more."""
         stop_retrying()
         if (call := current_run.get()) is not None:
-            call.server_is_lost = True
+            call.server_is_lost = call.console.quiet = True  # `run()` warns
 
 
 def _format_names(names: Sequence[str]) -> str:

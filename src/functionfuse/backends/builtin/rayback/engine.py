@@ -245,8 +245,8 @@ class RayEngine:
             return body()
         except BaseException as error:
             if self._session.is_over:
-                if isinstance(error, Exception) and not isinstance(error, EngineError):
-                    self._session.check()  # Ray's errors say that something is missing, and not why
+                if not isinstance(error, EngineError | KeyboardInterrupt):
+                    self._session.check()  # Ray's errors, SystemExit among them, do not say why
             elif self._cancelled:
                 self._end_cancelled()
             raise
