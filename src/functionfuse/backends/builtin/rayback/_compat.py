@@ -25,6 +25,7 @@ __all__ = [
     "REFERENCE_REDUCERS",
     "cause_of",
     "cluster_address",
+    "current_connection",
     "hide_unhandled_errors",
     "option_names",
     "start_task",
@@ -130,3 +131,13 @@ def cluster_address() -> str:
     """
     address: str = getattr(ray.get_runtime_context(), "gcs_address", "")
     return address
+
+
+def current_connection() -> object:
+    """An object that stands for the connection of this process to a cluster: `ray.init` makes another one.
+
+    Needs: `_global_node` of `ray._private.worker`. Calls of Ray's core would end a process that is in `ray.shutdown`.
+    Without it, a run does not notice that Ray was shut down and initialised again, and raises an error of Ray.
+    """
+    worker = getattr(getattr(ray, "_private", None), "worker", None)
+    return getattr(worker, "_global_node", None)

@@ -14,7 +14,7 @@ from ray.exceptions import AuthenticationError
 
 from functionfuse._common.stdio import open_closed_streams
 from functionfuse._common.validation import validate_names
-from functionfuse.backends.builtin.rayback._compat import cluster_address
+from functionfuse.backends.builtin.rayback._compat import cluster_address, current_connection
 from functionfuse.backends.builtin.rayback.addresses import check_ray_answers, same_cluster
 from functionfuse.errors import EngineError, FunctionFuseWarning, OptionError
 
@@ -111,12 +111,12 @@ class Session:
     """The connection of this process to a cluster, as it is when a run begins."""
 
     def __init__(self) -> None:  # noqa: D107
-        self._node = _node_id()
+        self._connection = current_connection()
 
     @property
     def is_over(self) -> bool:
         """Whether Ray was shut down since, also if it was initialised again."""
-        return not ray.is_initialized() or _node_id() != self._node
+        return not ray.is_initialized() or current_connection() is not self._connection
 
     def check(self) -> None:
         """Check that the connection lasts, before a call of Ray, which would start another cluster.
@@ -130,8 +130,3 @@ class Session:
                 "call it after run(), in observers and other threads too"
             )
             raise EngineError(message)
-
-
-def _node_id() -> str:
-    node: str = ray.get_runtime_context().get_node_id()
-    return node
