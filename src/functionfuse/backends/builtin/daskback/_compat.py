@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import multiprocessing
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import dask
 import distributed.scheduler
@@ -68,15 +68,23 @@ def forget_topics(client: Client, prefix: str) -> None:
         client: The client.
         prefix: The start of the names of its topics.
     """
+    delay = _FORGET_DELAY
 
+    # not of this module: the scheduler's process may be without this package
     def forget(dask_scheduler: Any) -> None:
-        topics = getattr(getattr(dask_scheduler, "_broker", None), "_topics", {})
-        for name in [name for name in topics if name.startswith(prefix)]:
-            del topics[name]
+        def remove() -> None:
+            topics = getattr(getattr(dask_scheduler, "_broker", None), "_topics", {})
+            for name in [name for name in topics if name.startswith(prefix)]:
+                del topics[name]
+
+        dask_scheduler.loop.call_later(delay, remove)
 
     if client.status == "running":
         with suppress(Exception):  # the scheduler may be gone
             client.run_on_scheduler(forget)
+
+
+_FORGET_DELAY: Final = 1.0  # seconds: a message of the client on its way would make its topic again
 
 
 def failed_key(error: BaseException) -> str:
