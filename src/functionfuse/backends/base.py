@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
 
 from functionfuse._common.validation import validate_names
@@ -179,11 +180,11 @@ class Workflow(Generic[Q, ResultT]):
         Raises:
             OptionError: The object lacks `save` or `read_task`, or `storage_factory` refuses the configuration.
         """
-        if isinstance(storage, str | os.PathLike) or type(storage) is dict:
+        missing = [method for method in _STORAGE_METHODS if not hasattr(storage, method)]
+        if isinstance(storage, str | os.PathLike | Mapping) and missing:
             from functionfuse.storage.factory import storage_factory  # with all kinds of storages
 
-            storage = storage_factory(storage)
-        missing = [method for method in _STORAGE_METHODS if not hasattr(storage, method)]
+            storage, missing = storage_factory(storage), []
         if storage is not None and missing:
             message = (
                 f"{storage!r} does not implement the storage protocol: missing {', '.join(missing)}"
