@@ -181,11 +181,15 @@ class TestOwnRay:
             with subprocess.Popen(  # noqa: S603
                 command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             ) as process:
-                wait_until(lambda: process.poll() is not None or len(journal.lines()) == 3)
-                process.send_signal(signal.SIGINT)
-                output, errors = process.communicate(timeout=100)
+                try:
+                    wait_until(lambda: process.poll() is not None or len(journal.lines()) == 3)
+                    process.send_signal(signal.SIGINT)
+                    output, errors = process.communicate(timeout=100)
+                finally:
+                    process.kill()  # else a failure waits for the nodes
 
             assert "interrupted 1" == output.strip(), errors
+            assert "Traceback" not in errors
             wait_until(lambda: [] == processes_of(folder))
             wait_until(lambda: not any(Path("/proc", pid).exists() for pid in journal.lines()))
 
