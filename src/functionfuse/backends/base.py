@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
 
 from functionfuse._common.validation import validate_names
 from functionfuse._execution.durations import expected_seconds
+from functionfuse._execution.interruption import SignalScope
 from functionfuse._execution.run_spec import RunSpec
 from functionfuse._execution.scheduler import Scheduler
 from functionfuse._execution.whole_graph import WholeGraphRun, can_run_whole_graph
@@ -172,13 +175,17 @@ class Workflow(Generic[Q, ResultT]):
         """Save each result when its node finishes, and load stored results instead of computing them.
 
         Args:
-            storage: From `storage_factory`, or any object with `save`, `read_task` and `always_read`.
-                None removes the storage.
+            storage: A path, a URL or a mapping, as `storage_factory` takes them;
+                or any object with `save`, `read_task` and `always_read`. None removes the storage.
 
         Raises:
-            OptionError: The object lacks `save` or `read_task`.
+            OptionError: The object lacks `save` or `read_task`, or `storage_factory` refuses the configuration.
         """
         missing = [method for method in _STORAGE_METHODS if not hasattr(storage, method)]
+        if isinstance(storage, str | os.PathLike | Mapping) and missing:
+            from functionfuse.storage.factory import storage_factory  # with all kinds of storages
+
+            storage, missing = storage_factory(storage), []
         if storage is not None and missing:
             message = (
                 f"{storage!r} does not implement the storage protocol: missing {', '.join(missing)}"
@@ -213,9 +220,11 @@ class Workflow(Generic[Q, ResultT]):
 
         Raises:
             BaseException: The first failure, with its own type; a note names the node.
+            SystemExit: SIGTERM or SIGHUP arrived in the main thread, and you have not set a handler for it.
         """
         validate_names([on_error], ("raise", "continue"), "value of on_error")
-        result: ResultT = self._run(self._run_spec(on_error))
+        with SignalScope():
+            result: ResultT = self._run(self._run_spec(on_error))
         return result
 
     def _run(self, spec: RunSpec) -> Any:

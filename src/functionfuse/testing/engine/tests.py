@@ -7,6 +7,7 @@ from functionfuse.testing.engine.errors import ErrorTests
 from functionfuse.testing.engine.exceptions import ExceptionTests
 from functionfuse.testing.engine.foreign_values import ForeignValueTests
 from functionfuse.testing.engine.fusion import FuseTests
+from functionfuse.testing.engine.interruption import InterruptionTests
 from functionfuse.testing.engine.lazy import LazyDamageTests
 from functionfuse.testing.engine.observation import ObservingTests
 from functionfuse.testing.engine.options import OptionTests
@@ -39,6 +40,7 @@ class EngineTests(
     OptionTests,
     ObservingTests,
     RunningTests,
+    InterruptionTests,
     PropertyTests,
     FuseTests,
 ):

@@ -14,6 +14,7 @@ from prefect.transactions import get_transaction
 from prefect.utilities.callables import get_call_parameters
 
 from functionfuse._common.process_identity import this_process
+from functionfuse._common.terminal_signals import leave_terminal_signals
 from functionfuse._graph.graph import ItemRef
 from functionfuse._graph.nodes import Container, Kind
 from functionfuse._graph.signature import base_name
@@ -123,6 +124,8 @@ class NodeFunction:
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
         in_other_process = self._coordinator != this_process()
+        if in_other_process:  # a worker of a process pool
+            leave_terminal_signals()
         try:
             return self._run(args, kwargs)
         except Exception as error:

@@ -10,12 +10,13 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from functionfuse._common.stdio import open_closed_streams
+from functionfuse._common.terminal_signals import terminal_signals_blocked
 from functionfuse._transport.exceptions import describe_exception, load_exception
 from functionfuse._transport.shared_memory import BufferPool, unpickle
 from functionfuse.backends.builtin.pool.reaper import Reaper
 from functionfuse.backends.builtin.pool.run_folders import RunFolders
 from functionfuse.backends.builtin.pool.task_messages import MessageBuilder, owned
-from functionfuse.backends.builtin.pool.worker_process import WorkerProcess, sigint_blocked
+from functionfuse.backends.builtin.pool.worker_process import WorkerProcess
 from functionfuse.engine import Capabilities
 from functionfuse.errors import EngineError
 
@@ -144,7 +145,7 @@ class ProcessEngine:
             self._send_task(worker, self._queue.popleft())
 
     def _new_worker(self) -> WorkerProcess:
-        with sigint_blocked():
+        with terminal_signals_blocked():  # until the worker ignores them
             if self._reaper is None:
                 self._reaper = Reaper(self._folders.paths)
             worker = WorkerProcess(next(self._names), self._folders.paths, self._reaper)
