@@ -291,7 +291,8 @@ def _with_length(value: Any) -> str:
 def _name(kind: type) -> str:
     """The name of a type, by which types are compared: a local class may be unpickled as another object."""
     module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-    return f"{module}{kind.__qualname__}"
+    # cloudpickle creates a local class again without the scope in its name
+    return f"{module}{kind.__qualname__.rpartition('<locals>.')[2]}"
 
 
 def short_repr(value: Any) -> str:

@@ -1,0 +1,133 @@
+"""Round trips of values of all types: as argument, as result at another node and at the caller, and stored."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from functionfuse import workflow
+from functionfuse.errors import GraphError
+from functionfuse.events import NodeFailed
+from functionfuse.testing.engine.suite import WORKFLOW, Suite, text_of
+from functionfuse.testing.engine.value_types.table import difference_of, value_types
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Mapping
+
+    from functionfuse.backends.base import Workflow
+    from functionfuse.events import Event
+    from functionfuse.storage.base import Storage
+
+__all__ = ["RoundTripTests"]
+
+
+@workflow
+def made(name: str) -> Any:
+    """Make a value of a type in the table."""
+    return value_types()[name].make()
+
+
+@workflow
+def checked(name: str, ignore_writeable: bool, values: dict[str, Any]) -> dict[str, str]:
+    """What differs between the values that arrived and a value of this type, by the way of the value."""
+    found = {
+        f"{name}, {way}": difference_of(name, value, ignore_writeable=ignore_writeable)
+        for way, value in values.items()
+    }
+    return {way: text for way, text in found.items() if text}
+
+
+@pytest.mark.filterwarnings("ignore")  # of libraries, about the types that are made here
+class RoundTripTests(Suite):
+    """Round trips of values of all types."""
+
+    def test_types_of_values(self) -> None:
+        """A value of each type is exact as an argument, as another node's result and at the caller: type, flags, sharing."""
+        kinds = value_types()
+        nodes, found = _made(kinds), dict[str, str]()
+        for name, kind in kinds.items():
+            given = {"argument": kind.make(), "result": nodes[name]}
+            try:
+                nodes[f"check {name}"] = self._checked(name, given)
+            except GraphError as error:
+                found[name] = f"it cannot be an argument: {error}"
+        values, failures = _outcomes(self.new_workflow, nodes)
+
+        assert found | failures | self._differences(values) == {}
+
+    def test_stored_types_of_values(self, storage: Storage) -> None:
+        """A stored result of each type is exact when it is read, by a program and by the nodes of a resumed run."""
+        stored, failures = _outcomes(partial(self.stored, storage), _made(value_types()))
+        loaded = _made(stored)
+        checks = {
+            f"check {name}": self._checked(name, {"loaded result": node})
+            for name, node in loaded.items()
+        }
+
+        def resumed(*nodes: Any) -> Workflow[Any]:
+            workflow = self.stored(storage, *nodes)
+            workflow.always_run("check .*")
+            return workflow
+
+        values, more = _outcomes(resumed, {**loaded, **checks})
+        read = {f"{name}, read": storage.read_task(WORKFLOW, name) for name in loaded}
+
+        assert failures | more | self._differences(values | read) == {}
+
+    def _checked(self, name: str, values: dict[str, Any]) -> Any:
+        node = checked(name, not self.arrays_are_writeable, values)
+        return node.set_name(f"check {name}")
+
+    def _differences(self, values: Mapping[str, Any]) -> dict[str, str]:
+        """What nodes found, and what differs in the values that came to the caller."""
+        found: dict[str, str] = {}
+        for node, value in values.items():
+            if node.startswith("check "):
+                found |= value
+            else:
+                kind = node.removesuffix(", read")
+                text = difference_of(kind, value, ignore_writeable=not self.arrays_are_writeable)
+                found |= {f"{node}, at the caller": text} if text else {}
+        return found
+
+
+def _made(names: Iterable[str]) -> dict[str, Any]:
+    return {name: made(name).set_name(name) for name in names}
+
+
+def _outcomes(
+    new_workflow: Callable[..., Workflow[Any]], nodes: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Values and errors of nodes; a run that fails is repeated without the nodes that fail."""
+    try:
+        return dict(zip(nodes, new_workflow(*nodes.values()).run(), strict=True)), {}
+    except Exception as error:  # noqa: BLE001 - any of an engine
+        failures = _failures(new_workflow(*nodes.values())) or _named_in(error, nodes)
+    rest = {name: node for name, node in nodes.items() if name not in failures}
+    values, more = _outcomes(new_workflow, rest) if failures else ({}, {"the run": str(error)})
+    return values, failures | more
+
+
+def _failures(workflow: Workflow[Any]) -> dict[str, str]:
+    """The errors of all nodes that fail in a run or are not started, by the names of the nodes."""
+    failures: dict[str, str] = {}
+
+    def note(event: Event) -> None:
+        if isinstance(event, NodeFailed):
+            failures[event.record.name] = f"{type(event.error).__name__}: {event.error}"
+
+    workflow.add_observer(note)
+    with suppress(Exception):
+        workflow.run(on_error="continue")
+    report = workflow.report
+    assert report is not None
+    missing = (name for name in report.plan.actions if report.status(name) == "not started")
+    return failures | {name: report.why(name) for name in missing}
+
+
+def _named_in(error: Exception, names: Iterable[str]) -> dict[str, str]:
+    """A value that could not be brought to the caller, although its node did not fail."""
+    return {name: text_of(error) for name in names if repr(name) in text_of(error)}
