@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from functionfuse import workflow
-from functionfuse.errors import GraphError
+from functionfuse.errors import GraphError, StorageError
 from functionfuse.events import NodeFailed
 from functionfuse.testing.engine.suite import WORKFLOW, Suite, text_of
 from functionfuse.testing.engine.value_types.table import difference_of, value_types
@@ -59,12 +59,12 @@ class RoundTripTests(Suite):
         assert found | failures | self._differences(values) == {}
 
     def test_stored_types_of_values(self, storage: Storage) -> None:
-        """A stored result of each type is exact when it is read, by a program and by the nodes of a resumed run."""
-        stored, failures = _outcomes(partial(self.stored, storage), _made(value_types()))
-        loaded = _made(stored)
+        """A stored result of each type is exact at the nodes of a resumed run and at the caller."""
+        unsaved = _save_all(storage)
+        results = _made(name for name in value_types() if name not in unsaved)
         checks = {
             f"check {name}": self._checked(name, {"loaded result": node})
-            for name, node in loaded.items()
+            for name, node in results.items()
         }
 
         def resumed(*nodes: Any) -> Workflow[Any]:
@@ -72,10 +72,9 @@ class RoundTripTests(Suite):
             workflow.always_run("check .*")
             return workflow
 
-        values, more = _outcomes(resumed, {**loaded, **checks})
-        read = {f"{name}, read": storage.read_task(WORKFLOW, name) for name in loaded}
+        values, failures = _outcomes(resumed, {**results, **checks})
 
-        assert failures | more | self._differences(values | read) == {}
+        assert unsaved | failures | self._differences(values) == {}
 
     def _checked(self, name: str, values: dict[str, Any]) -> Any:
         node = checked(name, not self.arrays_are_writeable, values)
@@ -88,14 +87,24 @@ class RoundTripTests(Suite):
             if node.startswith("check "):
                 found |= value
             else:
-                kind = node.removesuffix(", read")
-                text = difference_of(kind, value, ignore_writeable=not self.arrays_are_writeable)
+                text = difference_of(node, value, ignore_writeable=not self.arrays_are_writeable)
                 found |= {f"{node}, at the caller": text} if text else {}
         return found
 
 
 def _made(names: Iterable[str]) -> dict[str, Any]:
     return {name: made(name).set_name(name) for name in names}
+
+
+def _save_all(storage: Storage) -> dict[str, str]:
+    """Save a value of each type as the result of a node; returns the errors."""
+    errors: dict[str, str] = {}
+    for name, kind in value_types().items():
+        try:
+            storage.save(WORKFLOW, name, kind.make())
+        except StorageError as error:
+            errors[name] = str(error)
+    return errors
 
 
 def _outcomes(
