@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from types import CellType, CodeType, FunctionType
 from typing import Any, Final
 
-from functionfuse.comparison.libraries import frame_check, library_parts
+from functionfuse.comparison.libraries import as_library_frame, frame_check, library_parts
 
 __all__ = ["Equality", "Mismatch", "object_recipe", "short_repr"]
 
@@ -256,6 +256,8 @@ def _array_state(value: Any) -> dict[str, Any]:
 
 
 def _unequal_frames(check: Any, expected: Any, actual: Any, path: str) -> Mismatch | None:
+    if type(expected) is not type(actual):  # of one name: each process made its own
+        expected, actual = as_library_frame(expected), as_library_frame(actual)
     options = {"exact": True} if "index" in check.__name__ else {"check_exact": True}
     try:
         check(expected, actual, **options)
@@ -300,7 +302,17 @@ def short_repr(value: Any) -> str:
     if _is_array(value) and getattr(value, "shape", None):
         dtype = f" and dtype {value.dtype}" if hasattr(value, "dtype") else ""
         return f"{type(value).__name__} of shape {tuple(value.shape)}{dtype}"
-    short = reprlib.Repr()
+    short = _Repr()
     short.maxstring = short.maxother = short.maxlong = _LENGTH
     text = " ".join(short.repr(value).split())
     return text if len(text) <= _LENGTH else f"{text[: _LENGTH - 3]}..."
+
+
+class _Repr(reprlib.Repr):
+    """Also of numbers with more digits than Python converts to text."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        try:
+            return super().repr_int(x, level)
+        except ValueError:
+            return f"<int of {x.bit_length()} bits>"

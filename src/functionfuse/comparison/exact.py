@@ -80,8 +80,6 @@ class ExactEquality(Equality):
             return self._named(("format", "shape", "readonly"), expected, actual, path)
         if hasattr(expected, "is_quantized") and str(expected.layout) == "torch.strided":
             return self.mismatch(expected.stride(), actual.stride(), f"{path}.stride()")
-        if isinstance(expected, BaseException):
-            return self._named(("__cause__", "__suppress_context__"), expected, actual, path)
         return self.mismatch(_metadata(expected), _metadata(actual), path)
 
     def _array_details(self, expected: Any, actual: Any, path: str) -> Mismatch | None:
@@ -122,7 +120,7 @@ def _is_mutable(value: Any) -> bool:
     return isinstance(value, _MUTABLE) or hasattr(value, "__dict__") or hasattr(value, "__array__")
 
 
-def _metadata(value: Any) -> Any:
-    """What a library keeps with a frame, and does not compare."""
-    attrs = getattr(value, "attrs", None)
-    return attrs if type(value).__module__.startswith("pandas") else None
+def _metadata(value: Any) -> dict[str, Any]:
+    """What pandas keeps with a frame, and does not compare."""
+    names = ("attrs", *value._metadata) if hasattr(value, "_mgr") else ()
+    return {name: getattr(value, name, None) for name in names}

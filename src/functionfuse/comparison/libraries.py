@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["frame_check", "library_parts"]
+__all__ = ["as_library_frame", "frame_check", "library_parts"]
 
 #: The names of pandas' and polars' own functions, by the name of the class.
 _FRAMES: Final = {"DataFrame": "frame", "LazyFrame": "frame", "Series": "series", "Index": "index"}
@@ -16,12 +16,27 @@ _FRAMES: Final = {"DataFrame": "frame", "LazyFrame": "frame", "Series": "series"
 
 def frame_check(value: Any) -> Any:
     """The library's function that compares two frames, series or indexes; None for other values."""
-    for kind in type(value).__mro__:  # a subclass of the user is a frame, too
-        library = kind.__module__.partition(".")[0]
-        if library in {"pandas", "polars"} and kind.__name__ in _FRAMES:
-            testing = __import__(f"{library}.testing", fromlist=["testing"])
-            return getattr(testing, f"assert_{_FRAMES[kind.__name__]}_equal")
-    return None
+    kind = _frame_type(type(value))
+    if kind is None:
+        return None
+    library = kind.__module__.partition(".")[0]
+    testing = __import__(f"{library}.testing", fromlist=["testing"])
+    return getattr(testing, f"assert_{_FRAMES[kind.__name__]}_equal")
+
+
+def as_library_frame(value: Any) -> Any:
+    """A frame of a subclass as the library's own type, which the function can compare."""
+    kind = _frame_type(type(value))
+    return value if kind is None else kind(value)
+
+
+def _frame_type(kind: type) -> Any:
+    found = (
+        base
+        for base in kind.__mro__
+        if base.__name__ in _FRAMES and base.__module__.partition(".")[0] in {"pandas", "polars"}
+    )
+    return next(found, None)
 
 
 def library_parts(value: Any) -> dict[str, Any] | None:

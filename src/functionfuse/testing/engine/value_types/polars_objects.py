@@ -31,6 +31,10 @@ def _texts(dtype: Any) -> Any:
     return pl.Series("k", ["a", None, "b"], dtype=dtype)
 
 
+def _same_expression(expected: Any, actual: Any) -> str:
+    return "" if expected.meta.eq(actual) else f"it is {actual}"
+
+
 VALUE_TYPES: Final = (
     ValueType("polars.DataFrame", _mixed),
     ValueType("polars.DataFrame, nothing", pl.DataFrame),
@@ -44,7 +48,6 @@ VALUE_TYPES: Final = (
     ValueType("polars.Series, categories", lambda: _texts(pl.Categorical())),
     ValueType("polars.Series, enum", lambda: _texts(pl.Enum(["b", "a"]))),
     ValueType("polars.Series, Decimal", lambda: pl.Series([1, None], dtype=pl.Decimal(9, 2))),
-    ValueType("polars expression", lambda: pl.col("a").sum().over("b"), lambda expected, actual: ""
-              if expected.meta.eq(actual) else f"it is {actual}"),
+    ValueType("polars expression", lambda: pl.col("a").sum().over("b"), _same_expression),
     ValueType("polars dtypes", lambda: [pl.Int8, pl.List(pl.Int8), pl.Datetime("us", "UTC")]),
 )

@@ -53,6 +53,7 @@ def value_types() -> Mapping[str, ValueType]:
 def difference_of(name: str, actual: Any, *, ignore_writeable: bool = False) -> str:
     """What differs between a value of this type and what should be a copy of it; empty if nothing does."""
     kind = value_types()[name]
-    if kind.compare is not None:
-        return kind.compare(kind.make(), actual)
-    return difference(kind.make(), actual, ignore_writeable=ignore_writeable)
+    expected = kind.make()
+    if kind.compare is not None and type(actual) is type(expected):
+        return kind.compare(expected, actual)
+    return difference(expected, actual, ignore_writeable=ignore_writeable)
