@@ -54,10 +54,12 @@ def _reduce_empty(view: memoryview) -> tuple[Any, ...]:
 
 
 def reduce_array(values: Any) -> Any:
-    """Reduce a numpy array in a foreign byte order; None means that the usual way is right.
+    """Reduce an `ndarray` in a foreign byte order; None means that the usual way is right.
 
     numpy unpickles times and views that are not contiguous in the native byte order, as another dtype.
     """
+    if type(values).__module__ != "numpy":
+        return None
     dtype = values.dtype
     if dtype.isnative or dtype.hasobject:
         return None

@@ -14,7 +14,6 @@ from functionfuse.testing.engine.properties import PropertyTests
 from functionfuse.testing.engine.results import ResultTests
 from functionfuse.testing.engine.robustness import RunningTests
 from functionfuse.testing.engine.shared_state import SharedStateTests
-||||||| parent of 8936a4d (Conformance: values of 270 types as argument, result and stored result)
 from functionfuse.testing.engine.round_trips import RoundTripTests
 from functionfuse.testing.engine.state import StateTests
 from functionfuse.testing.engine.storage import StorageTests
@@ -31,7 +30,6 @@ class EngineTests(
     TravelTests,
     ForeignValueTests,
     SharedStateTests,
-||||||| parent of 8936a4d (Conformance: values of 270 types as argument, result and stored result)
     RoundTripTests,
     ErrorTests,
     ExceptionTests,
