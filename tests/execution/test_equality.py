@@ -58,7 +58,7 @@ class Tagged(list[Any]):
         self.tag = tag
 
 
-class Problem(Exception):  # noqa: N818 - a user's name
+class Problem(Exception):
     """An exception with an attribute."""
 
     def __init__(self, text: str, code: int) -> None:

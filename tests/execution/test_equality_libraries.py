@@ -80,5 +80,3 @@ def test_sparse_arrays_of_any_size() -> None:
     one, other = (sparse.csr_array(([1.0], ([0], [0])), shape=(10**5, 10**5)) for _ in range(2))
 
     assert Equality().mismatch(one, other) is None
-
-

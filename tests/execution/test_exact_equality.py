@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict, deque
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from decimal import Decimal
 from enum import Enum
 from typing import Any
@@ -62,7 +62,7 @@ def twice(value: Any, other: Any = None) -> list[Any]:
         (Decimal("1.0"), Decimal("1.00"), "is '1.00' instead of '1.0'"),
         (
             datetime(2026, 1, 1, 12, tzinfo=ZoneInfo("UTC")),
-            datetime(2026, 1, 1, 12, tzinfo=timezone.utc),
+            datetime(2026, 1, 1, 12, tzinfo=UTC),
             "datetime.timezone",
         ),
         (memoryview(b"a"), memoryview(bytearray(b"a")), ".readonly is False instead of True"),
@@ -111,6 +111,6 @@ def test_the_table() -> None:
 
     assert len(kinds) >= 80
     assert {} == {n: d for n, value in values.items() if (d := difference_of(n, value))}
-    others = [*values.values()][1:] + [None]
+    others = [*[*values.values()][1:], None]
     pairs = zip(values, others, strict=True)
     assert [] == [name for name, other in pairs if not difference_of(name, other)]

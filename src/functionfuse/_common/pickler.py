@@ -84,7 +84,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
 
     def dump(self, obj: Any) -> None:
         """Pickle a value, however deep it is."""
-        with deep_recursion():
+        with deep_recursion:
             super().dump(obj)
 
     def reducer_override(self, obj: Any) -> Any:

@@ -23,7 +23,7 @@ class Pickler(pickle.Pickler):
 
     def dump(self, obj: Any) -> None:
         """Pickle a value, however deep it is."""
-        with deep_recursion():
+        with deep_recursion:
             super().dump(obj)
 
     def reducer_override(self, obj: Any) -> Any:

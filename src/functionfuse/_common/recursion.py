@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import sys
 import threading
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Final
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final
 
 __all__ = ["deep_recursion"]
 
@@ -18,22 +15,22 @@ _MORE: Final = 4000
 _LIMITS_PICKLE: Final = sys.version_info < (3, 12)
 
 
-class _Raised:
-    """Raises the limit once for all threads of the interpreter, which have it in common."""
+class _HigherLimit:
+    """Raises the limit while any thread is within it; the threads of an interpreter have one limit."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._users = 0
         self._usual = 0
 
-    def enter(self) -> None:
+    def __enter__(self) -> None:
         with self._lock:
             if self._users == 0:
                 self._usual = sys.getrecursionlimit()
                 sys.setrecursionlimit(self._usual + _MORE)
             self._users += 1
 
-    def exit(self) -> None:
+    def __exit__(self, *_: object) -> None:
         with self._lock:
             self._users -= 1
             # another limit is one that the user set meanwhile
@@ -41,17 +38,7 @@ class _Raised:
                 sys.setrecursionlimit(self._usual)
 
 
-_raised: Final = _Raised()
-
-
-@contextmanager
-def deep_recursion() -> Iterator[None]:
-    """Raise the recursion limit where it is that of pickle, too."""
-    if not _LIMITS_PICKLE:
-        yield
-        return
-    _raised.enter()
-    try:
-        yield
-    finally:
-        _raised.exit()
+#: A context manager; may be entered several times.
+deep_recursion: Final[AbstractContextManager[None]] = (
+    _HigherLimit() if _LIMITS_PICKLE else nullcontext()
+)

@@ -40,7 +40,7 @@ def reduce_memoryview(view: memoryview) -> tuple[Any, ...]:
 
 
 def _contiguous(view: memoryview) -> memoryview:
-    data = memoryview(bytearray(view.tobytes())).cast(view.format, view.shape)  # type: ignore[call-overload]
+    data: memoryview = memoryview(bytearray(view.tobytes())).cast(view.format, view.shape)  # type: ignore[call-overload]
     return data.toreadonly() if view.readonly else data
 
 

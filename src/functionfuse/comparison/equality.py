@@ -46,7 +46,7 @@ class Equality:
     # values may contain themselves; by identity, with references so that ids are not reused
     _visited: dict[tuple[int, int], tuple[Any, Any]] = field(default_factory=dict)
 
-    def mismatch(self, expected: Any, actual: Any, path: str = "") -> Mismatch | None:  # noqa: PLR0911
+    def mismatch(self, expected: Any, actual: Any, path: str = "") -> Mismatch | None:
         """The first difference, or None.
 
         Floats and arrays may differ by `atol + rtol * abs(expected)`; NaN equals NaN.
@@ -119,8 +119,8 @@ class Equality:
         if (one.shape, one.dtype) != (other.shape, other.dtype):
             return Mismatch(path, short_repr(one), short_repr(other))
         if isinstance(expected, numpy.ma.MaskedArray):
-            masks = map(numpy.ma.getmaskarray, (expected, actual))  # no mask: nothing is masked
-            differs = self.mismatch(*masks, f"{path}.mask")
+            hidden, also_hidden = map(numpy.ma.getmaskarray, (expected, actual))
+            differs = self.mismatch(hidden, also_hidden, f"{path}.mask")
             if differs:
                 return differs
             one, other = expected.filled(), actual.filled()

@@ -11,7 +11,6 @@ from functionfuse.comparison.equality import (
     Equality,
     Mismatch,
     object_recipe,
-    short_repr,
 )
 
 __all__ = ["ExactEquality", "difference"]

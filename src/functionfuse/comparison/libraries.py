@@ -107,7 +107,7 @@ def _sparse(array: Any) -> dict[str, Any]:
 
 
 def _tensor(tensor: Any) -> dict[str, Any]:
-    parts = {
+    parts: dict[str, Any] = {
         name: str(getattr(tensor, name)) for name in ("dtype", "layout", "device", "requires_grad")
     }
     parts |= {"shape": tuple(tensor.shape), "is_conj": tensor.is_conj(), "is_neg": tensor.is_neg()}

@@ -13,8 +13,8 @@ from functionfuse.testing.engine.options import OptionTests
 from functionfuse.testing.engine.properties import PropertyTests
 from functionfuse.testing.engine.results import ResultTests
 from functionfuse.testing.engine.robustness import RunningTests
-from functionfuse.testing.engine.shared_state import SharedStateTests
 from functionfuse.testing.engine.round_trips import RoundTripTests
+from functionfuse.testing.engine.shared_state import SharedStateTests
 from functionfuse.testing.engine.state import StateTests
 from functionfuse.testing.engine.storage import StorageTests
 from functionfuse.testing.engine.transport import TravelTests

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from typing import Any, Final
+from typing import Any, Final, Self
 
 import numpy as np
 
@@ -13,8 +13,30 @@ from functionfuse.testing.engine.value_types.table import LARGE, ValueType
 __all__ = ["VALUE_TYPES"]
 
 #: Numbers, also in the other byte order.
-_NUMBERS: Final = "? i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8 g F D G >i2 >i8 >f4 >f8 >c16".split()
-_STRINGS: Final = "S3 U3 >U3 M8[D] M8[ns] >M8[s] m8[us]".split()
+_NUMBERS: Final = [
+    "?",
+    "i1",
+    "i2",
+    "i4",
+    "i8",
+    "u1",
+    "u2",
+    "u4",
+    "u8",
+    "f2",
+    "f4",
+    "f8",
+    "g",
+    "F",
+    "D",
+    "G",
+    ">i2",
+    ">i8",
+    ">f4",
+    ">f8",
+    ">c16",
+]
+_STRINGS: Final = ["S3", "U3", ">U3", "M8[D]", "M8[ns]", ">M8[s]", "m8[us]"]
 _RECORD: Final = np.dtype([("name", "U4"), ("at", "M8[s]"), ("box", "f4", (2, 2))])
 _ALIGNED: Final = np.dtype([("a", "i1"), ("b", [("c", ">f8"), ("d", "?")])], align=True)
 _MANY: Final = LARGE // 8
@@ -25,7 +47,7 @@ class Quantity(np.ndarray[Any, Any]):
 
     unit: str | None
 
-    def __new__(cls, values: Any, unit: str | None = None) -> Quantity:
+    def __new__(cls, values: Any, unit: str | None = None) -> Self:
         """View the values as this type."""
         quantity = np.asarray(values).view(cls)
         quantity.unit = unit
@@ -35,7 +57,7 @@ class Quantity(np.ndarray[Any, Any]):
         self.unit = getattr(made_from, "unit", None)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        build, arguments, state = super().__reduce__()  # type: ignore[misc] # typed as str, too
+        build, arguments, state = tuple(super().__reduce__())
         return build, arguments, (state, self.unit)
 
     def __setstate__(self, state: Any) -> None:
@@ -142,11 +164,16 @@ VALUE_TYPES: Final = (
     ValueType("array, large, other byte order", lambda: np.arange(_MANY, dtype=">i8")),
     ValueType("array, large, structured", lambda: np.zeros(_MANY, _RECORD)),
     ValueType("array, large, times", lambda: np.arange(_MANY).astype("M8[s]")),
-    ValueType("array, large, strings", lambda: np.array(["ab"] * _MANY, np.dtypes.StringDType())),
+    ValueType(
+        "array, large, strings", lambda: np.array(["ab" * 500] * 300, np.dtypes.StringDType())
+    ),
     ValueType("array, large, in containers", lambda: {"a": [(np.ones((3, _MANY)),)]}),
     ValueType("array, large, empty", lambda: np.empty((_MANY, 0), "f4")),
     # masks and subclasses
-    ValueType("masked array", lambda: np.ma.array([1.0, 2.0, 3.0], mask=[0, 1, 0], fill_value=-1)),
+    ValueType(
+        "masked array",
+        lambda: np.ma.array([1.0, 2.0, 3.0], mask=[False, True, False], fill_value=-1),
+    ),
     ValueType("masked array, no mask", lambda: np.ma.array([[1], [2]])),
     ValueType("masked array, empty", lambda: np.ma.array(np.empty((0, 2)))),
     ValueType("masked array, structured", _masked_records),

@@ -10,10 +10,16 @@ from functionfuse.testing.engine.value_types.table import LARGE, ValueType
 
 __all__ = ["VALUE_TYPES"]
 
+_ROWS: Final = 200
+
 
 def _table() -> Any:
     table = pa.table({"a": pa.array([1, None], pa.int8()), "b": [["x"], []]})
     return table.replace_schema_metadata({"source": "a"})
+
+
+def _large() -> Any:
+    return pa.table({"n": range(_ROWS), "t": ["x" * (LARGE // _ROWS)] * _ROWS})
 
 
 def _dictionary() -> Any:
@@ -24,8 +30,8 @@ VALUE_TYPES: Final = (
     ValueType("pyarrow.Table", _table),
     ValueType("pyarrow.Table, nothing", lambda: pa.table({})),
     ValueType("pyarrow.Table, no rows", lambda: _table().slice(2)),
-    ValueType("pyarrow.Table, large", lambda: pa.table({"n": range(LARGE // 8)})),
-    ValueType("pyarrow.Table, sliced", lambda: pa.table({"n": range(LARGE // 8)}).slice(5, 3)),
+    ValueType("pyarrow.Table, large", _large),
+    ValueType("pyarrow.Table, sliced", lambda: _large().slice(5, 3)),
     ValueType("pyarrow.RecordBatch", lambda: pa.record_batch({"t": pa.array([1], pa.date32())})),
     ValueType("pyarrow.Array", lambda: pa.array([1, None], pa.decimal128(9, 2))),
     ValueType("pyarrow.Array, dictionary", _dictionary),

@@ -108,7 +108,7 @@ VALUE_TYPES: Final = (
     ValueType("Series", lambda: pd.Series([1, 2], name=("a", 1), dtype="i2")),
     ValueType("Series, empty", lambda: pd.Series([], dtype="f4")),
     ValueType("Series, Int64", lambda: _series(1, None, 3, dtype="Int64")),
-    ValueType("Series, boolean", lambda: _series(True, None, dtype="boolean")),
+    ValueType("Series, boolean", lambda: _series(*[True, None], dtype="boolean")),
     ValueType("Series, string", lambda: _series("a", None, "é", dtype="string")),
     ValueType("Series, Float32, empty", lambda: _series(dtype="Float32")),
     ValueType("Series, category", lambda: pd.Series(_categories())),

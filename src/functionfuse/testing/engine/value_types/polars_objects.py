@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Any, Final
 
 import polars as pl
@@ -11,7 +10,7 @@ from functionfuse.testing.engine.value_types.table import LARGE, ValueType
 
 __all__ = ["VALUE_TYPES"]
 
-_SCHEMA: Final = {"a": pl.Int8, "b": pl.String, "c": pl.List(pl.Float32)}
+_SCHEMA: Final[dict[str, Any]] = {"a": pl.Int8, "b": pl.String, "c": pl.List(pl.Float32)}
 
 
 def _mixed() -> Any:
@@ -23,7 +22,7 @@ def _nested() -> Any:
 
 
 def _zones() -> Any:
-    times = pl.Series([datetime(2026, 3, 29), None], dtype=pl.Datetime("ns", "Europe/Berlin"))
+    times = pl.Series([10**18, None]).cast(pl.Datetime("ns", "Europe/Berlin"))
     return pl.DataFrame({"t": times})
 
 

@@ -89,7 +89,7 @@ class Point(NamedTuple):
     y: float = 0.0
 
 
-class Problem(Exception):  # noqa: N818 - a user's name
+class Problem(Exception):
     """An exception with a keyword-only argument, which pickle cannot create again."""
 
     def __init__(self, *, code: int) -> None:
@@ -211,7 +211,7 @@ def _buffer() -> io.BytesIO:
     return buffer
 
 
-def _numbers_view() -> memoryview:
+def _numbers_view() -> Any:
     return memoryview(array.array("d", [0.0, 1.0, 2.0, 3.0, 4.0, 5.0])).cast("B").cast("d", (2, 3))
 
 
@@ -277,7 +277,7 @@ VALUE_TYPES: Final = (
     ValueType("function", lambda: json.dumps),
     ValueType("function, built-in", lambda: [len, math.sqrt, str.upper, dict.fromkeys]),
     ValueType("function, with closure", _closure),
-    ValueType("lambda", lambda: lambda x, y=(1, 2): (y, x)),  # noqa: PLW0108 - the value is a lambda
+    ValueType("lambda", lambda: lambda x, y=(1, 2): (y, x)),
     ValueType("partial", lambda: partial(sorted, [3, 1], key=operator.neg, reverse=True)),
     ValueType("bound method", lambda: Cached(3).triple),
     ValueType("bound method, built-in", lambda: [1, 2].count),

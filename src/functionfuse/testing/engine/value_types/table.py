@@ -36,6 +36,8 @@ class ValueType(NamedTuple):
     make: Callable[[], Any]  # equal values in each process
     #: What differs between a value and a copy, where `difference` does not fit.
     compare: Callable[[Any, Any], str] | None = None
+    #: A call with it may be a GraphError, which says what to do.
+    may_be_refused: bool = False
 
 
 @functools.cache

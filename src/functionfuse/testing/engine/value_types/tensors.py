@@ -19,9 +19,7 @@ _MANY: Final = LARGE // 4
 
 
 def _numbers(dtype: str) -> ValueType:
-    return ValueType(
-        f"tensor, {dtype}", lambda: torch.tensor([1, 0, 3]).to(getattr(torch, dtype))
-    )
+    return ValueType(f"tensor, {dtype}", lambda: torch.tensor([1, 0, 3]).to(getattr(torch, dtype)))
 
 
 def _ones(*shape: int) -> Any:
@@ -65,7 +63,9 @@ VALUE_TYPES: Final = (
     ValueType("tensor, 0-d", lambda: torch.tensor(-0.0)),
     ValueType("tensor, empty", lambda: torch.empty(0, 3, dtype=torch.bfloat16)),
     ValueType("tensor, transposed", lambda: _ones(2, 3).T),
-    ValueType("tensor, channels last", lambda: _ones(1, 2, 2, 3).to(memory_format=torch.channels_last)),
+    ValueType(
+        "tensor, channels last", lambda: _ones(1, 2, 2, 3).to(memory_format=torch.channels_last)
+    ),
     ValueType("tensor, part", lambda: _ones(6)[1:5:2]),
     ValueType("tensor, expanded", lambda: _ones(3).expand(2, 3)),
     ValueType("tensor, large", lambda: _ones(_MANY)),
@@ -73,7 +73,9 @@ VALUE_TYPES: Final = (
     ValueType("tensor, large, transposed", lambda: _ones(2, _MANY).T),
     ValueType("tensor, sparse COO", _sparse),
     ValueType("tensor, sparse CSR", lambda: _ones(2, 3).to_sparse_csr()),
-    ValueType("tensor, quantised", lambda: torch.quantize_per_tensor(_ones(3), 0.1, 5, torch.qint8)),
+    ValueType(
+        "tensor, quantised", lambda: torch.quantize_per_tensor(_ones(3), 0.1, 5, torch.qint8)
+    ),
     ValueType("tensor, conjugate view", lambda: torch.tensor([1 + 2j]).conj()),
     ValueType("tensor, negative view", lambda: torch.tensor([1 + 2j]).conj().imag),
     ValueType("tensor, with gradient", lambda: _ones(2).requires_grad_()),
@@ -82,5 +84,7 @@ VALUE_TYPES: Final = (
     ValueType("tensor, shared memory", _shared_memory, _same_memory),
     ValueType("tensor, in containers", lambda: {"a": [(_ones(2).bfloat16(), _sparse())]}),
     ValueType("module of torch", _module, _same_module),
-    ValueType("dtype and shape of torch", lambda: [torch.bfloat16, torch.Size([2]), torch.device("cpu")]),
+    ValueType(
+        "dtype and shape of torch", lambda: [torch.bfloat16, torch.Size([2]), torch.device("cpu")]
+    ),
 )
