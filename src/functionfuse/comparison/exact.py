@@ -26,7 +26,7 @@ def difference(expected: Any, actual: Any, *, ignore_writeable: bool = False) ->
     Args:
         expected: The value.
         actual: What should be an exact copy of it, or the value itself.
-        ignore_writeable: Arrays may be read-only in the copy.
+        ignore_writeable: Arrays and memory views may be read-only in the copy.
     """
     equality = ExactEquality(ignore_writeable=ignore_writeable)
     found = equality.mismatch(expected, actual)
@@ -76,7 +76,8 @@ class ExactEquality(Equality):
         if hasattr(expected, "flags") and hasattr(expected, "strides"):
             return self._array_details(expected, actual, path)
         if isinstance(expected, memoryview):
-            return self._named(("format", "shape", "readonly"), expected, actual, path)
+            names = ["format", "shape", *["readonly"] * (not self.ignore_writeable)]
+            return self._named(names, expected, actual, path)
         if hasattr(expected, "is_quantized") and str(expected.layout) == "torch.strided":
             return self.mismatch(expected.stride(), actual.stride(), f"{path}.stride()")
         return self.mismatch(_metadata(expected), _metadata(actual), path)

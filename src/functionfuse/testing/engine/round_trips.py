@@ -55,7 +55,7 @@ class RoundTripTests(Suite):
                 found |= {} if kind.may_be_refused else {name: f"it is refused: {error}"}
         values, failures = _outcomes(self.new_workflow, nodes)
 
-        assert found | failures | self._differences(values) == {}
+        _assert_none(found | failures | self._differences(values))
 
     def test_stored_types_of_values(self, storage: Storage) -> None:
         """A stored result of each type is exact at the nodes of a resumed run and at the caller."""
@@ -73,7 +73,7 @@ class RoundTripTests(Suite):
 
         values, failures = _outcomes(resumed, {**results, **checks})
 
-        assert unsaved | failures | self._differences(values) == {}
+        _assert_none(unsaved | failures | self._differences(values))
 
     def _checked(self, name: str, values: dict[str, Any]) -> Any:
         node = checked(name, values, ignore_writeable=not self.arrays_are_writeable)
@@ -89,6 +89,11 @@ class RoundTripTests(Suite):
                 text = difference_of(node, value, ignore_writeable=not self.arrays_are_writeable)
                 found |= {f"{node}, at the caller": text} if text else {}
         return found
+
+
+def _assert_none(differences: Mapping[str, str]) -> None:
+    lines = (f"{name}: {text}" for name, text in differences.items())
+    assert not differences, "\n".join(lines)  # pytest shortens a dict
 
 
 def _made(names: Iterable[str]) -> dict[str, Any]:
