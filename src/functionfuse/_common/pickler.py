@@ -31,6 +31,7 @@ from functionfuse._common.global_references import (
     refer_to_globals,
 )
 from functionfuse._common.recursion import deep_recursion
+from functionfuse._common.tensor_reduction import TensorReducer
 from functionfuse._common.view_reduction import reduce_array, reduce_memoryview
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
         if reducers is not None:
             self.dispatch_table = reducers  # type: ignore[misc] # as pickle documents it
         super().__init__(file, protocol, buffer_callback)
+        self._reduce_tensor = TensorReducer()
 
     def dump(self, obj: Any) -> None:
         """Pickle a value, however deep it is."""
@@ -104,6 +106,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
             return reduce_method(obj) or NotImplemented
         if issubclass(kind, BaseException):
             return reduce_exception(obj, self.dispatch_table.get(kind)) or NotImplemented
+        if kind.__name__ == "Tensor":
+            return self._reduce_tensor(obj) or NotImplemented
         reduce = _REDUCERS.get(kind.__name__)  # a name, so that nothing is imported for a class
         return NotImplemented if reduce is None else reduce(obj) or NotImplemented
 
