@@ -18,6 +18,8 @@ __all__ = ["ExactEquality", "difference"]
 #: Types whose objects two references may have in common without effect.
 _UNSHARED: Final = (type, FunctionType, ModuleType, Enum)
 _MUTABLE: Final = (list, dict, set, bytearray)
+#: The class attribute in which a subclass of a frame lists its attributes, as pandas documents it.
+_METADATA: Final = "_metadata"
 
 
 def difference(expected: Any, actual: Any, *, ignore_writeable: bool = False) -> str:
@@ -122,5 +124,5 @@ def _is_mutable(value: Any) -> bool:
 
 def _metadata(value: Any) -> dict[str, Any]:
     """What pandas keeps with a frame, and does not compare."""
-    names = ("attrs", *value._metadata) if hasattr(value, "_mgr") else ()
+    names = ("attrs", *getattr(value, _METADATA)) if hasattr(value, "_mgr") else ()
     return {name: getattr(value, name, None) for name in names}

@@ -93,6 +93,16 @@ def _shared_large() -> list[Any]:
     return [data, [data]]
 
 
+def _common_part() -> dict[str, Any]:
+    part = [1]
+    return {"a": UserDict(part=part), "b": [Counter(a=1), UserDict(part=part)]}
+
+
+def _common_large_part() -> list[Any]:
+    large = bytearray(LARGE)
+    return [UserDict(part=large), UserDict(part=large), large]
+
+
 def _tagged() -> Tagged:
     value = Tagged([1, [2]])
     value.tag = "a"
@@ -125,6 +135,8 @@ VALUE_TYPES: Final = (
     ValueType("one list in several places", _shared),
     ValueType("one object in several places", _shared_objects),
     ValueType("one large object in several places", _shared_large),
+    ValueType("objects with a part in common", _common_part),
+    ValueType("objects with a large part in common", _common_large_part),
     ValueType("tuple", lambda: ((), (1, ("a", [None])))),
     ValueType("set", lambda: {1, "a", (1, 2), None, math.inf}),
     ValueType("set, with NaN", lambda: {math.nan}),
