@@ -265,7 +265,9 @@ class _Pickler(Pickler):
 
 
 def unpickle(
-    stream: bytes, open_large: Callable[[int], Any], buffers: Iterable[Any] | None = None
+    stream: bytes | memoryview,
+    open_large: Callable[[int], Any],
+    buffers: Iterable[Any] | None = None,
 ) -> Any:
     """Unpickle a value of `Broadcaster.pickle_value`.
 
@@ -279,7 +281,10 @@ def unpickle(
 
 class _Unpickler(pickle.Unpickler):
     def __init__(
-        self, stream: bytes, open_large: Callable[[int], Any], buffers: Iterable[Any] | None
+        self,
+        stream: bytes | memoryview,
+        open_large: Callable[[int], Any],
+        buffers: Iterable[Any] | None,
     ) -> None:
         super().__init__(io.BytesIO(stream), buffers=buffers)
         self._open_large = open_large

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, defaultdict, deque
+from types import SimpleNamespace
 from typing import Any, Final
 
 from functionfuse.testing.engine.value_types.table import LARGE, ValueType
@@ -84,8 +85,8 @@ def _shared() -> dict[str, Any]:
 
 
 def _shared_objects() -> list[Any]:
-    one, data = UserDict(a=[1]), bytearray(b"abc")
-    return [one, one, one.data["a"], data, data, one.data]
+    one, data = SimpleNamespace(a=[1]), bytearray(b"abc")
+    return [one, {"one": one, "data": data}, data]
 
 
 def _shared_large() -> list[Any]:
@@ -95,12 +96,12 @@ def _shared_large() -> list[Any]:
 
 def _common_part() -> dict[str, Any]:
     part = [1]
-    return {"a": UserDict(part=part), "b": [Counter(a=1), UserDict(part=part)]}
+    return {"a": SimpleNamespace(part=part), "b": [Counter(a=1), SimpleNamespace(part=part)]}
 
 
 def _common_large_part() -> list[Any]:
     large = bytearray(LARGE)
-    return [UserDict(part=large), UserDict(part=large), large]
+    return [SimpleNamespace(part=large), SimpleNamespace(part=large), large]
 
 
 def _tagged() -> Tagged:
@@ -131,7 +132,7 @@ VALUE_TYPES: Final = (
     ValueType("list, subclass with attribute", _tagged),
     ValueType("list, contains itself", _contains_itself, may_be_refused=True),
     ValueType("dict, contains itself", _dict_contains_itself, may_be_refused=True),
-    ValueType("objects that refer to each other", _ring),
+    ValueType("lists that contain each other", _ring, may_be_refused=True),
     ValueType("one list in several places", _shared),
     ValueType("one object in several places", _shared_objects),
     ValueType("one large object in several places", _shared_large),
