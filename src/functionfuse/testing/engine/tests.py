@@ -15,6 +15,7 @@ from functionfuse.testing.engine.properties import PropertyTests
 from functionfuse.testing.engine.recording import RecordingTests
 from functionfuse.testing.engine.results import ResultTests
 from functionfuse.testing.engine.robustness import RunningTests
+from functionfuse.testing.engine.round_trips import RoundTripTests
 from functionfuse.testing.engine.shared_state import SharedStateTests
 from functionfuse.testing.engine.state import StateTests
 from functionfuse.testing.engine.storage import StorageTests
@@ -32,6 +33,7 @@ class EngineTests(
     TravelTests,
     ForeignValueTests,
     SharedStateTests,
+    RoundTripTests,
     ErrorTests,
     ExceptionTests,
     StorageTests,

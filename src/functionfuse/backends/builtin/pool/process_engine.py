@@ -9,6 +9,7 @@ from collections import deque
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from functionfuse._common.recursion import deep_recursion
 from functionfuse._common.stdio import open_closed_streams
 from functionfuse._common.terminal_signals import terminal_signals_blocked
 from functionfuse._transport.exceptions import describe_exception, load_exception
@@ -160,7 +161,9 @@ class ProcessEngine:
             self._free_worker(worker).error = error
             return
         try:
-            worker.channel.send(pickle.dumps(task.work, protocol=5))
+            with deep_recursion:
+                message = pickle.dumps(task.work, protocol=5)
+            worker.channel.send(message)
         except ConnectionError:  # it did not get the whole unit, so the unit has not run
             if worker.has_replied:
                 self._queue.appendleft(self._busy.pop(worker))
