@@ -138,6 +138,7 @@ def ray_cluster() -> Iterator[None]:
         tests = Path(__file__).parent / "tests"
         folders = [tests, *{path.parent for path in tests.rglob("*.py")}]
         environment.setenv("PYTHONPATH", os.pathsep.join(map(str, folders)), prepend=os.pathsep)
+        environment.setenv("PYTHONHASHSEED", "0")  # as docs/engines.md says for such a cluster
         ray.init(
             address="local",
             num_cpus=3,

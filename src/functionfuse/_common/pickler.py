@@ -16,11 +16,13 @@ import functools
 import io
 import operator
 from collections import ChainMap
+from contextvars import ContextVar
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import cloudpickle
 
+from functionfuse._common.context_variables import reduce_context_variable
 from functionfuse._common.exception_reduction import reduce_exception
 from functionfuse._common.global_references import (
     GlobalReference,
@@ -60,7 +62,11 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
 
     # flat, since the C pickler asks for each object; still sees what is registered with copyreg later
     dispatch_table: ClassVar[Any] = ChainMap(
-        {CodeType: _reduce_code, memoryview: reduce_memoryview},
+        {
+            CodeType: _reduce_code,
+            ContextVar: reduce_context_variable,
+            memoryview: reduce_memoryview,
+        },
         *cloudpickle.Pickler.dispatch_table.maps,
     )
 

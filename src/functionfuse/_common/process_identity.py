@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import os
-import secrets
 from typing import Final
 
 __all__ = ["this_process"]
 
-_started: Final = secrets.token_hex(8)  # process numbers repeat in every container
+_started: Final = os.urandom(8).hex()  # process numbers repeat in every container
 
 
 def this_process() -> str:

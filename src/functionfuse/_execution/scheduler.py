@@ -6,6 +6,8 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
+from functionfuse._context.caller_context import CallerContext
+from functionfuse._execution.delivery import MessageDelivery
 from functionfuse._execution.recovery import Recovery
 from functionfuse._execution.run_state import NodeState, RunState, Submitted
 from functionfuse._graph.graph import new_tuple
@@ -47,6 +49,9 @@ class Scheduler(Generic[H]):
     def __init__(self, spec: RunSpec, engine: Engine[H]) -> None:
         self._run_spec = spec
         self._engine = engine
+        # what units of another thread or process find around them, and what they say there
+        self._context = None if engine.capabilities.inline else CallerContext()
+        self._delivery = MessageDelivery()
         self._inline, self._schedules = engine.capabilities.inline, engine.capabilities.schedules
         self._run = RunState(spec, engine)
         self.plan = self._run.plan
@@ -193,6 +198,7 @@ class Scheduler(Generic[H]):
             (),
             (),
             recompute,
+            self._context,
         )
         return new_tuple(Unit, fields)
 
@@ -226,8 +232,11 @@ class Scheduler(Generic[H]):
         try:
             record = self._engine.record(handle)
         except BaseException as error:  # noqa: BLE001 - the user's own
+            self._delivery.of_error(error)
             self._finish_with_error(node, submitted, error, load=load)
             return
+        if record.messages or record.subrecords:
+            record = self._delivery.of_record(record)
         if record.subrecords:
             self._finish_group(handle, record)
             return

@@ -146,6 +146,10 @@ def _instance(before: InstanceResult, *, exclusive_instance: bool) -> Any:
 
 def copy_instance(instance: Any) -> Any:
     """A copy of an instance, or the instance where it cannot be copied."""
+    from functionfuse._context.event_loop import refers_to_loop  # most runs need none
+
+    if refers_to_loop(instance):  # half-made copies of connections complain when they are deleted
+        return instance
     try:
         return copy.deepcopy(instance)
     except Exception:  # noqa: BLE001 - of any of its parts

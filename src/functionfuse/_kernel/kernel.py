@@ -11,8 +11,9 @@ import platform
 import time
 from collections import Counter
 from itertools import chain
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
+from functionfuse._context.run_in_context import run_in_context
 from functionfuse._graph.graph import new_tuple
 from functionfuse._graph.nodes import Kind
 from functionfuse._graph.scopes import NodeScope
@@ -31,7 +32,7 @@ from functionfuse._kernel.units import GroupResult, InstanceResult, Outcome, Rec
 from functionfuse.errors import CorruptResult, ResultNotFound, StorageError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from functionfuse._graph.graph import GraphNode
     from functionfuse._graph.nodes import Node
@@ -117,6 +118,17 @@ FAILED_SUBUNIT: Final = "__functionfuse_failed_part__"
 
 
 def call(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Outcome:
+    """Load or compute a node in the context of the caller of `run()`."""
+    if unit.context is None:
+        return _call(unit, args, kwargs)
+    names = unit.node.func, (*args, *kwargs.values())
+    outcome, messages = run_in_context(unit.context, names, _call, unit, args, kwargs)
+    if not messages:
+        return cast("Outcome", outcome)
+    return Outcome(outcome.value, outcome.record._replace(messages=messages))
+
+
+def _call(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Outcome:
     """Load or compute: look at the storage again, set up, call, save, read back, measure the time."""
     started, clock = time.time(), time.perf_counter()
     try:
@@ -129,7 +141,7 @@ def call(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Outcome:
         mark_damage(error, unit.workflow)
         raise
     seconds = time.perf_counter() - clock
-    record = new_tuple(Record, (unit.node.name, status, started, seconds, _worker, nbytes, ()))
+    record = new_tuple(Record, (unit.node.name, status, started, seconds, _worker, nbytes, (), ()))
     return new_tuple(Outcome, (value, record))
 
 
@@ -211,24 +223,13 @@ def materialized(value: Any, kind: type) -> Any:
     """
     role = role_of(kind)
     if role is Role.ASYNCHRONOUS:
-        value = _run_coroutine(completed(value))
+        from functionfuse._context.event_loop import run_coroutine  # most runs need none
+
+        value = run_coroutine(completed(value))
     if role is not None:
         value = reusable(value)
     refuse_nodes(value)
     return value
-
-
-def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:
-    import asyncio  # a third of the time that a worker needs to start
-
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(coroutine)
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(1) as thread:  # a notebook: this thread's loop is running
-        return thread.submit(asyncio.run, coroutine).result()
 
 
 def _save_and_read_back(

@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
+from functionfuse._graph.graph import new_tuple
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
+    from functionfuse._context.caller_context import CallerContext
     from functionfuse._graph.graph import GraphNode
     from functionfuse.storage.base import Results
 
@@ -34,6 +37,7 @@ class Record(NamedTuple):
     worker: str  # host and process
     nbytes: int | None  # stored size, if the storage reports one
     subrecords: Sequence[Record] = ()  # of the nodes of a group
+    messages: Sequence[bytes] = ()  # log records and warnings of a worker process
 
 
 class Outcome(NamedTuple):
@@ -75,3 +79,14 @@ class Unit(NamedTuple):
         int, ...
     ] = ()  # the numbers of the nodes whose values are used outside the group
     recompute: bool = False  # the stored result is damaged: replace it instead of loading it
+    context: CallerContext | None = (
+        None  # what surrounds the call; None: it is in the caller's thread
+    )
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # the context first: it extends the path on which the modules of functions are found
+        return _unit, (self.context, tuple(self))
+
+
+def _unit(_: CallerContext | None, fields: tuple[Any, ...]) -> Unit:
+    return new_tuple(Unit, fields)

@@ -31,7 +31,11 @@ __all__ = [
 
 _SHOWN_LINES: Final = 100  # at the start and at the end of a traceback
 _LIBRARY_MODULES: Final = frozenset(
-    {"functionfuse._kernel.kernel", "functionfuse._transport.worker"}
+    {
+        "functionfuse._kernel.kernel",
+        "functionfuse._context.run_in_context",
+        "functionfuse._transport.worker",
+    }
 )
 
 

@@ -7,6 +7,7 @@ The user's objects in them are payloads, which are pickled separately and unpick
 from __future__ import annotations
 
 import struct
+from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
 from functionfuse._graph.graph import GraphNode, new_tuple
@@ -59,9 +60,10 @@ class TaskMessage(NamedTuple):
     inputs: tuple[Payload, ...]
 
 
-#: "value": the unit's value. "error": its exception. Else what the worker could not do, with a text as payload:
+#: "value": the unit's value. "error": its exception. "message": a log record or warning, while the unit runs.
+#: Else what the worker could not do, with a text as payload:
 #: "open" the unit, open an "input", "send" the value.
-ReplyKind = Literal["value", "error", "open", "input", "send"]
+ReplyKind = Literal["value", "error", "message", "open", "input", "send"]
 
 
 class Reply(NamedTuple):
@@ -78,16 +80,23 @@ class Channel:
 
     def __init__(self, connected: socket.socket) -> None:
         self.socket = connected
+        self._lock = Lock()  # threads of nodes send log records
         self._buffered = b""  # of the next message, received with the last one
 
     def send(self, message: bytes) -> None:
         """Send a message."""
         header = _LENGTH.pack(len(message))
-        if len(message) < _CHUNK_SIZE:
-            self.socket.sendall(header + message)
-        else:
-            self.socket.sendall(header)
-            self.socket.sendall(message)
+        with self._lock:
+            if len(message) < _CHUNK_SIZE:
+                self.socket.sendall(header + message)
+            else:
+                self.socket.sendall(header)
+                self.socket.sendall(message)
+
+    @property
+    def has_received(self) -> bool:
+        """The next message has arrived with the last one, at least in part."""
+        return bool(self._buffered)
 
     def receive(self) -> bytes | bytearray:
         """Wait for a message.
@@ -173,13 +182,25 @@ def encode_unit(
         tuple([encode_unit(part, share, encode_argument) for part in unit.subunits]),
         unit.outputs,
         unit.recompute,
+        None if unit.context is None else share(unit.context),
     )
 
 
 def decode_unit(fields: tuple[Any, ...], shared_objects: Mapping[int, Any]) -> Unit:
     """Decode a unit of `encode_unit`."""
     name, number, func, args, kwargs, kind, state, location, parents, *rest = fields
-    workflow, engine, storage, load, setup, exclusive_instance, subunits, outputs, recompute = rest
+    (
+        workflow,
+        engine,
+        storage,
+        load,
+        setup,
+        exclusive_instance,
+        subunits,
+        outputs,
+        recompute,
+        context,
+    ) = rest
     node = new_tuple(
         GraphNode,
         (name, number, shared_objects[func], args, kwargs, Kind(kind), state, location, parents),
@@ -197,5 +218,6 @@ def decode_unit(fields: tuple[Any, ...], shared_objects: Mapping[int, Any]) -> U
         subunits,
         outputs,
         recompute,
+        None if context is None else shared_objects[context],
     )
     return new_tuple(Unit, fields)

@@ -13,10 +13,12 @@ import signal
 import socket
 import sys
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from functionfuse._common import plain_pickler
 from functionfuse._common.terminal_signals import ignore_terminal_signals
+from functionfuse._context.forwarding import send_messages
 from functionfuse._kernel.kernel import execute
 from functionfuse._transport.protocol import Channel, Handshake, Reply, TaskMessage, decode_unit
 from functionfuse._transport.shared_memory import BufferPool, pickle_value, unpickle
@@ -135,6 +137,7 @@ def _messages(channel: Channel) -> Iterator[bytes | bytearray]:
 def _serve(channel: Channel, handshake: Handshake, interruption: _Interruption) -> None:
     """Run units until the socket is closed."""
     worker = _Worker(BufferPool(handshake.folders, handshake.name), interruption)
+    send_messages(partial(_send_message, channel))
     for message in _messages(channel):
         reply = worker.reply_to(message)
         _flush()
@@ -143,6 +146,12 @@ def _serve(channel: Channel, handshake: Handshake, interruption: _Interruption) 
             channel.send(reply)
         except ConnectionError:
             return
+
+
+def _send_message(channel: Channel, message: bytes) -> None:
+    """Send a log record or warning while the node runs."""
+    with suppress(OSError):  # the coordinator has ended
+        channel.send(pickle.dumps(Reply("message", message)))
 
 
 def _flush() -> None:

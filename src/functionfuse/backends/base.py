@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
 
 from functionfuse._common.validation import validate_names
+from functionfuse._context.event_loop import EventLoopScope
 from functionfuse._execution.durations import expected_seconds
 from functionfuse._execution.interruption import SignalScope
 from functionfuse._execution.run_spec import RunSpec
@@ -232,6 +233,10 @@ class Workflow(Generic[Q, ResultT]):
         return engine.drive(lambda: self._execute(spec, engine))
 
     def _execute(self, spec: RunSpec, engine: Engine[Any]) -> Any:
+        with EventLoopScope():
+            return self._execute_graph(spec, engine)
+
+    def _execute_graph(self, spec: RunSpec, engine: Engine[Any]) -> Any:
         whole = can_run_whole_graph(spec, engine)
         run = WholeGraphRun(spec) if whole else Scheduler(spec, engine)
         try:

@@ -33,6 +33,7 @@ from functionfuse.testing.engine.options import OptionTests
 from functionfuse.testing.engine.state import StateTests
 from functionfuse.testing.engine.storage import StorageTests
 from functionfuse.testing.engine.suite import Suite
+from functionfuse.testing.engine.surroundings import SurroundingTests
 from functionfuse.testing.engine.transport import TravelTests
 from functionfuse.testing.engine.values import ValueTests
 
@@ -70,6 +71,12 @@ class RunnerTests(Suite):
     test_module_of_this_process = TravelTests.test_module_of_this_process
     # instances
     test_local_and_derived_classes = StateTests.test_local_and_derived_classes
+    # surroundings
+    caller = SurroundingTests.caller
+    test_settings_of_the_caller = SurroundingTests.test_settings_of_the_caller
+    test_messages_reach_the_caller = SurroundingTests.test_messages_reach_the_caller
+    test_hashes = SurroundingTests.test_hashes
+    test_things_of_main = SurroundingTests.test_things_of_main
     # errors
     test_note_names_the_node = ErrorTests.test_note_names_the_node
     test_exception_with_two_arguments = ErrorTests.test_exception_with_two_arguments

@@ -15,6 +15,7 @@ from prefect_helpers import add, flow_run, make
 from prefect_pipelines import LIMIT, until
 
 from functionfuse import workflow
+from functionfuse.backends.builtin.localback import LocalWorkflow
 
 prefect = pytest.importorskip("prefect")
 
@@ -124,3 +125,23 @@ class TestWhere:
         for _ in range(200):
             node = count_threads(node)
         assert make(node, workflow_name="few-threads").run() < threading.active_count() + 20
+
+
+@workflow
+def flow_run_id() -> str:
+    """The flow run that a node's logger writes to."""
+    identifier: str = prefect.get_run_logger().extra["flow_run_id"]
+    return identifier
+
+
+@pytest.mark.usefixtures("server")
+def test_run_logger_in_local_threads() -> None:
+    """In a flow by hand, nodes of a LocalWorkflow in threads log to the flow's run."""
+
+    def by_hand() -> tuple[list[str], str]:
+        nodes = flow_run_id(), flow_run_id()
+        local = LocalWorkflow(*nodes, workflow_name="inner", workers=2, kind="threads")
+        return local.run(), str(prefect.runtime.flow_run.id)
+
+    found, expected = prefect.flow(by_hand)()
+    assert found == [expected, expected]

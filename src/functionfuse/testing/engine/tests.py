@@ -19,6 +19,7 @@ from functionfuse.testing.engine.round_trips import RoundTripTests
 from functionfuse.testing.engine.shared_state import SharedStateTests
 from functionfuse.testing.engine.state import StateTests
 from functionfuse.testing.engine.storage import StorageTests
+from functionfuse.testing.engine.surroundings import SurroundingTests
 from functionfuse.testing.engine.transport import TravelTests
 from functionfuse.testing.engine.values import ValueTests
 
@@ -41,6 +42,7 @@ class EngineTests(
     LazyDamageTests,
     OptionTests,
     ObservingTests,
+    SurroundingTests,
     RunningTests,
     InterruptionTests,
     PropertyTests,

@@ -12,6 +12,7 @@ from prefect.context import FlowRunContext
 from prefect.flows import Flow
 from prefect.states import Cancelled, Cancelling
 
+from functionfuse._context.hash_seed import hash_seed_set
 from functionfuse.backends.addons.prefectback._compat import (
     parent_calls_cancellation_hooks,
     run_coro_as_sync,
@@ -36,7 +37,8 @@ class WorkflowFlow(Flow[[], Any]):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # noqa: D102 - as in Flow
         try:
-            with run_settings(), background_publishing():
+            # processes of the task runner inherit the hash seed
+            with run_settings(), background_publishing(), hash_seed_set():
                 return super().__call__(*args, **kwargs)
         except ExceptionEnvelope as envelope:
             error = envelope.error

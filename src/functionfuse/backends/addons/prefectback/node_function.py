@@ -15,12 +15,14 @@ from prefect.utilities.callables import get_call_parameters
 
 from functionfuse._common.process_identity import this_process
 from functionfuse._common.terminal_signals import leave_terminal_signals
+from functionfuse._context.forwarding import MESSAGES
+from functionfuse._execution.delivery import MessageDelivery
 from functionfuse._graph.graph import ItemRef
 from functionfuse._graph.nodes import Container, Kind
 from functionfuse._graph.signature import base_name
 from functionfuse._kernel.binding import copy_instance
 from functionfuse._kernel.kernel import call
-from functionfuse._kernel.units import InstanceResult
+from functionfuse._kernel.units import InstanceResult, Outcome
 from functionfuse._transport.exceptions import describe_exception, unpickle_error
 from functionfuse._transport.pickled_value import PickledValue, pickle_value
 from functionfuse.backends.addons.prefectback.envelopes import OpaqueResult
@@ -28,9 +30,10 @@ from functionfuse.backends.addons.prefectback.exceptions import ExceptionEnvelop
 from functionfuse.backends.addons.prefectback.task_groups import run_group
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
     from types import CodeType
 
+    from functionfuse._context.caller_context import CallerContext
     from functionfuse._kernel.units import Unit
 
 __all__ = ["NodeFunction", "arguments_of"]
@@ -57,6 +60,7 @@ class NodeFunction:
         "_failure",
         "_given",
         "_is_pickled",
+        "_messages",
         "_persisted",
         "_pickled",
         "_unit",
@@ -80,6 +84,7 @@ class NodeFunction:
         self._given: frozenset[str] | None = None
         self._failure: BaseException | None = None
         self._persisted = persisted
+        self._messages: Sequence[bytes] = ()  # of earlier attempts
         self._coordinator = this_process()
         self._contexts: tuple[Any, Any] = (
             None,
@@ -155,7 +160,9 @@ class NodeFunction:
             args, kwargs = self._without_defaults(args, kwargs)
         if unit.node.kind is Kind.METHOD and not unit.load:  # Prefect may call it again
             args = (copy_instance(args[0]), *args[1:])
-        outcome = call(unit, args, kwargs)
+        outcome = self._call(unit, args, kwargs)
+        if self._persisted:  # Prefect keeps the value alone
+            MessageDelivery().of_record(outcome.record)
         stored = outcome.record.status == "loaded"
         result = (
             outcome.value
@@ -163,6 +170,19 @@ class NodeFunction:
             else OpaqueResult([outcome])
         )
         return Completed(name="Stored", data=result) if stored else result
+
+    def _call(self, unit: Unit, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Outcome:
+        """Load or compute; what was logged in attempts that Prefect repeated comes with the last one."""
+        try:
+            value, record = call(unit, args, kwargs)
+        except BaseException as error:
+            messages = error.__dict__.get(MESSAGES)
+            if messages:
+                self._messages = error.__dict__[MESSAGES] = [*self._messages, *messages]
+            raise
+        if self._messages:
+            record = record._replace(messages=(*self._messages, *record.messages))
+        return Outcome(value, record)
 
     # ---- in another process ----
 
@@ -189,7 +209,10 @@ class NodeFunction:
                 unit = unit._replace(node=unit.node._replace(args=(), kwargs={}))
         state = self.__dict__, unit, self._failure, self._persisted, self._coordinator, given
         return _restore, _PickledFunction(
-            pickle_value(state), name, tuple(self.__signature__.parameters)
+            pickle_value(state),
+            name,
+            tuple(self.__signature__.parameters),
+            None if unit is None else unit.context,
         )
 
     def __getattr__(self, name: str) -> Any:
@@ -203,7 +226,7 @@ class NodeFunction:
     def _open(self) -> None:
         """Be what was sent; what cannot be made here raises an error when it is called."""
         assert self._pickled is not None
-        content, name, parameters = self._pickled
+        content, name, parameters, _ = self._pickled
         try:
             self._restore(content.open())
         except Exception as error:  # noqa: BLE001 - whatever the user's modules raise
@@ -221,6 +244,7 @@ class NodeFunction:
             state
         )
         self._contexts = None, None
+        self._messages = ()
         self.__dict__.update(attributes)
 
 
@@ -230,11 +254,14 @@ class _PickledFunction(NamedTuple):
     content: PickledValue
     name: str  # of its node
     parameters: tuple[str, ...]
+    context: (
+        CallerContext | None
+    )  # unpickled at once: it extends the path on which modules are found
 
 
-def _restore(content: PickledValue, name: str, parameters: tuple[str, ...]) -> NodeFunction:
+def _restore(*fields: Any) -> NodeFunction:
     function = NodeFunction.__new__(NodeFunction)
-    function._pickled, function._is_pickled = _PickledFunction(content, name, parameters), True  # noqa: SLF001 - of this class
+    function._pickled, function._is_pickled = _PickledFunction(*fields), True  # noqa: SLF001 - of this class
     return function
 
 

@@ -7,11 +7,12 @@ import selectors
 import time
 from collections import deque
 from itertools import count
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 from functionfuse._common.recursion import deep_recursion
 from functionfuse._common.stdio import open_closed_streams
 from functionfuse._common.terminal_signals import terminal_signals_blocked
+from functionfuse._context.forwarding import Forwarded
 from functionfuse._transport.exceptions import describe_exception, load_exception
 from functionfuse._transport.shared_memory import BufferPool, unpickle
 from functionfuse.backends.builtin.pool.reaper import Reaper
@@ -75,6 +76,7 @@ class ProcessEngine:
         self._busy: dict[WorkerProcess, _Task] = {}
         self._queue: deque[_Task] = deque()
         self._done: list[_Task] = []
+        self._forwarded = Forwarded()
         self._nodes: dict[int, str] = {}  # the names of those that were submitted, by number
 
     def submit(self, unit: Unit, inputs: Sequence[_Task], _: Mapping[str, Any]) -> _Task:
@@ -174,14 +176,16 @@ class ProcessEngine:
     # ---- what comes back ----
 
     def _receive_reply(self, worker: WorkerProcess) -> None:
-        if worker not in self._busy:  # it says nothing unasked: it is gone
-            self._idle.remove(worker)
-            self._remove_worker(worker)
-            return
         try:
-            reply: Reply = pickle.loads(worker.channel.receive())
+            reply = self._next_reply(worker)
         except (EOFError, ConnectionError):
-            self._handle_worker_death(worker)
+            if worker in self._busy:
+                self._handle_worker_death(worker)
+            else:
+                self._idle.remove(worker)
+                self._remove_worker(worker)
+            return
+        if reply is None:
             return
         worker.has_replied = True
         task = self._free_worker(worker)
@@ -190,6 +194,16 @@ class ProcessEngine:
         else:
             worker.shared_objects.clear()  # they may be what could not be opened
             task.error = self._error(reply, task.unit.node.name)
+
+    def _next_reply(self, worker: WorkerProcess) -> Reply | None:
+        """Deliver the log records and warnings that have come; return the reply, if it has come, too."""
+        while True:
+            reply: Reply = pickle.loads(worker.channel.receive())
+            if reply.kind != "message":
+                return reply
+            self._forwarded.deliver([cast("bytes", reply.payload)])
+            if not worker.channel.has_received:
+                return None
 
     def _free_worker(self, worker: WorkerProcess) -> _Task:
         """Take a unit off a worker, which is free again."""

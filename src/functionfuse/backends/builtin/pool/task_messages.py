@@ -74,6 +74,8 @@ class MessageBuilder:
             number, used[number] = self._share(value)
             return number
 
+        if unit.context is not None:
+            share(unit.context)  # the first that is unpickled: it extends the search path
         try:
             fields = encode_unit(unit, share, self._encode_argument)
         except Exception as error:
@@ -84,7 +86,8 @@ class MessageBuilder:
             known.clear()
         new = used.keys() - known
         known |= new
-        return TaskMessage(reset, {number: used[number] for number in new}, fields, tuple(inputs))
+        shared = {number: payload for number, payload in used.items() if number in new}
+        return TaskMessage(reset, shared, fields, tuple(inputs))
 
     def _share(self, value: Any) -> tuple[int, Payload]:
         entry = self._shared.get(id(value))

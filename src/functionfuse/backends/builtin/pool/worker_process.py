@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Final
 
 import functionfuse
 from functionfuse._common.stdio import inherited_output
+from functionfuse._context import hash_seed
 from functionfuse._transport.protocol import Channel, Handshake
 from functionfuse.backends.builtin.pool._compat import interpreter_flags
 from functionfuse.errors import EngineError
@@ -40,6 +41,8 @@ class WorkerProcess:
             EngineError: The system starts no more processes.
         """
         ours, theirs = socket.socketpair()
+        for end in (ours, theirs):
+            end.settimeout(None)  # whatever `socket.setdefaulttimeout` was told
         self.shared_objects: set[int] = set()
         self.has_replied = False  # it has answered once, so it can start
         self.channel = Channel(ours)
@@ -52,7 +55,7 @@ class WorkerProcess:
                 raise EngineError(message) from error
         self._reaper = reaper
         reaper.watch(self._process.pid)
-        before = {_PATH: os.environ.get(_PATH)}
+        before = {name: os.environ.get(name) for name in (_PATH, hash_seed.VARIABLE)}
         handshake = Handshake(list(sys.path), list(sys.argv), before, tuple(folders), name)
         self.channel.send(pickle.dumps(handshake))
 
@@ -112,5 +115,5 @@ def _start_process(descriptor: int) -> subprocess.Popen[bytes]:
         stdin=subprocess.DEVNULL,
         **inherited_output(),
         pass_fds=[descriptor],
-        env={**os.environ, _PATH: path},
+        env={**os.environ, _PATH: path, hash_seed.VARIABLE: hash_seed.hash_seed()},
     )

@@ -14,6 +14,7 @@ from ray.exceptions import AuthenticationError
 
 from functionfuse._common.stdio import open_closed_streams
 from functionfuse._common.validation import validate_names
+from functionfuse._context.hash_seed import hash_seed_set
 from functionfuse.backends.builtin.rayback._compat import cluster_address, current_connection
 from functionfuse.backends.builtin.rayback.addresses import check_ray_answers, same_cluster
 from functionfuse.errors import EngineError, FunctionFuseWarning, OptionError
@@ -56,7 +57,8 @@ def connect(options: Mapping[str, Any]) -> None:
         check_ray_answers(address, encrypted=_uses_tls(options))
         open_closed_streams()  # before their numbers are those of sockets
         try:
-            ray.init(**options)
+            with hash_seed_set():  # workers inherit it from what is started here
+                ray.init(**options)
         except (AuthenticationError, RuntimeError, OSError, ValueError) as error:
             raise EngineError(_advice(address, error)) from error
         _connections.append((options, cluster_address()))

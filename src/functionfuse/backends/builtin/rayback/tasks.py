@@ -221,11 +221,12 @@ def _unpickle_unit(
     code: bytes, stream: bytes, literals: Sequence[Any]
 ) -> tuple[Unit, tuple[type[BaseException], ...]]:
     try:
-        function = (_cached_loads if len(code) < _SMALL else pickle.loads)(code)
+        # the unit first: its context extends the path on which the function's module is found
         if literals:
             unit, retried = unpickle(stream, lambda number: unwrapped(literals[number]))
         else:
             unit, retried = pickle.loads(stream)
+        function = (_cached_loads if len(code) < _SMALL else pickle.loads)(code)
     except Exception as error:
         what = f"node {ray.get_runtime_context().get_task_name()!r}"
         raise unpickle_error(what, error, _REMEDY) from error
