@@ -242,6 +242,15 @@ def test_generator_of_a_script_draws_other_numbers_in_each_process(tmp_path: Pat
     assert len(drawn) == 10
 
 
+def test_generators_of_a_closure_are_values() -> None:
+    """A generator that a function has for itself is copied with its state, as one that is an argument."""
+    rng = random.Random(1)  # noqa: S311 - not for secrets
+
+    copy = pickle.loads(dumps(lambda: rng.random()))  # noqa: PLW0108 - a closure
+
+    assert copy() == random.Random(1).random()  # noqa: S311 - not for secrets
+
+
 def test_methods_of_shared_generators_are_references() -> None:
     """`random.random` and the like, and what holds them, use the generator of the process."""
     for value in (random.random, random.uniform, partial(random.random)):

@@ -27,6 +27,7 @@ __all__ = [
     "reduce_generator",
     "reduce_method",
     "refer_to_globals",
+    "reference_to",
 ]
 
 _MAX_DECORATORS: Final = 10
@@ -132,31 +133,22 @@ def reduce_method(method: Any) -> Reduced | None:
     return None if reduced is None else (getattr, (GlobalReference(reduced), method.__name__))
 
 
-def refer_to_globals(values: Mapping[str, Any], scope: Mapping[str, Any]) -> dict[str, Any]:
-    """Replace the generators and locks among the globals or defaults of a function by references.
-
-    Args:
-        values: The globals or defaults, by name.
-        scope: All globals of the function's module, which other processes cannot import.
-    """
-    return {name: _refer(value, scope) for name, value in values.items()}
+def refer_to_globals(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Replace the generators and locks among the globals of a function, or attributes of a class, by references."""
+    return {name: reference_to(value) for name, value in values.items()}
 
 
-def _refer(value: Any, scope: Mapping[str, Any]) -> Any:
+def reference_to(value: Any) -> Any:
+    """A reference to a generator, a method of one or a lock; any other value unchanged."""
     if type(value) in {MethodType, BuiltinFunctionType} and _is_generator(value.__self__):
-        owner = _refer(value.__self__, scope)
-        changed = owner is not value.__self__
-        return GlobalReference((getattr, (owner, value.__name__))) if changed else value
+        return GlobalReference((getattr, (reference_to(value.__self__), value.__name__)))
     generator = _is_generator(value)
     if not generator and type(value).__module__ not in _LOCK_MODULES:
         return value
     found = _imported_global(value)
     if found is not None:
         return GlobalReference((attrgetter(found[1]), (found[0],)))
-    name = _name_of(value, scope) if generator else None
-    if name is None:
-        return value
-    return GlobalReference(_reduce_script_generator(value, name))
+    return GlobalReference(_reduce_script_generator(value)) if generator else value
 
 
 def _is_generator(value: Any) -> bool:
@@ -190,16 +182,16 @@ def _search_modules(value: Any) -> tuple[ModuleType, str] | None:
 
 # ---- generators of a script, in other processes ----
 
-_generators: dict[tuple[str, str, int], Any] = {}
+_generators: dict[tuple[str, int], Any] = {}
 
 
-def _reduce_script_generator(generator: Any, name: str) -> Reduced:
-    key = this_process(), name, id(generator)
+def _reduce_script_generator(generator: Any) -> Reduced:
+    key = this_process(), id(generator)
     _generators[key] = generator  # in this process, it is the script's own, whose id stays taken
     return _generator_of_process, (key, pickle.dumps(generator))
 
 
-def _generator_of_process(key: tuple[str, str, int], stream: bytes) -> Any:
+def _generator_of_process(key: tuple[str, int], stream: bytes) -> Any:
     """The one generator of this process for a global of another process's script, with a seed of its own.
 
     As many processes as unpickle it go on with numbers of their own, as they do if each imports a module.

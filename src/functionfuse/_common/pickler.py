@@ -31,6 +31,7 @@ from functionfuse._common.global_references import (
     reduce_generator,
     reduce_method,
     refer_to_globals,
+    reference_to,
 )
 from functionfuse._common.recursion import deep_recursion
 from functionfuse._common.tensor_reduction import TensorReducer
@@ -106,8 +107,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
             if decorated is not None:
                 return decorated
             reduced = super().reducer_override(obj)
-            by_value = kind is FunctionType and reduced is not NotImplemented
-            return _with_references(obj, reduced) if by_value else reduced
+            by_value = type(reduced) is tuple and len(reduced) > _REFERENCE_LENGTH
+            reduce_by_value = _function_by_value if kind is FunctionType else _class_by_value
+            return reduce_by_value(obj, reduced) if by_value else reduced
         if kind is MethodType or kind is BuiltinFunctionType:
             return reduce_method(obj) or NotImplemented
         if issubclass(kind, BaseException):
@@ -141,28 +143,36 @@ _REDUCERS: Final = {
 }
 
 
-def _with_references(function: FunctionType, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+#: Of the reductions of builtin types; those by value have a state.
+_REFERENCE_LENGTH: Final = 2
+
+
+def _class_by_value(_: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A class's reduction by value, with references to what another process has already."""
+    construct, arguments, (attributes, slots), *rest = reduced
+    return construct, arguments, (refer_to_globals(attributes), slots), *rest
+
+
+def _function_by_value(function: FunctionType, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
     """A function's reduction by value, with references to what another process has already."""
     construct, (code, scope, *others), (attributes, slots), *rest = reduced
-    own = function.__globals__
-    module = importable_module(own.get("__name__")) if slots["__globals__"] else None
-    if module is not None and vars(module) is own:
+    module = importable_module(function.__globals__.get("__name__"))
+    if slots["__globals__"] and module is not None and vars(module) is function.__globals__:
         scope = GlobalReference((vars, (module,)))
         slots["__globals__"], slots["_cloudpickle_submodules"] = {}, []
-    else:
-        slots["__globals__"] = refer_to_globals(slots["__globals__"], own)
-        slots["__defaults__"] = _references_in(slots["__defaults__"], own)
-        slots["__kwdefaults__"] = slots["__kwdefaults__"] and refer_to_globals(
-            slots["__kwdefaults__"], own
+    slots["__globals__"] = refer_to_globals(slots["__globals__"])
+    # other defaults, and what a closure holds, may be seeded for this function alone
+    own = {id(value) for value in function.__globals__.values()}
+    if slots["__defaults__"]:
+        slots["__defaults__"] = tuple(
+            reference_to(value) if id(value) in own else value for value in slots["__defaults__"]
         )
+    if slots["__kwdefaults__"]:
+        slots["__kwdefaults__"] = {
+            name: reference_to(value) if id(value) in own else value
+            for name, value in slots["__kwdefaults__"].items()
+        }
     return construct, (code, scope, *others), (attributes, slots), *rest
-
-
-def _references_in(defaults: tuple[Any, ...] | None, scope: dict[str, Any]) -> Any:
-    if defaults is None:
-        return None
-    named = {str(number): value for number, value in enumerate(defaults)}
-    return tuple(refer_to_globals(named, scope).values())
 
 
 def with_reducers(reducers: Reducers) -> Reducers:

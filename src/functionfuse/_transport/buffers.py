@@ -1,6 +1,6 @@
-"""Memory for values that are copied, and again for the next ones when they are gone.
+"""Copies of buffers, in memory that is reused when the copies are gone.
 
-Memory that is fresh from the system costs several times as much as copying into it.
+New memory from the system costs several times as much as copying into it.
 """
 
 from __future__ import annotations
@@ -12,16 +12,16 @@ from weakref import finalize
 
 __all__ = ["copy_buffer"]
 
-_LARGE: Final = 1_000_000  # bytes from which on it is worth the effort
-_MAX_FREE: Final = 2  # blocks that wait for the next value: what one node takes, most often
+_LARGE: Final = 1_000_000  # bytes; the memory of smaller copies is not reused
+_MAX_FREE: Final = 2  # free blocks: most nodes take no more arrays
 
-#: What values have left behind, the latest last.
-#: A value may go at any moment, also within this module: a deque needs no lock.
+#: Memory of copies that are gone, the latest last.
+#: A copy may be collected at any moment, also within this module: a deque needs no lock.
 _free_blocks: Final[deque[bytearray]] = deque(maxlen=_MAX_FREE)
 
 
 def copy_buffer(buffer: Any) -> memoryview | bytearray:
-    """The bytes of a buffer in memory that can be written to, and that nobody else has as long as anybody has this."""
+    """Copy a buffer into writable memory, which is not reused before the last view of the copy is gone."""
     source = memoryview(buffer).cast("B")
     if source.nbytes < _LARGE:
         return bytearray(source)
@@ -30,7 +30,7 @@ def copy_buffer(buffer: Any) -> memoryview | bytearray:
         block = bytearray(source)
     else:
         memoryview(block)[: source.nbytes] = source
-    owner = (c_char * source.nbytes).from_buffer(block)  # goes with the last that looks into it
+    owner = (c_char * source.nbytes).from_buffer(block)  # collected with the last view
     finalize(owner, _free_blocks.append, block).atexit = False
     return memoryview(owner).cast("B")
 

@@ -98,6 +98,15 @@ def _throws_of_a_script() -> dict[str, Callable[..., Any]]:
     functions["default"] = FunctionType(
         (lambda _, own: own.random()).__code__, script, "draw_by_default", (rng,)
     )
+    functions["keyword default"] = FunctionType(
+        (lambda _, *, own=None: own.random()).__code__, script, "draw_by_keyword"
+    )
+    functions["keyword default"].__kwdefaults__ = {"own": rng}
+    functions["attribute"] = FunctionType(
+        (lambda _: Thrower().rng.random()).__code__,  # type: ignore[name-defined] # noqa: F821
+        script | {"Thrower": type("Thrower", (), {"__module__": "__main__", "rng": rng})},
+        "draw_by_attribute",
+    )
     functions |= _throws_of_numpy(script)
     functions["partial"] = partial(lambda draw_number, _: draw_number(), random.random)
     return {name: workflow(function) for name, function in functions.items()}
