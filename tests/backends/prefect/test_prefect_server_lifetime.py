@@ -95,7 +95,8 @@ class TestEphemeralServer:
     def test_interrupted(self, home: Path, pipeline: Pipeline, number: signal.Signals) -> None:
         """Ctrl-C or SIGTERM ends a run with few lines; the running node is stored, and no process is left."""
         pipeline.close_gate()
-        with started([str(pipeline.script), "run"], PREFECT_HOME=str(home)) as process:
+        environment = {"PREFECT_HOME": str(home), "PREFECT_LOGGING_LEVEL": "INFO"}
+        with started([str(pipeline.script), "run"], **environment) as process:
             pipeline.wait_at_gate()
             server = server_of(process.pid)
             os.killpg(process.pid, number)  # as a terminal and a batch system do
@@ -104,6 +105,8 @@ class TestEphemeralServer:
         assert {signal.SIGINT: -number, signal.SIGTERM: 143}[number] == process.returncode
         assert (number == signal.SIGINT) == ("KeyboardInterrupt" in errors.splitlines())
         assert 10 > len(errors.splitlines()), errors
+        assert "Beginning flow run" in errors
+        assert "Crash detected" not in errors
         assert ["add", "gate"] == pipeline.ran
         assert ["gate", "sum"] == pipeline.stored
         assert is_gone(server)

@@ -13,7 +13,12 @@ from prefect.logging.handlers import PrefectConsoleHandler
 
 __all__ = ["ConsoleFilter"]
 
-_LOGGERS: Final = ("prefect", "prefect.flow_runs", "prefect.task_runs")
+_OF_RUNS: Final = ("prefect.flow_runs", "prefect.task_runs")
+_LOGGERS: Final = (
+    "",
+    "prefect",
+    *_OF_RUNS,
+)  # that have Prefect's handler, by its logging.yml or the user's
 
 
 class ConsoleFilter(logging.Filter):
@@ -37,4 +42,4 @@ class ConsoleFilter(logging.Filter):
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether a message is shown."""
-        return not (self.quiet and record.name.startswith(_LOGGERS[1:]))
+        return not (self.quiet and record.name.startswith(_OF_RUNS))
