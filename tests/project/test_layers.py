@@ -33,7 +33,8 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("storage.backends", "storage.file_format", "serializers.base", "_common", "errors"),
     },
     "storage": {"storage", "serializers", "_common", "errors", ""},
-    "_kernel": {"_kernel", "_graph", "storage.base", "errors"},
+    "comparison.equality": set(),  # the kernel explains with it what a node changed
+    "_kernel": {"_kernel", "_graph", "comparison.equality", "storage.base", "errors"},
     "_transport": {"_transport", "_kernel", "_graph", "_common", "errors"},
     "plan": {"_graph", "_common"},
     "options": {"_graph", "_common", "errors"},

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from functionfuse._execution.mutation_watch import SHORTEST, MutationWatch, count_uses
 from functionfuse._graph.builder import LazyGraph
 from functionfuse._kernel.annotations import add_node_note, name_item_note
 from functionfuse._kernel.binding import bind, resolve_reference
@@ -45,7 +46,7 @@ def can_run_whole_graph(spec: RunSpec, engine: Engine[Any]) -> bool:
         and type(spec.graph) is LazyGraph
         and spec.results is None
         and spec.on_error == "raise"
-        and not (spec.plugins or spec.options)
+        and not (spec.plugins or spec.options or spec.read_only or spec.mutation == "raise")
     )
 
 
@@ -60,6 +61,10 @@ class WholeGraphRun:
         self._observers = spec.observers
         self._records = _Records(spec.graph)
         self._failed: Record | None = None
+        self._watch: MutationWatch[Node[Any]] = MutationWatch(
+            lambda node: self._graph.node(node).name
+        )
+        self._shortest = SHORTEST if spec.mutation == "warn" else float("inf")
 
     @property
     def records(self) -> Mapping[str, Record]:
@@ -86,6 +91,7 @@ class WholeGraphRun:
             raise
         finally:
             self._notify(RunFinished, self._workflow, error)
+            self._watch.close()
 
     def _compute_nodes(self) -> dict[Node[Any], Any]:
         """Call the functions of all nodes; return the values of the targets' nodes."""
@@ -99,6 +105,7 @@ class WholeGraphRun:
         lookup = _value_lookup(values, graph.collected.uses)
         if watched:
             graph.order  # noqa: B018 - events name nodes: number them before the clock starts
+        results, shortest, before = self._watch.watched, self._shortest, 0.0
         clock, ended, began = time.perf_counter, records.ends.append, records.start()
         for node in nodes:
             if watched:
@@ -111,10 +118,23 @@ class WholeGraphRun:
             except BaseException as error:
                 self._fail(error)
                 raise
-            ended(clock() - began)
+            now = clock() - began
+            ended(now)
             if watched:
                 self._notify(NodeFinished, records[-1])
+            if results or now - before > shortest:
+                self._watch_results(node, values[node], now - before)
+            before = now
         return values
+
+    def _watch_results(self, node: Node[Any], value: Any, seconds: float) -> None:
+        """Watch the result of a node, and those that it took."""
+        watch, uses = self._watch, self._graph.collected.uses[node]
+        parents = count_uses(node)
+        watch.begin(node, parents)
+        watch.end(node, parents, seconds)
+        if uses > 1:
+            watch.add(node, value, seconds, uses)
 
     def _fail(self, error: BaseException) -> None:
         """Record the failure of the node after those that are done."""

@@ -18,7 +18,14 @@ if TYPE_CHECKING:
 
     Lookup = Callable[[Any], Any]  # gives the value of a node's outcome
 
-__all__ = ["UNSHARED_TYPES", "bind", "copy_instance", "resolve_argument", "resolve_reference"]
+__all__ = [
+    "LITERALS",
+    "UNSHARED_TYPES",
+    "bind",
+    "copy_instance",
+    "resolve_argument",
+    "resolve_reference",
+]
 
 
 def bind(
@@ -64,18 +71,18 @@ def resolve_argument(argument: Any, lookup: Lookup) -> Any:
         return resolve_reference(argument, lookup(argument.node))
     if kind is Container:
         return argument.build([resolve_argument(part, lookup) for part in argument.parts])
-    return _literal_copy(argument, kind) if kind in _LITERALS else argument
+    return _literal_copy(argument, kind) if kind in LITERALS else argument
 
 
 #: Containers that `capture` copies. A function may change its arguments, and must not change the graph.
-_LITERALS: Final = frozenset({list, dict, set, tuple})
+LITERALS: Final = frozenset({list, dict, set, tuple})
 
 
 def _literal_copy(literal: Any, kind: type) -> Any:
     """A copy of a list, dict, set or tuple, and of those within it."""
     if kind is dict:
         return {key: _literal_copy(part, type(part)) for key, part in literal.items()}
-    if kind not in _LITERALS:
+    if kind not in LITERALS:
         return literal
     if ATOMS.issuperset(map(type, literal)):  # a large literal costs one pass in C
         return kind(literal)

@@ -163,6 +163,8 @@ def _read_stored(results: Results, name: str) -> tuple[Any] | None:
 def _compute(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if unit.setup is not None:
         unit.setup()
+    if unit.guard is not None:
+        return unit.guard.call(compute, unit.node, args, kwargs)
     return compute(unit.node, args, kwargs)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GroupResult",
+    "Guard",
     "InstanceResult",
     "Outcome",
     "Record",
@@ -41,6 +42,19 @@ class Outcome(NamedTuple):
 
     value: Any
     record: Record
+
+
+class Guard(Protocol):
+    """Makes the call of a node, and looks after its arguments."""
+
+    def call(
+        self,
+        compute: Callable[[GraphNode, Sequence[Any], Mapping[str, Any]], Any],
+        node: GraphNode,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """Compute a node."""
 
 
 @dataclass(slots=True)
@@ -75,3 +89,4 @@ class Unit(NamedTuple):
         int, ...
     ] = ()  # the numbers of the nodes whose values are used outside the group
     recompute: bool = False  # the stored result is damaged: replace it instead of loading it
+    guard: Guard | None = None  # of the arguments

@@ -164,13 +164,15 @@ def encode_unit(
         tuple([encode_unit(part, share, encode_argument) for part in unit.subunits]),
         unit.outputs,
         unit.recompute,
+        unit.guard,
     )
 
 
 def decode_unit(fields: tuple[Any, ...], shared_objects: Mapping[int, Any]) -> Unit:
     """Decode a unit of `encode_unit`."""
     name, number, func, args, kwargs, kind, state, location, parents, *rest = fields
-    workflow, engine, storage, load, setup, exclusive_instance, subunits, outputs, recompute = rest
+    workflow, engine, storage, load, setup, exclusive_instance, subunits, *rest = rest
+    outputs, recompute, guard = rest
     node = new_tuple(
         GraphNode,
         (name, number, shared_objects[func], args, kwargs, Kind(kind), state, location, parents),
@@ -188,5 +190,6 @@ def decode_unit(fields: tuple[Any, ...], shared_objects: Mapping[int, Any]) -> U
         subunits,
         outputs,
         recompute,
+        guard,
     )
     return new_tuple(Unit, fields)
