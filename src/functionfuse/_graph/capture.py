@@ -6,6 +6,7 @@ import dataclasses
 import itertools
 from typing import TYPE_CHECKING, Any, Final
 
+from functionfuse._graph.changed_objects import note_object
 from functionfuse._graph.nodes import ATOMS, Container, Item, Node, Placeholder
 from functionfuse.errors import GraphError
 
@@ -60,6 +61,7 @@ def _capture(value: Any) -> Any:  # noqa: PLR0911 - one for each kind of value
         return _capture_parts(kind._make, value)
     if hasattr(kind, "__dataclass_fields__"):
         return _capture_dataclass(value)
+    note_object(value)
     return value
 
 
@@ -79,6 +81,7 @@ def _capture_dataclass(value: Any) -> Any:
     names = [field.name for field in dataclasses.fields(value) if hasattr(value, field.name)]
     parts = [_capture(getattr(value, name)) for name in names]
     if _REFERENCE_TYPES.isdisjoint(map(type, parts)):
+        note_object(value)
         return value
     return Container(_DataclassCopier(value, tuple(names)), tuple(parts))
 

@@ -12,6 +12,7 @@ from functionfuse._execution.run_spec import RunSpec
 from functionfuse._execution.scheduler import Scheduler
 from functionfuse._execution.whole_graph import WholeGraphRun, can_run_whole_graph
 from functionfuse._graph.builder import build
+from functionfuse._graph.changed_objects import forget_objects
 from functionfuse._graph.fusion import fuse_short_nodes
 from functionfuse.backends.plugins import PluginCollection
 from functionfuse.errors import GraphError, OptionError
@@ -235,6 +236,7 @@ class Workflow(Generic[Q, ResultT]):
         return result
 
     def _checked_spec(self, on_error: OnError, *, check_mutation: bool | None) -> RunSpec:
+        forget_objects()
         spec = self._run_spec(on_error)
         if check_mutation is None:
             return spec
