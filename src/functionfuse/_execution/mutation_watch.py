@@ -5,6 +5,7 @@ Only results whose digests cost little, next to the time that the nodes take, ar
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Hashable
@@ -13,7 +14,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Final, Generic, NamedTuple, TypeVar
 
 from functionfuse._common.user_warnings import warn_user
-from functionfuse._graph.nodes import Container, Item, Node
+from functionfuse._graph.nodes import ATOMS, Container, Item, Node
 from functionfuse._kernel.digests import digest_within
 from functionfuse._kernel.units import InstanceResult
 from functionfuse.errors import MutationWarning
@@ -32,7 +33,7 @@ _SHARE: Final = 0.05  # of the time of the nodes, for digests
 
 
 @dataclass(slots=True)
-class _Watched:
+class _Watched(Generic[K]):
     """A result, its digest, and the nodes that may have changed it since."""
 
     value: Any
@@ -40,19 +41,19 @@ class _Watched:
     cost: float  # seconds that one digest takes
     uses: int  # that have not ended
     budget: float  # seconds that digests may still take
-    running: set[str] = field(default_factory=set)
-    suspects: dict[str, None] = field(default_factory=dict)
+    running: set[K] = field(default_factory=set)
+    suspects: dict[K, None] = field(default_factory=dict)
 
 
 class MutationWatch(Generic[K]):
     """The watched results of one run, by a key of their nodes; may be used from several threads."""
 
     def __init__(self, name_of: Callable[[K], str]) -> None:
-        """Start without results; names of nodes are only looked up for results that are watched."""
+        """Start without results; nodes are named in warnings only, since names cost more than short nodes."""
         self._name_of = name_of
         self._lock = Lock()
         self._messages: list[str] = []
-        self.watched: dict[K, _Watched] = {}
+        self.watched: dict[K, _Watched[K]] = {}
 
     def add(self, key: K, value: Any, seconds: float, uses: int) -> None:
         """Watch the result of a node, if two digests cost less than the share of its time.
@@ -63,7 +64,7 @@ class MutationWatch(Generic[K]):
             seconds: The time that it took.
             uses: How often the result is used.
         """
-        if type(value) is InstanceResult or seconds < SHORTEST:
+        if seconds < SHORTEST or type(value) in ATOMS or type(value) is InstanceResult:
             return
         budget, start = seconds * _SHARE, time.perf_counter()
         digest = digest_within(value, budget / 2)
@@ -77,16 +78,15 @@ class MutationWatch(Generic[K]):
         for parent in parents:
             if watched := self.watched.get(parent):
                 with self._lock:
-                    name = self._name_of(key)
-                    watched.running.add(name)
-                    watched.suspects[name] = None
+                    watched.running.add(key)
+                    watched.suspects[key] = None
 
     def end(self, key: K, parents: Mapping[K, int], seconds: float) -> None:
         """Look at the results that a node took, so many times each."""
         for parent, uses in parents.items():
             if watched := self.watched.get(parent):
                 with self._lock:
-                    watched.running.discard(self._name_of(key))
+                    watched.running.discard(key)
                     watched.uses -= uses
                     watched.budget += seconds * _SHARE
                     if not watched.uses:
@@ -95,11 +95,11 @@ class MutationWatch(Generic[K]):
                         continue
                     self._verify(parent, watched)
 
-    def _verify(self, parent: K, watched: _Watched) -> None:
+    def _verify(self, parent: K, watched: _Watched[K]) -> None:
         watched.budget -= watched.cost
         digest = digest_within(watched.value, float("inf"))
         if digest != watched.digest:
-            names = " or ".join(map(repr, watched.suspects))
+            names = " or ".join([repr(self._name_of(key)) for key in watched.suspects])
             self._messages.append(
                 f"the value of node {self._name_of(parent)!r}, which is used several times, was changed in place "
                 f"by node {names}: what the others get depends on the order in which they run. "
@@ -110,13 +110,18 @@ class MutationWatch(Generic[K]):
 
     def close(self) -> None:
         """Look at the remaining results, and warn of changes, in the thread that called `run()`."""
-        for key, watched in self.watched.items():
+        for key, watched in [*self.watched.items()]:
             if watched.suspects:
                 self._verify(key, watched)
         self.watched.clear()
         messages, self._messages = self._messages, []
+        run_failed = sys.exception() is not None
         for message in messages:
-            warn_user(message, MutationWarning)
+            try:
+                warn_user(message, MutationWarning)
+            except MutationWarning:  # an error by the filters of warnings
+                if not run_failed:
+                    raise
 
 
 class WatchedNode(NamedTuple):
