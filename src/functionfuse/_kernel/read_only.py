@@ -44,7 +44,7 @@ def read_only(value: Any) -> Any:
         return kind(value) if ATOMS.issuperset(map(type, value)) else kind(map(read_only, value))
     if kind in _COPIES:
         return _COPIES[kind](value)
-    if _is_plain_array(value):
+    if _is_array(value):
         return _view(value) if value.flags.writeable else value
     return _view_of_object(value)
 
@@ -72,15 +72,13 @@ def is_read_only_error(error: Exception) -> bool:
     return any(each in text for each in _ERRORS)
 
 
-def _is_plain_array(value: Any) -> bool:
-    """Tell whether a value is an array of numpy whose view shares all that it has; a masked one has two."""
+def _is_array(value: Any) -> bool:
     numpy = sys.modules.get("numpy")
-    if numpy is None or not isinstance(value, numpy.ndarray):
-        return False
-    return not hasattr(value, "mask")
+    return numpy is not None and isinstance(value, numpy.ndarray)
 
 
-def _view(value: Any) -> Any:
-    view = value.view()
+def _view(array: Any) -> Any:
+    """A view of an array; of a masked array a copy, since views of one share a mask that can be written."""
+    view = array.copy() if hasattr(array, "mask") else array.view()
     view.flags.writeable = False
     return view
