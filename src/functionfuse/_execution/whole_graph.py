@@ -105,7 +105,7 @@ class WholeGraphRun:
         lookup = _value_lookup(values, graph.collected.uses)
         if watched:
             graph.order  # noqa: B018 - events name nodes: number them before the clock starts
-        results, shortest, before = self._watch.watched, self._shortest, 0.0
+        shortest, before = self._shortest, 0.0
         clock, ended, began = time.perf_counter, records.ends.append, records.start()
         for node in nodes:
             if watched:
@@ -122,19 +122,20 @@ class WholeGraphRun:
             ended(now)
             if watched:
                 self._notify(NodeFinished, records[-1])
-            if results or now - before > shortest:
-                self._watch_results(node, values[node], now - before)
+            if now - before > shortest:
+                shortest = self._watch_results(node, values[node], now - before)
             before = now
         return values
 
-    def _watch_results(self, node: Node[Any], value: Any, seconds: float) -> None:
-        """Watch the result of a node, and those that it took."""
+    def _watch_results(self, node: Node[Any], value: Any, seconds: float) -> float:
+        """Watch the result of a node, and those that it took; return the time from which on to call this next."""
         watch, uses = self._watch, self._graph.collected.uses[node]
         parents = count_uses(node)
         watch.begin(node, parents)
         watch.end(node, parents, seconds)
         if uses > 1:
             watch.add(node, value, seconds, uses)
+        return -1.0 if watch.watched else self._shortest
 
     def _fail(self, error: BaseException) -> None:
         """Record the failure of the node after those that are done."""

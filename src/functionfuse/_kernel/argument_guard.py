@@ -15,6 +15,7 @@ from functionfuse._kernel.annotations import add_note
 from functionfuse._kernel.argument_sources import Owner, Part, name_arguments, owned_parts
 from functionfuse._kernel.borrowed_values import borrowed_by
 from functionfuse._kernel.read_only import has_instances, is_read_only_error, read_only
+from functionfuse._kernel.value_changes import change_of
 from functionfuse._kernel.value_copies import copy_value, copy_value_twice
 from functionfuse.errors import MutationError, MutationWarning
 
@@ -123,11 +124,9 @@ class _Check:
 
     def end(self, value: Any) -> None:
         """Compare the arguments with their copies, and remember which of them the result contains."""
-        from functionfuse.comparison.equality import Equality  # reports only need it
-
         for part, before in self._pairs:
             owner = self._borrowed.owner_behind(part.owner)
-            mismatch = owner and Equality().mismatch(before, part.value, part.path)
+            mismatch = owner and change_of(before, part.value, part.path)
             if owner is not None and mismatch is not None:
                 message = self._message(part, owner, mismatch.path or part.path)
                 message += f": {mismatch.expected} before, {mismatch.actual} after. {_advice(part)}"

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["copy_value", "copy_value_twice", "view_read_only"]
+__all__ = ["copy_value", "copy_value_twice", "have_equal_pickles", "view_read_only"]
 
 _PROTOCOL: Final = 5  # the first with buffers out of the stream
 _SHARED_TYPES: Final = (type, FunctionType, BuiltinFunctionType, ModuleType)
@@ -50,6 +50,15 @@ def view_read_only(value: Any) -> Any:
     return copier.copy(memoryview.toreadonly) if copier.buffers else value
 
 
+def have_equal_pickles(one: Any, other: Any) -> bool:
+    """Tell whether two values have equal pickles; False if they cannot be pickled."""
+    try:
+        first, second = _Copier(one), _Copier(other)
+    except Exception:  # noqa: BLE001 - whatever the classes of their parts raise
+        return False
+    return first.has_equal_pickle(second)
+
+
 def _own_memory(buffer: memoryview) -> memoryview | bytearray:
     return buffer if buffer.readonly else bytearray(buffer)
 
@@ -68,6 +77,15 @@ class _Copier:
         pickler.dump(value)
         self._shared = pickler.shared
         self.buffers = [buffer.raw() for buffer in buffers]
+
+    def has_equal_pickle(self, other: _Copier) -> bool:
+        """Tell whether stream, buffers and shared objects are equal."""
+        shared = [*map(id, self._shared)] == [*map(id, other._shared)]
+        return (
+            shared
+            and self._file.getbuffer() == other._file.getbuffer()
+            and self.buffers == other.buffers
+        )
 
     def copy(self, memory: Callable[[memoryview], Any]) -> Any:
         """Unpickle a copy whose arrays have this memory."""

@@ -133,7 +133,9 @@ class Equality:
             return None
         one, other = _attributes(expected), _attributes(actual)
         if one or other:  # compared one by one, for the position and the tolerance
-            return self._attributes(one, other, path)
+            differs = self._attributes(one, other, path)
+            if differs or equal is not None or not _has_hidden_state(expected):
+                return differs
         if equal is not None:
             return _leaf(path, expected, actual)
         recipes = _recipe(expected), _recipe(actual)
@@ -158,6 +160,12 @@ def _own_equality(expected: Any, actual: Any) -> bool | None:
             return bool(expected == actual)
     except Exception:  # noqa: BLE001 - classes of the user raise any exception
         return None
+
+
+def _has_hidden_state(value: Any) -> bool:
+    """Tell whether a value has more than attributes, as `random.Random` does: its class says how it is reduced."""
+    reduce = getattr(type(value), "__reduce__")  # noqa: B009 - mypy
+    return reduce is not object.__reduce__ and not isinstance(value, BaseException)
 
 
 def _recipe(value: Any) -> list[Any] | None:
