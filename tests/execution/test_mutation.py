@@ -285,6 +285,20 @@ def test_views_share_memory_and_cannot_be_written() -> None:
     assert view_read_only(plain) is plain
 
 
+@in_this_process
+def test_masked_arrays(options: dict[str, Any]) -> None:
+    """The data of a read-only masked array cannot be written, its mask is the node's own; a check sees both."""
+    value = workflow(lambda: np.ma.masked_array([1.0, 2.0], [False, True]))()
+    data = workflow(lambda value: value.__setitem__(0, 9.0))(value), look(value)
+    mask = workflow(lambda value: value.mask.fill(True))(value), look(value)  # noqa: FBT003
+    for targets in data, mask:
+        with pytest.raises(MutationError):
+            make(*targets, **options).run(check_mutation=True)
+    with pytest.raises(ValueError, match="read-only"):
+        make(*data, read_only=True, **options).run()
+    assert "[1.0 --]" == make(*mask, read_only=True, **options).run()[1]
+
+
 # ---- cheap checks, without being asked ----
 
 
