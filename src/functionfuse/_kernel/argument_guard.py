@@ -159,7 +159,7 @@ class _Check:
 
 
 #: In place of a path: a part of the instance that a method works on.
-_INSTANCE = "self"
+_INSTANCE = "(instance)"
 
 
 def _join(names: Sequence[str]) -> str:
