@@ -11,6 +11,7 @@ from collections import deque
 from enum import Enum
 from functools import cached_property, partial
 from itertools import islice
+from operator import attrgetter
 from pathlib import PurePath
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
@@ -33,6 +34,9 @@ _PARTS: Final = 200  # of an object with all its parts
 _KEPT: Final = 16  # objects to which there are no weak references
 _HEAP_TYPE: Final = 1 << 9  # a class that is defined in Python
 _CONTAINERS: Final = frozenset({list, tuple, dict, set, frozenset})
+
+
+_version_of: Final = attrgetter("_version")
 
 
 class _Captured:
@@ -157,8 +161,8 @@ def _sample_data(value: Any) -> Any:
     """The sample of an array or a frame; None for other values."""
     if type(value) is bytearray:
         return len(value), bytes(value[:: max(len(value) // _ELEMENTS, 1)])
-    if hasattr(value, "_version"):  # a tensor of PyTorch's counts its changes
-        return value._version
+    if hasattr(value, "untyped_storage"):  # a tensor of PyTorch's counts its changes
+        return _version_of(value)
     if hasattr(value, "iloc"):
         step = max(len(value) // _ROWS, 1)
         rows = value.iloc[::step].to_numpy().tolist()
