@@ -49,8 +49,9 @@ class ArgumentGuard(NamedTuple):
         is_method = node.kind is Kind.METHOD
         named = name_arguments(node.func, args, kwargs, is_method=is_method)
         names, values = [name for name, _ in named], [value for _, value in named]
-        check = _Check(self, node, names, values, args[0] if is_method else None)
+        check = None
         if self.check:
+            check = _Check(self, node, names, values, args[0] if is_method else None)
             values = check.begin()
         if self.read_only:
             values = [self._read_only(*pair) for pair in zip(names, values, strict=True)]
@@ -60,9 +61,10 @@ class ArgumentGuard(NamedTuple):
             value = compute(node, (*args[:is_method], *values[:count]), kwargs)
         except Exception as error:
             if self.read_only and is_read_only_error(error):
-                add_note(error, _READ_ONLY_ADVICE)
+                taken = [name for name in names if self.sources.get(name) is not None]
+                add_note(error, _READ_ONLY_ADVICE.format(", ".join(taken)))
             raise
-        if self.check:
+        if check is not None:
             check.end(value)
         return value
 
@@ -180,6 +182,6 @@ def _has_array_copy(value: Any) -> bool:
 
 
 _READ_ONLY_ADVICE = (
-    "the workflow has read_only=True: nodes take arrays and frames read-only, since other nodes take them, too. "
+    "the workflow has read_only=True: arrays and frames in the arguments of its nodes ({}) cannot be written. "
     "Change a copy, as in values = values.copy()"
 )
