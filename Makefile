@@ -16,7 +16,7 @@ QUICK := -m "not slow and not integration"
 # what is installed is compiled when it is first used, and Python shall keep that: it is half of the start of Prefect
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: demo test test-quick check coverage changelog lock bench clean
+.PHONY: demo test test-quick test-oldest test-newest check coverage changelog lock bench clean
 
 demo: $(VENV)/installed
 	@echo "==> demo: the page of the README on Prefect, and a comparison of classifiers on two backends"
@@ -33,6 +33,16 @@ test-quick: $(VENV)/installed
 	@echo "==> tests: those that need no server, no cluster and no long time"
 	@env -u CI $(BIN)/pytest -q -n 2 --dist loadfile $(QUICK)
 	@echo "==> all passed with $(BIN)/python; next, the others as well: make test"
+
+# with the oldest versions that pyproject.toml allows, and the newest that can be resolved, in .venv-oldest and
+# .venv-newest; the tests of one backend: make test-oldest TESTS=tests/backends/dask
+TESTS := tests/backends tests/serializers
+RESOLUTION_oldest := lowest-direct
+RESOLUTION_newest := highest
+test-oldest test-newest: test-%: .venv-%/installed
+	@echo "==> tests with the $* versions: $(TESTS)"
+	@env -u CI .venv-$*/bin/pytest -q -n 2 --dist loadfile $(TESTS)
+	@echo "==> all passed with the $* versions; they are listed in .venv-$*/versions.txt"
 
 check: $(VENV)/installed
 	@echo "==> lint and format"
@@ -79,6 +89,18 @@ $(VENV)/installed: requirements.lock pyproject.toml
 	@echo "==> $(VENV): installing the locked versions (once; one to five minutes)"
 	@$(INSTALL) --no-deps --no-compile --require-hashes -r requirements.lock
 	@$(INSTALL) --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv-oldest/installed .venv-newest/installed: .venv-%/installed: pyproject.toml
+	@echo "==> .venv-$*: a virtual environment of $$($(PYTHON) --version), with the $* versions"
+	@$(PYTHON) -m venv .venv-$*
+	@.venv-$*/bin/pip install -qq --disable-pip-version-check uv
+	@.venv-$*/bin/uv pip compile --quiet --upgrade --resolution $(RESOLUTION_$*) --no-header --no-emit-index-url \
+		--extra all --extra prefect-dask --extra prefect-ray --no-emit-package functionfuse \
+		--python .venv-$*/bin/python --output-file .venv-$*/versions.txt pyproject.toml
+	@.venv-$*/bin/uv pip install --quiet --python .venv-$*/bin/python \
+		--requirements .venv-$*/versions.txt --group dev hypothesis pytest
+	@.venv-$*/bin/uv pip install --quiet --python .venv-$*/bin/python --no-deps --no-build-isolation -e .
 	@touch $@
 
 $(VENV)/bench-installed: $(VENV)/installed requirements-bench.lock

@@ -2,11 +2,13 @@
 
 from typing import TYPE_CHECKING, Any
 
+from functionfuse._common.version import VERSION
+
 # through the module of the same name, whose import would otherwise hide the function later
 from functionfuse.workflow import workflow
 
 __all__ = ["__version__", "compare", "task", "workflow"]
-__version__ = "0.1.0"
+__version__ = VERSION
 
 task = workflow
 

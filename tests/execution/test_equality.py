@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import threading
-from collections import namedtuple
+from collections import defaultdict, deque, namedtuple
 from dataclasses import dataclass, field
+from decimal import Decimal
 from functools import partial
 from typing import Any
 
@@ -46,6 +47,31 @@ class Slotted:
     def __init__(self, value: Any) -> None:
         """Take a value."""
         self.value = value
+
+
+class Tagged(list[Any]):
+    """A list with an attribute."""
+
+    def __init__(self, tag: str) -> None:
+        """Take the attribute."""
+        super().__init__()
+        self.tag = tag
+
+
+class Problem(Exception):
+    """An exception with an attribute."""
+
+    def __init__(self, text: str, code: int) -> None:
+        """Take the attribute."""
+        super().__init__(text)
+        self.code = code
+
+
+def _with_default(default: int) -> Any:
+    def function(*, value: int = default) -> int:
+        return value
+
+    return function
 
 
 def mismatch(expected: Any, actual: Any, rtol: float = 0.0, atol: float = 0.0) -> Mismatch | None:
@@ -115,11 +141,23 @@ def test_copies_are_equal(value: Any) -> None:
         (np.eye(2), np.ones((2, 2)), "[0, 1]"),
         (np.array([1, "a"], object), np.array([1, "b"], object), "[1]"),
         (np.array(["2026-01-01"], "M8[D]"), np.array(["2026-01-02"], "M8[D]"), "[0]"),
+        (deque([1, [2]]), deque([1, [3]]), "[1][0]"),
+        (defaultdict(list), defaultdict(set), ".default_factory"),
+        (Tagged("a"), Tagged("b"), ".tag"),
+        (Tagged("a").copy, Tagged("b").copy, ""),
+        (_with_default(1), _with_default(2), ".__kwdefaults__['value']"),
+        (Problem("a", 1), Problem("a", 2), ".code"),
+        ([3**10_000], [3**10_001], "[0]"),  # too long for a text
         (np.zeros(2, [("x", "i4")]), np.ones(2, [("x", "i4")]), "['x'][0]"),
         (
             np.ma.array([1, 2], mask=[False, True]),
             np.ma.array([1, 2], mask=[True, False]),
             ".mask[0]",
+        ),
+        (
+            np.ma.array([(1, 2)], mask=[(True, False)], dtype="i4,i4"),
+            np.ma.array([(1, 2)], mask=[(False, False)], dtype="i4,i4"),
+            ".mask['f0'][0]",
         ),
     ],
 )
@@ -145,6 +183,11 @@ def test_first_difference(expected: Any, actual: Any, path: str) -> None:
         (np.ma.array([1, 2], mask=[False, True]), np.ma.array([1, 3], mask=[False, True])),
         (Model(np.array([NAN])), Model(np.array([NAN]))),
         (np.array([], float), np.array([], float)),
+        (np.ma.array([1]), np.ma.array([1], mask=[False])),
+        (deque([NAN]), deque([NAN])),
+        ({NAN, 1}, {1, float("nan")}),
+        (Decimal("NaN"), Decimal("NaN")),
+        (Tagged("a").copy, Tagged("a").copy),
     ],
 )
 def test_what_counts_as_equal(expected: Any, actual: Any) -> None:

@@ -392,13 +392,13 @@ class Settings:
 def refills() -> Iterator[tuple[Any, Callable[[int], object]]]:
     """Objects, and what changes them."""
     filled, frame = np.zeros(1_000), pd.DataFrame({"a": [0.0, float("nan")]})
-    settings, names, raw = Settings(), SimpleNamespace(deep=[{"x": 0}]), bytearray(4)
+    settings, names, raw = Settings(), Unloadable("x"), bytearray(4)
     yield filled, filled.fill
     part = [filled[1:]]
     yield part, filled.fill
     yield frame, lambda number: frame.__setitem__("a", float(number))
     yield {"settings": settings}, lambda number: setattr(settings, "rate", number)
-    yield names, lambda number: names.deep[0].update(x=number)
+    yield names, lambda number: setattr(names, "text", str(number))
     yield raw, lambda number: raw.__setitem__(0, number)
 
 

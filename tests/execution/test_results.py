@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from functionfuse.backends.builtin.localback import LocalWorkflow
-from functionfuse.testing.engine.results import REFUSED, ResultTests
+from functionfuse.testing.engine.results import REFUSED, REUSABLE, ResultTests
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 
 
 class TestResults(ResultTests):
-    """The behaviours of every engine, with all refused results."""
+    """The behaviours of every engine, with all members."""
 
     make_workflow = staticmethod(LocalWorkflow)
+    reusable: ClassVar[Sequence[str]] = tuple(REUSABLE)
     refused: ClassVar[Sequence[str]] = tuple(REFUSED)

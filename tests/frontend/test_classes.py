@@ -155,6 +155,109 @@ def test_a_decorated_method_of_a_decorated_class_is_a_method() -> None:
     assert 6 == run(model.scale(2))
 
 
+class Base:
+    """A base class."""
+
+    def __init__(self, start: int) -> None:
+        """Begin somewhere."""
+        self.total = start
+
+    @classmethod
+    def kind(cls) -> str:
+        """The name of the class."""
+        return cls.__name__
+
+
+@workflow
+class Explicit(Base):
+    """A class whose methods name it."""
+
+    def __init__(self, start: int) -> None:
+        """Begin with one more."""
+        super(Explicit, self).__init__(start + 1)  # noqa: UP008
+
+    @classmethod
+    def kind(cls) -> str:
+        """The name of the class, twice."""
+        return 2 * super(Explicit, cls).kind()  # noqa: UP008
+
+    def same_kind(self, other: Explicit | None) -> list[bool]:
+        """Whether another object is of this class."""
+        return [
+            isinstance(each, Explicit) and bool(super(Explicit, each)) for each in [self, other]
+        ]
+
+
+def test_super_may_name_the_decorated_class() -> None:
+    """In the class, its name is the plain class; elsewhere it is the decorated one."""
+    explicit: Any = Explicit
+
+    class Derived(explicit):  # type: ignore[misc]
+        def __init__(self) -> None:
+            explicit.__init__(self, 7)  # as Python 2 has it
+
+    assert [6, "ExplicitExplicit"] == [explicit.__wrapped__(5).total, explicit.kind()]
+    assert 8 == Derived().total
+    made = explicit(5)
+    assert [True, False] == run(made.same_kind(None))
+    assert [True, True] == run(made.same_kind(made))
+    assert 8 == run(workflow(Derived)()).total
+
+
+def test_super_may_name_a_decorated_class_of_a_function() -> None:
+    """The same for a class that is defined in a function."""
+
+    @workflow
+    class Local(Base):
+        def __init__(self, start: int) -> None:
+            super(Local, self).__init__(start + 1)  # noqa: UP008
+
+        @classmethod
+        def kind(cls) -> str:
+            return 2 * super(Local, cls).kind()  # noqa: UP008
+
+    local: Any = Local
+    assert [6, "LocalLocal"] == [run(local(5)).total, local.kind()]
+
+
+def test_a_decorated_class_in_a_union() -> None:
+    """An annotation of a function that is defined later may name the decorated class."""
+    decorated: Any = Explicit
+    assert decorated.__wrapped__ | None == decorated | None
+    assert None | decorated.__wrapped__ == None | decorated
+
+
+def test_the_decorator_above_static_and_class_methods() -> None:
+    """Both orders of the decorators mean the same."""
+
+    class Tools:
+        factor = 3
+
+        @workflow
+        @staticmethod
+        def plus_one(number: int) -> int:
+            return number + 1
+
+        @staticmethod
+        @workflow
+        def plus_two(number: int) -> int:
+            return number + 2
+
+        @workflow
+        @classmethod
+        def scaled(cls, number: int) -> int:
+            return cls.factor * number
+
+        @classmethod
+        @workflow
+        def shifted(cls, number: int) -> int:
+            return cls.factor + number
+
+    for tools in (Tools, Tools()):
+        calls = [tools.plus_one(1), tools.plus_two(1), tools.scaled(1), tools.shifted(1)]
+        assert [2, 3, 3, 4] == run(*calls)
+
+
 def test_an_instance_cannot_be_pickled_by_mistake() -> None:
     """A handle is bound to the notebook or script; only its nodes are pickled."""
     with pytest.raises(TypeError, match="represents an object that does not exist yet"):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import inspect
+import operator
 import sys
 import traceback
 from typing import TYPE_CHECKING, Any
@@ -224,6 +226,11 @@ def test_skip_leaves_out_the_instance(function: Callable[..., None], positional:
 
 # ---- what a node refuses ----
 
+
+async def _awaited(value: Any) -> Any:
+    return await value
+
+
 REFUSED: dict[str, Callable[[Any], object]] = {
     "iter": list,
     "unpack": lambda value: [*value],
@@ -237,6 +244,28 @@ REFUSED: dict[str, Callable[[Any], object]] = {
     ">=": lambda value: value >= 1,
     "reflected <": lambda value: 1 < value,
     "sorted": lambda value: sorted([value, value]),
+    "==": lambda value: value == 1,
+    "!=": lambda value: value != 1,
+    "reflected ==": lambda value: value in [1, 2],
+    "+": lambda value: value + 1,
+    "reflected +": lambda value: 1 + value,
+    "sum": lambda value: sum([value]),
+    "text +": lambda value: "a" + value,
+    "list *": lambda value: [1] * value,
+    "@": lambda value: value @ value,
+    "negative": lambda value: -value,
+    "divmod": lambda value: divmod(7, value),
+    "round": round,
+    "float": float,
+    "index": lambda value: [1, 2][value],
+    "range": range,
+    "path": open,
+    "f-string": lambda value: f"{value}",
+    "f-string with format": lambda value: f"{value:.2f}",
+    "format": "{}".format,
+    "assignment": lambda value: operator.setitem(value, 0, 1),
+    "deletion": lambda value: operator.delitem(value, 0),
+    "await": lambda value: asyncio.run(_awaited(value)),
 }
 NOT_YET = {
     "node": lambda: add(1),
@@ -253,6 +282,54 @@ def test_what_needs_a_result_is_refused(
     """Python's question about a result that is not there yet is answered by what to do instead."""
     with pytest.raises(TypeError, match="inside a @workflow function that takes the node"):
         use(make())
+
+
+def test_a_refusal_names_the_plain_function() -> None:
+    """In a test, the user finds out what to call: `assert add(1) == 2` says `add.__wrapped__`."""
+    node: Any = add(1)
+    accumulator: Any = Accumulator(1)
+    calls = {
+        r"add\.__wrapped__\(\.\.\.\)": [node, node[0]],
+        r"Accumulator\.__wrapped__\(\.\.\.\)`": [accumulator],
+        r"Base\.__wrapped__\(\.\.\.\)\.add\(\.\.\.\)": [accumulator.add(1)],
+    }
+    for call, values in calls.items():
+        for value in values:
+            with pytest.raises(TypeError, match=f"call the plain function, `{call}"):
+                assert value == 3
+
+
+def test_attributes_of_results_are_refused() -> None:
+    """An attribute that only the result has is an error that says where to read it."""
+    node: Any = add(1)
+    for value in (node, node["k"]):
+        for name in ("shape", "columns", "mean", "items", "append", "whatever"):
+            with pytest.raises(AttributeError, match="inside a @workflow function") as refusal:
+                getattr(value, name)
+            assert name in str(refusal.value)
+        with pytest.raises(TypeError, match="inside a @workflow function' object is not callable"):
+            value()
+    with pytest.raises(AttributeError, match=r"has no 'compute': pass it to a workflow and run"):
+        node.compute()
+    assert not hasattr(node, "shape")
+
+
+def test_methods_of_other_libraries_are_refused() -> None:
+    """`add.map(...)`, as other libraries have it, is an error that says what to write."""
+    function: Any = add
+    with pytest.raises(AttributeError, match=r"has no 'map': .*\[add\(item\) for item in items\]"):
+        function.map([1])
+    with pytest.raises(AttributeError, match="workflow function add has no attribute 'other'"):
+        _ = function.other
+    cached: Any = workflow(functools.cache(add.__wrapped__))
+    with pytest.raises(AttributeError, match=r"`add\.__wrapped__\.cache_clear`"):
+        cached.cache_clear()
+
+
+def test_a_node_can_be_printed() -> None:
+    """Its repr is the name and the line of the call."""
+    node = add(1)
+    assert f"{node!r}" == str(node) == repr(node)
 
 
 def test_equality_is_identity() -> None:

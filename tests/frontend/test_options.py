@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,7 +16,6 @@ from functionfuse.storage import storage_factory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from pathlib import Path
 
 NAMES = ["model-1", "model-2", "data"]
 
@@ -248,8 +248,7 @@ def test_a_seed_out_of_bounds_is_refused(bounds: tuple[int, int, int]) -> None:
 @pytest.mark.parametrize(
     ("storage", "missing"),
     [
-        ("storage", "missing save, read_task"),
-        ({"kind": "file"}, "missing save, read_task"),
+        (1, "missing save, read_task"),
         (type("Half", (), {"save": None})(), "missing read_task"),
     ],
 )
@@ -257,6 +256,18 @@ def test_what_is_no_storage_is_refused(three: LocalWorkflow, storage: Any, missi
     """The error says which method is missing."""
     with pytest.raises(OptionError, match=f"does not implement the storage protocol: {missing}"):
         three.set_storage(storage)
+
+
+@pytest.mark.parametrize(
+    "make", [str, Path, lambda path: {"kind": "file", "options": {"path": path}}]
+)
+def test_configurations_of_storages(three: LocalWorkflow, make: Any, tmp_path: Path) -> None:
+    """A workflow takes a path or a configuration as `storage_factory` does, and its errors."""
+    three.set_storage(make(str(tmp_path / "results")))
+    three.run()
+    assert sorted(NAMES) == storage_factory(tmp_path / "results").list_tasks("three")
+    with pytest.raises(OptionError, match="kind of storage"):
+        three.set_storage({"kind": "fiel"})
 
 
 @pytest.mark.parametrize("value", ["contineu", "", None, True, []])

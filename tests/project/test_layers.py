@@ -32,8 +32,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "storage.backends": {
         *("storage.backends", "storage.file_format", "serializers.base", "_common", "errors"),
     },
-    "storage": {"storage", "serializers", "_common", "errors", ""},
-    "comparison.equality": set(),  # the kernel explains with it what a node changed
+    "storage.ray_actor": {"storage", "_common", "_transport.pickled_value", "errors"},
+    "storage": {"storage", "serializers", "_common", "errors"},
+    "comparison.equality": {"comparison"},  # the kernel explains with it what a node changed
     "_kernel": {"_kernel", "_graph", "comparison.equality", "storage.base", "errors"},
     "_transport": {"_transport", "_kernel", "_graph", "_common", "errors"},
     "plan": {"_graph", "_common"},
@@ -49,7 +50,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("comparison", "_kernel", "_graph", "_common", "events", "errors", "backends.base"),
     },
     "mypy_plugin": set(),
-    "": {"workflow", "comparison"},  # the package itself
+    "": {"workflow", "comparison", "_common.version"},  # the package itself
 }
 #: The one module or package that imports a library, when it is named; some have several uses.
 HOMES: dict[str, str | tuple[str, ...]] = {

@@ -173,6 +173,19 @@ def test_views_are_stored_once(kept: Kept, name: str) -> None:
     assert [] == kept.files()
 
 
+@pytest.mark.filterwarnings("ignore:TypedStorage is deprecated")
+@pytest.mark.parametrize("name", sorted(VIEWS.keys() - {"bits", "dtypes"}))
+def test_views_are_pickled_once(local: Kept, name: str) -> None:
+    """Without the serializer, too: except views of another dtype, and dtypes that PyTorch cannot unpickle."""
+    expected = VIEWS[name](torch.arange(10_000.0))
+    found = local.round_trip(expected)
+    for one, other in zip(leaves(expected), leaves(found), strict=True):
+        same(one, other)
+    memory = {tensor.untyped_storage().data_ptr() for tensor in leaves(found)}
+    assert len({tensor.untyped_storage().data_ptr() for tensor in leaves(expected)}) == len(memory)
+    assert len(local.result()) < 10_000 * 4 + len(leaves(expected)) * 500
+
+
 def leaves(values: list[Any]) -> list[Any]:
     """The tensors of a list, also those in dicts."""
     return [

@@ -12,7 +12,7 @@ import pytest
 
 from functionfuse import workflow
 from functionfuse.errors import CorruptResult, ResultNotFound, StorageError
-from functionfuse.storage import storage_factory
+from functionfuse.storage import ray_actor, storage_factory
 
 ray = pytest.importorskip("ray")
 
@@ -57,6 +57,50 @@ def test_all_methods(storage: Any, tmp_path: Path) -> None:
     assert [] == storage.list_workflows()
 
 
+def named_actors() -> set[str]:
+    """The actors of storages that the cluster has."""
+    return {each["name"] for each in ray.util.list_named_actors(all_namespaces=True)}
+
+
+def test_resources_that_no_node_has(storage: Any, tmp_path: Path) -> None:
+    """A storage on a node that does not exist is an error with the request, instead of a plan that never ends."""
+    options = {"remoteArgs": {"resources": {"nowhere": 1}}, "path": str(tmp_path)}
+    made = RayWorkflow(add(1, 2, str(tmp_path / "log")), workflow_name="w")
+    made.set_storage({"kind": "ray", "options": options})
+    for call in (made.plan, made.run):
+        with pytest.raises(
+            StorageError, match=r"asks for nowhere: 1, and no node.*check remoteArgs"
+        ):
+            call()
+    made.set_storage(storage)
+    assert 3 == made.run()
+
+
+def test_resources_that_are_occupied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A storage whose resources others have for ever is an error that says so; later, it can be used."""
+
+    class Occupying:
+        def nothing(self) -> None:
+            pass
+
+    monkeypatch.setattr(ray_actor, "_TIMEOUT", 1.0)
+    others = named_actors()
+    cpus = int(ray.cluster_resources()["CPU"])
+    occupying = ray.remote(Occupying).options(num_cpus=cpus).remote()
+    ray.get(occupying.nothing.remote())
+    options = {"remoteArgs": {"num_cpus": cpus}, "path": str(tmp_path)}
+    storage = storage_factory({"kind": "ray", "options": options})
+
+    with pytest.raises(StorageError, match=r"did not start within 1 seconds.*ray status"):
+        storage.list_workflows()
+
+    ray.kill(occupying)
+    monkeypatch.undo()
+    assert [] == storage.list_workflows()
+    for name in named_actors() - others:  # it would keep all cores
+        ray.kill(ray.get_actor(name, namespace="functionfuse"))
+
+
 def test_errors_keep_their_type(storage: Any, tmp_path: Path) -> None:
     """Missing, damaged and unstorable results are reported as by any other storage."""
     with pytest.raises(ResultNotFound, match="w/nothing"):
@@ -83,10 +127,14 @@ def test_links_are_not_followed(storage: Any, tmp_path: Path) -> None:
 
 
 def test_arrays(storage: Any) -> None:
-    """A large array comes back equal."""
-    array = np.arange(1_000_000.0)
-    storage.save("w", "array", array)
-    assert np.array_equal(array, storage.read_task("w", "array"))
+    """Arrays come back equal, and writable: a large one, and those that Ray cannot send."""
+    for array in np.arange(1_000_000.0), np.empty((0, 3)), np.rec.array(np.zeros(3, [("a", "i4")])):
+        storage.save("w", "array", array)
+        found = storage.read_task("w", "array")
+        assert type(found) is type(array)
+        assert found.shape == array.shape
+        assert np.array_equal(array, found)
+        assert found.flags.writeable
 
 
 def damage(path: Path) -> None:

@@ -47,8 +47,9 @@ def test_group_with_a_part_that_does_not_round_trip_arrives() -> None:
     assert repr(error) == repr(copy)
 
 
-def test_pickling_by_others_is_unchanged() -> None:
+def test_pickling_by_others_is_unchanged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Sending an exception does not change how this process pickles its class."""
+    monkeypatch.delitem(copyreg.dispatch_table, TwoArguments, raising=False)  # of Dask's tblib
     before = dict(copyreg.dispatch_table)
     error = TwoArguments(1, 2)
 
@@ -58,6 +59,41 @@ def test_pickling_by_others_is_unchanged() -> None:
     assert not round_trips(error, pickle.dumps)
     with pytest.raises(TypeError):
         pickle.loads(pickle.dumps(error))
+
+
+def test_reducers_of_tblib_are_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Dask registers reducers that pickle frames, which a runaway recursion has too many of."""
+
+    def pickle_exception(_: BaseException) -> tuple[object, ...]:
+        message = "would pickle frames"
+        raise RecursionError(message)
+
+    pickle_exception.__module__ = "tblib.pickling_support"
+    for kind in (TwoArguments, KeyError):
+        monkeypatch.setitem(copyreg.dispatch_table, kind, pickle_exception)
+
+    assert load_exception(dump_exception(TwoArguments(1, 2))).args == (1,)
+    assert load_exception(dump_exception(KeyError("k"))).args == ("k",)
+
+
+def test_traceback_of_a_runaway_recursion_is_cut() -> None:
+    """Of mutual recursion, whose lines do not repeat, the start and the end are shown."""
+    try:
+        _left(0)
+    except RecursionError as error:
+        text = str(load_exception(dump_exception(error)).__cause__)
+
+    assert "lines ..." in text
+    assert len(text.splitlines()) < 250
+    assert "in _left" in text
+
+
+def _left(number: int) -> int:
+    return _right(number + 1)
+
+
+def _right(number: int) -> int:
+    return _left(number + 1)
 
 
 def test_envelope_holds_the_exception_itself() -> None:

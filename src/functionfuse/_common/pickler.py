@@ -30,6 +30,9 @@ from functionfuse._common.global_references import (
     reduce_method,
     refer_to_globals,
 )
+from functionfuse._common.recursion import deep_recursion
+from functionfuse._common.tensor_reduction import TensorReducer
+from functionfuse._common.view_reduction import reduce_array, reduce_memoryview
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -52,22 +55,12 @@ def _reduce_code(code: CodeType) -> tuple[Any, ...]:
     return construct, tuple(kept)
 
 
-def _reduce_memoryview(view: memoryview) -> tuple[Any, ...]:
-    """A view of a copy; cloudpickle makes it `bytes`."""
-    data = view.tobytes() if view.readonly else bytearray(view.tobytes())
-    if view.format == "B" and view.ndim == 1:
-        return memoryview, (data,)
-    cast = operator.methodcaller("cast", view.format, view.shape)
-    cast(memoryview(data))  # not all formats and shapes can be made again
-    return cast, (memoryview(data),)
-
-
 class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
     """Pickles functions and classes that cannot be imported by value, with their file names."""
 
     # flat, since the C pickler asks for each object; still sees what is registered with copyreg later
     dispatch_table: ClassVar[Any] = ChainMap(
-        {CodeType: _reduce_code, memoryview: _reduce_memoryview},
+        {CodeType: _reduce_code, memoryview: reduce_memoryview},
         *cloudpickle.Pickler.dispatch_table.maps,
     )
 
@@ -89,6 +82,12 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
         if reducers is not None:
             self.dispatch_table = reducers  # type: ignore[misc] # as pickle documents it
         super().__init__(file, protocol, buffer_callback)
+        self._reduce_tensor = TensorReducer()
+
+    def dump(self, obj: Any) -> None:
+        """Pickle a value, however deep it is."""
+        with deep_recursion:
+            super().dump(obj)
 
     def reducer_override(self, obj: Any) -> Any:
         """Reduce functions, classes, and the random generators that libraries share.
@@ -107,6 +106,8 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
             return reduce_method(obj) or NotImplemented
         if issubclass(kind, BaseException):
             return reduce_exception(obj, self.dispatch_table.get(kind)) or NotImplemented
+        if kind.__name__ == "Tensor":
+            return self._reduce_tensor(obj) or NotImplemented
         reduce = _REDUCERS.get(kind.__name__)  # a name, so that nothing is imported for a class
         return NotImplemented if reduce is None else reduce(obj) or NotImplemented
 
@@ -129,6 +130,7 @@ def _is_global(function: Any) -> bool:
 _REDUCERS: Final = {
     "Random": reduce_generator,
     "RandomState": reduce_generator,
+    "ndarray": reduce_array,
     "_lru_cache_wrapper": _reduce_cached_function,
 }
 

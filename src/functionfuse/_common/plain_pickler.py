@@ -9,6 +9,9 @@ from types import BuiltinFunctionType, MethodType
 from typing import TYPE_CHECKING, Any
 
 from functionfuse._common.exception_reduction import reduce_exception
+from functionfuse._common.recursion import deep_recursion
+from functionfuse._common.tensor_reduction import TensorReducer
+from functionfuse._common.view_reduction import reduce_array
 
 if TYPE_CHECKING:
     from functionfuse._common.pickler import KeepBuffer
@@ -17,7 +20,17 @@ __all__ = ["Pickler", "dumps"]
 
 
 class Pickler(pickle.Pickler):
-    """Pickles what can be imported; exceptions and methods of shared generators as our other pickler does."""
+    """Pickles what can be imported; exceptions, arrays, tensors and methods of shared generators as our other pickler does."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        """Take the arguments of `pickle.Pickler`."""
+        super().__init__(*arguments, **options)
+        self._reduce_tensor = TensorReducer()
+
+    def dump(self, obj: Any) -> None:
+        """Pickle a value, however deep it is."""
+        with deep_recursion:
+            super().dump(obj)
 
     def reducer_override(self, obj: Any) -> Any:
         """Reduce exceptions and methods; called for every object but those of a few builtin types."""
@@ -28,6 +41,10 @@ class Pickler(pickle.Pickler):
             from functionfuse._common.global_references import reduce_method
 
             return reduce_method(obj) or NotImplemented
+        if kind.__name__ == "ndarray":  # a name, so that numpy is not imported for a class
+            return reduce_array(obj) or NotImplemented
+        if kind.__name__ == "Tensor":
+            return self._reduce_tensor(obj) or NotImplemented
         return NotImplemented
 
 

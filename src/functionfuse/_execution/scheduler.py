@@ -10,7 +10,7 @@ from functionfuse._execution.argument_guards import ArgumentGuards
 from functionfuse._execution.recovery import Recovery
 from functionfuse._execution.run_state import NodeState, RunState, Submitted
 from functionfuse._graph.graph import new_tuple
-from functionfuse._kernel.annotations import add_node_note, add_note
+from functionfuse._kernel.annotations import add_failures_note, add_node_note
 from functionfuse._kernel.binding import resolve_reference
 from functionfuse._kernel.kernel import DAMAGE_ERRORS, FAILED_SUBUNIT
 from functionfuse._kernel.units import Record, Unit
@@ -307,10 +307,8 @@ class Scheduler(Generic[H]):
             self._run.mark_upstream_failed(node)
 
     def _first_failure(self) -> BaseException:
-        _, *others = self._failures
-        first = next(iter(self._failures.values()))
-        if others:
-            add_note(first, f"other nodes failed as well: {', '.join(map(repr, others))}")
+        (_, first), *others = self._failures.items()
+        add_failures_note(first, others)
         return first
 
     def _target(self, ref: ItemRef) -> Any:

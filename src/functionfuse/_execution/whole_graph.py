@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from functionfuse._execution.mutation_watch import SHORTEST, MutationWatch, count_uses
 from functionfuse._graph.builder import LazyGraph
+from functionfuse._graph.scopes import NodeScope
 from functionfuse._kernel.annotations import add_node_note, name_item_note
 from functionfuse._kernel.binding import bind, resolve_reference
 from functionfuse._kernel.kernel import compute, worker_name
@@ -107,24 +108,26 @@ class WholeGraphRun:
             graph.order  # noqa: B018 - events name nodes: number them before the clock starts
         shortest, before = self._shortest, 0.0
         clock, ended, began = time.perf_counter, records.ends.append, records.start()
-        for node in nodes:
-            if watched:
-                self._notify(NodeSubmitted, graph.order[len(records)].name)
-                records.begins.append(clock() - began)
-            try:
-                exclusive_instance = node.state is not None and readers[node.state] == 1
-                args, kwargs = bind(node, lookup, exclusive_instance=exclusive_instance)
-                values[node] = compute(replaced.get(node, node), args, kwargs)
-            except BaseException as error:
-                self._fail(error)
-                raise
-            now = clock() - began
-            ended(now)
-            if watched:
-                self._notify(NodeFinished, records[-1])
-            if now - before > shortest:
-                shortest = self._watch_results(node, values[node], now - before)
-            before = now
+        with NodeScope() as scope:  # one for all, since each is checked in turn
+            for node in nodes:
+                if watched:
+                    self._notify(NodeSubmitted, graph.order[len(records)].name)
+                    scope.clear()  # of what an observer made
+                    records.begins.append(clock() - began)
+                try:
+                    exclusive_instance = node.state is not None and readers[node.state] == 1
+                    args, kwargs = bind(node, lookup, exclusive_instance=exclusive_instance)
+                    values[node] = compute(replaced.get(node, node), args, kwargs, scope)
+                except BaseException as error:
+                    self._fail(error)
+                    raise
+                now = clock() - began
+                ended(now)
+                if watched:
+                    self._notify(NodeFinished, records[-1])
+                if now - before > shortest:
+                    shortest = self._watch_results(node, values[node], now - before)
+                before = now
         return values
 
     def _watch_results(self, node: Node[Any], value: Any, seconds: float) -> float:

@@ -96,6 +96,7 @@ class _NodeFactory:
         # and a fifth as large if the graph has most of the nodes that were made meanwhile
         self._numbers: Any = [None] * span if span <= 2 * len(self._nodes) else {}
         self._made: list[GraphNode] = []
+        self._containers: dict[int, Container] = {}  # of one node, by the id of the captured one
         self._parents: tuple[ResultRef, ...] = ()  # of the last one
         self._last_location: tuple[CodeType | str, int, str] = "", 0, ""  # the last one
 
@@ -113,6 +114,7 @@ class _NodeFactory:
         name, number = self._name_of(node), ResultRef(len(self._made))
         self._numbers[node.serial - self._first] = number
         parents: list[ResultRef] = []
+        self._containers.clear()
         state, args, kwargs = None, node.args, node.kwargs
         if node.state is not None:
             state = self._refer(node.state, parents, slot="state")
@@ -136,8 +138,11 @@ class _NodeFactory:
         if kind is Item:
             return self._refer(value.node, parents, value.path, value.slot)
         if kind is Container:
-            parts = [self._reference(part, parents) for part in value.parts]
-            return Container(value.build, tuple(parts))
+            made = self._containers.get(id(value))
+            if made is None:
+                parts = [self._reference(part, parents) for part in value.parts]
+                made = self._containers[id(value)] = Container(value.build, tuple(parts))
+            return made
         return value
 
     def _refer(

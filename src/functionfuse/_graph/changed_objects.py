@@ -13,7 +13,6 @@ from functools import cached_property, partial
 from itertools import islice
 from operator import attrgetter
 from pathlib import PurePath
-from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ref
 
@@ -115,7 +114,7 @@ def _is_mutable(value: Any) -> bool:
     return bool(python) or (hasattr(value, "__array__") and bool(value.shape))
 
 
-_MUTABLE: Final = (bytearray, SimpleNamespace)
+_MUTABLE: Final = (bytearray,)
 
 
 def _sample_or_none(value: Any) -> Any:

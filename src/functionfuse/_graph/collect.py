@@ -69,28 +69,34 @@ def _count_uses(wanted: Iterable[Item]) -> tuple[dict[Node[Any], int], Counter[N
     uses: dict[Node[Any], int] = {}
     waiting: list[Node[Any]] = []
     instances: list[Node[Any]] = []
-    _scan(wanted, waiting, instances)
+    others: list[Any] = []  # arguments of one node that are neither nodes nor atoms
+    _scan(wanted, waiting, instances, set())
     while waiting:
         node = waiting.pop()
         if node in uses:
             uses[node] += 1
             continue
         uses[node] = 1
-        for value in node.args:  # as in `_scan`, without a call for each node
+        values = (*node.args, *node.kwargs.values()) if node.kwargs else node.args
+        for value in values:  # as in `_scan`, without a call for each node
             kind = type(value)
             if kind is Node:
                 waiting.append(value)
             elif kind not in ATOMS:
-                _scan((value,), waiting, instances)
-        if node.kwargs:
-            _scan(node.kwargs.values(), waiting, instances)
+                others.append(value)
+        if others:
+            _scan(others, waiting, instances, set())
+            others.clear()
         if node.state is not None:
             waiting.append(node.state)
             instances.append(node.state)
     return uses, Counter(instances)
 
 
-def _scan(values: Iterable[Any], found: list[Node[Any]], instances: list[Node[Any]]) -> None:
+def _scan(
+    values: Iterable[Any], found: list[Node[Any]], instances: list[Node[Any]], seen: set[int]
+) -> None:
+    """Find the nodes among the arguments of one node; a container that occurs twice counts once."""
     for value in values:
         kind = type(value)
         if kind is Node:
@@ -99,8 +105,9 @@ def _scan(values: Iterable[Any], found: list[Node[Any]], instances: list[Node[An
             found.append(value.node)
             if value.slot == "state":
                 instances.append(value.node)
-        elif kind is Container:
-            _scan(value.parts, found, instances)
+        elif kind is Container and id(value) not in seen:
+            seen.add(id(value))
+            _scan(value.parts, found, instances, seen)
 
 
 def _check(names: Mapping[Node[Any], str]) -> None:

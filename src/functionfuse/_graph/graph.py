@@ -86,12 +86,15 @@ _STATELESS: Final = ATOMS | {ResultRef}
 
 def references(values: Iterable[Any]) -> Iterator[ResultRef | ItemRef]:
     """Yield the references among a node's arguments, also within containers."""
-    for value in values:
+    waiting, seen = [*values], set[int]()
+    while waiting:
+        value = waiting.pop()
         kind = type(value)
         if kind is ResultRef or kind is ItemRef:
             yield value
-        elif kind is Container:
-            yield from references(value.parts)
+        elif kind is Container and id(value) not in seen:
+            seen.add(id(value))
+            waiting += value.parts
 
 
 @dataclass(frozen=True, eq=False)

@@ -14,7 +14,8 @@ from typing import (
 )
 
 from functionfuse._graph.capture import capture_arguments
-from functionfuse._graph.nodes import Item, Kind, Node, Placeholder, T_co
+from functionfuse._graph.nodes import Item, Kind, Node
+from functionfuse._graph.placeholder import Placeholder, T_co
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -70,10 +71,12 @@ class Instance(Placeholder[T_co]):
     def _call(
         self, method: Signature, args: tuple[Any, ...], kwargs: dict[str, Any], frame: FrameType
     ) -> Node[Any]:
-        method.check(args, kwargs)
-        args, kwargs = capture_arguments(args, kwargs)
+        args, kwargs = capture_arguments(args, kwargs, method)
         self._latest = node = Node(method.func, args, kwargs, frame, Kind.METHOD, self._latest)
         return node
+
+    def _plain_call(self) -> str:
+        return self._construct._plain_call()
 
     def __reduce__(self) -> NoReturn:
         message = f"{self!r} represents an object that does not exist yet and cannot be pickled"

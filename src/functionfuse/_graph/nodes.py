@@ -7,27 +7,26 @@ It knows nothing of runs, engines or storage, and nothing about them is ever kep
 from __future__ import annotations
 
 import itertools
-import sys
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, Final, Generic, Literal, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 
+from functionfuse._graph.node_pickles import (
+    FunctionPickle,
+    Identity,
+    identity_of,
+    known_node,
+    register_copy,
+)
+from functionfuse._graph.placeholder import ERROR_NAME, Placeholder, T_co
+from functionfuse._graph.scopes import note_node, open_scopes
 from functionfuse._graph.signature import base_name
 from functionfuse.errors import GraphError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Sequence
     from types import CodeType, FrameType
 
-    from typing_extensions import TypeVar as TypeVarWithDefault  # type checkers bring it
-
-    T_co = TypeVarWithDefault("T_co", covariant=True, default=Any)
-    # A node may be given wherever its result may: to type checkers, it derives from Any.
-    Promise = Any
-else:
-    Promise = object
-    T_co = TypeVar("T_co", covariant=True)
-
-__all__ = ["ATOMS", "Container", "Item", "Kind", "Node", "Placeholder", "Slot"]
+__all__ = ["ATOMS", "Container", "Item", "Kind", "Node", "Slot"]
 
 _serial: Final = itertools.count()
 
@@ -46,36 +45,6 @@ class Kind(Enum):
 #: A part of a method's outcome: its result, or the instance after the call; or both.
 #: Strings, here and in a run's records: the garbage collector does not track them.
 Slot = Literal["value", "state", "outcome"]
-
-
-class Placeholder(Generic[T_co], Promise):  # type: ignore[misc] # noqa: PYI059 - Promise is object
-    """A value that exists only when a workflow runs; operations that need it earlier raise."""
-
-    __slots__ = ()
-
-    def _refuse(self, what: str) -> NoReturn:
-        message = (
-            f"{what} {self!r} needs its result, which exists only when a workflow runs: "
-            "do it inside a @workflow function that takes the node as an argument"
-        )
-        raise TypeError(message)
-
-    def __iter__(self) -> Iterator[Any]:
-        self._refuse("iterating over")
-
-    def __bool__(self) -> bool:
-        self._refuse("the truth of")
-
-    def __len__(self) -> int:
-        self._refuse("the length of")
-
-    def __contains__(self, _: object) -> bool:
-        self._refuse("looking into")
-
-    def __lt__(self, _: object) -> bool:
-        self._refuse("comparing")
-
-    __le__ = __gt__ = __ge__ = __lt__
 
 
 class Node(Placeholder[T_co]):
@@ -118,6 +87,8 @@ class Node(Placeholder[T_co]):
         self.serial = next(_serial)
         self.code: CodeType | str = frame.f_code
         self.instruction = frame.f_lasti
+        if open_scopes:
+            note_node(self, frame)
 
     def set_name(self, name: str) -> Node[T_co]:
         """Name the node: its result is stored, and its options are found, under this name."""
@@ -137,10 +108,19 @@ class Node(Placeholder[T_co]):
     def __repr__(self) -> str:
         return f"<node {self.name or base_name(self.func)!r} of {self.location}>"
 
+    def _plain_call(self) -> str:
+        name = getattr(self.func, "__qualname__", None) or base_name(self.func)
+        name = name.rpartition("<locals>.")[2]
+        if self.kind is Kind.METHOD:
+            owner, _, method = name.rpartition(".")
+            return f"{owner}.__wrapped__(...).{method}(...)"
+        return f"{name}.__wrapped__(...)"
+
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle by recipe: the copy gets a serial number of its own."""
+        """Pickle by recipe: where the node exists, unpickling gives the node, elsewhere a copy."""
         recipe = (
-            self.func,
+            identity_of(self),
+            FunctionPickle(self.func),
             self.args,
             self.kwargs,
             self.kind,
@@ -152,7 +132,8 @@ class Node(Placeholder[T_co]):
 
 
 def _restore_node(  # noqa: PLR0913 - the fields of a node
-    func: Callable[..., Any],
+    identity: Identity,
+    function: FunctionPickle,
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     kind: Kind,
@@ -160,8 +141,13 @@ def _restore_node(  # noqa: PLR0913 - the fields of a node
     name: str | None,
     location: str,
 ) -> Node[Any]:
-    node = Node(func, args, kwargs, sys._getframe(), kind, state)
-    node.name, node.code = name, location
+    node: Node[Any] | None = known_node(identity)
+    if node is None:
+        node = Node.__new__(Node)
+        node.func, node.args, node.kwargs, node.kind = function.func, args, kwargs, kind
+        node.state, node.name, node.serial = state, name, next(_serial)
+        node.code, node.instruction = location, 0
+        register_copy(node, identity)
     return node
 
 
@@ -178,22 +164,27 @@ class Item(Placeholder[Any]):
     def __getitem__(self, key: Any) -> Item:
         return Item(self.node, (*self.path, _validated_key(key)), self.slot)
 
+    def _plain_call(self) -> str:
+        return self.node._plain_call()
+
     def __repr__(self) -> str:
         return f"<item {''.join(f'[{key!r}]' for key in self.path)} of {self.node!r}>"
 
 
 class Container:
-    """A list, tuple, set, dict, named tuple or dataclass instance that holds nodes."""
+    """A standard container or dataclass instance among the arguments, rebuilt for each call."""
 
     __slots__ = ("build", "parts")
 
-    def __init__(self, build: Callable[[Iterable[Any]], Any], parts: tuple[Any, ...]) -> None:
+    def __init__(self, build: Callable[[Sequence[Any]], Any], parts: tuple[Any, ...]) -> None:
         self.build = build
         self.parts = parts
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Container, (self.build, self.parts)
 
+
+Node.__name__ = Item.__name__ = ERROR_NAME
 
 # ---- names and locations ----
 

@@ -22,7 +22,6 @@ class Signature:
     """The signature of a function, validated without `inspect.Signature.bind` on the common path."""
 
     __slots__ = (
-        "_bind",
         "_by_name",
         "_fewest",
         "_fewest_by_position",
@@ -30,7 +29,10 @@ class Signature:
         "_positional",
         "_required",
         "_surplus",
+        "bind",
+        "defaults",
         "func",
+        "parameters",
     )
 
     def __init__(self, func: Callable[..., Any], *, skip: int = 0) -> None:
@@ -41,6 +43,7 @@ class Signature:
             skip: The number of leading parameters that the caller omits (1 for methods).
         """
         self.func = func
+        self.defaults: Any = None  # those that hold nodes, see `NodeDefaults`
         try:
             parameters = list(inspect.signature(func).parameters.values())
         except (TypeError, ValueError):  # C functions
@@ -49,7 +52,8 @@ class Signature:
         parameters = [p for p in parameters[:skip] if p.kind is p.VAR_POSITIONAL] + parameters[
             skip:
         ]
-        self._bind = inspect.Signature(parameters).bind
+        self.parameters = parameters
+        self.bind = inspect.Signature(parameters).bind
         kinds = {p.kind for p in parameters}
         only_by_position = [p for p in parameters if p.kind is p.POSITIONAL_ONLY]
         by_either = [p for p in parameters if p.kind is p.POSITIONAL_OR_KEYWORD]
@@ -64,6 +68,14 @@ class Signature:
         self._fewest_by_position = len(_required(only_by_position))
         # without keywords, a count between this one and the most is valid
         self._fewest = sys.maxsize if _required(only_by_name) else len(_required(positional))
+
+    def argument(self, number: int) -> str:
+        """The name of the parameter that takes a positional argument, as in `rest[2]`."""
+        parameters = self.parameters
+        if number < len(self._positional):
+            return parameters[number].name
+        rest = next((p.name for p in parameters if p.kind is p.VAR_POSITIONAL), "args")
+        return f"{rest}[{number - len(self._positional)}]"
 
     def check(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Raise the `TypeError` of a wrong call when the call is recorded.
@@ -86,7 +98,7 @@ class Signature:
 
     def _explain(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         try:
-            self._bind(*args, **kwargs)
+            self.bind(*args, **kwargs)
         except TypeError as error:
             message = f"{base_name(self.func)}() {error}"
             raise TypeError(message) from None

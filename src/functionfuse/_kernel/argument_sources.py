@@ -6,11 +6,11 @@ The coordinator makes them from references; a worker matches them with values, b
 from __future__ import annotations
 
 import inspect
-from collections import deque
-from dataclasses import fields, is_dataclass
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from functionfuse._graph.containers import part_label, splitter
 from functionfuse._graph.nodes import ATOMS
+from functionfuse._graph.objects import split_object
 from functionfuse._kernel.binding import LITERALS
 
 if TYPE_CHECKING:
@@ -63,15 +63,33 @@ def owned_parts(source: Source, value: Any, path: str) -> Iterator[Part]:
 
 def parts_of(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Yield the paths and values of a container's parts, in the order of its captured parts."""
-    if isinstance(value, dict):
-        for key, part in value.items():
-            yield f"a key of {path}", key
-            yield f"{path}[{key!r}]", part
-    elif isinstance(value, list | tuple | deque):
+    kind = type(value)
+    split = splitter(kind)
+    if isinstance(value, set | frozenset):  # in an order of its own; members do not change
+        return
+    if split is not None:
+        parts = split(value)[1]
+        yield from ((_path(path, kind, parts, number), part) for number, part in enumerate(parts))
+    elif isinstance(value, tuple):
         yield from ((f"{path}[{number}]", part) for number, part in enumerate(value))
-    elif is_dataclass(value):
-        names = [field.name for field in fields(value) if hasattr(value, field.name)]
-        yield from ((f"{path}.{name}", getattr(value, name)) for name in names)
+    elif (taken := split_object(value)) is not None:
+        build, parts = taken
+        names = ["", *(f".{name}" for name in build.names)]
+        yield from ((f"{path}{name}", part) for name, part in zip(names, parts, strict=True))
+
+
+def _path(path: str, kind: type, parts: Sequence[Any], number: int) -> str:
+    """The path of a part of a standard container."""
+    what, _, name = part_label(kind, parts, number).partition(" ")
+    match what:
+        case "item":
+            return f"{path}[{name}]"
+        case "attribute":
+            return f"{path}.{parts[number - 1]}"
+        case "":
+            return path
+        case _:
+            return f"{what} {name} of {path}"
 
 
 def name_arguments(

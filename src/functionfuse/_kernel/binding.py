@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from functionfuse._graph.graph import GraphNode
 
     Lookup = Callable[[Any], Any]  # gives the value of a node's outcome
+    Memo = dict[int, Any]
 
 __all__ = [
     "LITERALS",
@@ -40,13 +41,15 @@ def bind(
         exclusive_instance: No other node and no target uses the instance of this method.
     """
     args: Sequence[Any] = node.args
+    memo: Memo = {}
     if not ATOMS.issuperset(map(type, args)):
         args = [
-            value if type(value) in ATOMS else resolve_argument(value, lookup) for value in args
+            value if type(value) in ATOMS else resolve_argument(value, lookup, memo)
+            for value in args
         ]
     kwargs = node.kwargs
     if kwargs:
-        kwargs = {key: resolve_argument(value, lookup) for key, value in kwargs.items()}
+        kwargs = {key: resolve_argument(value, lookup, memo) for key, value in kwargs.items()}
     state = node.state
     if state is not None:
         before = _unwrap_group(state, lookup(state if type(state) is Node else state.number))
@@ -54,12 +57,14 @@ def bind(
     return args, kwargs
 
 
-def resolve_argument(argument: Any, lookup: Lookup) -> Any:
+def resolve_argument(argument: Any, lookup: Lookup, memo: Memo) -> Any:
     """Return an argument with results in place of references.
 
     Args:
         argument: An argument of a node.
         lookup: Gives the values of parents' outcomes, see `bind`.
+        memo: The containers of this call by the identity of those that were captured:
+            one that occurs twice among the arguments is one object for the function.
     """
     kind = type(argument)
     if kind is ResultRef or kind is Node:
@@ -70,23 +75,31 @@ def resolve_argument(argument: Any, lookup: Lookup) -> Any:
     if kind is Item:
         return resolve_reference(argument, lookup(argument.node))
     if kind is Container:
-        return argument.build([resolve_argument(part, lookup) for part in argument.parts])
-    return _literal_copy(argument, kind) if kind in LITERALS else argument
+        if id(argument) not in memo:
+            parts = [resolve_argument(part, lookup, memo) for part in argument.parts]
+            memo[id(argument)] = argument.build(parts)
+        return memo[id(argument)]
+    return _literal_copy(argument, kind, memo) if kind in LITERALS else argument
 
 
 #: Containers that `capture` copies. A function may change its arguments, and must not change the graph.
 LITERALS: Final = frozenset({list, dict, set, tuple})
 
 
-def _literal_copy(literal: Any, kind: type) -> Any:
+def _literal_copy(literal: Any, kind: type, memo: Memo) -> Any:
     """A copy of a list, dict, set or tuple, and of those within it."""
-    if kind is dict:
-        return {key: _literal_copy(part, type(part)) for key, part in literal.items()}
     if kind not in LITERALS:
         return literal
-    if ATOMS.issuperset(map(type, literal)):  # a large literal costs one pass in C
-        return kind(literal)
-    return kind([_literal_copy(part, type(part)) for part in literal])
+    copied = memo.get(id(literal))
+    if copied is None:
+        if kind is dict:
+            copied = {key: _literal_copy(part, type(part), memo) for key, part in literal.items()}
+        elif ATOMS.issuperset(map(type, literal)):  # a large literal costs one pass in C
+            copied = kind(literal)
+        else:
+            copied = kind([_literal_copy(part, type(part), memo) for part in literal])
+        memo[id(literal)] = copied
+    return copied
 
 
 def resolve_reference(ref: ResultRef | ItemRef | Node[Any] | Item, value: Any) -> Any:

@@ -10,15 +10,24 @@ import os
 import platform
 import time
 from collections import Counter
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._graph.graph import new_tuple
 from functionfuse._graph.nodes import Kind
+from functionfuse._graph.scopes import NodeScope
 from functionfuse._kernel.annotations import add_node_note
 from functionfuse._kernel.binding import UNSHARED_TYPES, bind
 from functionfuse._kernel.damage import mark_damage
-from functionfuse._kernel.results import Role, completed, reusable, role_of
+from functionfuse._kernel.results import (
+    NodeInResultError,
+    Role,
+    completed,
+    refuse_nodes,
+    reusable,
+    role_of,
+)
 from functionfuse._kernel.units import GroupResult, InstanceResult, Outcome, Record, Unit
 from functionfuse.errors import CorruptResult, ResultNotFound, StorageError
 
@@ -163,17 +172,34 @@ def _read_stored(results: Results, name: str) -> tuple[Any] | None:
 def _compute(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if unit.setup is not None:
         unit.setup()
-    if unit.guard is not None:
-        return unit.guard.call(compute, unit.node, args, kwargs)
-    return compute(unit.node, args, kwargs)
+    with NodeScope() as scope:
+        if unit.guard is None:
+            return compute(unit.node, args, kwargs, scope)
+        guarded = partial(compute, scope=scope)
+        return unit.guard.call(guarded, unit.node, args, kwargs)
 
 
-def compute(node: GraphNode | Node[Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Call the function of a node; return the value of its outcome."""
+def compute(
+    node: GraphNode | Node[Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    scope: NodeScope,
+) -> Any:
+    """Call the function of a node; return the value of its outcome.
+
+    Raises:
+        GraphError: The function made nodes that never run, or its result holds one.
+    """
     value = node.func(*args, **kwargs)
     kind = type(value)
     if kind not in UNSHARED_TYPES and node.kind is not Kind.CONSTRUCT:
-        value = materialized(value, kind)
+        try:
+            value = materialized(value, kind)
+        except NodeInResultError:
+            scope.check()  # names all nodes that were made, also those that are not in the result
+            raise
+    if scope.made:
+        scope.check()
     if node.kind is Kind.FUNCTION:
         return value
     return (
@@ -188,11 +214,12 @@ def materialized(value: Any, kind: type) -> Any:
         GraphError: Only one consumer could use the result, or a part of it.
     """
     role = role_of(kind)
-    if role is None:
-        return value
     if role is Role.ASYNCHRONOUS:
         value = _run_coroutine(completed(value))
-    return reusable(value)
+    if role is not None:
+        value = reusable(value)
+    refuse_nodes(value)
+    return value
 
 
 def _run_coroutine(coroutine: Coroutine[Any, Any, Any]) -> Any:

@@ -17,14 +17,20 @@ from functools import lru_cache
 from types import CoroutineType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
-from functionfuse._graph.nodes import ATOMS, Placeholder
+from functionfuse._graph.nodes import ATOMS
+from functionfuse._graph.placeholder import Placeholder
+from functionfuse._graph.search import find_placeholder
 from functionfuse._kernel.single_use import is_future_type, single_use
 from functionfuse.errors import GraphError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["Role", "completed", "reusable", "role_of"]
+__all__ = ["NodeInResultError", "Role", "completed", "refuse_nodes", "reusable", "role_of"]
+
+
+class NodeInResultError(GraphError):
+    """A node's function returned a node."""
 
 
 class Role(Enum):
@@ -117,9 +123,12 @@ def _has_single_use(value: Any) -> bool:
             return True
         parts: list[Iterable[Any]] = []
         for each, role in roles.items():
-            nested = [part for part in level if type(part) is each and id(part) not in seen]
-            seen.update(map(id, nested))
-            parts.append(_PARTS[role](nested))
+            # each once: a list of two times the same list, and so on, has no end otherwise
+            nested = {
+                id(part): part for part in level if type(part) is each and id(part) not in seen
+            }
+            seen.update(nested)
+            parts.append(_PARTS[role]([*nested.values()]))
         level = list(_flat(parts))
     return False
 
@@ -221,7 +230,7 @@ class _Materializer:
 
     def _drained_or_refused(self, value: Any, role: Role, path: str) -> Any:
         if isinstance(value, Placeholder):
-            _refuse_node(value, path)
+            _refuse_node(value, _at(path))
         if reason := single_use(value):
             _refuse(value, path, reason)
         if role is not Role.ITERATOR:
@@ -264,12 +273,24 @@ def _refuse(value: Any, path: str, reason: str) -> NoReturn:
     raise GraphError(message)
 
 
-def _refuse_node(node: Any, path: str) -> NoReturn:
+def refuse_nodes(value: Any) -> None:
+    """Raise if there is a node in an object of any type; the search is bounded.
+
+    Raises:
+        NodeInResultError: There is one.
+    """
+    found = find_placeholder(value)
+    if found is not None:
+        node, place = found
+        _refuse_node(node, f" in its result ({place[2:]})" if place else "")
+
+
+def _refuse_node(node: Placeholder[Any], place: str) -> NoReturn:
     message = (
-        f"the function returned {node!r}{_at(path)}, which never runs: inside a node, "
-        "call the plain function of a decorated one, `function.__wrapped__(...)`"
+        f"the function returned {node!r}{place}, which never runs: pass it to the node as an argument, "
+        f"or call the plain function in the node, `{node._plain_call()}`"
     )
-    raise GraphError(message)
+    raise NodeInResultError(message)
 
 
 def _at(path: str) -> str:

@@ -26,7 +26,15 @@ if TYPE_CHECKING:
     from functionfuse._graph.graph import Graph, GraphNode
     from functionfuse._kernel.units import Unit
 
-__all__ = ["BroadcastRef", "Broadcaster", "PickleFunction", "unpickle"]
+__all__ = [
+    "BroadcastRef",
+    "Broadcaster",
+    "PickleFunction",
+    "has_size",
+    "is_large",
+    "large_candidates",
+    "unpickle",
+]
 
 T = TypeVar("T")
 _MANY: Final = 100  # larger containers are not searched: their parts are pickled with them
@@ -144,12 +152,12 @@ class Broadcaster(Generic[T]):
         self._prepickled.clear()
 
     def _objects(self, node: GraphNode) -> Iterator[Any]:
-        return _objects((*node.args, *node.kwargs.values()), self._threshold)
+        return large_candidates((*node.args, *node.kwargs.values()), self._threshold)
 
     def _measure(self, value: Any) -> None:
         """Pickle an object that has no size, to measure it."""
         kind = type(value)
-        if id(value) in self._prepickled or kind in _WITH_LENGTH or _has_size(value):
+        if id(value) in self._prepickled or kind in _WITH_LENGTH or has_size(value):
             return
         prepickled = _Prepickled(value, *self._dump(value, {}, None))
         self._prepickled[id(value)] = prepickled if prepickled.nbytes >= self._threshold else None
@@ -188,7 +196,7 @@ def _nodes(unit: Unit) -> Iterator[GraphNode]:
     return (part.node for part in unit.subunits or (unit,))
 
 
-def _objects(values: Iterable[Any], threshold: int) -> Iterator[Any]:
+def large_candidates(values: Iterable[Any], threshold: int) -> Iterator[Any]:
     """The arguments that may be large, and such parts of containers, but not the containers themselves."""
     for value in values:
         kind = type(value)
@@ -202,24 +210,26 @@ def _objects(values: Iterable[Any], threshold: int) -> Iterator[Any]:
         elif kind not in _SMALL and (kind not in _TEXTS or len(value) >= threshold):
             yield value
         if 0 < len(parts) <= _MANY:
-            yield from _objects(parts, threshold)
+            yield from large_candidates(parts, threshold)
 
 
-def _is_large(value: Any, threshold: int) -> bool:
+def is_large(value: Any, threshold: int) -> bool:
+    """Tell whether an object is large by its own size."""
     kind = type(value)
     if kind in _WITH_LENGTH:
         return len(value) >= threshold
-    return _has_size(value) and _nbytes(value) >= threshold
+    return has_size(value) and _nbytes(value) >= threshold
 
 
-def _has_size(value: Any) -> bool:
+def has_size(value: Any) -> bool:
+    """Tell whether an object has its size in bytes."""
     # of the class: a user's `__getattr__` may return anything
     return hasattr(type(value), "nbytes") and type(value) is not memoryview
 
 
 def _nbytes(value: Any) -> float:
     try:
-        return float(value.nbytes if _has_size(value) else len(value))
+        return float(value.nbytes if has_size(value) else len(value))
     except Exception:  # noqa: BLE001 - whatever the user's classes raise
         return 0
 
@@ -246,7 +256,7 @@ class _Pickler(Pickler):
         prepickled = self._prepickled.get(id(obj))
         if prepickled is not None:
             return id(obj), prepickled.stream, tuple(prepickled.large)
-        if not _is_large(obj, self._threshold):
+        if not is_large(obj, self._threshold):
             return None
         number = self._numbers.setdefault(id(obj), len(self.large))
         if number == len(self.large):
@@ -255,7 +265,9 @@ class _Pickler(Pickler):
 
 
 def unpickle(
-    stream: bytes, open_large: Callable[[int], Any], buffers: Iterable[Any] | None = None
+    stream: bytes | memoryview,
+    open_large: Callable[[int], Any],
+    buffers: Iterable[Any] | None = None,
 ) -> Any:
     """Unpickle a value of `Broadcaster.pickle_value`.
 
@@ -269,7 +281,10 @@ def unpickle(
 
 class _Unpickler(pickle.Unpickler):
     def __init__(
-        self, stream: bytes, open_large: Callable[[int], Any], buffers: Iterable[Any] | None
+        self,
+        stream: bytes | memoryview,
+        open_large: Callable[[int], Any],
+        buffers: Iterable[Any] | None,
     ) -> None:
         super().__init__(io.BytesIO(stream), buffers=buffers)
         self._open_large = open_large

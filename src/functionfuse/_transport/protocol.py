@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from functionfuse._graph.graph import GraphNode, new_tuple
 from functionfuse._graph.nodes import Kind
 from functionfuse._kernel.units import Unit
-from functionfuse._transport.shared_memory import unpickle
+from functionfuse._transport import broadcast
+from functionfuse._transport.shared_memory import open_payload, unpickle
 
 if TYPE_CHECKING:
     import socket
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from functionfuse._kernel.units import Record
     from functionfuse._transport.shared_memory import Payload
@@ -120,15 +121,23 @@ class Channel:
 
 
 class PickledArgument:
-    """A pickled part of an argument; unpickling the message replaces it by the object."""
+    """A pickled argument, or a large part of it; unpickling the message replaces it by the object."""
 
-    __slots__ = ("payload",)
+    __slots__ = ("parts", "payload")
 
-    def __init__(self, payload: Payload) -> None:
+    def __init__(self, payload: Payload, parts: Sequence[PickledArgument] = ()) -> None:
         self.payload = payload
+        self.parts = parts  # which are not in the payload
 
     def __reduce__(self) -> tuple[Any, ...]:
+        if self.parts:
+            return _unpickle_with_parts, (self.payload, self.parts)
         return unpickle, (self.payload,)
+
+
+def _unpickle_with_parts(payload: Payload, parts: Sequence[Any]) -> Any:
+    stream, buffers = open_payload(payload)
+    return broadcast.unpickle(stream, parts.__getitem__, buffers)
 
 
 def encode_unit(

@@ -26,6 +26,7 @@ __all__ = [
     "OwnedSharedBuffer",
     "Payload",
     "SharedBuffer",
+    "open_payload",
     "pickle_value",
     "unpickle",
 ]
@@ -119,10 +120,16 @@ def pickle_value(value: Any, buffers: BufferPool, dumps: Callable[..., bytes]) -
 
 def unpickle(payload: Payload) -> Any:
     """Unpickle a payload; each call returns an independent value."""
-    if isinstance(payload, bytes):
-        return pickle.loads(payload)
-    stream, *buffers = payload.open()
+    stream, buffers = open_payload(payload)
     return pickle.loads(stream, buffers=buffers)
+
+
+def open_payload(payload: Payload) -> tuple[bytes | memoryview, list[memoryview]]:
+    """The stream of a payload, and its buffers."""
+    if isinstance(payload, bytes):
+        return payload, []
+    stream, *buffers = payload.open()
+    return stream, buffers
 
 
 def _layout(sizes: Sequence[int]) -> tuple[list[int], int]:

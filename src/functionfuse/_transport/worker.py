@@ -16,6 +16,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from functionfuse._common import plain_pickler
+from functionfuse._common.terminal_signals import ignore_terminal_signals
 from functionfuse._kernel.kernel import execute
 from functionfuse._transport.protocol import Channel, Handshake, Reply, TaskMessage, decode_unit
 from functionfuse._transport.shared_memory import BufferPool, pickle_value, unpickle
@@ -169,18 +170,18 @@ def _install_signal_handlers() -> _Interruption:
     """Ignore Ctrl-C, which the coordinator handles: it sends SIGTERM to end this process."""
     interruption = _Interruption()
     signal.signal(signal.SIGTERM, interruption)
-    signal.signal(
-        signal.SIGINT, lambda *_: None
-    )  # not SIG_IGN: programs that nodes start inherit that
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGINT])
+    ignore_terminal_signals()
     return interruption
 
 
 def _reset_in_forked_children(connected: socket.socket) -> None:
     """Give forked processes the default signal handlers, and no socket, which would stay open in them."""
     os.register_at_fork(after_in_child=connected.close)
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # as by nohup
+    hangup = signal.SIG_IGN if ignored else signal.SIG_DFL
     for number, handler in (
         (signal.SIGTERM, signal.SIG_DFL),
+        (signal.SIGHUP, hangup),
         (signal.SIGINT, signal.default_int_handler),
     ):
         os.register_at_fork(after_in_child=lambda n=number, h=handler: signal.signal(n, h))

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
 
 from functionfuse._common.validation import validate_names
 from functionfuse._execution.durations import expected_seconds
+from functionfuse._execution.interruption import SignalScope
 from functionfuse._execution.run_spec import RunSpec
 from functionfuse._execution.scheduler import Scheduler
 from functionfuse._execution.whole_graph import WholeGraphRun, can_run_whole_graph
-from functionfuse._graph.builder import build
+from functionfuse._graph.builder import LazyGraph, build
 from functionfuse._graph.changed_objects import forget_objects
 from functionfuse._graph.fusion import fuse_short_nodes
+from functionfuse._graph.scopes import open_scopes, release_nodes
 from functionfuse.backends.plugins import PluginCollection
 from functionfuse.errors import GraphError, OptionError
 from functionfuse.observers.report import Report
@@ -27,7 +30,7 @@ if TYPE_CHECKING:
 
     from functionfuse._execution.run_spec import OnError
     from functionfuse._graph.graph import Graph
-    from functionfuse._graph.nodes import Placeholder
+    from functionfuse._graph.placeholder import Placeholder
     from functionfuse.engine import Engine
     from functionfuse.events import Observer
     from functionfuse.plan import Plan
@@ -185,13 +188,17 @@ class Workflow(Generic[Q, ResultT]):
         """Save each result when its node finishes, and load stored results instead of computing them.
 
         Args:
-            storage: From `storage_factory`, or any object with `save`, `read_task` and `always_read`.
-                None removes the storage.
+            storage: A path, a URL or a mapping, as `storage_factory` takes them;
+                or any object with `save`, `read_task` and `always_read`. None removes the storage.
 
         Raises:
-            OptionError: The object lacks `save` or `read_task`.
+            OptionError: The object lacks `save` or `read_task`, or `storage_factory` refuses the configuration.
         """
         missing = [method for method in _STORAGE_METHODS if not hasattr(storage, method)]
+        if isinstance(storage, str | os.PathLike | Mapping) and missing:
+            from functionfuse.storage.factory import storage_factory  # with all kinds of storages
+
+            storage, missing = storage_factory(storage), []
         if storage is not None and missing:
             message = (
                 f"{storage!r} does not implement the storage protocol: missing {', '.join(missing)}"
@@ -230,9 +237,11 @@ class Workflow(Generic[Q, ResultT]):
         Raises:
             MutationError: A node changed a value that others have, too.
             BaseException: The first failure, with its own type; a note names the node.
+            SystemExit: SIGTERM or SIGHUP arrived in the main thread, and you have not set a handler for it.
         """
         validate_names([on_error], ("raise", "continue"), "value of on_error")
-        result: ResultT = self._run(self._checked_spec(on_error, check_mutation=check_mutation))
+        with SignalScope():
+            result: ResultT = self._run(self._checked_spec(on_error, check_mutation=check_mutation))
         return result
 
     def _checked_spec(self, on_error: OnError, *, check_mutation: bool | None) -> RunSpec:
@@ -259,6 +268,8 @@ class Workflow(Generic[Q, ResultT]):
         raise NotImplementedError
 
     def _run_spec(self, on_error: OnError) -> RunSpec:
+        if open_scopes and isinstance(self._graph, LazyGraph):  # a node runs this workflow
+            release_nodes(self._graph.collected.nodes)
         return RunSpec(
             self._fused(),
             self.workflow_name,

@@ -6,12 +6,15 @@ import dataclasses
 import reprlib
 import sys
 import warnings
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from types import CodeType, FunctionType
+from types import CellType, CodeType, FunctionType
 from typing import Any, Final
 
-__all__ = ["Equality", "Mismatch", "short_repr"]
+from functionfuse.comparison.libraries import as_library_frame, frame_check, library_parts
+
+__all__ = ["Equality", "Mismatch", "object_recipe", "short_repr"]
 
 _LENGTH: Final = 70  # characters of a value in a message
 #: Types without parts: `==` decides.
@@ -19,6 +22,7 @@ _PLAIN: Final = (
     *(int, float, complex, str, bytes, bytearray),
     *(type(None), range, type, CodeType),
 )
+_CONTAINERS: Final = (list, tuple, deque, dict, set, frozenset)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class Equality:
     # values may contain themselves; by identity, with references so that ids are not reused
     _visited: dict[tuple[int, int], tuple[Any, Any]] = field(default_factory=dict)
 
-    def mismatch(self, expected: Any, actual: Any, path: str = "") -> Mismatch | None:  # noqa: PLR0911
+    def mismatch(self, expected: Any, actual: Any, path: str = "") -> Mismatch | None:
         """The first difference, or None.
 
         Floats and arrays may differ by `atol + rtol * abs(expected)`; NaN equals NaN.
@@ -56,18 +60,30 @@ class Equality:
         if issubclass(kind, _PLAIN) and not _is_array(expected):
             return None if self._is_close(expected, actual) else _leaf(path, expected, actual)
         self._visited[id(expected), id(actual)] = expected, actual
-        if issubclass(kind, list | tuple):
-            return self._sequences(expected, actual, path)
-        if issubclass(kind, dict):
-            return self._dicts(expected, actual, path)
-        if issubclass(kind, set | frozenset):
-            return _sets(expected, actual, path)
-        frames = _frames(expected)
-        if frames is not None:
-            return _unequal_frames(frames, expected, actual, path)
+        return self._parts(expected, actual, path)
+
+    def _parts(self, expected: Any, actual: Any, path: str) -> Mismatch | None:
+        """The first difference of two values of one type that have parts."""
+        parts = library_parts(expected)
+        if parts is not None:
+            return self._attributes(parts, library_parts(actual) or {}, path)
+        if isinstance(expected, _CONTAINERS):
+            found = self._containers(expected, actual, path)
+            return found or self._attributes(_attributes(expected), _attributes(actual), path)
+        check = frame_check(expected)
+        if check is not None:
+            return _unequal_frames(check, expected, actual, path)
         if _is_array(expected):
-            return self._arrays(expected, actual, path)
+            found = self._arrays(expected, actual, path)
+            return found or self._attributes(_array_state(expected), _array_state(actual), path)
         return self._objects(expected, actual, path)
+
+    def _containers(self, expected: Any, actual: Any, path: str) -> Mismatch | None:
+        if isinstance(expected, dict):
+            return self._dicts(expected, actual, path)
+        if isinstance(expected, set | frozenset):
+            return _sets(expected, actual, path)
+        return self._sequences(expected, actual, path)
 
     def _is_close(self, expected: Any, actual: Any) -> bool:
         if isinstance(expected, type):
@@ -102,18 +118,17 @@ class Equality:
         one, other = numpy.asarray(expected), numpy.asarray(actual)
         if (one.shape, one.dtype) != (other.shape, other.dtype):
             return Mismatch(path, short_repr(one), short_repr(other))
+        if isinstance(expected, numpy.ma.MaskedArray):
+            hidden, also_hidden = map(numpy.ma.getmaskarray, (expected, actual))
+            differs = self.mismatch(hidden, also_hidden, f"{path}.mask")
+            if differs:
+                return differs
+            one, other = expected.filled(), actual.filled()
         if one.dtype.names:
             names = one.dtype.names
             return self._first((one[name], other[name], f"{path}[{name!r}]") for name in names)
         if one.dtype.hasobject:
             return self.mismatch(one.tolist(), other.tolist(), path)
-        masks = getattr(expected, "mask", None), getattr(actual, "mask", None)
-        if masks[0] is not None:
-            hidden, also_hidden = map(numpy.asarray, masks)
-            differs = self.mismatch(hidden, also_hidden, f"{path}.mask")
-            if differs:
-                return differs
-            one, other = expected.filled(), actual.filled()
         same = self._same_elements(numpy, one, other)
         return None if same.all() else _worst(numpy, one, other, ~same, path)
 
@@ -133,14 +148,17 @@ class Equality:
             return None
         one, other = _attributes(expected), _attributes(actual)
         if one or other:  # compared one by one, for the position and the tolerance
-            differs = self._attributes(one, other, path)
-            if differs or equal is not None or not _has_hidden_state(expected):
-                return differs
+            return self._attributes(one, other, path)
+        recipes = object_recipe(expected), object_recipe(actual)
+        found = None
+        if None not in recipes:
+            found = self.mismatch(*recipes, f"{path}.__reduce__()")
+            if found is None:  # NaN of any type is not equal to itself
+                return None
         if equal is not None:
             return _leaf(path, expected, actual)
-        recipes = _recipe(expected), _recipe(actual)
-        if None not in recipes:
-            return self.mismatch(*recipes, f"{path}.__reduce__()")
+        if found is not None:
+            return found
         self.unknown.append(f"{path or 'it'} is a {_name(type(expected))}")
         return None
 
@@ -157,18 +175,14 @@ def _own_equality(expected: Any, actual: Any) -> bool | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return bool(expected == actual)
+            equal = expected == actual
     except Exception:  # noqa: BLE001 - classes of the user raise any exception
         return None
+    # not bool(): of an xarray.Dataset it says that there are variables
+    return bool(equal) if type(equal).__name__ in {"bool", "bool_"} else None
 
 
-def _has_hidden_state(value: Any) -> bool:
-    """Tell whether a value has more than attributes, as `random.Random` does: its class says how it is reduced."""
-    reduce = getattr(type(value), "__reduce__")  # noqa: B009 - mypy
-    return reduce is not object.__reduce__ and not isinstance(value, BaseException)
-
-
-def _recipe(value: Any) -> list[Any] | None:
+def object_recipe(value: Any) -> list[Any] | None:
     """The reduced value, as for pickle; None if it cannot be reduced."""
     try:
         recipe = value.__reduce_ex__(4)
@@ -180,10 +194,16 @@ def _recipe(value: Any) -> list[Any] | None:
 def _attributes(value: Any) -> dict[str, Any]:
     """The attributes of a value, by name."""
     if isinstance(value, BaseException):
-        return {"args": value.args}
+        own = {name: part for name, part in vars(value).items() if name != "args"}
+        return {"args": value.args, **own}
     if isinstance(value, FunctionType):
-        cells = [cell.cell_contents for cell in value.__closure__ or ()]
-        return {"__code__": value.__code__, "__defaults__": value.__defaults__, "closure": cells}
+        named = ("__code__", "__defaults__", "__kwdefaults__")
+        cells = [_contents(cell) for cell in value.__closure__ or ()]
+        return {**{name: getattr(value, name) for name in named}, "closure": cells}
+    if isinstance(value, deque):
+        return {"maxlen": value.maxlen, **getattr(value, "__dict__", {})}
+    if isinstance(value, defaultdict):
+        return {"default_factory": value.default_factory, **getattr(value, "__dict__", {})}
     if dataclasses.is_dataclass(value):
         names = [each.name for each in dataclasses.fields(value)]
     else:
@@ -193,6 +213,13 @@ def _attributes(value: Any) -> dict[str, Any]:
     hidden = {"__dict__", "__weakref__"}
     given = [name for name in names if name not in hidden and hasattr(value, name)]
     return {name: getattr(value, name) for name in given}
+
+
+def _contents(cell: CellType) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # empty: the enclosing function never assigned the name
+        return None
 
 
 # ---- arrays and frames, whose libraries are never imported here ----
@@ -215,21 +242,22 @@ def _worst(numpy: Any, one: Any, other: Any, differs: Any, path: str) -> Mismatc
             distances = abs(one.astype(kind) - other.astype(kind))[differs]
         text += f", by at most {numpy.nanmax(distances):.3g}" if distances.size else ""
     where = f"{path}[{', '.join(map(str, first))}]"
-    return Mismatch(where, repr(one[first].item()), f"{other[first].item()!r} ({text})")
+    return Mismatch(where, _element(one[first]), f"{_element(other[first])} ({text})")
 
 
-def _frames(value: Any) -> Any:
-    """The library's function that compares two frames, series or indexes; None for other values."""
-    library, name = type(value).__module__.partition(".")[0], type(value).__name__
-    if library not in {"pandas", "polars"}:
-        return None
-    kinds = {"DataFrame": "frame", "LazyFrame": "frame", "Series": "series"}
-    kind = kinds.get(name, "index" if name.endswith("Index") else "")
-    testing = __import__(f"{library}.testing", fromlist=["testing"])
-    return getattr(testing, f"assert_{kind}_equal", None)
+def _element(value: Any) -> str:
+    return repr(value.item() if hasattr(value, "item") else value)  # StringDType: a str or NaN
+
+
+def _array_state(value: Any) -> dict[str, Any]:
+    """The user's attributes of an array of a subclass; those of numpy's own begin with `_`."""
+    own = getattr(value, "__dict__", {})
+    return {name: part for name, part in own.items() if not name.startswith("_")}
 
 
 def _unequal_frames(check: Any, expected: Any, actual: Any, path: str) -> Mismatch | None:
+    if type(expected) is not type(actual):  # of one name: each process made its own
+        expected, actual = as_library_frame(expected), as_library_frame(actual)
     options = {"exact": True} if "index" in check.__name__ else {"check_exact": True}
     try:
         check(expected, actual, **options)
@@ -249,6 +277,8 @@ def _sets(expected: Any, actual: Any, path: str) -> Mismatch | None:
     if expected == actual:
         return None
     missing, surplus = expected - actual, actual - expected
+    if all(part != part for part in (*missing, *surplus)) and len(missing) == len(surplus):  # noqa: PLR0124 - NaN
+        return None
     return Mismatch(path, f"with {short_repr(missing)}", f"with {short_repr(surplus)} instead")
 
 
@@ -263,7 +293,8 @@ def _with_length(value: Any) -> str:
 def _name(kind: type) -> str:
     """The name of a type, by which types are compared: a local class may be unpickled as another object."""
     module = "" if kind.__module__ == "builtins" else f"{kind.__module__}."
-    return f"{module}{kind.__qualname__}"
+    # cloudpickle creates a local class again without the scope in its name
+    return f"{module}{kind.__qualname__.rpartition('<locals>.')[2]}"
 
 
 def short_repr(value: Any) -> str:
@@ -271,7 +302,17 @@ def short_repr(value: Any) -> str:
     if _is_array(value) and getattr(value, "shape", None):
         dtype = f" and dtype {value.dtype}" if hasattr(value, "dtype") else ""
         return f"{type(value).__name__} of shape {tuple(value.shape)}{dtype}"
-    short = reprlib.Repr()
+    short = _Repr()
     short.maxstring = short.maxother = short.maxlong = _LENGTH
     text = " ".join(short.repr(value).split())
     return text if len(text) <= _LENGTH else f"{text[: _LENGTH - 3]}..."
+
+
+class _Repr(reprlib.Repr):
+    """Also of numbers with more digits than Python converts to text."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        try:
+            return super().repr_int(x, level)
+        except ValueError:
+            return f"<int of {x.bit_length()} bits>"

@@ -10,8 +10,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, get_args
 
-from functionfuse import __version__
 from functionfuse._common.process_identity import this_process
+from functionfuse._common.version import VERSION
 from functionfuse.errors import OptionError, ResultNotFound, StorageError
 from functionfuse.serializers.base import pickling_result
 from functionfuse.storage.backends.directories import NotAFileError
@@ -44,7 +44,7 @@ _ATTEMPTS: Final = 100
 _ORIGIN: Final = {
     "host": platform.node(),
     "python": platform.python_version(),
-    "functionfuse": __version__,
+    "functionfuse": VERSION,
 }
 
 

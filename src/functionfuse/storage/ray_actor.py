@@ -6,7 +6,9 @@ import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from functionfuse.errors import MissingExtraError, OptionError
+from functionfuse._common.ray_resources import unsatisfied_request
+from functionfuse._transport.pickled_value import PickledValue, pickle_value
+from functionfuse.errors import MissingExtraError, OptionError, StorageError
 from functionfuse.storage.base import Storage
 from functionfuse.storage.file_format import verification
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = ["RayStorage"]
 
 _NAMESPACE: Final = "functionfuse"
+_TIMEOUT: Final = 60.0  # seconds for the start of the actor
 
 
 class RayStorage(Storage):
@@ -56,6 +59,7 @@ class RayStorage(Storage):
         self._remote = dict(remoteArgs)
         self._connect = None if rayInitArgs is None else dict(rayInitArgs)
         self._actor: Any = None
+        self._session = ""  # of Ray, that the actor is in
         self.always_read = always_read
 
     def __reduce__(self) -> tuple[object, tuple[Any, ...]]:
@@ -74,11 +78,14 @@ class RayStorage(Storage):
         metadata: Mapping[str, Any] | None = None,
     ) -> int | None:
         verification.wait_verified(forget=False)
-        size: int | None = self._call("save", workflow_name, task_name, obj, metadata=metadata)
+        # copied when it is opened: of an array that is read-only, the file would say so
+        pickled = pickle_value(obj, what=f"the result of node {task_name!r}")
+        size: int | None = self._call("save", workflow_name, task_name, pickled, metadata=metadata)
         return size
 
     def read_task(self, workflow_name: str, task_name: str) -> Any:  # noqa: D102
-        return self._call("read_task", workflow_name, task_name)
+        pickled: PickledValue = self._call("read_task", workflow_name, task_name)
+        return pickled.open()
 
     def file_exists(self, workflow_name: str, task_name: str) -> bool:  # noqa: D102
         return bool(self._call("file_exists", workflow_name, task_name))
@@ -108,28 +115,63 @@ class RayStorage(Storage):
 
     def wait_verified(self) -> None:  # noqa: D102
         verification.wait_verified(forget=True)
-        self._call("wait_verified")
+        if _ray().is_initialized():  # else the actor is gone: Ray was shut down
+            self._call("wait_verified")
 
     def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
         """Call a method of the storage in the actor."""
         ray = _ray()
-        if self._actor is None:
-            self._actor = self._get_actor(ray)
+        if not ray.is_initialized():
+            ray.init(**(self._connect or {}))
+        if self._actor is None or self._session != _session(ray):
+            self._actor, self._session = self._get_actor(ray), _session(ray)
         try:
             return ray.get(self._actor.call.remote(method, *arguments, **options))
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
+        except ray.exceptions.RayActorError as error:
+            self._actor = None
+            message = f"the actor of {self!r} died: {error}"
+            raise StorageError(message) from error
 
     def _get_actor(self, ray: Any) -> Any:
         """Find or create the actor."""
-        if self._connect is not None and not ray.is_initialized():
-            ray.init(**self._connect)
         recipe = repr((self._inner, sorted(self._remote.items())))
         name = f"storage-{hashlib.sha256(recipe.encode()).hexdigest()[:16]}"
+        try:
+            return ray.get_actor(name, namespace=_NAMESPACE)
+        except ValueError:  # there is none
+            pass
+        # it does not reserve a core
+        request = {"num_cpus": 0, **self._remote}
+        if missing := unsatisfied_request(ray.nodes(), request, actor=True):
+            message = f"{self!r} asks for {missing}: check remoteArgs"
+            raise StorageError(message)
+        # it outlives this process
         found = {"name": name, "namespace": _NAMESPACE, "get_if_exists": True}
-        # it outlives this process, and does not reserve a core
-        options = {"lifetime": "detached", "num_cpus": 0, **self._remote, **found}
-        return ray.remote(_StorageActor).options(**options).remote(self._inner)
+        options = {"lifetime": "detached", **request, **found}
+        actor = ray.remote(_StorageActor).options(**options).remote(self._inner)
+        self._wait_for_start(ray, actor)
+        return actor
+
+    def _wait_for_start(self, ray: Any, actor: Any) -> None:
+        """Wait for the start of an actor, whose resources others may occupy for ever.
+
+        Raises:
+            StorageError: It does not start in time, or the storage cannot be created.
+        """
+        try:
+            ray.get(actor.ready.remote(), timeout=_TIMEOUT)
+        except ray.exceptions.RayActorError as error:
+            message = f"the storage of {self!r} cannot be created: {error}"
+            raise StorageError(message) from error
+        except ray.exceptions.GetTimeoutError as error:
+            ray.kill(actor)
+            message = (
+                f"the actor of {self!r} did not start within {_TIMEOUT:g} seconds: other actors or tasks may "
+                f"occupy the resources of remoteArgs, {self._remote!r}; `ray status` shows who has them"
+            )
+            raise StorageError(message) from error
 
 
 class _StorageActor:
@@ -143,9 +185,22 @@ class _StorageActor:
         if isinstance(self._storage, FilesystemStorage):
             self._storage.check_before_reading()
 
+    def ready(self) -> None:
+        """Do nothing, once the storage is created."""
+
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:
-        """Call a method of the storage."""
-        return getattr(self._storage, method)(*arguments, **options)
+        """Call a method of the storage; values are pickled on their way, and not by Ray's rules."""
+        given = [each.open() if type(each) is PickledValue else each for each in arguments]
+        found = getattr(self._storage, method)(*given, **options)
+        if method != "read_task":
+            return found
+        return pickle_value(found, what=f"the result of node {arguments[-1]!r}")
+
+
+def _session(ray: Any) -> str:
+    """The connection to a cluster that this process has: an actor of an earlier one is gone."""
+    node: str = ray.get_runtime_context().get_node_id()
+    return node
 
 
 def _restored(

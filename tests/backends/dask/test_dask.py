@@ -6,8 +6,6 @@ import asyncio
 import gc
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
 from typing import TYPE_CHECKING, Any
@@ -402,37 +400,3 @@ def test_clients_that_will_not_do(client: Client) -> None:
     closed.close()
     with pytest.raises(EngineError, match="is closed: make a new one"):
         DaskWorkflow(where(), workflow_name="closed", client=closed).run()
-
-
-SCRIPT = """
-import sys, time
-from functionfuse import workflow
-from functionfuse.backends.builtin.daskback import DaskWorkflow
-
-@workflow
-def sleep():
-    print("running", flush=True)
-    time.sleep(600)
-
-if __name__ == "__main__":
-    DaskWorkflow(sleep(), workflow_name="long", cluster_kwargs={"n_workers": 1}).run()
-"""
-
-
-def test_interrupt(tmp_path: Path) -> None:
-    """Ctrl-C in a terminal ends the run and the workers of its own cluster."""
-    (tmp_path / "long.py").write_text(SCRIPT)
-    started = subprocess.Popen(
-        [sys.executable, "long.py"],
-        cwd=tmp_path,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    assert started.stdout is not None
-    assert started.stdout.readline() == "running\n"
-    os.killpg(started.pid, signal.SIGINT)
-    _, errors = started.communicate(timeout=60)  # until all processes that write there are gone
-
-    assert "KeyboardInterrupt" in errors

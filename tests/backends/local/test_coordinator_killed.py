@@ -96,7 +96,8 @@ def test_everything_ends_with_the_coordinator(
 
     running.send_signal(number)
 
-    assert -number == running.wait()
+    expected = -number if number == signal.SIGKILL else 128 + number
+    assert expected == running.wait()
     until(lambda: not folders_of(running, temporary))
     until(lambda: all(map(has_ended, left)))
     assert "cleaned" == (tmp_path / "cleaned").read_text()

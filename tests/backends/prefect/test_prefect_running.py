@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import socket
+from contextlib import ExitStack
 from functools import partial
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -11,12 +15,13 @@ from prefect_helpers import add, flow_run, make
 from prefect_pipelines import until
 from server_processes import free_port, prefect_server_in, runs_go_to
 
-from functionfuse.errors import EngineError
+from functionfuse import workflow
+from functionfuse.errors import EngineError, FunctionFuseWarning
 
 prefect = pytest.importorskip("prefect")
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from prefect.client.orchestration import SyncPrefectClient
@@ -35,6 +40,97 @@ class TestUnreachable:
             pytest.raises(EngineError, match=f"PREFECT_API_URL={url}.*prefect server start.*unset"),
         ):
             make(add(1, 2), workflow_name="unreachable").run()
+
+    @pytest.mark.parametrize(
+        ("address", "environment", "problem"),
+        [
+            ("http://127.0.0.1:{web}", {}, r"ends with /api, as in http://127.0.0.1:\d+/api"),
+            ("http://127.0.0.1:{web}/api", {}, r"is not the API of a Prefect server \(HTTP 404\)"),
+            (
+                "http://127.0.0.1:{silent}/api",
+                {},
+                r"no Prefect server answers there within 1 seconds",
+            ),
+            (
+                "http://server.invalid/api",
+                {"HTTP_PROXY": "http://me:secret@127.0.0.1:{web}"},
+                r"\(HTTP 502\): requests go through the proxy http://127.0.0.1:\d+ .* NO_PROXY=server.invalid",
+            ),
+            (
+                "http://server.invalid/api",
+                {"HTTP_PROXY": "http://127.0.0.1:{silent}"},
+                r"within 1 seconds: requests go through the proxy",
+            ),
+        ],
+    )
+    def test_other_servers(
+        self,
+        address: str,
+        environment: dict[str, str],
+        problem: str,
+        ports: dict[str, int],
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """What answers without being the API, or never, is an error within seconds that says what to set."""
+        from prefect.settings import (
+            PREFECT_API_REQUEST_TIMEOUT,
+            PREFECT_API_URL,
+            temporary_settings,
+        )
+
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value.format(**ports))
+        settings = {PREFECT_API_URL: address.format(**ports), PREFECT_API_REQUEST_TIMEOUT: 1}
+        with temporary_settings(settings), pytest.raises(EngineError, match=problem) as caught:
+            make(add(1, 2), workflow_name="unreachable").run()
+        assert "secret" not in str(caught.value)
+
+
+class _Pages(BaseHTTPRequestHandler):
+    """A web server without an API, which answers 502 as a proxy."""
+
+    def do_GET(self) -> None:
+        status = 502 if "://" in self.path else 404 if self.path.startswith("/api") else 200
+        self.send_response(status)
+        self.send_header("Content-Type", "text/html")
+        self.end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Write nothing."""
+
+
+@pytest.fixture
+def ports() -> Iterator[dict[str, int]]:
+    """The ports of a web server, and of one that accepts connections and never answers."""
+    with (
+        HTTPServer(("127.0.0.1", 0), _Pages) as web,
+        socket.create_server(("127.0.0.1", 0)) as silent,
+    ):
+        serving = Thread(target=web.serve_forever)
+        serving.start()
+        try:
+            yield {"web": web.server_port, "silent": silent.getsockname()[1]}
+        finally:
+            web.shutdown()
+            serving.join()
+
+
+def test_server_that_is_killed(tmp_path: Path) -> None:
+    """A run whose server is killed goes on at once and ends with its values, and warns that they are not recorded."""
+    port = free_port()
+    with ExitStack() as stack:
+        stack.enter_context(runs_go_to(f"http://127.0.0.1:{port}/api"))
+        server = ExitStack()
+        server.enter_context(prefect_server_in(tmp_path, port))
+        stack.enter_context(server)
+        killed = workflow(server.close)()
+        with pytest.warns(FunctionFuseWarning, match="the Prefect server stopped during the run"):
+            assert [None, 7, 9] == make(
+                killed, add(3, 4), add(add(1, 2), 6), workflow_name="killed"
+            ).run()
+
+        with pytest.raises(EngineError, match="no Prefect server answers"):
+            make(add(1, 2), workflow_name="killed").run()
 
 
 def test_server_that_starts_again(tmp_path: Path) -> None:

@@ -91,17 +91,19 @@ class TestEphemeralServer:
         assert {("sum",), ("gate",), ("last",)} == set(history(home, query))
         assert {"sum", "gate", "last"} == set(task_runs(server, pipeline.name, 3))
 
-    def test_interrupted(self, home: Path, pipeline: Pipeline) -> None:
-        """Ctrl-C ends a run immediately with KeyboardInterrupt; the running node is stored, and no process is left."""
+    @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+    def test_interrupted(self, home: Path, pipeline: Pipeline, number: signal.Signals) -> None:
+        """Ctrl-C or SIGTERM ends a run with few lines; the running node is stored, and no process is left."""
         pipeline.close_gate()
         with started([str(pipeline.script), "run"], PREFECT_HOME=str(home)) as process:
             pipeline.wait_at_gate()
             server = server_of(process.pid)
-            os.killpg(process.pid, signal.SIGINT)  # what a terminal does
+            os.killpg(process.pid, number)  # as a terminal and a batch system do
             pipeline.let_through()
             _, errors = process.communicate(timeout=30)
-        assert -signal.SIGINT == process.returncode
-        assert "KeyboardInterrupt" in errors.splitlines()
+        assert {signal.SIGINT: -number, signal.SIGTERM: 143}[number] == process.returncode
+        assert (number == signal.SIGINT) == ("KeyboardInterrupt" in errors.splitlines())
+        assert 10 > len(errors.splitlines()), errors
         assert ["add", "gate"] == pipeline.ran
         assert ["gate", "sum"] == pipeline.stored
         assert is_gone(server)

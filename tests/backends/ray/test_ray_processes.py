@@ -72,9 +72,45 @@ except KeyboardInterrupt:
 """
 
 
-def run_script(*arguments: str) -> subprocess.CompletedProcess[str]:
+_FAILED = """
+import gc
+
+@workflow
+def keep(value, *_):
+    return value
+
+@workflow
+def fail(number):
+    raise ValueError(number)
+
+@workflow
+class Failing:
+    def fail(self):
+        raise KeyError("method")
+
+def shut_down(event):
+    if type(event).__name__ == "NodeFinished":
+        ray.shutdown()
+
+for on_error in ("raise", "continue"):
+    nodes = [keep(fail(number), number) for number in range(10)]
+    try:
+        RayWorkflow(*nodes, Failing().fail(), workflow_name="w", ray_init_args=args).run(on_error=on_error)
+    except (ValueError, KeyError):
+        print("failed")
+    gc.collect()
+made = RayWorkflow(keep(keep(-1)), workflow_name="w")
+made.add_observer(shut_down)
+try:
+    made.run()
+except Exception as error:
+    print(type(error).__name__, str(error).partition(" during")[0], ray.is_initialized())
+"""
+
+
+def run_script(*arguments: str, text: str = _OWN) -> subprocess.CompletedProcess[str]:
     """Run a script that has no Ray yet."""
-    command = [sys.executable, "-c", _START + _OWN, *arguments]
+    command = [sys.executable, "-c", _START + text, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=100, check=False)  # noqa: S603
 
 
@@ -128,6 +164,16 @@ class TestOwnRay:
             assert "3 True 3" == done.stdout.strip(), done.stderr
             wait_until(lambda: [] == processes_of(folder))
 
+    def test_failures_and_shutdown(self) -> None:
+        """Ray prints no failure of a node; a shutdown during a run is an error that says so, and starts no other Ray."""
+        with tempfile.TemporaryDirectory(prefix="r") as folder:
+            done = run_script("local", folder, text=_FAILED)
+
+            shutdown = "EngineError ray.shutdown() was called False"
+            assert ["failed", "failed", shutdown] == done.stdout.splitlines(), done.stderr
+            assert "Unhandled" not in done.stderr
+            wait_until(lambda: [] == processes_of(folder))
+
     def test_interruption(self, journal: Journal) -> None:
         """Ctrl-C ends the run and its nodes, on instances too: the next run has their cores; nothing is left."""
         with tempfile.TemporaryDirectory(prefix="r") as folder:
@@ -135,11 +181,15 @@ class TestOwnRay:
             with subprocess.Popen(  # noqa: S603
                 command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
             ) as process:
-                wait_until(lambda: process.poll() is not None or len(journal.lines()) == 3)
-                process.send_signal(signal.SIGINT)
-                output, errors = process.communicate(timeout=100)
+                try:
+                    wait_until(lambda: process.poll() is not None or len(journal.lines()) == 3)
+                    process.send_signal(signal.SIGINT)
+                    output, errors = process.communicate(timeout=100)
+                finally:
+                    process.kill()  # else a failure waits for the nodes
 
             assert "interrupted 1" == output.strip(), errors
+            assert "Traceback" not in errors
             wait_until(lambda: [] == processes_of(folder))
             wait_until(lambda: not any(Path("/proc", pid).exists() for pid in journal.lines()))
 
@@ -148,7 +198,9 @@ class TestOwnRay:
         for address in ("127.0.0.1:1", "ray://127.0.0.1:1"):
             done = run_script(address, str(tmp_path))
 
-            assert f"nobody listens at the address of the Ray cluster, {address!r}" in done.stderr
+            assert (
+                f"no process listens at the address of the Ray cluster, {address!r}" in done.stderr
+            )
 
     @pytest.mark.parametrize("scheme", ["", "ray://"])
     @pytest.mark.parametrize("answer", [b"", b"HTTP/1.1 400 Bad Request\r\n\r\n"])

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from typing import NotRequired, TypedDict, Unpack
 
     from functionfuse._execution.run_spec import OnError, RunSpec
-    from functionfuse._graph.nodes import Placeholder
+    from functionfuse._graph.placeholder import Placeholder
     from functionfuse._kernel.units import Outcome, Record, Unit
     from functionfuse.engine import Engine
 

@@ -30,9 +30,19 @@ __all__ = ["Connection"]
 
 _PATTERN: Final = re.compile(r"[*?\[]")
 _CHECK_SERVER: Final = "check endpoint_url, and that the server runs"
+_GIVE_TIME: Final = (
+    "the server accepts connections but does not answer in time: check it, or give it more seconds, "
+    "on S3 by s3fs={'config_kwargs': {'read_timeout': 60}}"
+)
+#: With the timeouts of s3fs, 5 seconds for a connection and 15 for an answer, a server that hangs is an error within
+#: a minute. By default botocore sends a request five times, and s3fs has that repeated five times: six minutes.
+_RETRIES: Final = {"total_max_attempts": 2, "mode": "standard"}
+_REPETITIONS: Final = 2
 _ADVICE: Final = {  # by the name of the exception class, which belongs to an optional library
     "EndpointConnectionError": _CHECK_SERVER,
     "ConnectTimeoutError": _CHECK_SERVER,
+    "ReadTimeoutError": _GIVE_TIME,
+    "TimeoutError": _GIVE_TIME,
     "NoCredentialsError": "give key and secret, or set up a profile or the environment variables of s3fs",
     "PartialCredentialsError": "give both key and secret",
     "TypeError": "check the names of the options",
@@ -151,8 +161,12 @@ class Connection:
         yield from literal_secrets(self._options)
         yield from (found[2] for found in _PASSWORD.finditer(self.url))
 
+    @property
+    def _is_s3(self) -> bool:
+        return self.url.startswith(("s3:", "s3a:"))
+
     def _install(self) -> str:
-        return ": pip install 'functionfuse[s3]'" if self.url.startswith(("s3:", "s3a:")) else ""
+        return ": pip install 'functionfuse[s3]'" if self._is_s3 else ""
 
     def _connected(self) -> tuple[AbstractFileSystem, str]:
         key = os.getpid(), self._digest
@@ -165,11 +179,15 @@ class Connection:
         # a private instance without a listing cache: other processes write and remove files too
         own = {"skip_instance_cache": True, "use_listings_cache": False}
         options = {**resolve_variables(self._options), **own}
+        if self._is_s3:
+            options["config_kwargs"] = {"retries": _RETRIES, **options.get("config_kwargs", {})}
         try:
             filesystem, root = url_to_fs(self.url, **options)
         except Exception as error:  # noqa: BLE001 - each file system has its own
             failure = error
         else:
+            if self._is_s3:
+                filesystem.retries = _REPETITIONS
             return filesystem, root.rstrip("/")
         reason = self.clean(f"{failure}") or type(failure).__name__
         if isinstance(failure, ImportError):

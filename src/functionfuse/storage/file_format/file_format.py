@@ -21,7 +21,7 @@ from functionfuse.storage.file_format.legacy_format import legacy_stream
 from functionfuse.storage.file_format.pickle_stream import pickle_value, unpickle_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
     from functionfuse.storage.file_format.restricted_unpickler import PickleAllowlist
     from functionfuse.storage.file_format.signatures import SigningKey
@@ -182,7 +182,16 @@ def unframe(  # noqa: PLR0913 - keyword options of a read
         defer, verify = None, True
     header = _fields(head)
     check_result_name(header, workflow, node)
-    stream, *buffers = _parts(view, header, PREFIX_SIZE + len(head))
+    stream, buffers = _verified(_parts(view, header, PREFIX_SIZE + len(head)), defer, verify=verify)
+    load = loader(header) if loader else None
+    return unpickle_value(stream.data, [buffer.data for buffer in buffers], allowed, load)
+
+
+def _verified(
+    parts: Iterable[_Part], defer: Callable[[memoryview, bytes, int], None] | None, *, verify: bool
+) -> tuple[_Part, list[_Part]]:
+    """The pickle stream and the buffers of a file, verified or deferred; see `unframe`."""
+    stream, *buffers = parts
     stream = _private(stream)
     now, later = [stream], list[_Part]()
     for buffer in buffers:
@@ -191,8 +200,7 @@ def unframe(  # noqa: PLR0913 - keyword options of a read
     _check(now, later)
     if defer and verify:
         _defer(later, defer)
-    load = loader(header) if loader else None
-    return unpickle_value(stream.data, [buffer.data for buffer in buffers], allowed, load)
+    return stream, buffers
 
 
 def check_result_name(header: Mapping[str, Any], workflow: str, node: str) -> None:

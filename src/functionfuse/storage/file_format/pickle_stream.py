@@ -13,6 +13,7 @@ from functionfuse._common import plain_pickler
 from functionfuse._common.pickle_buffers import PROTOCOL, split_buffers
 from functionfuse.errors import StorageError
 from functionfuse.storage.file_format.data_references import DataReferenceError, reference_reducers
+from functionfuse.storage.file_format.shared_tensors import tensor_reducers
 from functionfuse.storage.file_format.value_paths import part_at_fault
 
 if TYPE_CHECKING:
@@ -150,7 +151,7 @@ def _pickle_with(pickler: Any, value: Any, find: Callable[[Any], Any] | None) ->
             if find
             else pickler(file, **options)
         )
-        if reducers := reference_reducers():
+        if reducers := reference_reducers() | tensor_reducers():
             known = getattr(pickling, "dispatch_table", copyreg.dispatch_table)
             pickling.dispatch_table = {**known, **reducers}
         pickling.dump(value)

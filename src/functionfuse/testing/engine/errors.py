@@ -336,14 +336,15 @@ class ErrorTests(Suite):
         assert any("'second'" in note for note in notes_of(caught.value)) == ran
 
     def test_several_failures(self) -> None:
-        """One of several failures is raised, and a note on it names the others."""
+        """One of several failures is raised, and a note on it has the nodes and messages of the others."""
         made = self.new_workflow(fail("a").set_name("a"), fail("b").set_name("b"))
 
         with pytest.raises(ValueError, match=r"[ab]") as caught:
             made.run(on_error="continue")
 
         other = {"a": "b", "b": "a"}[str(caught.value)]
-        assert f"other nodes failed as well: '{other}'" in notes_of(caught.value)
+        expected = f"other nodes failed as well:\n  '{other}': ValueError: {other}"
+        assert expected in notes_of(caught.value)
 
     def test_on_error_is_checked(self) -> None:
         """An invalid value of on_error is refused, with the valid ones."""

@@ -23,16 +23,16 @@ class ForeignValueTests(Suite):
 
     def test_values_with_rules_of_their_own(self) -> None:
         """Arrays without elements, subclasses, buffers and exceptions arrive unchanged: as results, as arguments, at the caller."""
-        made = {name: workflow(make)() for name, make in _values().items()}
-        given = [describe(make()) for make in _values().values()]
+        made = [workflow(make)() for make in _values().values()]
+        literals = [make() for make in _values().values()]
 
-        targets = [*made.values(), *map(describe, made.values()), *given]
-        values = iter(self.compute(*targets))
+        *returned, taken, given = self.compute(*made, describe(*made), describe(*literals))
 
-        expected = {name: _describe(make()) for name, make in _values().items()}
-        assert expected == {name: _describe(next(values)) for name in made}
-        assert expected == {name: next(values) for name in made}
-        assert expected == {name: next(values) for name in made}
+        names = [*_values()]
+        expected = dict(zip(names, map(_describe, literals), strict=True))
+        assert expected == dict(zip(names, map(_describe, returned), strict=True))
+        assert expected == dict(zip(names, taken, strict=True))
+        assert expected == dict(zip(names, given, strict=True))
 
     def test_runaway_recursion(self) -> None:
         """A runaway recursion is a RecursionError with a traceback that a person can read."""
@@ -57,9 +57,9 @@ class Problem(Exception):
 
 
 @workflow
-def describe(value: Any) -> Any:
-    """What a value is, as plain strings."""
-    return _describe(value)
+def describe(*values: Any) -> list[Any]:
+    """What values are, as plain strings."""
+    return [_describe(value) for value in values]
 
 
 def _describe(value: Any) -> Any:
@@ -68,7 +68,7 @@ def _describe(value: Any) -> Any:
     if isinstance(value, BaseException):
         return type(value).__name__, str(value), value.__dict__
     if isinstance(value, memoryview):
-        return "memoryview", value.format, value.shape, value.readonly, value.tolist()
+        return "memoryview", value.format, value.shape, value.readonly, value.tolist()[:3]
     if isinstance(value, bytes | bytearray | str):
         return type(value).__name__, len(value), str(value[:3])
     flags = value.flags

@@ -7,13 +7,16 @@ from functionfuse.testing.engine.errors import ErrorTests
 from functionfuse.testing.engine.exceptions import ExceptionTests
 from functionfuse.testing.engine.foreign_values import ForeignValueTests
 from functionfuse.testing.engine.fusion import FuseTests
+from functionfuse.testing.engine.interruption import InterruptionTests
 from functionfuse.testing.engine.lazy import LazyDamageTests
 from functionfuse.testing.engine.mutation import MutationTests
 from functionfuse.testing.engine.observation import ObservingTests
 from functionfuse.testing.engine.options import OptionTests
 from functionfuse.testing.engine.properties import PropertyTests
+from functionfuse.testing.engine.recording import RecordingTests
 from functionfuse.testing.engine.results import ResultTests
 from functionfuse.testing.engine.robustness import RunningTests
+from functionfuse.testing.engine.round_trips import RoundTripTests
 from functionfuse.testing.engine.shared_state import SharedStateTests
 from functionfuse.testing.engine.state import StateTests
 from functionfuse.testing.engine.storage import StorageTests
@@ -26,10 +29,12 @@ __all__ = ["EngineTests"]
 class EngineTests(
     ValueTests,
     ResultTests,
+    RecordingTests,
     StateTests,
     TravelTests,
     ForeignValueTests,
     SharedStateTests,
+    RoundTripTests,
     ErrorTests,
     ExceptionTests,
     StorageTests,
@@ -38,6 +43,7 @@ class EngineTests(
     OptionTests,
     ObservingTests,
     RunningTests,
+    InterruptionTests,
     PropertyTests,
     FuseTests,
     MutationTests,

@@ -17,7 +17,7 @@ from prefect.settings import PREFECT_API_URL
 from functionfuse._common.validation import validate_names
 from functionfuse.backends.addons.prefectback._compat import call_sync
 from functionfuse.backends.addons.prefectback.entrypoints import module_entrypoint
-from functionfuse.backends.addons.prefectback.server import check_reachable
+from functionfuse.backends.addons.prefectback.reachability import check_reachable
 from functionfuse.errors import EngineError, OptionError
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from prefect.client.schemas.objects import TaskRunResult
 from prefect.context import FlowRunContext
 from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 
+from functionfuse._common.terminal_signals import terminal_signals_blocked
 from functionfuse._graph.graph import references
 from functionfuse._kernel.binding import resolve_argument
 from functionfuse._kernel.kernel import save
@@ -133,8 +134,9 @@ class PrefectEngine:
             for number, parent in zip(parents, inputs, strict=True)
         }
         try:
+            memo: dict[int, Any] = {}
             parameters = {
-                name: resolve_argument(value, values.__getitem__)
+                name: resolve_argument(value, values.__getitem__, memo)
                 for name, value in arguments.items()
             }
         except Exception as error:  # noqa: BLE001 - a missing item, which fails the node
@@ -142,9 +144,10 @@ class PrefectEngine:
         handle = _Handle(unit, function, {})
         try:
             handle.parameters = self._wrap_arguments(unit, parameters)
-            handle.future = self._runner.submit(
-                task, parameters=handle.parameters, dependencies=_dependencies(arguments, runs)
-            )
+            with self._starting_workers():
+                handle.future = self._runner.submit(
+                    task, parameters=handle.parameters, dependencies=_dependencies(arguments, runs)
+                )
         except Exception as error:  # noqa: BLE001 - pickling raises anything
             handle.error = _submit_error(unit, error)
             self._done.put(handle)
@@ -153,6 +156,12 @@ class PrefectEngine:
         self._recorder.submitted(handle.task_run)
         handle.future.add_done_callback(lambda _: self._done.put(handle))
         return handle
+
+    def _starting_workers(self) -> AbstractContextManager[object]:
+        """Let the workers of a process pool, which start with the first units, inherit blocked signals of a terminal."""
+        if isinstance(self._runner, ProcessPoolTaskRunner):
+            return terminal_signals_blocked()
+        return nullcontext()
 
     def _wrap_arguments(self, unit: Unit, values: Mapping[str, Any]) -> dict[str, Any]:
         """Wrap arguments for Prefect; large ones for other processes are broadcast."""

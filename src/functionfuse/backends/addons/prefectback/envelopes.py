@@ -1,8 +1,8 @@
-"""What travels with a task run to another process: pickled once, and opened only where it is needed.
+"""Envelopes of arguments and outcomes of task runs: pickled once, and unpickled in the function that uses them.
 
-Schedulers and the like hand it on as it is, so they need none of the user's modules:
-Dask's workers lose their connection over one that they do not find, and the run waits for ever.
-It also arrives in memory of its own: Ray hands out arrays that nobody may write to.
+Schedulers pass the bytes on, so they need none of the user's modules:
+a worker of Dask that does not find one loses its connection, and the run waits for ever.
+Each value is unpickled into its own memory: arrays that Ray returns are read-only.
 """
 
 from __future__ import annotations
@@ -43,17 +43,17 @@ def pickle_argument(value: Any, pack: PickleFunction[PickledValue]) -> PickledVa
 
 
 class OpaqueArgument(quote):  # type: ignore[misc]
-    """An argument that Prefect hands on without looking into it.
+    """An argument in which Prefect does not search for results of other tasks.
 
-    A look costs seconds for a list of a million numbers, and finds dependencies that are none:
-    Prefect takes an object for the result of the task that returned the identical one.
-    It can be emptied, since Prefect keeps it: in the contexts of all that the server has not been told yet.
+    The search takes seconds in a list of a million numbers, and finds dependencies that do not exist:
+    an object counts as the result of the task that returned the identical one.
+    The argument can be removed: Prefect keeps the contexts of task runs until the server has recorded them.
     """
 
     __slots__ = ()
 
     def unwrap(self) -> Any:
-        """What Prefect gives the function.
+        """The argument that the function gets from Prefect.
 
         Raises:
             EngineError: It cannot be unpickled here.
@@ -71,7 +71,7 @@ class OpaqueArgument(quote):  # type: ignore[misc]
         return OpaqueArgument([value])
 
     def empty(self) -> None:
-        """Let the argument go."""
+        """Release the argument."""
         self[0].clear()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -84,15 +84,15 @@ class OpaqueArgument(quote):  # type: ignore[misc]
 
 
 class OpaqueResult(opaque):  # type: ignore[misc]
-    """An outcome that Prefect hands on without looking into it.
+    """An outcome in which Prefect does not search for results of other tasks.
 
-    It can be taken out, since Prefect keeps the box: in the contexts of all that the server has not been told yet.
+    The outcome can be removed: Prefect keeps the contexts of task runs until the server has recorded them.
     """
 
     __slots__ = ()
 
     def take(self) -> Outcome:
-        """The outcome, which is not in the box any more.
+        """Remove and return the outcome.
 
         Raises:
             EngineError: It cannot be unpickled here.

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from functionfuse._execution.run_spec import RunSpec
+    from functionfuse.backends.addons.prefectback.console import ConsoleFilter
 
 __all__ = ["FlowBody", "FlowFunction", "RunCall", "WorkflowFlow", "current_run"]
 
@@ -61,7 +62,10 @@ class RunCall:
 
     function: Callable[..., Any]  # of the flow that this call calls
     spec: RunSpec
+    console: ConsoleFilter
     result: Any = None
+    error: Exception | None = None  # of a node
+    server_is_lost: bool = False
 
 
 #: The call of `run()` in progress; None if the flow was called directly.
@@ -97,12 +101,18 @@ class FlowFunction:
             call.result = body.run(call.spec)
             return call.result if body.passes_result() else None
         except Exception as error:
+            if call is not None:
+                call.error = error
             if is_incompatible(error):
                 raise ExceptionEnvelope(error) from None
             raise
         except RunCancelled:
             _call_cancellation_hooks()
             return Cancelled(message="cancelled; stored results stay stored")
+        except BaseException:  # Ctrl-C, or a signal
+            if call is not None:
+                call.console.quiet = True
+            raise
         finally:
             self._running -= 1
 

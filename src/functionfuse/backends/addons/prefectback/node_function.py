@@ -14,6 +14,7 @@ from prefect.transactions import get_transaction
 from prefect.utilities.callables import get_call_parameters
 
 from functionfuse._common.process_identity import this_process
+from functionfuse._common.terminal_signals import leave_terminal_signals
 from functionfuse._graph.graph import ItemRef
 from functionfuse._graph.nodes import Container, Kind
 from functionfuse._graph.signature import base_name
@@ -27,7 +28,7 @@ from functionfuse.backends.addons.prefectback.exceptions import ExceptionEnvelop
 from functionfuse.backends.addons.prefectback.task_groups import run_group
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Mapping
+    from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
     from types import CodeType
 
     from functionfuse._kernel.units import Unit
@@ -90,6 +91,8 @@ class NodeFunction:
         new = NodeFunction.__new__(NodeFunction)
         new._pickled, new._is_pickled = None, False  # noqa: SLF001 - of this class
         new._restore((self.__dict__, unit, self._failure, self._persisted, self._coordinator, None))  # noqa: SLF001 - of this class
+        if _collides(self.__signature__, unit.node.kwargs):
+            new.__signature__ = _generic_signature(unit.node.kwargs)
         return new
 
     def fail_with(self, error: BaseException) -> dict[str, Any]:
@@ -121,6 +124,8 @@ class NodeFunction:
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:  # noqa: D102
         in_other_process = self._coordinator != this_process()
+        if in_other_process:  # a worker of a process pool
+            leave_terminal_signals()
         try:
             return self._run(args, kwargs)
         except Exception as error:
@@ -239,8 +244,28 @@ def _signature(func: Callable[..., Any]) -> inspect.Signature:
     except (TypeError, ValueError):  # a C function
         signature = None
     if signature is None or _RESERVED & set(signature.parameters):
-        return inspect.signature(lambda *args, **kwargs: (args, kwargs))
+        return _generic_signature(())
     return signature
+
+
+def _generic_signature(keywords: Collection[str]) -> inspect.Signature:
+    """A signature that takes everything; its parameters have other names than the keywords of a call."""
+    kinds = {"args": inspect.Parameter.VAR_POSITIONAL, "kwargs": inspect.Parameter.VAR_KEYWORD}
+    return inspect.Signature(
+        [inspect.Parameter(_unused(name, keywords), kind) for name, kind in kinds.items()]
+    )
+
+
+def _unused(name: str, keywords: Collection[str]) -> str:
+    return name if name not in keywords else _unused(f"{name}_", keywords)
+
+
+def _collides(signature: inspect.Signature, keywords: Collection[str]) -> bool:
+    """Tell whether a keyword for `**kwargs` is the name of `*args`, as Prefect's dict of parameters cannot have."""
+    return bool(keywords) and any(
+        parameter.kind in _BLANK and parameter.name in keywords
+        for parameter in signature.parameters.values()
+    )
 
 
 def arguments_of(function: NodeFunction, unit: Unit) -> dict[str, Any]:

@@ -9,7 +9,6 @@ from contextvars import ContextVar
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Final
 
-import httpx
 from prefect import settings as prefect_settings
 from prefect.client.orchestration import get_client
 from prefect.context import SettingsContext, get_settings_context
@@ -26,20 +25,20 @@ from prefect.settings import (
 from functionfuse.backends.addons.prefectback import ephemeral_server
 from functionfuse.backends.addons.prefectback._compat import route_events, wait_until_events_sent
 from functionfuse.backends.addons.prefectback.client import shared_client
-from functionfuse.errors import EngineError
+from functionfuse.backends.addons.prefectback.reachability import check_reachable, is_lost
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
     from threading import Event
     from uuid import UUID
 
+    from prefect.client.orchestration import SyncPrefectClient
     from prefect.settings import Settings
 
 __all__ = [
     "Cancellation",
     "Recorder",
     "RunCancelled",
-    "check_reachable",
     "persists_results",
     "run_settings",
     "stop_requested",
@@ -64,6 +63,8 @@ _CHUNK: Final = 500  # task runs in one request
 _MAX_LAG: Final = (
     1_500  # task runs that the server may lag behind; its queue drops events above 10,000
 )
+_PATIENCE: Final = 2.0  # seconds for an answer about a cancellation
+_MAX_PAUSE: Final = 80.0  # seconds until a server that did not answer is asked again
 _TIMEOUT: Final = 30.0  # seconds without any progress of the server
 
 
@@ -122,34 +123,6 @@ def _settings_with(settings: Settings, url: str | None) -> Settings:
     return _completed[key][1]
 
 
-def check_reachable() -> None:
-    """Check that a server accepts connections at PREFECT_API_URL; Prefect itself retries for minutes.
-
-    Any response passes: a server may be busy, or have no health check.
-
-    Raises:
-        EngineError: No server accepts connections.
-    """
-    if ephemeral_server.accepts_connections(PREFECT_API_URL.value()):
-        return
-    # Prefect's client supports proxies and certificates, and retries three times by itself
-    with (
-        temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
-        get_client(
-            httpx_settings={"timeout": ephemeral_server.CONNECT}, sync_client=True
-        ) as client,
-    ):
-        error = client.api_healthcheck()
-    if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol):
-        message = (
-            f"no Prefect server answers at PREFECT_API_URL={PREFECT_API_URL.value()} "
-            f"({error or type(error).__name__}): start one with `prefect server start`, or unset "
-            "PREFECT_API_URL (in the environment, or in the profile: `prefect config unset "
-            "PREFECT_API_URL`) to run with an ephemeral server"
-        )
-        raise EngineError(message) from error
-
-
 def persists_results() -> bool:
     """Tell whether Prefect persists all results, by the current flow run or by the settings."""
     settings = get_current_settings()
@@ -179,7 +152,8 @@ class Cancellation:
     def __init__(self, flow_run: UUID | None) -> None:  # noqa: D107
         self._flow_run = flow_run
         self._stop = stop_requested.get()
-        self._next = time.monotonic() + self.interval
+        self._pause = self.interval
+        self._next = time.monotonic() + self._pause
 
     def check(self) -> None:
         """Ask the server, if the interval has passed.
@@ -191,14 +165,20 @@ class Cancellation:
             raise RunCancelled
         if self._flow_run is None or time.monotonic() < self._next:
             return
-        self._next = time.monotonic() + self.interval
         try:
-            with get_client(sync_client=True) as client:
+            # without retries, which take a minute: nodes go on without a server
+            with temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}), _impatient_client() as client:
                 state = client.read_flow_run(self._flow_run).state
+            self._pause = self.interval
         except Exception:  # noqa: BLE001 - other requests report a server that does not respond
-            return
+            state, self._pause = None, min(2 * self._pause, _MAX_PAUSE)
+        self._next = time.monotonic() + self._pause
         if state is not None and (state.is_cancelling() or state.is_cancelled()):
             raise RunCancelled
+
+
+def _impatient_client() -> SyncPrefectClient:
+    return get_client(httpx_settings={"timeout": _PATIENCE}, sync_client=True)
 
 
 class Recorder:
@@ -223,6 +203,8 @@ class Recorder:
 
     def finish(self) -> None:
         """Wait until all events are sent; an ephemeral server ends with this process, so it must have recorded them."""
+        if is_lost():
+            return
         wait_until_events_sent(_TIMEOUT)
         if self._ephemeral:
             ids = iter(self._ids)

@@ -7,9 +7,11 @@ import inspect
 import re
 import sys
 import threading
+import warnings
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final, Literal, Self, overload
 
+from httpx import TransportError
 from prefect.flows import Flow, flow
 from prefect.tasks import task
 
@@ -17,6 +19,7 @@ from functionfuse._common.validation import validate_names
 from functionfuse.backends.addons.prefectback import deployment
 from functionfuse.backends.addons.prefectback._compat import complete_models
 from functionfuse.backends.addons.prefectback.artifact import publish, publish_in_background
+from functionfuse.backends.addons.prefectback.console import ConsoleFilter
 from functionfuse.backends.addons.prefectback.engine import PrefectEngine, task_run_overhead
 from functionfuse.backends.addons.prefectback.flow import (
     FlowBody,
@@ -27,10 +30,11 @@ from functionfuse.backends.addons.prefectback.flow import (
 )
 from functionfuse.backends.addons.prefectback.option_types import check_option_types
 from functionfuse.backends.addons.prefectback.progress import Progress
+from functionfuse.backends.addons.prefectback.reachability import is_lost, stop_retrying
 from functionfuse.backends.addons.prefectback.server import persists_results, stop_requested
 from functionfuse.backends.addons.prefectback.tasks import CACHING
 from functionfuse.backends.base import Query, ResultT, Workflow
-from functionfuse.errors import OptionError
+from functionfuse.errors import FunctionFuseWarning, OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,7 +42,7 @@ if TYPE_CHECKING:
     from uuid import UUID
 
     from functionfuse._execution.run_spec import OnError, RunSpec
-    from functionfuse._graph.nodes import Placeholder
+    from functionfuse._graph.placeholder import Placeholder
     from functionfuse.engine import Engine
 
     class _Options(TypedDict):
@@ -64,6 +68,10 @@ _TASK_OPTIONS: Final = _options_of(task) | _TRANSACTION_HOOKS
 _FLOW_OPTIONS: Final = _options_of(flow)
 #: Task options that have the same effect on a task group.
 _GROUP_SAFE_OPTIONS: Final = frozenset({"description", "log_prints", "tags", "version"})
+_LOST: Final = (
+    "the Prefect server stopped during the run: the results are complete, "
+    "but the server will show the flow run as running"
+)
 _NOT_IN_FLOW_NAMES: Final = re.compile(r"[/%&<>]")
 
 
@@ -240,12 +248,21 @@ class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
 
     def _run(self, spec: RunSpec) -> Any:
         flow = self.flow
-        call = RunCall(flow.fn, spec)
+        call = RunCall(flow.fn, spec, ConsoleFilter())
         token = current_run.set(call)
+        call.console.install()
         try:
             flow()
+        except TransportError:
+            if not call.server_is_lost:
+                raise
         finally:
+            call.console.remove()
             current_run.reset(token)
+        if call.server_is_lost:
+            warnings.warn(_LOST, FunctionFuseWarning, stacklevel=3)
+            if call.error is not None:
+                raise call.error
         return call.result
 
     def _run_in_flow(self, spec: RunSpec | None) -> Any:
@@ -287,10 +304,19 @@ class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
         try:
             return super()._execute(spec, engine)
         finally:
-            if self._report is not None:
+            if is_lost():
+                self._go_on_without_server()
+            elif self._report is not None:
                 publish_in_background(
                     publish, spec.graph, self._report, spec.results, sys.exception()
                 )
+
+    @staticmethod
+    def _go_on_without_server() -> None:
+        """End a flow run whose server was killed: nothing of it can be recorded any more."""
+        stop_retrying()
+        if (call := current_run.get()) is not None:
+            call.server_is_lost = call.console.quiet = True  # `run()` warns
 
 
 def _format_names(names: Sequence[str]) -> str:

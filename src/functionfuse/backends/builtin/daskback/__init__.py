@@ -1,8 +1,8 @@
-"""Running a graph on Dask: each node a task of a distributed cluster.
+"""Dask backend: each node is a task of a distributed cluster.
 
 This package is the only one that imports Dask.
-`workflow` holds the facade, `engine` submits nodes, `parcels` is what travels to workers and what is done there,
-`placing` knows what nodes may ask of the cluster, and `connecting` which cluster it is.
+`workflow` has the class that users call, `engine` submits units, `handles` has the submitted ones,
+`tasks` runs them on workers, `resources` checks what nodes ask of a cluster, and `cluster` finds or starts one.
 """
 
 from functionfuse.errors import MissingExtraError

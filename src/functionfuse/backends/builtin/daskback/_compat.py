@@ -6,7 +6,8 @@ Each function says what it needs of Dask, why, and what happens without it.
 from __future__ import annotations
 
 import multiprocessing
-from typing import TYPE_CHECKING, Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, Final
 
 import dask
 import distributed.scheduler
@@ -23,6 +24,7 @@ __all__ = [
     "add_plugin",
     "current_key",
     "failed_key",
+    "forget_topics",
     "is_starting_worker",
     "keep_restarting_workers",
     "plugin_of",
@@ -55,6 +57,34 @@ def release_keys(client: Client, keys: Sequence[str], kept: Sequence[str]) -> No
         client.run_on_scheduler(release)
     except AttributeError:
         client.cancel([Future(key, client) for key in keys])
+
+
+def forget_topics(client: Client, prefix: str) -> None:
+    """Remove the topics of a client that is closed next from the scheduler, which would keep them for ever.
+
+    Needs: the dictionary `Scheduler._broker._topics`. Without it, a scheduler that lasts keeps two names for each run.
+
+    Args:
+        client: The client.
+        prefix: The start of the names of its topics.
+    """
+    delay = _FORGET_DELAY
+
+    # not of this module: the scheduler's process may be without this package
+    def forget(dask_scheduler: Any) -> None:
+        def remove() -> None:
+            topics = getattr(getattr(dask_scheduler, "_broker", None), "_topics", {})
+            for name in [name for name in topics if name.startswith(prefix)]:
+                del topics[name]
+
+        dask_scheduler.loop.call_later(delay, remove)
+
+    if client.status == "running":
+        with suppress(Exception):  # the scheduler may be gone
+            client.run_on_scheduler(forget)
+
+
+_FORGET_DELAY: Final = 1.0  # seconds: a message of the client on its way would make its topic again
 
 
 def failed_key(error: BaseException) -> str:

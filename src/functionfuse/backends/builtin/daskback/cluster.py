@@ -4,15 +4,21 @@ from __future__ import annotations
 
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from distributed import Client, LocalCluster
 
 from functionfuse._common.stdio import open_closed_streams
+from functionfuse._common.terminal_signals import terminal_signals_blocked
+from functionfuse.backends.builtin.daskback import worker_signals
 from functionfuse.backends.builtin.daskback._compat import (
+    forget_topics,
     is_starting_worker,
     keep_restarting_workers,
 )
+from functionfuse.backends.builtin.daskback.event_subscriber import topic_of
+from functionfuse.backends.builtin.daskback.main_guard import GUARD, check_main_guard
 from functionfuse.errors import EngineError, OptionError
 
 if TYPE_CHECKING:
@@ -63,7 +69,7 @@ class Connection:
             return self.client, ()
         if self.address is not None:
             client = _connect(self.address)
-            return client, (client.close,)
+            return client, (partial(forget_topics, client, topic_of(client)), client.close)
         with ExitStack() as made:
             made.push(keep_restarting_workers())
             cluster = _start_local_cluster(self.cluster_kwargs)
@@ -104,17 +110,25 @@ def _connect(address: str) -> Client:
 def _start_local_cluster(options: Mapping[str, Any]) -> LocalCluster:
     if is_starting_worker():
         message = (
-            "this is a worker that is being started, and it runs your script once more: "
-            "put run() under `if __name__ == '__main__':`"
+            "this is a worker that is being started, and it runs your script once more, "
+            f"where it calls run(): {GUARD}"
         )
         raise EngineError(message)
     chosen = {**_LOCAL, **options}
+    chosen["preload"] = [*_list(chosen.get("preload")), worker_signals.__name__]
     if chosen["dashboard_address"] is None:  # the scheduler's page of metrics takes any port
         quiet = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
         chosen["scheduler_kwargs"] = {**quiet, **chosen.get("scheduler_kwargs", {})}
+    check_main_guard(chosen)
     open_closed_streams()  # before their numbers are those of sockets
     try:
-        return LocalCluster(**chosen)
+        with terminal_signals_blocked():
+            return LocalCluster(**chosen)
     except Exception as error:
-        message = f"a LocalCluster with {chosen} cannot be started: {error}"
+        advice = f"; if a script calls run(), {GUARD}" if "Nanny" in str(error) else ""
+        message = f"a LocalCluster with {chosen} cannot be started: {error}{advice}"
         raise EngineError(message) from error
+
+
+def _list(modules: str | Sequence[str] | None) -> list[str]:
+    return [modules] if isinstance(modules, str) else list(modules or ())

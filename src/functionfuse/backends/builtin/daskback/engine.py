@@ -5,7 +5,6 @@ from __future__ import annotations
 import pickle
 from contextlib import suppress
 from queue import Empty, SimpleQueue
-from threading import Event
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 from uuid import uuid4
 
@@ -284,26 +283,13 @@ class DaskEngine:
             other.future = Future(other.key, self._client)
         kept, keys = [other.key for other in others], [handle.key for handle in pending]
         with suppress(Exception):  # the scheduler may be gone
-            self._sync_with_scheduler()
+            self._subscriber.sync(self._client)
             release_keys(self._client, keys, kept)
         for handle in pending:
             handle.release_future()
 
-    def _sync_with_scheduler(self) -> None:
-        """Wait until the scheduler knows of all that was submitted and let go.
-
-        What clients do not wait for goes there in its own time, but in its order: a subscription comes behind.
-        """
-        heard, topic = Event(), f"{self._subscriber.topic}-{uuid4().hex}"
-        self._client.subscribe_topic(topic, lambda _: heard.set())
-        while self._client.status == "running" and not heard.is_set():
-            self._client.log_event(topic, None)
-            heard.wait(_SYNC_INTERVAL)
-        self._client.unsubscribe_topic(topic)
-
 
 _POLL_INTERVAL: Final = 0.5  # seconds between two looks at what nobody speaks for
-_SYNC_INTERVAL: Final = 0.005  # seconds between two questions whether the scheduler has heard
 _FAILED_STATUSES: Final = frozenset({"error", "cancelled"})  # what tasks are that have no value
 
 

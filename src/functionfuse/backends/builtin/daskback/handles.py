@@ -1,8 +1,8 @@
-"""Units that Dask has, and which of them wait for which.
+"""Handles of submitted units, and the units for which each waits.
 
-A unit's value stays on the workers as long as the client holds the future of its task, or another task needs it.
-So the future is let go as soon as all tasks that take the value are there, and one of them waits for nothing else.
-What becomes of the unit is then seen at the future of that task, or of one that takes its value.
+A unit's result stays on the workers as long as the client has the future of its task, or a dependent needs it.
+So the future is released as soon as all dependents are submitted, and one of them waits for no other unit.
+The outcome of the unit is then observed at the future of that dependent, or of a dependent of it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ __all__ = ["Handle", "observable_handle"]
 
 @dataclass(eq=False, slots=True)
 class Handle:
-    """A unit that Dask has, or that it could not be given."""
+    """A submitted unit, or one that could not be submitted."""
 
     name: str
     key: str
@@ -33,28 +33,26 @@ class Handle:
     literals: Sequence[BroadcastRef[Future[Any]]] = ()
     record: Record | None = None
     error: BaseException | None = None
-    upstream_failed: bool = False  # something that it needs has failed
-    pending_inputs: set[Handle] = field(
-        default_factory=set
-    )  # those of its inputs that were not told
-    dependents: list[Handle] = field(default_factory=list)  # those that take it
-    reported: bool = False  # to the runner
-    released: bool = False  # nobody will ask for the value
+    upstream_failed: bool = False
+    pending_inputs: set[Handle] = field(default_factory=set)  # its inputs that were not reported
+    dependents: list[Handle] = field(default_factory=list)
+    reported: bool = False  # to the scheduler of the run
+    released: bool = False  # its result is not fetched
     value: Any = None  # once it was fetched
 
     @property
     def failed(self) -> bool:
-        """Tell whether it has no value and will have none."""
+        """Tell whether the unit will have no result."""
         return self.upstream_failed or self.error is not None
 
     def wait_for(self, inputs: Iterable[Handle]) -> None:
-        """Be told after some others."""
+        """Let this unit be reported after its inputs."""
         self.pending_inputs = set(inputs)
         for parent in self.pending_inputs:
             parent.dependents.append(self)
 
     def report_to_dependents(self) -> list[Handle]:
-        """Let others wait for this one no longer; gives those that can be told now."""
+        """Remove this unit from the inputs of its dependents; return those that can be reported now."""
         if self.failed:
             self._fail_dependents()
         ready = []
@@ -66,7 +64,7 @@ class Handle:
         return ready
 
     def _fail_dependents(self) -> None:
-        """Note it of all at once: none of them tells anything about what else they wait for."""
+        """Mark all transitive dependents: their futures do not show the outcome of other inputs."""
         waiting = [*self.dependents]
         while waiting:
             child = waiting.pop()
@@ -75,7 +73,7 @@ class Handle:
                 waiting += child.dependents
 
     def unfinished_ancestors(self) -> list[Handle]:
-        """What this one waits for and what is not known to have ended, and itself; in the order of submission."""
+        """The unit and its upstream units without a known outcome, in the order of submission."""
         found: set[Handle] = set()
         waiting = [self]
         while waiting:
@@ -86,7 +84,7 @@ class Handle:
         return sorted(found, key=attrgetter("number"))
 
     def release_if_observable(self) -> None:
-        """Let the value go, if what becomes of the unit is known or will be seen elsewhere."""
+        """Release the result, if the outcome of the unit is known or can be observed at a dependent."""
         if (
             self.reported
             or self.record is not None
@@ -95,21 +93,21 @@ class Handle:
             self.release_future()
 
     def _is_only_input_of(self, child: Handle) -> bool:
-        """Tell whether a unit waits for this one alone: then it has no value only if this one has none.
+        """Tell whether a dependent waits for this unit alone: then it fails upstream only with this unit.
 
-        If it failed over something else, Dask would give up what nobody holds and needs any more, also while that runs.
+        If another input failed, Dask would cancel this unit while it runs, since no future and no task needs it.
         """
         return not child.failed and child.pending_inputs == {self}
 
     def release_future(self) -> None:
-        """Let the value go."""
+        """Release the future and the fetched result."""
         future, self.future, self.value = self.future, None, None
         if future is not None:
-            future.release()  # what waits to hear of it may keep it
+            future.release()  # callbacks may still refer to the future
 
 
 def observable_handle(handle: Handle) -> Handle | None:
-    """Where to see what becomes of a unit: itself, or one that waits for it; none if all were taken back."""
+    """The unit, or a dependent, at whose future its outcome is observed; None if all were cancelled."""
     waiting, seen = [handle], {handle}
     while waiting:
         other = waiting.pop()

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
     from functionfuse._execution.run_spec import RunSpec
-    from functionfuse._graph.nodes import Placeholder
+    from functionfuse._graph.placeholder import Placeholder
 
     class _Options(TypedDict):
         """What the constructor takes besides the targets, for type checkers."""

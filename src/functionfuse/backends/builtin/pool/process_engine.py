@@ -9,13 +9,15 @@ from collections import deque
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from functionfuse._common.recursion import deep_recursion
 from functionfuse._common.stdio import open_closed_streams
+from functionfuse._common.terminal_signals import terminal_signals_blocked
 from functionfuse._transport.exceptions import describe_exception, load_exception
 from functionfuse._transport.shared_memory import BufferPool, unpickle
 from functionfuse.backends.builtin.pool.reaper import Reaper
 from functionfuse.backends.builtin.pool.run_folders import RunFolders
 from functionfuse.backends.builtin.pool.task_messages import MessageBuilder, owned
-from functionfuse.backends.builtin.pool.worker_process import WorkerProcess, sigint_blocked
+from functionfuse.backends.builtin.pool.worker_process import WorkerProcess
 from functionfuse.engine import Capabilities
 from functionfuse.errors import EngineError
 
@@ -144,7 +146,7 @@ class ProcessEngine:
             self._send_task(worker, self._queue.popleft())
 
     def _new_worker(self) -> WorkerProcess:
-        with sigint_blocked():
+        with terminal_signals_blocked():  # until the worker ignores them
             if self._reaper is None:
                 self._reaper = Reaper(self._folders.paths)
             worker = WorkerProcess(next(self._names), self._folders.paths, self._reaper)
@@ -159,7 +161,9 @@ class ProcessEngine:
             self._free_worker(worker).error = error
             return
         try:
-            worker.channel.send(pickle.dumps(task.work, protocol=5))
+            with deep_recursion:
+                message = pickle.dumps(task.work, protocol=5)
+            worker.channel.send(message)
         except ConnectionError:  # it did not get the whole unit, so the unit has not run
             if worker.has_replied:
                 self._queue.appendleft(self._busy.pop(worker))

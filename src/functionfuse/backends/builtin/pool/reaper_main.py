@@ -43,7 +43,7 @@ def remove_folder(path: str) -> None:
 
 
 def open_folder(path: str) -> int:
-    """Open a folder that is no link; gives its descriptor."""
+    """Open a folder, and fail if it is a link; returns its descriptor."""
     return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
 
 

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import io
 from collections import OrderedDict
 from itertools import count
 from typing import TYPE_CHECKING, Any, Final
 
-from functionfuse._common.pickler import dumps
-from functionfuse._graph.capture import build_dict
+from functionfuse._common.pickler import Pickler, dumps
+from functionfuse._graph.containers import build_dict
 from functionfuse._graph.graph import ItemRef, ResultRef
 from functionfuse._graph.nodes import ATOMS, Container
-from functionfuse._transport.protocol import PickledArgument, TaskMessage, encode_unit
+from functionfuse._transport.broadcast import has_size, is_large, large_candidates
+from functionfuse._transport.protocol import (
+    PickledArgument,
+    TaskMessage,
+    encode_unit,
+)
 from functionfuse._transport.shared_memory import (
     THRESHOLD,
     OwnedSharedBuffer,
@@ -22,6 +28,7 @@ from functionfuse.errors import EngineError
 if TYPE_CHECKING:
     from collections.abc import Collection, Sequence
 
+    from functionfuse._common.pickler import KeepBuffer
     from functionfuse._kernel.units import Unit
     from functionfuse._transport.shared_memory import BufferPool, Payload
 
@@ -34,7 +41,9 @@ _MAX_SHARED_OBJECTS: Final = (
     1_000  # then both sides forget them all: a graph of a million lambdas fits
 )
 _LITERALS: Final = frozenset({list, tuple, set, frozenset})
+_CONTAINERS: Final = _LITERALS | {dict, Container}
 _PLAIN_BUILDS: Final = (*_LITERALS, build_dict)
+_TEXTS: Final = frozenset({str, bytes, bytearray})
 
 
 class MessageBuilder:
@@ -87,36 +96,48 @@ class MessageBuilder:
         return owned(pickle_value(value, self._buffers, dumps))
 
     def _encode_argument(self, value: Any) -> Any:
-        """What stands for an argument: itself, if plain pickle knows it everywhere."""
-        kind = type(value)
-        if kind in ATOMS:
-            large = (kind is str or kind is bytes) and len(value) >= THRESHOLD
-            return self._pickle_argument(value) if large else value
-        if kind is ResultRef or (kind is ItemRef and _is_plain(value.path)):
+        """Return what represents an argument: itself, if plain pickle can load it everywhere."""
+        if _is_plain(value):
             return value
-        if kind in _LITERALS:
-            return value if _is_plain(value) else kind(map(self._encode_argument, value))
-        if kind is dict:
-            return {
-                self._encode_argument(key): self._encode_argument(part)
-                for key, part in value.items()
-            }
-        if kind is Container:
-            build: Any = value.build
-            build = build if build in _PLAIN_BUILDS else self._pickle_argument(build)
-            return Container(build, tuple(map(self._encode_argument, value.parts)))
-        return self._pickle_argument(value)
+        return (
+            self._pickle_parts(value) if type(value) in _CONTAINERS else self._pickle_object(value)
+        )
 
-    def _pickle_argument(self, value: Any) -> PickledArgument:
+    def _pickle_object(self, value: Any) -> PickledArgument:
+        """Pickle an object, once for many nodes."""
         entry = self._arguments.get(id(value))
         if entry is not None:
             self._arguments.move_to_end(id(value))
             return entry[1]
-        argument = PickledArgument(self._pickled(value))
+        known = _has_known_size(value)
+        argument = PickledArgument(self._pickled(value)) if known else self._pickle_parts(value)
         self._arguments[id(value)] = value, argument
         if len(self._arguments) > _MAX_CACHED_ARGUMENTS:
             self._arguments.popitem(last=False)
         return argument
+
+    def _pickle_parts(self, value: Any) -> PickledArgument:
+        """Pickle a value in one piece, since its parts may have parts in common, but for large ones."""
+        candidates = (part for part in large_candidates((value,), THRESHOLD) if part is not value)
+        separate = {id(part) for part in candidates if self._is_large(part)}
+        parts: list[Any] = []
+
+        def dump(value: Any, **options: Any) -> bytes:
+            with io.BytesIO() as file:
+                pickler = _PartPickler(file, value, separate, **options)
+                pickler.dump(value)
+                parts.extend(pickler.parts)
+                return file.getvalue()
+
+        payload = owned(pickle_value(value, self._buffers, dump))
+        return PickledArgument(payload, [self._pickle_object(part) for part in parts])
+
+    def _is_large(self, part: Any) -> bool:
+        """Tell whether a part is large; one of unknown size is pickled to see it."""
+        if _has_known_size(part):
+            return is_large(part, THRESHOLD)
+        argument = self._pickle_object(part)
+        return bool(argument.parts) or isinstance(argument.payload, SharedBuffer)
 
     def _find_unpicklable(self, unit: Unit) -> str:
         """Which part of a unit cannot be pickled."""
@@ -153,5 +174,56 @@ def owned(payload: Payload) -> Payload:
     )
 
 
-def _is_plain(values: Collection[Any]) -> bool:
-    return not values or ATOMS.issuperset(map(type, values))
+class _PartPickler(Pickler):
+    """Replaces the large parts of a value by persistent ids."""
+
+    def __init__(
+        self,
+        file: io.BytesIO,
+        value: Any,
+        separate: Collection[int],
+        protocol: int,
+        buffer_callback: KeepBuffer,
+    ) -> None:
+        super().__init__(file, protocol, buffer_callback)
+        self._value = value
+        self._separate = separate
+        self._numbers: dict[int, int] = {}
+        self.parts: list[Any] = []
+
+    def persistent_id(self, obj: Any) -> int | None:
+        """The number of a part that is pickled separately."""
+        if obj is self._value or not (id(obj) in self._separate or is_large(obj, THRESHOLD)):
+            return None
+        number = self._numbers.setdefault(id(obj), len(self.parts))
+        if number == len(self.parts):
+            self.parts.append(obj)
+        return number
+
+
+def _has_known_size(value: Any) -> bool:
+    return type(value) in _TEXTS or has_size(value)
+
+
+def _is_plain(value: Any) -> bool:
+    """Tell whether plain pickle can load a value everywhere, and it is small or a container."""
+    kind = type(value)
+    if kind in ATOMS:
+        return kind not in _TEXTS or len(value) < THRESHOLD
+    if kind is ResultRef:
+        return True
+    if kind is ItemRef:
+        return all(type(key) in ATOMS for key in value.path)
+    parts: Collection[Any]
+    if kind in _LITERALS:
+        parts = value
+    elif kind is dict:
+        parts = [*value, *value.values()]
+    elif kind is Container and value.build in _PLAIN_BUILDS:
+        parts = value.parts
+    else:
+        return False
+    try:
+        return ATOMS.issuperset(map(type, parts)) or all(map(_is_plain, parts))
+    except RecursionError:
+        return False

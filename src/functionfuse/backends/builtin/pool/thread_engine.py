@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from queue import SimpleQueue
+import time
+from queue import Empty, SimpleQueue
 from threading import Lock, Thread
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from functionfuse._kernel.kernel import execute
 from functionfuse.engine import Cancelled, Capabilities
@@ -17,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["ThreadEngine"]
 
 R = TypeVar("R")
+_POLL_INTERVAL: Final = 0.5  # seconds until a signal is noticed that another thread took
+_TIMEOUT: Final = 5.0  # seconds that running nodes have to finish after an interruption
 
 
 class _Task:
@@ -126,12 +129,20 @@ class ThreadEngine:
         return done
 
     def _ended(self) -> Iterator[_Task]:
-        task = self._done.get()
+        task = self._first()
         self._busy -= 1
         yield task
         while not self._done.empty():
             self._busy -= 1
             yield self._done.get()
+
+    def _first(self) -> _Task:
+        """Block until a unit is done, with pauses: the system may give a signal to a thread that does not wake this one."""
+        while True:
+            try:
+                return self._done.get(timeout=_POLL_INTERVAL)
+            except Empty:
+                continue
 
     def record(self, handle: _Task) -> Record:  # noqa: D102 - as in Engine
         if handle.error is not None:
@@ -160,7 +171,7 @@ class ThreadEngine:
             self._close()
 
     def _start(self) -> None:
-        # nothing waits for it after an interruption: a thread cannot be stopped
+        # a daemon: a thread cannot be stopped, and a node that does not finish shall not keep the process
         name = f"functionfuse-{len(self._threads)}"
         thread = Thread(target=self._serve, name=name, daemon=True)
         self._threads.append(thread)
@@ -182,10 +193,9 @@ class ThreadEngine:
         return ready[0] if ready else None
 
     def _close(self) -> None:
+        """End the threads; after an interruption, wait for running nodes, which finish and are stored."""
         for _thread in self._threads:
             self._queue.put(None)
-        while not self._done.empty():  # what was given up
-            self._busy -= len(list(self._ended()))
-        if not self._busy:
-            for thread in self._threads:
-                thread.join()
+        deadline = time.monotonic() + _TIMEOUT
+        for thread in self._threads:
+            thread.join(max(0, deadline - time.monotonic()))

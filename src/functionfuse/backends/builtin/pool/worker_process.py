@@ -8,7 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -19,11 +19,11 @@ from functionfuse.backends.builtin.pool._compat import interpreter_flags
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
 
     from functionfuse.backends.builtin.pool.reaper import Reaper
 
-__all__ = ["WorkerProcess", "sigint_blocked"]
+__all__ = ["WorkerProcess"]
 
 _ROOT: Final = str(Path(functionfuse.__file__).parent.parent)
 _PATH: Final = "PYTHONPATH"
@@ -114,13 +114,3 @@ def _start_process(descriptor: int) -> subprocess.Popen[bytes]:
         pass_fds=[descriptor],
         env={**os.environ, _PATH: path},
     )
-
-
-@contextmanager
-def sigint_blocked() -> Iterator[None]:
-    """Take no Ctrl-C meanwhile; processes that are started inherit that, and end it when they are ready for one."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

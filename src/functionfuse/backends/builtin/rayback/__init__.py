@@ -1,9 +1,9 @@
-"""Running a graph on Ray: nodes as tasks, instances of decorated classes as actors.
+"""Ray backend: nodes are tasks, instances of decorated classes are actors.
 
 This package is the only one that imports Ray.
-`workflow` holds the facade, `engine` submits nodes, `remote` is what runs in Ray's workers,
-`wrapped` is how values travel, `remote_args` checks options,
-`cluster` finds a cluster and asks what it has, `addresses` tells who is there.
+`workflow` has the class that users call, `engine` submits units, `tasks` runs them in workers,
+`envelopes` pickles values, `remote_args` checks options,
+`cluster` finds or starts a cluster and checks its resources, `addresses` checks that Ray answers at an address.
 """
 
 from functionfuse.errors import MissingExtraError

@@ -5,6 +5,7 @@ Each function says what it needs of Ray, why, and what happens without it.
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Final
 
 import ray
@@ -24,6 +25,8 @@ __all__ = [
     "REFERENCE_REDUCERS",
     "cause_of",
     "cluster_address",
+    "current_connection",
+    "hide_unhandled_errors",
     "option_names",
     "start_task",
     "validate_options",
@@ -89,6 +92,34 @@ def cause_of(error: RayTaskError) -> BaseException:
     return cause
 
 
+# ---- the terminal ----
+
+
+def hide_unhandled_errors() -> None:
+    """Keep Ray from printing failures of nodes as unhandled: `run()` raises them.
+
+    Ray prints an error object that nobody has asked for, and a unit that fails leaves two: its record, which the
+    engine asks for, and its value. Errors of tasks that are not of this package are printed.
+
+    Needs: the logger of `ray._private.worker` and the words "Unhandled error".
+    Without them, a pickled exception may be printed after a failed run.
+    """
+    logging.getLogger("ray._private.worker").addFilter(
+        _is_of_others
+    )  # once, however often it is called
+
+
+def _is_of_others(record: logging.LogRecord) -> bool:
+    if record.levelno < logging.ERROR:
+        return True
+    text = record.getMessage()
+    return not (text.startswith("Unhandled error") and any(name in text for name in _OURS))
+
+
+#: Found in the text of the error of a task, or of an actor that was ended.
+_OURS: Final = ("ExceptionEnvelope", "InstanceActor", "functionfuse.errors.")
+
+
 # ---- clusters ----
 
 
@@ -100,3 +131,13 @@ def cluster_address() -> str:
     """
     address: str = getattr(ray.get_runtime_context(), "gcs_address", "")
     return address
+
+
+def current_connection() -> object:
+    """An object that stands for the connection of this process to a cluster: `ray.init` makes another one.
+
+    Needs: `_global_node` of `ray._private.worker`. Calls of Ray's core would end a process that is in `ray.shutdown`.
+    Without it, a run does not notice that Ray was shut down and initialised again, and raises an error of Ray.
+    """
+    worker = getattr(getattr(ray, "_private", None), "worker", None)
+    return getattr(worker, "_global_node", None)

@@ -1,4 +1,4 @@
-"""Addresses of clusters: whether Ray is there, and whether two of them are one place."""
+"""Addresses of clusters: check that Ray answers, and compare two of them."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ _SETTINGS: Final = bytes([4, 0, 0, 0, 0, 0])  # in the head of the first frame, 
 
 
 def check_ray_answers(address: str, *, encrypted: bool) -> None:
-    """Find out soon: Ray itself tries for minutes, and may then end the process.
+    """Check within seconds that Ray answers: Ray itself tries for minutes, and may then end the process.
 
     Args:
-        address: What `ray.init` is to be given; what is no host and port is left to Ray.
-        encrypted: Only look whether somebody listens, as he would not understand what we say.
+        address: The address for `ray.init`; without host and port it is not checked.
+        encrypted: The server uses TLS: only check that it accepts connections.
 
     Raises:
-        EngineError: Nobody listens there, or somebody who is not Ray.
+        EngineError: No process listens there, or one that is not Ray.
     """
     place = _host_and_port(address)
     if place is None:
@@ -33,7 +33,7 @@ def check_ray_answers(address: str, *, encrypted: bool) -> None:
         connection = socket.create_connection(place, _TIMEOUT)
     except OSError as error:
         message = (
-            f"nobody listens at the address of the Ray cluster, {address!r} ({error}): "
+            f"no process listens at the address of the Ray cluster, {address!r} ({error}): "
             "check ray_init_args={'address': ...} or the environment's RAY_ADDRESS, and that the cluster is up; "
             "without an address RayWorkflow starts Ray on this machine"
         )
@@ -42,7 +42,7 @@ def check_ray_answers(address: str, *, encrypted: bool) -> None:
         if encrypted or _speaks_grpc(connection):
             return
     message = (
-        f"somebody listens at the address of the Ray cluster, {address!r}, but does not answer as Ray does: "
+        f"a process listens at the address of the Ray cluster, {address!r}, but does not answer as Ray does: "
         "check the port (a cluster itself has 6379, its server for 'ray://' 10001, if nothing else was chosen), "
         "and that the cluster is well; one that uses TLS wants RAY_USE_TLS=1 in the environment"
     )
@@ -64,10 +64,10 @@ def _speaks_grpc(connection: socket.socket) -> bool:
 
 
 def same_cluster(address: str, cluster: str) -> bool:
-    """Tell whether an address leads to a cluster, as far as can be known; True for those without a host.
+    """Tell whether an address is that of a cluster; True for addresses without a host.
 
     Args:
-        address: What `ray.init` takes; of one for Ray's client only the host is looked at.
+        address: An address for `ray.init`; of one for Ray's client only the host is compared.
         cluster: Host and port of the cluster itself.
     """
     one, other = _host_and_port(address), _host_and_port(cluster)

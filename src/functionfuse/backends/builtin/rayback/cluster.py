@@ -7,21 +7,18 @@ import os
 import threading
 import warnings
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 import ray
 from ray.exceptions import AuthenticationError
 
 from functionfuse._common.stdio import open_closed_streams
 from functionfuse._common.validation import validate_names
-from functionfuse.backends.builtin.rayback._compat import cluster_address
+from functionfuse.backends.builtin.rayback._compat import cluster_address, current_connection
 from functionfuse.backends.builtin.rayback.addresses import check_ray_answers, same_cluster
 from functionfuse.errors import EngineError, FunctionFuseWarning, OptionError
 
-if TYPE_CHECKING:
-    from collections.abc import Collection
-
-__all__ = ["check_init_args", "connect", "unsatisfied_request"]
+__all__ = ["Session", "check_init_args", "connect"]
 
 _INIT: Final = frozenset(inspect.signature(ray.init).parameters) - {"kwargs"}
 _starting: Final = threading.Lock()  # workflows may run in several threads
@@ -110,62 +107,26 @@ def _advice(address: str, error: Exception) -> str:
     )
 
 
-def unsatisfied_request(options: Mapping[str, Any], *, actor: bool) -> str | None:
-    """What a request asks for, if there is no node that has all of it; None if there is one.
+class Session:
+    """The connection of this process to a cluster, as it is when a run begins."""
 
-    Ray itself waits for ever for such a node.
-    """
-    strategy = options.get("scheduling_strategy")
-    if strategy not in {None, "DEFAULT", "SPREAD"} or options.get("fallback_strategy"):
-        return None  # a placement group or a node by name: Ray says itself if there is none
-    request, labels = _request(options, actor=actor), options.get("label_selector") or {}
-    nodes = [node for node in ray.nodes() if node["Alive"]]
-    for node in nodes:
-        if _covers(node["Resources"], request) and _matches(node.get("Labels", {}), labels):
-            return None
-    wanted = _format_resources(request, request) + (f" with labels {labels}" if labels else "")
-    have = "; ".join(_format_resources(node["Resources"], request) for node in nodes)
-    return f"{wanted}, and no node of the cluster has all of it (they have: {have})"
+    def __init__(self) -> None:  # noqa: D107
+        self._connection = current_connection()
 
+    @property
+    def is_over(self) -> bool:
+        """Whether Ray was shut down since, also if it was initialised again."""
+        return not ray.is_initialized() or current_connection() is not self._connection
 
-def _request(options: Mapping[str, Any], *, actor: bool) -> dict[str, float]:
-    cpus = options.get("num_cpus")
-    # an actor that asks for nothing is placed where there is one
-    request = {
-        "CPU": 1 if cpus is None else cpus,
-        "GPU": options.get("num_gpus"),
-        "memory": options.get("memory"),
-        "object_store_memory": options.get("object_store_memory") if actor else None,
-        **(options.get("resources") or {}),
-    }
-    if options.get("accelerator_type"):
-        request[f"accelerator_type:{options['accelerator_type']}"] = 0.001
-    return {name: amount for name, amount in request.items() if amount}
+    def check(self) -> None:
+        """Check that the connection lasts, before a call of Ray, which would start another cluster.
 
-
-def _covers(offer: Mapping[str, float], request: Mapping[str, float]) -> bool:
-    return all(offer.get(name, 0) >= amount for name, amount in request.items())
-
-
-def _matches(labels: Mapping[str, str], selector: Mapping[str, str]) -> bool:
-    """Tell whether a node has the labels: a value, `!value`, `in(a, b)` or `!in(a, b)` for each key."""
-    for key, condition in selector.items():
-        wanted = condition.removeprefix("!")
-        values = wanted[3:-1].split(",") if wanted.startswith("in(") else [wanted]
-        found = labels.get(key) in {value.strip() for value in values}
-        if found == condition.startswith("!"):
-            return False
-    return True
-
-
-#: What every node has, and hardly anybody asks for.
-_EVERYWHERE: Final = ("node:", "memory", "object_store_memory")
-
-
-def _format_resources(resources: Mapping[str, float], asked: Collection[str] = ()) -> str:
-    shown = [
-        f"{name}: {resources[name]:g}"
-        for name in sorted(resources)
-        if name in asked or not name.startswith(_EVERYWHERE)
-    ]
-    return ", ".join(shown) or "nothing"
+        Raises:
+            EngineError: Ray was shut down.
+        """
+        if self.is_over:
+            message = (
+                "ray.shutdown() was called during the run, and values that were not stored are lost: "
+                "call it after run(), in observers and other threads too"
+            )
+            raise EngineError(message)

@@ -23,7 +23,12 @@ from functionfuse._graph.graph import references
 from functionfuse._graph.nodes import Kind
 from functionfuse._transport.broadcast import Broadcaster
 from functionfuse._transport.exceptions import ExceptionEnvelope, describe_exception
-from functionfuse.backends.builtin.rayback._compat import cause_of, start_task
+from functionfuse.backends.builtin.rayback._compat import (
+    cause_of,
+    hide_unhandled_errors,
+    start_task,
+)
+from functionfuse.backends.builtin.rayback.cluster import Session
 from functionfuse.backends.builtin.rayback.envelopes import REDUCERS, dumps, unwrapped, wrapped
 from functionfuse.backends.builtin.rayback.tasks import (
     InstanceActor,
@@ -51,6 +56,7 @@ _BATCH: Final = 100  # nodes that are waited for together ...
 _POLL_TIMEOUT: Final = (
     0.02  # ... for so many seconds at most: to wait for each by itself costs as much as to run it
 )
+_CHECK_INTERVAL: Final = 1.0  # seconds between two looks whether Ray was shut down
 _GRACE: Final = 1.0  # seconds that nodes have to end by themselves when a run is interrupted
 #: Made once: Ray keeps each remote function and class as long as the process lives.
 _task: Final[Any] = ray.remote(run_unit)
@@ -103,6 +109,8 @@ class RayEngine:
         self._code: dict[int, tuple[Any, Any]] = {}  # functions as they are sent, by id
         self._read_only = read_only
         self._broadcaster = Broadcaster(graph, self._put, _LARGE, dict(REDUCERS))
+        self._session = Session()
+        hide_unhandled_errors()
         self._failed: list[_Handle] = []  # what never reached Ray, and nobody was told of
         self._cancelled: list[_Handle] = []  # by the last call of cancel
 
@@ -110,6 +118,7 @@ class RayEngine:
         self, unit: Unit, inputs: Sequence[_Handle], options: Mapping[str, Any]
     ) -> _Handle:
         name = unit.node.name
+        self._session.check()
         for handle in inputs:
             if handle.error is not None:
                 return self._fail(name, handle.error)
@@ -181,12 +190,14 @@ class RayEngine:
         failed = [handle for handle in failed if handle in pending]
         if failed:
             return failed
+        self._session.check()
         handles = {handle.record: handle for handle in islice(pending, _BATCH)}
         # a quarter, so that a run with few in flight soon has the next
         done, _ = ray.wait([*handles], num_returns=-(-len(handles) // 4), timeout=_POLL_TIMEOUT)
         if not done:
             handles = {handle.record: handle for handle in pending}
-            ray.wait([*handles], num_returns=1)
+            while not ray.wait([*handles], num_returns=1, timeout=_CHECK_INTERVAL)[0]:
+                self._session.check()
             done, _ = ray.wait([*handles], num_returns=len(handles), timeout=0)
         finished = [handles[reference] for reference in done]
         _fetch_records(finished)
@@ -202,6 +213,7 @@ class RayEngine:
         """
         if handle.error is not None:
             raise handle.error
+        self._session.check()
         handle.recorded = True
         answer = handle.answer or _get(handle.record, handle.name)
         handle.answer = None
@@ -210,6 +222,7 @@ class RayEngine:
         return cast("Record", pickle.loads(answer))
 
     def fetch(self, handle: _Handle) -> Any:  # noqa: D102
+        self._session.check()
         return unwrapped(_get(handle.value, handle.name))
 
     def release(self, handle: _Handle) -> None:
@@ -220,6 +233,8 @@ class RayEngine:
 
     def cancel(self, pending: Collection[_Handle]) -> None:
         """Take back what has not started; what runs is told as well, and may not listen."""
+        if self._session.is_over:
+            return
         self._cancelled = [handle for handle in pending if handle.record is not None]
         for handle in self._cancelled:
             ray.cancel(handle.record, recursive=False)
@@ -228,8 +243,11 @@ class RayEngine:
         """Run the loop; if it was left before everything was settled, let no node go on."""
         try:
             return body()
-        except BaseException:
-            if self._cancelled and ray.is_initialized():
+        except BaseException as error:
+            if self._session.is_over:
+                if not isinstance(error, EngineError | KeyboardInterrupt):
+                    self._session.check()  # Ray's errors, SystemExit among them, do not say why
+            elif self._cancelled:
                 self._end_cancelled()
             raise
 

@@ -1,6 +1,6 @@
 """Envelopes of values in Ray's object store: pickled when Ray pickles them, so that Ray sees its references in them.
 
-Ray returns arrays as views of shared memory that nobody may write to.
+Ray returns arrays as read-only views of shared memory.
 On every other engine a function may write to its arguments, so each node gets a copy,
 except in a workflow whose arrays are read-only; instances are copied there as well, since their methods change them.
 """

@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal, Self, overload
 
+import ray
+
+from functionfuse._common.ray_resources import unsatisfied_request
 from functionfuse._common.validation import validate_names
+from functionfuse._execution.interruption import SignalScope
 from functionfuse._graph.nodes import Kind
 from functionfuse.backends.base import Query, ResultT, Workflow
-from functionfuse.backends.builtin.rayback.cluster import (
-    check_init_args,
-    connect,
-    unsatisfied_request,
-)
+from functionfuse.backends.builtin.rayback.cluster import check_init_args, connect
 from functionfuse.backends.builtin.rayback.engine import RayEngine
 from functionfuse.backends.builtin.rayback.remote_args import check_actor, check_task
 from functionfuse.errors import OptionError
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from functionfuse._execution.run_spec import OnError, RunSpec
     from functionfuse._graph.graph import Graph, GraphNode
-    from functionfuse._graph.nodes import Placeholder
+    from functionfuse._graph.placeholder import Placeholder
     from functionfuse.options import Options
 
     class _Options(TypedDict):
@@ -162,6 +162,7 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
             EngineError: The cluster cannot be reached, or a worker died.
             MutationError: A node changed a value that others have, too.
             BaseException: The first failure, as the user's function raised it, with the node in a note.
+            SystemExit: SIGTERM or SIGHUP arrived in the main thread, and you have not set a handler for it.
         """
         validate_names([on_error], ("raise", "continue"), "value of on_error")
         if type(max_pending_tasks) is not int or max_pending_tasks < 0:
@@ -177,7 +178,8 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
             max_in_flight=max_pending_tasks,
             fetch_targets=return_results,
         )
-        values: ResultT = self._run(spec)
+        with SignalScope():
+            values: ResultT = self._run(spec)
         return values if return_results else None
 
     def _run(self, spec: RunSpec) -> Any:
@@ -185,7 +187,8 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
         connect(self._init_args)
         self._check_requests(spec)
         engine = RayEngine(spec.graph, actors=self._actors, read_only=self.read_only)
-        return engine.drive(lambda: self._execute(spec, engine))
+        with SignalScope(library="ray"):  # ray.init has set a handler of its own
+            return engine.drive(lambda: self._execute(spec, engine))
 
     def _in_actor(self, node: GraphNode) -> bool:
         return self._actors and node.kind is not Kind.FUNCTION
@@ -219,7 +222,7 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
                 continue
             key = id(options), actor
             if key not in known:
-                known[key] = unsatisfied_request(options, actor=actor)
+                known[key] = unsatisfied_request(ray.nodes(), options, actor=actor)
             if known[key]:
                 lacking[node.name] = known[key] or ""
         computed = spec.plan().actions if lacking else {}

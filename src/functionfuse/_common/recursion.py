@@ -1,0 +1,44 @@
+"""A higher recursion limit while values are pickled: deep containers take several levels of it each."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from contextlib import AbstractContextManager, nullcontext
+from typing import Final
+
+__all__ = ["deep_recursion"]
+
+#: Some 2000 nested lists, which need a megabyte of the thread's stack.
+_MORE: Final = 4000
+#: Since 3.12, the limit is only that of functions in Python, and pickle has one of its own.
+_LIMITS_PICKLE: Final = sys.version_info < (3, 12)
+
+
+class _HigherLimit:
+    """Raises the limit while any thread is within it; the threads of an interpreter have one limit."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._users = 0
+        self._usual = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._users == 0:
+                self._usual = sys.getrecursionlimit()
+                sys.setrecursionlimit(self._usual + _MORE)
+            self._users += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._users -= 1
+            # another limit is one that the user set meanwhile
+            if self._users == 0 and sys.getrecursionlimit() == self._usual + _MORE:
+                sys.setrecursionlimit(self._usual)
+
+
+#: A context manager; may be entered several times.
+deep_recursion: Final[AbstractContextManager[None]] = (
+    _HigherLimit() if _LIMITS_PICKLE else nullcontext()
+)
