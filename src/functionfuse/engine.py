@@ -47,6 +47,7 @@ class Capabilities:
     releases_early: bool = (
         False  # release() is allowed for a unit in flight; its record is asked for afterwards
     )
+    shares_values: bool = False  # nodes run in this process, and get the same object of a result
 
 
 class Cancelled(Exception):

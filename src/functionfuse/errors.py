@@ -13,12 +13,14 @@ A message says what is wrong, where in the user's file, and what to do::
     │   ├── CorruptResult              the checksum does not match
     │   └── UntrustedResult            not signed with the key, or has types that are not allowed
     ├── EngineError                    the engine failed, not the user's function
+    ├── MutationError                  a node changed a value that others have, too
     └── DifferentResults (AssertionError)  results of backends differ, see `functionfuse.compare`
 
     FunctionFuseWarning (UserWarning)
     ├── NoMatchWarning                 a pattern that matches no node
     ├── DamagedResultWarning           a damaged stored result is computed again
-    └── ExposedKeyWarning              a key file that other users can read or write
+    ├── ExposedKeyWarning              a key file that other users can read or write
+    └── MutationWarning                a value was changed that several nodes take
 
 An exception that a user's function raises reaches the caller with its own type.
 """
@@ -34,6 +36,8 @@ __all__ = [
     "FunctionFuseWarning",
     "GraphError",
     "MissingExtraError",
+    "MutationError",
+    "MutationWarning",
     "NoMatchWarning",
     "NotANodeError",
     "OptionError",
@@ -93,6 +97,10 @@ class EngineError(FunctionFuseError):
     """The engine failed to run a node; the node's function did not raise."""
 
 
+class MutationError(FunctionFuseError):
+    """A node changed an argument in place that other nodes, the storage or the caller have, too."""
+
+
 class DifferentResults(FunctionFuseError, AssertionError):
     """A node has different results on different backends."""
 
@@ -111,3 +119,7 @@ class DamagedResultWarning(FunctionFuseWarning):
 
 class ExposedKeyWarning(FunctionFuseWarning):
     """Other users can read or write the file of a signing key."""
+
+
+class MutationWarning(FunctionFuseWarning):
+    """A value was changed in place that several nodes take, or that several calls were given."""

@@ -35,7 +35,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "storage.ray_actor": {"storage", "_common", "_transport.pickled_value", "errors"},
     "storage": {"storage", "serializers", "_common", "errors"},
-    "_kernel": {"_kernel", "_graph", "_context", "storage.base", "errors"},
+    "comparison.equality": {"comparison"},  # the kernel explains with it what a node changed
+    "_kernel": {"_kernel", "_graph", "_context", "comparison.equality", "storage.base", "errors"},
     "_transport": {"_transport", "_kernel", "_graph", "_context", "_common", "errors"},
     "plan": {"_graph", "_common"},
     "options": {"_graph", "_common", "errors"},

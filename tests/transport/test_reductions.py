@@ -36,7 +36,7 @@ def copies(value: Any, library: Any = pickler) -> list[Any]:
         memoryview(array.array("d")),
         memoryview(array.array("d")).toreadonly(),
         memoryview(array.array("H", range(6))).cast("B").cast("H", (2, 3)),
-        memoryview(np.asfortranarray(np.ones((2, 3)))),
+        np.asfortranarray(np.ones((2, 3))).data,
     ],
     ids=lambda view: f"{view.format}{view.shape}",
 )
@@ -48,7 +48,7 @@ def test_memory_views(view: memoryview) -> None:
         assert view.tolist() == copy.tolist()
 
 
-@pytest.mark.parametrize("view", [memoryview(np.zeros(3, ">f8")), memoryview(np.zeros((0, 3)))])
+@pytest.mark.parametrize("view", [np.zeros(3, ">f8").data, np.zeros((0, 3)).data])
 def test_memory_views_without_an_equivalent(view: memoryview) -> None:
     """A memory view that cannot be made again is refused when it is pickled."""
     with pytest.raises(pickle.PicklingError, match=r"memoryview of format .* and shape"):

@@ -16,9 +16,11 @@ if TYPE_CHECKING:
     from functionfuse.options import Plugin
     from functionfuse.storage.base import Results
 
-__all__ = ["OnError", "RunSpec"]
+__all__ = ["OnError", "OnMutation", "RunSpec"]
 
 OnError = Literal["raise", "continue"]
+#: What happens when a node changes a value that others have: "warn" looks only where that costs little.
+OnMutation = Literal["raise", "warn", "ignore"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class RunSpec:
     on_error: OnError = "raise"
     max_in_flight: int = 0  # the most units in flight; 0: no limit but the engine's
     fetch_targets: bool = True  # else the targets' values stay in the storage
+    mutation: OnMutation = "warn"
+    read_only: bool = False  # nodes take arrays and frames read-only
 
     def plan(self) -> Plan:
         """Plan a run by the results that are stored now."""

@@ -7,6 +7,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from functionfuse._context.caller_context import CallerContext
+from functionfuse._execution.argument_guards import ArgumentGuards
 from functionfuse._execution.delivery import MessageDelivery
 from functionfuse._execution.recovery import Recovery
 from functionfuse._execution.run_state import NodeState, RunState, Submitted
@@ -55,6 +56,7 @@ class Scheduler(Generic[H]):
         self._inline, self._schedules = engine.capabilities.inline, engine.capabilities.schedules
         self._run = RunState(spec, engine)
         self.plan = self._run.plan
+        self._guards = ArgumentGuards(spec, engine, self.plan)
         # of the run's state, what each node needs
         self._nodes, self._states = self._run.nodes, self._run.states
         self._actions, self._records = self._run.actions, self._run.records
@@ -87,6 +89,7 @@ class Scheduler(Generic[H]):
             raise
         finally:
             self._notify(RunFinished, self._run_spec.workflow, error)
+            self._guards.end()
 
     def _execute(self) -> list[Any]:
         if self._run_spec.results is not None:
@@ -171,6 +174,7 @@ class Scheduler(Generic[H]):
         for part in group.nodes:
             self._notify(NodeSubmitted, part.name)
         unit = self._unit(node, load=False)._replace(
+            guard=None,
             subunits=tuple(self._unit(part, load=False) for part in group.nodes),
             outputs=group.outputs(self._results.count, self._groups.recovery_outputs),
         )
@@ -199,6 +203,7 @@ class Scheduler(Generic[H]):
             (),
             recompute,
             self._context,
+            None if load else self._guards.of(node),
         )
         return new_tuple(Unit, fields)
 

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from functionfuse._execution.mutation_watch import SHORTEST, MutationWatch, count_uses
 from functionfuse._graph.builder import LazyGraph
 from functionfuse._graph.scopes import NodeScope
 from functionfuse._kernel.annotations import add_node_note, name_item_note
@@ -46,7 +47,7 @@ def can_run_whole_graph(spec: RunSpec, engine: Engine[Any]) -> bool:
         and type(spec.graph) is LazyGraph
         and spec.results is None
         and spec.on_error == "raise"
-        and not (spec.plugins or spec.options)
+        and not (spec.plugins or spec.options or spec.read_only or spec.mutation == "raise")
     )
 
 
@@ -61,6 +62,10 @@ class WholeGraphRun:
         self._observers = spec.observers
         self._records = _Records(spec.graph)
         self._failed: Record | None = None
+        self._watch: MutationWatch[Node[Any]] = MutationWatch(
+            lambda node: self._graph.node(node).name
+        )
+        self._shortest = SHORTEST if spec.mutation == "warn" else float("inf")
 
     @property
     def records(self) -> Mapping[str, Record]:
@@ -87,6 +92,7 @@ class WholeGraphRun:
             raise
         finally:
             self._notify(RunFinished, self._workflow, error)
+            self._watch.close()
 
     def _compute_nodes(self) -> dict[Node[Any], Any]:
         """Call the functions of all nodes; return the values of the targets' nodes."""
@@ -100,6 +106,7 @@ class WholeGraphRun:
         lookup = _value_lookup(values, graph.collected.uses)
         if watched:
             graph.order  # noqa: B018 - events name nodes: number them before the clock starts
+        shortest, before = self._shortest, 0.0
         clock, ended, began = time.perf_counter, records.ends.append, records.start()
         with NodeScope() as scope:  # one for all, since each is checked in turn
             for node in nodes:
@@ -114,10 +121,24 @@ class WholeGraphRun:
                 except BaseException as error:
                     self._fail(error)
                     raise
-                ended(clock() - began)
+                now = clock() - began
+                ended(now)
                 if watched:
                     self._notify(NodeFinished, records[-1])
+                if now - before > shortest:
+                    shortest = self._watch_results(node, values[node], now - before)
+                before = now
         return values
+
+    def _watch_results(self, node: Node[Any], value: Any, seconds: float) -> float:
+        """Watch the result of a node, and those that it took; return the time from which on to call this next."""
+        watch, uses = self._watch, self._graph.collected.uses[node]
+        parents = count_uses(node)
+        watch.begin(node, parents)
+        watch.end(node, parents, seconds)
+        if uses > 1:
+            watch.add(node, value, seconds, uses)
+        return -1.0 if watch.watched else self._shortest
 
     def _fail(self, error: BaseException) -> None:
         """Record the failure of the node after those that are done."""

@@ -8,6 +8,7 @@ from itertools import islice
 from types import AsyncGeneratorType
 from typing import TYPE_CHECKING, Any, Final
 
+from functionfuse._graph.changed_objects import note_object
 from functionfuse._graph.containers import COPIED, build_iterator, part_label, splitter
 from functionfuse._graph.cycles import CyclicCopier, find_objects
 from functionfuse._graph.nodes import ATOMS, Container, Item, Node
@@ -268,6 +269,8 @@ class _Capture:
         build, parts = split
         captured = self._parts(value, parts, build.label)
         unchanged = _REFERENCE_TYPES.isdisjoint(map(type, captured))
+        if unchanged:
+            note_object(value)
         made = value if unchanged else Container(build, tuple(captured))
         self._memo[id(value)] = value, made
         return made
@@ -282,6 +285,7 @@ class _Capture:
                 "or inside a list, dict or dataclass, and make the object in the function"
             )
             raise _Refused(problem, path.removeprefix(", "))
+        note_object(value)
         self._memo[id(value)] = value, value
         return value
 

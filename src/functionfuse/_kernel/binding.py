@@ -19,7 +19,14 @@ if TYPE_CHECKING:
     Lookup = Callable[[Any], Any]  # gives the value of a node's outcome
     Memo = dict[int, Any]
 
-__all__ = ["UNSHARED_TYPES", "bind", "copy_instance", "resolve_argument", "resolve_reference"]
+__all__ = [
+    "LITERALS",
+    "UNSHARED_TYPES",
+    "bind",
+    "copy_instance",
+    "resolve_argument",
+    "resolve_reference",
+]
 
 
 def bind(
@@ -72,16 +79,16 @@ def resolve_argument(argument: Any, lookup: Lookup, memo: Memo) -> Any:
             parts = [resolve_argument(part, lookup, memo) for part in argument.parts]
             memo[id(argument)] = argument.build(parts)
         return memo[id(argument)]
-    return _literal_copy(argument, kind, memo) if kind in _LITERALS else argument
+    return _literal_copy(argument, kind, memo) if kind in LITERALS else argument
 
 
 #: Containers that `capture` copies. A function may change its arguments, and must not change the graph.
-_LITERALS: Final = frozenset({list, dict, set, tuple})
+LITERALS: Final = frozenset({list, dict, set, tuple})
 
 
 def _literal_copy(literal: Any, kind: type, memo: Memo) -> Any:
     """A copy of a list, dict, set or tuple, and of those within it."""
-    if kind not in _LITERALS:
+    if kind not in LITERALS:
         return literal
     copied = memo.get(id(literal))
     if copied is None:

@@ -10,6 +10,7 @@ import os
 import platform
 import time
 from collections import Counter
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, Any, Final, cast
 
@@ -184,7 +185,10 @@ def _compute(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     if unit.setup is not None:
         unit.setup()
     with NodeScope() as scope:
-        return compute(unit.node, args, kwargs, scope)
+        if unit.guard is None:
+            return compute(unit.node, args, kwargs, scope)
+        guarded = partial(compute, scope=scope)
+        return unit.guard.call(guarded, unit.node, args, kwargs)
 
 
 def compute(

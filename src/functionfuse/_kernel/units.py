@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 from functionfuse._graph.graph import new_tuple
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "GroupResult",
+    "Guard",
     "InstanceResult",
     "Outcome",
     "Record",
@@ -45,6 +46,19 @@ class Outcome(NamedTuple):
 
     value: Any
     record: Record
+
+
+class Guard(Protocol):
+    """Makes the call of a node, and looks after its arguments."""
+
+    def call(
+        self,
+        compute: Callable[[GraphNode, Sequence[Any], Mapping[str, Any]], Any],
+        node: GraphNode,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+    ) -> Any:
+        """Compute a node."""
 
 
 @dataclass(slots=True)
@@ -82,6 +96,7 @@ class Unit(NamedTuple):
     context: CallerContext | None = (
         None  # what surrounds the call; None: it is in the caller's thread
     )
+    guard: Guard | None = None  # of the arguments
 
     def __reduce__(self) -> tuple[Any, ...]:
         # the context first: it extends the path on which the modules of functions are found

@@ -183,24 +183,15 @@ def encode_unit(
         unit.outputs,
         unit.recompute,
         None if unit.context is None else share(unit.context),
+        unit.guard,
     )
 
 
 def decode_unit(fields: tuple[Any, ...], shared_objects: Mapping[int, Any]) -> Unit:
     """Decode a unit of `encode_unit`."""
     name, number, func, args, kwargs, kind, state, location, parents, *rest = fields
-    (
-        workflow,
-        engine,
-        storage,
-        load,
-        setup,
-        exclusive_instance,
-        subunits,
-        outputs,
-        recompute,
-        context,
-    ) = rest
+    workflow, engine, storage, load, setup, exclusive_instance, subunits, *rest = rest
+    outputs, recompute, context, guard = rest
     node = new_tuple(
         GraphNode,
         (name, number, shared_objects[func], args, kwargs, Kind(kind), state, location, parents),
@@ -219,5 +210,6 @@ def decode_unit(fields: tuple[Any, ...], shared_objects: Mapping[int, Any]) -> U
         outputs,
         recompute,
         None if context is None else shared_objects[context],
+        guard,
     )
     return new_tuple(Unit, fields)

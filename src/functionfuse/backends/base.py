@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Self, TypeVar, overload
 
 from functionfuse._common.validation import validate_names
@@ -14,6 +15,7 @@ from functionfuse._execution.run_spec import RunSpec
 from functionfuse._execution.scheduler import Scheduler
 from functionfuse._execution.whole_graph import WholeGraphRun, can_run_whole_graph
 from functionfuse._graph.builder import LazyGraph, build
+from functionfuse._graph.changed_objects import forget_objects
 from functionfuse._graph.fusion import fuse_short_nodes
 from functionfuse._graph.scopes import open_scopes, release_nodes
 from functionfuse.backends.plugins import PluginCollection
@@ -37,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["Query", "Workflow"]
 
 _STORAGE_METHODS = ("save", "read_task")
+_DEBUG = "FUNCTIONFUSE_DEBUG"  # the variable that switches checks on for all runs
+_OFF = ("", "0")
 
 
 class Query:
@@ -94,16 +98,24 @@ class Workflow(Generic[Q, ResultT]):
 
     @overload
     def __init__(
-        self: Workflow[Q, ResultT], node: Placeholder[ResultT], /, *, workflow_name: str
+        self: Workflow[Q, ResultT],
+        node: Placeholder[ResultT],
+        /,
+        *,
+        workflow_name: str,
+        read_only: bool = ...,
     ) -> None: ...
     @overload
-    def __init__(self: Workflow[Q, list[Any]], *nodes: Any, workflow_name: str) -> None: ...
-    def __init__(self, *nodes: Any, workflow_name: str) -> None:
+    def __init__(
+        self: Workflow[Q, list[Any]], *nodes: Any, workflow_name: str, read_only: bool = ...
+    ) -> None: ...
+    def __init__(self, *nodes: Any, workflow_name: str, read_only: bool = False) -> None:
         """Create a workflow of the targets and their transitive dependencies.
 
         Args:
             nodes: The targets: nodes, items of nodes, instances of decorated classes.
             workflow_name: The name under which results are stored and runs are shown.
+            read_only: Nodes take arrays and frames read-only: writing to one is an error.
 
         Raises:
             NotANodeError: A target is not a node, item or instance.
@@ -113,6 +125,7 @@ class Workflow(Generic[Q, ResultT]):
             message = f"workflow_name must be a non-empty string, not {workflow_name!r}"
             raise GraphError(message)
         self.workflow_name = workflow_name
+        self.read_only = read_only
         self._graph: Graph = build(nodes)
         self._options = Options()
         self._always_running: dict[str, None] = {}
@@ -209,24 +222,35 @@ class Workflow(Generic[Q, ResultT]):
         """The report of the last run; None before the first."""
         return self._report
 
-    def run(self, *, on_error: OnError = "raise") -> ResultT:
+    def run(self, *, on_error: OnError = "raise", check_mutation: bool | None = None) -> ResultT:
         """Compute the targets.
 
         Args:
             on_error: After the first failure, `"raise"` submits no more nodes and waits for those in flight;
                 `"continue"` first runs all nodes that do not depend on the failed one.
+            check_mutation: True fails a node that changes a value in place that others have, too.
+                None does so if the environment has `FUNCTIONFUSE_DEBUG=1`; otherwise it looks for such nodes
+                only where that takes less than a twentieth of their time, and warns. False does not look.
 
         Returns:
             The value of the target, or the list of values of several targets in their order.
 
         Raises:
+            MutationError: A node changed a value that others have, too.
             BaseException: The first failure, with its own type; a note names the node.
             SystemExit: SIGTERM or SIGHUP arrived in the main thread, and you have not set a handler for it.
         """
         validate_names([on_error], ("raise", "continue"), "value of on_error")
         with SignalScope():
-            result: ResultT = self._run(self._run_spec(on_error))
+            result: ResultT = self._run(self._checked_spec(on_error, check_mutation=check_mutation))
         return result
+
+    def _checked_spec(self, on_error: OnError, *, check_mutation: bool | None) -> RunSpec:
+        forget_objects()
+        spec = self._run_spec(on_error)
+        if check_mutation is None:
+            return spec
+        return replace(spec, mutation="raise" if check_mutation else "ignore")
 
     def _run(self, spec: RunSpec) -> Any:
         engine = self._engine()
@@ -260,6 +284,8 @@ class Workflow(Generic[Q, ResultT]):
             self._options.of(self._option),
             tuple(self._observers),
             on_error,
+            mutation="raise" if os.environ.get(_DEBUG, "0") not in _OFF else "warn",
+            read_only=self.read_only,
         )
 
     def _fused(self) -> Graph:

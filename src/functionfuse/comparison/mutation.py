@@ -2,29 +2,27 @@
 
 from __future__ import annotations
 
-import copy
 import functools
-import inspect
 import json
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, is_dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._graph.graph import ItemRef, ResultRef
-from functionfuse._graph.nodes import ATOMS, Container, Kind
+from functionfuse._graph.nodes import Container, Kind
+from functionfuse._kernel.argument_sources import LITERAL, Owner, name_arguments, owned_parts
 from functionfuse._kernel.kernel import materialized
+from functionfuse._kernel.value_copies import copy_value
 from functionfuse.comparison.equality import Equality
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Sequence
     from pathlib import Path
 
     from functionfuse._graph.graph import Graph, GraphNode
+    from functionfuse._kernel.argument_sources import Part, Source
 
 __all__ = ["Mutation", "read_mutations", "with_mutation_checks"]
-
-#: Containers that the kernel creates for each call: a function may change them.
-_FRESH: Final = frozenset({list, dict, set, tuple})
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,52 +65,32 @@ class _MutationCheck:
         self._file = file
         self._node = node.name, f"{node.function} at {node.location}"
         self._is_method = node.kind is Kind.METHOD
-        self._templates = node.args, dict(node.kwargs)
-        self._names = {number: names[number] for number in node.parents}
+        args = node.args if node.state is None else (node.state, *node.args)
+        named = name_arguments(node.func, args, node.kwargs, is_method=self._is_method)
+        self._sources = {name: _source(value, names) for name, value in named}
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-        given = args[1:] if self._is_method else args
-        held = list(self._shared_parts(given, kwargs))
-        copies = [_copy(value) for _, _, value in held]
+        named = name_arguments(self._func, args, kwargs, is_method=self._is_method)
+        parts = [
+            part
+            for name, value in named
+            for part in owned_parts(self._sources.get(name), value, name)
+        ]
+        before = [_copy(part.value) for part in parts]
         try:
             value = self._func(*args, **kwargs)
             return materialized(value, type(value))  # runs a generator now
         finally:
-            for (label, of, after), before in zip(held, copies, strict=True):
-                if before is not _UNCOPYABLE:
-                    self._compare(label, of, before, after)
+            for part, copy in zip(parts, before, strict=True):
+                self._compare(part, copy, _copy(part.value))
 
-    def _shared_parts(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Iterator[tuple[str, str, Any]]:
-        """Argument parts that other nodes may share: label, name of their node, and value."""
-        positional, named = self._templates
-        given = [*zip(self._labels(len(args)), positional, args, strict=True)]
-        given += [(name, named[name], value) for name, value in kwargs.items()]
-        for name, template, argument in given:
-            for label, number, value in _shared_parts(template, argument, name):
-                yield label, self._names.get(number, ""), value
-
-    def _labels(self, count: int) -> list[str]:
-        """The names of the parameters for the positional arguments."""
-        try:
-            parameters = [*inspect.signature(self._func).parameters.values()]
-        except (TypeError, ValueError):  # a builtin function
-            return [f"number {number + 1}" for number in range(count)]
-        labels: list[str] = []
-        for parameter in parameters[self._is_method :]:
-            if parameter.kind is parameter.VAR_POSITIONAL:
-                rest = count - len(labels)
-                labels += [f"{parameter.name}[{number}]" for number in range(rest)]
-            else:
-                labels.append(parameter.name)
-        return labels[:count]
-
-    def _compare(self, label: str, of: str, before: Any, after: Any) -> None:
-        mismatch = Equality().mismatch(before, after, label)
+    def _compare(self, part: Part, before: Any, after: Any) -> None:
+        if before is _UNCOPYABLE or after is _UNCOPYABLE:
+            return
+        mismatch = Equality().mismatch(before, after, part.path)
         if mismatch is not None:
-            node, function = self._node
-            change = Mutation(node, function, mismatch.path, of, mismatch.expected, mismatch.actual)
+            texts = mismatch.path, part.owner.node, mismatch.expected, mismatch.actual
+            change = Mutation(*self._node, *texts)
             with (
                 suppress(OSError),
                 self._file.open("a", encoding="utf-8") as file,
@@ -125,33 +103,16 @@ _UNCOPYABLE: Final = object()
 
 def _copy(value: Any) -> Any:
     try:
-        return copy.deepcopy(value)
+        return copy_value(value)
     except Exception:  # noqa: BLE001 - its parts raise any exception
         return _UNCOPYABLE
 
 
-def _shared_parts(template: Any, value: Any, label: str) -> Iterator[tuple[str, int, Any]]:
-    """Mutable parts of an argument that other nodes may share.
-
-    With the number of the node whose value each is; -1 for a value of the user.
-    """
-    kind = type(template)
+def _source(argument: Any, names: Sequence[str]) -> Source:
+    """The source of an argument, with the name of its node."""
+    kind = type(argument)
+    if kind is ResultRef or kind is ItemRef:
+        return Owner(names[argument.number])
     if kind is Container:
-        pieces = zip(template.parts, _pieces(value, label), strict=False)
-        for part, (name, piece) in pieces:
-            yield from _shared_parts(part, piece, name)
-    elif kind not in _FRESH and type(value) not in ATOMS:
-        yield label, template.number if kind is ResultRef or kind is ItemRef else -1, value
-
-
-def _pieces(value: Any, label: str) -> Iterator[tuple[str, Any]]:
-    """The parts of a container, in the order of its template."""
-    if isinstance(value, dict):
-        for key, part in value.items():
-            yield f"a key of {label}", key
-            yield f"{label}[{key!r}]", part
-    elif isinstance(value, list | tuple):
-        yield from ((f"{label}[{number}]", part) for number, part in enumerate(value))
-    elif is_dataclass(value):
-        names = [field.name for field in fields(value) if hasattr(value, field.name)]
-        yield from ((f"{label}.{name}", getattr(value, name)) for name in names)
+        return tuple([_source(part, names) for part in argument.parts])
+    return LITERAL

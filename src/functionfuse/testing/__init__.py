@@ -23,6 +23,7 @@ _WITH_ASSERTS = (
     "functionfuse.testing.engine.errors",
     "functionfuse.testing.engine.exceptions",
     "functionfuse.testing.engine.fusion",
+    "functionfuse.testing.engine.mutation",
     "functionfuse.testing.engine.observation",
     "functionfuse.testing.engine.options",
     "functionfuse.testing.engine.properties",

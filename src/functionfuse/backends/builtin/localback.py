@@ -27,6 +27,7 @@ if TYPE_CHECKING:
         workflow_name: str
         workers: NotRequired[int | None]
         kind: NotRequired[Kind]
+        read_only: NotRequired[bool]
 
 
 __all__ = ["LocalEngine", "LocalWorkflow"]
@@ -46,7 +47,7 @@ class LocalEngine:
     """Runs a unit when it is submitted; its handles are the outcomes."""
 
     name = "local"
-    capabilities = Capabilities(inline=True, calls_directly=True)
+    capabilities = Capabilities(inline=True, calls_directly=True, shares_values=True)
 
     def submit(  # noqa: D102 - as in Engine
         self, unit: Unit, inputs: Sequence[Outcome], _: Mapping[str, Any]
@@ -91,7 +92,12 @@ class LocalWorkflow(Workflow[Query, ResultT]):
         self: LocalWorkflow[list[Any]], *nodes: Any, **options: Unpack[_Options]
     ) -> None: ...
     def __init__(
-        self, *nodes: Any, workflow_name: str, workers: int | None = None, kind: Kind = "processes"
+        self,
+        *nodes: Any,
+        workflow_name: str,
+        workers: int | None = None,
+        kind: Kind = "processes",
+        read_only: bool = False,
     ) -> None:
         """Make a workflow of everything that some nodes need.
 
@@ -101,6 +107,7 @@ class LocalWorkflow(Workflow[Query, ResultT]):
             workers: How many nodes run at the same time.
                 None: one after the other, in this process, in the order in which the calls were written.
             kind: What the workers are: `"processes"`, or `"threads"` of this process.
+            read_only: Nodes take arrays and frames read-only: writing to one is an error.
 
         Raises:
             NotANodeError: A target is something else.
@@ -118,7 +125,7 @@ class LocalWorkflow(Workflow[Query, ResultT]):
                 "use kind='threads', DaskWorkflow or RayWorkflow on this system"
             )
             raise OptionError(message)
-        super().__init__(*nodes, workflow_name=workflow_name)
+        super().__init__(*nodes, workflow_name=workflow_name, read_only=read_only)
         self._workers = workers
         self._kind = kind
 

@@ -9,6 +9,7 @@ from functionfuse.testing.engine.foreign_values import ForeignValueTests
 from functionfuse.testing.engine.fusion import FuseTests
 from functionfuse.testing.engine.interruption import InterruptionTests
 from functionfuse.testing.engine.lazy import LazyDamageTests
+from functionfuse.testing.engine.mutation import MutationTests
 from functionfuse.testing.engine.observation import ObservingTests
 from functionfuse.testing.engine.options import OptionTests
 from functionfuse.testing.engine.properties import PropertyTests
@@ -47,6 +48,7 @@ class EngineTests(
     InterruptionTests,
     PropertyTests,
     FuseTests,
+    MutationTests,
 ):
     """All tests for a backend.
 

@@ -99,7 +99,6 @@ class PrefectEngine:
     """
 
     name = "prefect"
-    capabilities = Capabilities()
 
     def __init__(self, graph: Graph, *, caching: bool) -> None:
         """Use the flow run that this is called in.
@@ -111,9 +110,11 @@ class PrefectEngine:
         context = FlowRunContext.get()
         assert context is not None
         self._runner = context.task_runner
+        in_threads = isinstance(self._runner, ThreadPoolTaskRunner)
+        self.capabilities = Capabilities(shares_values=in_threads)
         self._depth = 2 if isinstance(self._runner, ProcessPoolTaskRunner) else 1
         self._broadcaster: Broadcaster[Any] | None = None
-        if not isinstance(self._runner, ThreadPoolTaskRunner):
+        if not in_threads:
             self._broadcaster = Broadcaster(graph, pickle_value, _LARGE)
         self._templates = TaskTemplates(caching=caching)
         self._recorder = Recorder()

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
         workflow_name: str
         fuse: NotRequired[Literal["auto"] | float | None]
         progress: NotRequired[bool]
+        read_only: NotRequired[bool]
 
 
 __all__ = ["PrefectQuery", "PrefectWorkflow"]
@@ -112,6 +113,7 @@ class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
         workflow_name: str,
         fuse: Literal["auto"] | float | None = None,
         progress: bool = False,
+        read_only: bool = False,
     ) -> None:
         """Create a workflow of the targets and their transitive dependencies.
 
@@ -121,13 +123,14 @@ class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
             fuse: Run nodes in task groups that take fewer seconds than this, or less than the overhead of a task run
                 (`"auto"`), by their durations in the last run or those recorded with stored results.
             progress: Create a progress artifact for each flow run.
+            read_only: Nodes take arrays and frames read-only: writing to one is an error.
 
         Raises:
             NotANodeError: A target is not a node, item or instance.
             DuplicateNameError: Two nodes have the same name.
             OptionError: `fuse` is neither `"auto"` nor a positive number.
         """
-        super().__init__(*nodes, workflow_name=workflow_name)
+        super().__init__(*nodes, workflow_name=workflow_name, read_only=read_only)
         if fuse not in {None, "auto"} and not (type(fuse) in {int, float} and float(fuse) > 0):
             message = f"fuse must be 'auto' or a number of seconds, not {fuse!r}"
             raise OptionError(message)
@@ -162,7 +165,9 @@ class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
         """The flow, created on first access."""
         return self._flow or self.generate_flow()
 
-    async def arun(self, *, on_error: OnError = "raise") -> ResultT:
+    async def arun(
+        self, *, on_error: OnError = "raise", check_mutation: bool | None = None
+    ) -> ResultT:
         """Call `run()` in a thread, so that the event loop is not blocked.
 
         When the awaiting task is cancelled, the run is cancelled within seconds: no more nodes start,
@@ -171,7 +176,9 @@ class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
         stop = threading.Event()
         token = stop_requested.set(stop)
         try:
-            return await asyncio.to_thread(self.run, on_error=on_error)
+            return await asyncio.to_thread(
+                self.run, on_error=on_error, check_mutation=check_mutation
+            )
         except asyncio.CancelledError:
             stop.set()
             raise

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         client: NotRequired[Client | None]
         address: NotRequired[str | None]
         cluster_kwargs: NotRequired[Mapping[str, Any] | None]
+        read_only: NotRequired[bool]
 
 
 __all__ = ["DaskQuery", "DaskWorkflow"]
@@ -68,6 +69,7 @@ class DaskWorkflow(Workflow[DaskQuery, ResultT]):
         client: Client | None = None,
         address: str | None = None,
         cluster_kwargs: Mapping[str, Any] | None = None,
+        read_only: bool = False,
     ) -> None:
         """Make a workflow of everything that some nodes need.
 
@@ -79,13 +81,14 @@ class DaskWorkflow(Workflow[DaskQuery, ResultT]):
             cluster_kwargs: The arguments of the `LocalCluster` that each run starts and closes
                 if there is neither a client nor an address. By default it uses all cores, one node a process,
                 listens on the loopback interface and has no dashboard.
+            read_only: Nodes take arrays and frames read-only: writing to one is an error.
 
         Raises:
             NotANodeError: A target is something else.
             DuplicateNameError: Two nodes have one name.
             OptionError: More than one of these was given, or the client is asynchronous.
         """
-        super().__init__(*nodes, workflow_name=workflow_name)
+        super().__init__(*nodes, workflow_name=workflow_name, read_only=read_only)
         self._connection = Connection(client, address, dict(cluster_kwargs or {}))
 
     def _run(self, spec: RunSpec) -> Any:

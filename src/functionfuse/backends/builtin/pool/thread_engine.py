@@ -95,7 +95,9 @@ class ThreadEngine:
     """
 
     name = "local"
-    capabilities = Capabilities(schedules=True, cancels_queued=True, releases_early=True)
+    capabilities = Capabilities(
+        schedules=True, cancels_queued=True, releases_early=True, shares_values=True
+    )
 
     def __init__(self, workers: int) -> None:  # noqa: D107
         self._max_workers = workers

@@ -103,11 +103,10 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
             DuplicateNameError: Two nodes have one name.
             OptionError: `ray.init` does not take such an option.
         """
-        super().__init__(*nodes, workflow_name=workflow_name)
+        super().__init__(*nodes, workflow_name=workflow_name, read_only=read_only)
         self._init_args = dict(ray_init_args or {})
         check_init_args(self._init_args)
         self._actors = actors
-        self._read_only = read_only
 
     def query(self, pattern: str | None = None) -> RayQuery:
         """The nodes whose names a regular expression matches in full, to be given options.
@@ -126,6 +125,7 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
         max_pending_tasks: int = 0,
         *,
         on_error: OnError = "raise",
+        check_mutation: bool | None = None,
     ) -> ResultT: ...
     @overload
     def run(
@@ -134,6 +134,7 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
         max_pending_tasks: int = 0,
         *,
         on_error: OnError = "raise",
+        check_mutation: bool | None = None,
     ) -> ResultT | None: ...
     def run(
         self,
@@ -141,6 +142,7 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
         max_pending_tasks: int = 0,
         *,
         on_error: OnError = "raise",
+        check_mutation: bool | None = None,
     ) -> ResultT | None:
         """Compute the targets.
 
@@ -149,6 +151,8 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
             max_pending_tasks: How many nodes Ray has at a time, calls on instances included; 0 for all.
             on_error: After the first failure, `"raise"` starts nothing new and lets what is running end;
                 `"continue"` lets everything that does not depend on the failed node end first.
+            check_mutation: True fails a node that changes a value in place that others have, too.
+                None does so if the environment has `FUNCTIONFUSE_DEBUG=1`.
 
         Returns:
             The value of the target; for several targets a list, in their order.
@@ -156,6 +160,7 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
         Raises:
             OptionError: There is no storage to leave results in, or no node of the cluster has what a node asks for.
             EngineError: The cluster cannot be reached, or a worker died.
+            MutationError: A node changed a value that others have, too.
             BaseException: The first failure, as the user's function raised it, with the node in a note.
             SystemExit: SIGTERM or SIGHUP arrived in the main thread, and you have not set a handler for it.
         """
@@ -169,7 +174,9 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
             )
             raise OptionError(message)
         spec = replace(
-            self._run_spec(on_error), max_in_flight=max_pending_tasks, fetch_targets=return_results
+            self._checked_spec(on_error, check_mutation=check_mutation),
+            max_in_flight=max_pending_tasks,
+            fetch_targets=return_results,
         )
         with SignalScope():
             values: ResultT = self._run(spec)
@@ -179,7 +186,7 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
         self._check_methods()
         connect(self._init_args)
         self._check_requests(spec)
-        engine = RayEngine(spec.graph, actors=self._actors, read_only=self._read_only)
+        engine = RayEngine(spec.graph, actors=self._actors, read_only=self.read_only)
         with SignalScope(library="ray"):  # ray.init has set a handler of its own
             return engine.drive(lambda: self._execute(spec, engine))
 

@@ -1,0 +1,45 @@
+"""Find out whether a value was changed: by its pickle, then by its parts."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from functionfuse._kernel.value_copies import have_equal_pickles
+
+if TYPE_CHECKING:
+    from functionfuse.comparison.equality import Mismatch
+
+__all__ = ["change_of"]
+
+
+def change_of(before: Any, after: Any, path: str) -> Mismatch | None:
+    """The first difference between a copy of a value and the value later; None if it was not changed.
+
+    Equal pickles show that nothing was changed, also of objects that compute lazily and do not pickle the result.
+    Different ones show nothing: reading a frame may rearrange its blocks.
+    """
+    if before is after or have_equal_pickles(before, after):
+        return None
+    from functionfuse.comparison.equality import (
+        Equality,
+        Mismatch,
+        short_repr,
+    )  # changes only need it
+
+    try:
+        if not hasattr(type(before), "identical"):  # arrays with coordinates compare themselves
+            return Equality().mismatch(before, after, path) or _order_change(before, after, path)
+        if before.identical(after):
+            return None
+    except Exception:  # noqa: BLE001, S110 - classes that cannot be compared have different pickles
+        pass
+    return Mismatch(path, short_repr(before), short_repr(after))
+
+
+def _order_change(before: Any, after: Any, path: str) -> Mismatch | None:
+    """The change of a dict's order, which those that iterate over it see."""
+    from functionfuse.comparison.equality import Mismatch, short_repr
+
+    if not isinstance(before, dict) or [*before] == [*after]:
+        return None
+    return Mismatch(f"{path}.keys()", short_repr([*before]), short_repr([*after]))
