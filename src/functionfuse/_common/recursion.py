@@ -7,7 +7,7 @@ import threading
 from contextlib import AbstractContextManager, nullcontext
 from typing import Final
 
-__all__ = ["deep_recursion"]
+__all__ = ["deep_recursion", "recursion_limit"]
 
 #: Some 2000 nested lists, which need a megabyte of the thread's stack.
 _MORE: Final = 4000
@@ -37,8 +37,19 @@ class _HigherLimit:
             if self._users == 0 and sys.getrecursionlimit() == self._usual + _MORE:
                 sys.setrecursionlimit(self._usual)
 
+    def usual(self) -> int:
+        """The limit of code that pickles nothing."""
+        with self._lock:
+            limit = sys.getrecursionlimit()
+            raised = self._users > 0 and limit == self._usual + _MORE
+            return self._usual if raised else limit
 
+
+_limit: Final = _HigherLimit()
 #: A context manager; may be entered several times.
-deep_recursion: Final[AbstractContextManager[None]] = (
-    _HigherLimit() if _LIMITS_PICKLE else nullcontext()
-)
+deep_recursion: Final[AbstractContextManager[None]] = _limit if _LIMITS_PICKLE else nullcontext()
+
+
+def recursion_limit() -> int:
+    """The recursion limit outside of `deep_recursion`."""
+    return _limit.usual()

@@ -9,6 +9,8 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from functionfuse._common.recursion import recursion_limit
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
@@ -111,7 +113,7 @@ _PRINT_OPTIONS: Final[Mapping[str, Any]] = {
 _DIGITS: Final = sys.int_info.default_max_str_digits
 _SETTINGS: Final[Mapping[str, _Setting]] = {
     "current folder": _Setting(os.getcwd, os.chdir, ""),
-    "recursion limit": _Setting(sys.getrecursionlimit, sys.setrecursionlimit, "1000"),
+    "recursion limit": _Setting(recursion_limit, sys.setrecursionlimit, "1000"),
     "integer digits": _Setting(
         sys.get_int_max_str_digits, sys.set_int_max_str_digits, repr(_DIGITS)
     ),
