@@ -135,7 +135,15 @@ def _is_global(function: Any) -> bool:
     return getattr(module, function.__qualname__, None) is function
 
 
+def _reduce_cached_property(member: Any) -> tuple[Any, ...] | None:
+    """A cached property without its lock, which Python 3.11 gives it."""
+    if type(member) is not functools.cached_property:
+        return None
+    return functools.cached_property, (member.func,), {"attrname": member.attrname}
+
+
 _REDUCERS: Final = {
+    "cached_property": _reduce_cached_property,
     "Random": reduce_generator,
     "RandomState": reduce_generator,
     "ndarray": reduce_array,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copyreg
 import io
 import pickle
-from types import BuiltinFunctionType, MethodType
-from typing import TYPE_CHECKING, Any
+from types import BuiltinFunctionType, FunctionType, MethodType
+from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._common.exception_reduction import reduce_exception
 from functionfuse._common.recursion import deep_recursion
@@ -16,7 +16,14 @@ from functionfuse._common.view_reduction import reduce_array
 if TYPE_CHECKING:
     from functionfuse._common.pickler import KeepBuffer
 
-__all__ = ["Pickler", "dumps"]
+__all__ = ["Pickler", "dumps", "send_by_value"]
+
+_by_value: Final = set[str]()
+
+
+def send_by_value(module: str) -> None:
+    """Refuse functions and classes of a module in this process: its names are others' where the pickle is read."""
+    _by_value.add(module)
 
 
 class Pickler(pickle.Pickler):
@@ -35,6 +42,8 @@ class Pickler(pickle.Pickler):
     def reducer_override(self, obj: Any) -> Any:
         """Reduce exceptions and methods; called for every object but those of a few builtin types."""
         kind = type(obj)
+        if kind is FunctionType or issubclass(kind, type):
+            return _by_reference(obj)
         if issubclass(kind, BaseException):
             return reduce_exception(obj, copyreg.dispatch_table.get(kind)) or NotImplemented
         if kind is MethodType or kind is BuiltinFunctionType:
@@ -46,6 +55,13 @@ class Pickler(pickle.Pickler):
         if kind.__name__ == "Tensor":
             return self._reduce_tensor(obj) or NotImplemented
         return NotImplemented
+
+
+def _by_reference(value: Any) -> Any:
+    if value.__module__ in _by_value:
+        message = f"{value.__qualname__} of {value.__module__} has to be pickled by value"
+        raise pickle.PicklingError(message)
+    return NotImplemented
 
 
 def dumps(

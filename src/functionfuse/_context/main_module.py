@@ -13,6 +13,8 @@ from inspect import unwrap
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
+from functionfuse._common.plain_pickler import send_by_value
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -32,6 +34,8 @@ class MainModule(NamedTuple):
         current = sys.modules.get(_NAME)
         if not isinstance(current, _Substitute):
             current = sys.modules[_NAME] = _Substitute(current)
+            # for the user's own pickles only: a decorated class is an undecorated one here
+            send_by_value(_NAME)
         current.represent(self)
 
 

@@ -79,6 +79,39 @@ except Odd as odd:
     assert ("errorerror", 0) == (done.stderr, done.returncode)
 
 
+def test_decorated_classes_of_a_script(tmp_path: Path) -> None:
+    """Instances of a script's decorated classes pass between workers and the script, where the class has another name."""
+    (tmp_path / "helper.py").touch()
+    done = run_script(
+        """
+import pickle
+from functools import cached_property
+@workflow
+class Base:
+    def __init__(self, n): self.n = n
+    @staticmethod
+    def twice(x): return 2 * x
+    @cached_property
+    def heavy(self): return self.twice(self.n)
+    def rows(self): yield from range(self.heavy)
+    def itself(self): return self
+@workflow
+class Derived(Base):
+    def __init__(self, n): super(Derived, self).__init__(n + 1)
+class Lazy:
+    @cached_property
+    def heavy(self): return 5
+@workflow
+def show(rows, copy, lazy): return rows, copy.heavy, lazy.heavy, len(pickle.loads(pickle.dumps([lazy])))
+made = Derived(1)
+print(LocalWorkflow(show(made.rows(), made.itself(), Lazy()), workflow_name="w", workers=2).run())
+print(LocalWorkflow(made.itself(), workflow_name="w", workers=2).run().n)
+""",
+        tmp_path,
+    )
+    assert (["([0, 1, 2, 3], 4, 5, 1)", "2"], "") == (done.stdout.splitlines(), done.stderr)
+
+
 def test_interruption(tmp_path: Path) -> None:
     """Ctrl-C interrupts the nodes, which can clean up, and ends the workers; nothing is left."""
     (tmp_path / "helper.py").touch()
