@@ -196,8 +196,17 @@ def _nodes(unit: Unit) -> Iterator[GraphNode]:
     return (part.node for part in unit.subunits or (unit,))
 
 
-def large_candidates(values: Iterable[Any], threshold: int) -> Iterator[Any]:
-    """The arguments that may be large, and such parts of containers, but not the containers themselves."""
+def large_candidates(
+    values: Iterable[Any], threshold: int, seen: set[int] | None = None
+) -> Iterator[Any]:
+    """The arguments that may be large, and such parts of containers, but not the containers themselves.
+
+    Args:
+        values: The arguments.
+        threshold: The bytes from which an object is large.
+        seen: The ids of containers whose parts were yielded; one that occurs twice is searched once.
+    """
+    seen = set() if seen is None else seen
     for value in values:
         kind = type(value)
         parts: Collection[Any] = ()
@@ -209,8 +218,9 @@ def large_candidates(values: Iterable[Any], threshold: int) -> Iterator[Any]:
             parts = value.parts
         elif kind not in _SMALL and (kind not in _TEXTS or len(value) >= threshold):
             yield value
-        if 0 < len(parts) <= _MANY:
-            yield from large_candidates(parts, threshold)
+        if 0 < len(parts) <= _MANY and id(value) not in seen:
+            seen.add(id(value))
+            yield from large_candidates(parts, threshold, seen)
 
 
 def is_large(value: Any, threshold: int) -> bool:

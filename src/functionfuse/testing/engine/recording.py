@@ -96,6 +96,14 @@ def grouped() -> defaultdict[str, list[Any]]:
     return groups
 
 
+def paired() -> list[Any]:
+    """A list of two times the same list, and so on."""
+    pair: list[Any] = [double(1)]
+    for _ in range(40):
+        pair = [pair, pair]
+    return pair
+
+
 def containers() -> dict[str, Any]:
     """Containers of all kinds that hold nodes, by name."""
     return {
@@ -122,6 +130,7 @@ def containers() -> dict[str, Any]:
         "exception": Missing(double(1)),
         "frozen": Limits(double(1)),
         "lazy": Lazy(double(1)),
+        "pairs": paired(),
     }
 
 
@@ -141,6 +150,7 @@ def contents(given: dict[str, Any], default: Any = _AT_DEFINITION) -> dict[str, 
         "tree": (root.size, root.parts[0].size, root.parts[0].parent is root),
         "exception": (given["exception"].args, given["exception"].number),
         "lazy": vars(given["lazy"]),
+        "pairs": given["pairs"][0][0] is given["pairs"][1][1],
         "default": default,
     }
     return seen
@@ -173,6 +183,7 @@ SEEN = {
     "exception": ((2,), 2),
     "frozen": Limits(2),
     "lazy": {"number": 2},
+    "pairs": True,
     "default": [100],
 }
 
