@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._common import pickler
 from functionfuse._common.pickle_buffers import PROTOCOL, split_buffers
-from functionfuse._transport.broadcast import unpickle
+from functionfuse._transport.broadcast_unpickler import unpickle
 from functionfuse._transport.buffers import copy_buffer
 from functionfuse._transport.exceptions import describe_exception
 from functionfuse.errors import EngineError

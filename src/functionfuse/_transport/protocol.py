@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 from functionfuse._graph.graph import GraphNode, new_tuple
 from functionfuse._graph.nodes import Kind
 from functionfuse._kernel.units import Unit
-from functionfuse._transport import broadcast
+from functionfuse._transport import broadcast_unpickler
 from functionfuse._transport.shared_memory import open_payload, unpickle
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class PickledArgument:
 
 def _unpickle_with_parts(payload: Payload, parts: Sequence[Any]) -> Any:
     stream, buffers = open_payload(payload)
-    return broadcast.unpickle(stream, parts.__getitem__, buffers)
+    return broadcast_unpickler.unpickle(stream, parts.__getitem__, buffers)
 
 
 def encode_unit(

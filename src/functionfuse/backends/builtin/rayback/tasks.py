@@ -18,7 +18,7 @@ from functionfuse._kernel.binding import bind
 from functionfuse._kernel.damage import mark_damage
 from functionfuse._kernel.kernel import call, execute
 from functionfuse._kernel.units import InstanceResult, Outcome, Unit
-from functionfuse._transport.broadcast import unpickle
+from functionfuse._transport.broadcast_unpickler import unpickle
 from functionfuse._transport.exceptions import (
     ExceptionEnvelope,
     pickle_exception,
