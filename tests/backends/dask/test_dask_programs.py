@@ -28,6 +28,7 @@ SCRIPT = """
 import time
 from functionfuse import workflow
 from functionfuse.backends.builtin.daskback import DaskWorkflow
+from distributed import Client, LocalCluster
 
 @workflow
 def first():
@@ -39,12 +40,12 @@ def second(x):
     FINISHES
 
 def main():
-    made = DaskWorkflow(
-        second(first().set_name("first")), workflow_name="w", cluster_kwargs={"n_workers": 2}
-    )
+    made = DaskWorkflow(second(first().set_name("first")), workflow_name="w", CLUSTER)
     made.set_storage("results")
     made.run()
 """
+OF_THE_RUN = "cluster_kwargs={'n_workers': 2}"
+OF_THE_USER = f"client=Client(LocalCluster(n_workers=2, **{QUIET!r}))"
 GUARD = """
 if __name__ == "__main__":
     main()
@@ -53,7 +54,7 @@ if __name__ == "__main__":
 
 def started(script: str, folder: Path) -> subprocess.Popen[str]:
     """A program that runs a script in a folder, in a session of its own."""
-    (folder / "script.py").write_text(script)
+    (folder / "script.py").write_text(script.replace("CLUSTER", OF_THE_RUN))
     return subprocess.Popen(
         [sys.executable, "script.py"],
         cwd=folder,
@@ -65,13 +66,18 @@ def started(script: str, folder: Path) -> subprocess.Popen[str]:
 
 
 @pytest.mark.parametrize(
-    ("number", "finishes"),
-    [(signal.SIGINT, "open('gate').read()"), (signal.SIGTERM, "time.sleep(600)")],
+    ("number", "finishes", "cluster"),
+    [
+        (signal.SIGINT, "open('gate').read()", OF_THE_RUN),
+        (signal.SIGINT, "open('gate').read()", OF_THE_USER),
+        (signal.SIGTERM, "time.sleep(600)", OF_THE_RUN),
+    ],
 )
-def test_interrupt(tmp_path: Path, number: signal.Signals, finishes: str) -> None:
-    """Ctrl-C or SIGTERM ends the run and the workers of its own cluster, with few lines; a node that ends is stored."""
+def test_interrupt(tmp_path: Path, number: signal.Signals, finishes: str, cluster: str) -> None:
+    """Ctrl-C or SIGTERM ends the run and the workers of its cluster, with few lines; a node that ends is stored."""
     os.mkfifo(tmp_path / "gate")
-    with started(SCRIPT.replace("FINISHES", finishes) + GUARD, tmp_path) as process:
+    script = SCRIPT.replace("FINISHES", finishes).replace("CLUSTER", cluster)
+    with started(script + GUARD, tmp_path) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == "running\n"
         if number == signal.SIGINT:  # from a terminal, to all processes

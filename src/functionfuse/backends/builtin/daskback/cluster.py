@@ -66,6 +66,7 @@ class Connection:
             if self.client.status != "running":
                 message = f"the client {self.client!r} is {self.client.status}: make a new one"
                 raise EngineError(message)
+            worker_signals.leave_signals(self.client)
             return self.client, ()
         if self.address is not None:
             client = _connect(self.address)

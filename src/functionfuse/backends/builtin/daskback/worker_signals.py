@@ -1,4 +1,4 @@
-"""Preload module of Dask's worker processes: they leave the signals of a terminal to the coordinator process.
+"""Preload module and plugin of Dask's worker processes: they leave the signals of a terminal to the coordinator process.
 
 Otherwise each worker prints dozens of lines after Ctrl-C, and the nodes that it runs are lost.
 """
@@ -6,11 +6,17 @@ Otherwise each worker prints dozens of lines after Ctrl-C, and the nodes that it
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakSet
+
+from distributed import LocalCluster, WorkerPlugin
 
 from functionfuse._common.terminal_signals import leave_terminal_signals
 
-__all__ = ["dask_setup"]
+if TYPE_CHECKING:
+    from distributed import Client, Worker
+
+__all__ = ["dask_setup", "leave_signals"]
 
 
 def dask_setup(_: Any) -> None:
@@ -22,3 +28,22 @@ def dask_setup(_: Any) -> None:
 def _is_news(record: logging.LogRecord) -> bool:
     """Drop the warning of a worker that is closed with a node that runs: one line for each worker after Ctrl-C."""
     return "ended with CancelledError" not in record.getMessage()
+
+
+def leave_signals(client: Client) -> None:
+    """Set up the workers of a cluster that the user has started in this process, once for each client."""
+    if isinstance(client.cluster, LocalCluster) and client not in _set_up:
+        client.register_plugin(_TerminalSignals())
+        _set_up.add(client)
+
+
+class _TerminalSignals(WorkerPlugin):
+    """Sets up workers that run already, and those that start later."""
+
+    name = "functionfuse-terminal-signals"
+
+    def setup(self, worker: Worker) -> None:
+        dask_setup(worker)
+
+
+_set_up: Final[WeakSet[Client]] = WeakSet()
