@@ -28,7 +28,7 @@ class SignalScope:
 
     Otherwise the process would end without closing clusters, and without waiting for nodes that finish.
     A handler of the user, and a signal that the process ignores (`nohup`), stay.
-    It is no generator: contextlib sets attributes of the exceptions that pass, which some classes refuse.
+    It is not a generator: contextlib sets attributes of the exceptions that pass, which some classes refuse.
     """
 
     __slots__ = ("_before", "_library", "_received")

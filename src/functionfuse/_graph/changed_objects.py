@@ -61,7 +61,7 @@ def note_object(value: Any) -> None:
         known.calls += 1
         if known.calls <= _CLOSELY or known.calls & (known.calls - 1) == 0:
             _compare(value, known)
-    elif _is_mutable(value):
+    else:
         sample = _sample_or_none(value)
         if sample is not None:
             _captured[id(value)] = _Captured(sample, _reference(value))
@@ -111,15 +111,16 @@ def _is_mutable(value: Any) -> bool:
     if parameters is not None and parameters.frozen:
         return False
     python = kind.__flags__ & _HEAP_TYPE or kind in _MUTABLE
-    return bool(python) or (hasattr(value, "__array__") and bool(value.shape))
+    return bool(python) or (hasattr(value, "__array__") and bool(getattr(value, "shape", ())))
 
 
 _MUTABLE: Final = (bytearray,)
 
 
 def _sample_or_none(value: Any) -> Any:
+    """The sample of a value; None if it cannot change or cannot be sampled."""
     try:
-        return _Sampler().sample(value)
+        return _Sampler().sample(value) if _is_mutable(value) else None
     except Exception:  # noqa: BLE001 - whatever its classes raise
         return None
 

@@ -194,7 +194,8 @@ def object_recipe(value: Any) -> list[Any] | None:
 def _attributes(value: Any) -> dict[str, Any]:
     """The attributes of a value, by name."""
     if isinstance(value, BaseException):
-        own = {name: part for name, part in vars(value).items() if name != "args"}
+        # notes say where a run failed: they name the workflow and the node
+        own = {k: part for k, part in vars(value).items() if k not in {"args", "__notes__"}}
         return {"args": value.args, **own}
     if isinstance(value, FunctionType):
         named = ("__code__", "__defaults__", "__kwdefaults__")

@@ -123,6 +123,7 @@ def _is_mutable(value: Any) -> bool:
 
 
 def _metadata(value: Any) -> dict[str, Any]:
-    """What pandas keeps with a frame, and does not compare."""
-    names = ("attrs", *getattr(value, _METADATA)) if hasattr(value, "_mgr") else ()
+    """Notes of exceptions; what pandas keeps with a frame, and does not compare."""
+    names: Any = ("attrs", *getattr(value, _METADATA)) if hasattr(value, "_mgr") else ()
+    names = ("__notes__",) if isinstance(value, BaseException) else names
     return {name: getattr(value, name, None) for name in names}

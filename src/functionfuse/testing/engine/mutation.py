@@ -209,11 +209,8 @@ class MutationTests(Suite):
                 "copy",
             )
             assert all(part in text for part in expected), (kind, text)
-        for argument, name in zip(
-            others,
-            ("rest", "field", "within", "generator", "coroutine", "item", "literal"),
-            strict=True,
-        ):
+        names = ("rest", "field", "within", "generator", "coroutine", "item", "literal")
+        for argument, name in zip(others, names, strict=True):
             text = failed.pop(name, "no error")
             assert f"MutationError: node '{name}'" in text, (name, text)
             assert argument.strip() in text, (name, text)

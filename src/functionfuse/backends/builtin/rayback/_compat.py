@@ -134,7 +134,7 @@ def cluster_address() -> str:
 
 
 def current_connection() -> object:
-    """An object that stands for the connection of this process to a cluster: `ray.init` makes another one.
+    """An object that represents the connection of this process to a cluster: `ray.init` makes another one.
 
     Needs: `_global_node` of `ray._private.worker`. Calls of Ray's core would end a process that is in `ray.shutdown`.
     Without it, a run does not notice that Ray was shut down and initialised again, and raises an error of Ray.

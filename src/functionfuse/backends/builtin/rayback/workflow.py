@@ -112,7 +112,7 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
         """The nodes whose names a regular expression matches in full, to be given options.
 
         Raises:
-            OptionError: It is no regular expression.
+            OptionError: It is not a regular expression.
         """
         names = select(self._graph, pattern, stacklevel=2)
         in_actors = {node.name for node in self._graph if self._in_actor(node)}
