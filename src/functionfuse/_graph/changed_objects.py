@@ -111,7 +111,7 @@ def _is_mutable(value: Any) -> bool:
     if parameters is not None and parameters.frozen:
         return False
     python = kind.__flags__ & _HEAP_TYPE or kind in _MUTABLE
-    return bool(python) or (hasattr(value, "__array__") and bool(value.shape))
+    return bool(python) or (hasattr(value, "__array__") and bool(getattr(value, "shape", ())))
 
 
 _MUTABLE: Final = (bytearray,)

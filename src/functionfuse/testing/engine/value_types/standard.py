@@ -126,7 +126,7 @@ class Slotted:
 
 
 class Elementwise:
-    """An object whose comparison is no truth value, and which cannot be hashed."""
+    """An object whose comparison is not a truth value, and which cannot be hashed."""
 
     def __init__(self) -> None:
         """Set an attribute."""
