@@ -169,7 +169,7 @@ _ADVICE: Final = "Make it within a @workflow function that needs it, or run with
 
 
 def owned(payload: Payload) -> Payload:
-    """A parcel whose segment goes when nobody here needs it any more."""
+    """A parcel whose segment goes when this process needs it no longer."""
     return (
         OwnedSharedBuffer(payload.path, payload.sizes)
         if isinstance(payload, SharedBuffer)

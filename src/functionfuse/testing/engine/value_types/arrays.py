@@ -128,14 +128,22 @@ def _generator() -> Any:
     return generator
 
 
+_STRINGS_OF_NUMPY: Final = (
+    ValueType("array, StringDType", lambda: np.array(["a", "", "é🐝"], np.dtypes.StringDType())),
+    ValueType("array, StringDType with missing", _missing_strings),
+    ValueType(
+        "array, StringDType, large", lambda: np.array(["ab" * 500] * 300, _missing_strings().dtype)
+    ),
+    ValueType("dtype, StringDType", np.dtypes.StringDType),
+)
+
 VALUE_TYPES: Final = (
+    *(_STRINGS_OF_NUMPY if hasattr(np.dtypes, "StringDType") else ()),  # since numpy 2
     *map(_numbers, _NUMBERS),
     *map(_texts, _STRINGS),
     ValueType("array, NaN and -0.0", lambda: np.array([0.0, -0.0, np.nan, -np.inf])),
     ValueType("array, complex -0.0", lambda: np.array([complex(-0.0, 0.0), complex(0.0, -0.0)])),
     ValueType("array, V4", lambda: np.array([b"abcd", b"\0\0\0\1"], "V4")),
-    ValueType("array, StringDType", lambda: np.array(["a", "", "é🐝"], np.dtypes.StringDType())),
-    ValueType("array, StringDType with missing", _missing_strings),
     ValueType("array, objects", _objects),
     ValueType("array, contains itself", _contains_itself),
     ValueType("array, structured", lambda: np.zeros(2, _RECORD)),
@@ -164,9 +172,6 @@ VALUE_TYPES: Final = (
     ValueType("array, large, other byte order", lambda: np.arange(_MANY, dtype=">i8")),
     ValueType("array, large, structured", lambda: np.zeros(_MANY, _RECORD)),
     ValueType("array, large, times", lambda: np.arange(_MANY).astype("M8[s]")),
-    ValueType(
-        "array, large, strings", lambda: np.array(["ab" * 500] * 300, np.dtypes.StringDType())
-    ),
     ValueType("array, large, in containers", lambda: {"a": [(np.ones((3, _MANY)),)]}),
     ValueType("array, large, empty", lambda: np.empty((_MANY, 0), "f4")),
     # masks and subclasses
@@ -193,7 +198,7 @@ VALUE_TYPES: Final = (
     ValueType("scalars, times", lambda: [np.datetime64("2026-01-02", "ns"), np.timedelta64("NaT")]),
     ValueType("scalar, structured", lambda: np.ones(1, _ALIGNED)[0]),
     ValueType("scalar, complex", lambda: np.complex64(complex(-0.0, np.nan))),
-    ValueType("dtypes", lambda: [_RECORD, np.dtype(">f8"), np.dtypes.StringDType(), np.float64]),
+    ValueType("dtypes", lambda: [_RECORD, np.dtype(">f8"), np.float64]),
     ValueType("ufunc", lambda: [np.add, np.linalg.norm]),
     ValueType("random generator of numpy", _generator),
     ValueType("random state of numpy", lambda: np.random.RandomState(5)),
