@@ -175,8 +175,3 @@ SEEN = {
     "pairs": True,
     "default": [100],
 }
-
-
-# ---- nodes made inside nodes ----
-
-outside = double(20)
