@@ -135,7 +135,8 @@ def _run(
         return wrapped(value, _what(unit), read_only=read_only), pickle.dumps(record)
     except BaseException as error:  # noqa: BLE001 - also SystemExit: Ray would end the worker
         kind = RetryableExceptionEnvelope if isinstance(error, retried) else ExceptionEnvelope
-        raise kind(pickle_exception(error, with_traceback=True)) from None
+        envelope = kind(pickle_exception(error, with_traceback=True))
+    raise envelope  # here, where the node's exception is no context of it: with tblib, Ray would pickle that too
 
 
 def _what(unit: Unit) -> str:
