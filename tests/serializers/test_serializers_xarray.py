@@ -119,7 +119,7 @@ def test_it_is_found_in_other_values(kept: Kept) -> None:
     found = kept.round_trip({"a": [made, made["lazy"]]}, XarraySerializer, DaskArraySerializer)
     same(made, found["a"][0])
     same(made["lazy"], found["a"][1])
-    assert 5 == len({path.split(".zarr")[0] for path in kept.objects()})
+    assert 6 == len({path.split(".zarr")[0] for path in kept.objects()})
     assert 12.0 == float(found["a"][0]["lazy"].sum())
     kept.storage(XarraySerializer).remove_task("w", "node")
     assert [] == kept.files()
@@ -199,5 +199,7 @@ def test_a_tree_is_kept(local: Kept) -> None:
             path for path, _ in found.subtree_with_keys
         ]
         for one, other in zip(made.subtree, found.subtree, strict=True):
-            same(one.to_dataset(), other.to_dataset())
+            same(one.to_dataset(inherit=False), other.to_dataset(inherit=False))
+            # xarray inherits coordinates in the order of its own index
+            assert one.to_dataset().identical(other.to_dataset())
     assert 1 == len({path.split(".zarr")[0] for path in local.objects() if "c.0" in path})
