@@ -199,7 +199,8 @@ def test_a_tree_is_kept(local: Kept) -> None:
             path for path, _ in found.subtree_with_keys
         ]
         for one, other in zip(made.subtree, found.subtree, strict=True):
-            same(one.to_dataset(inherit=False), other.to_dataset(inherit=False))
             # xarray inherits coordinates in the order of its own index
             assert one.to_dataset().identical(other.to_dataset())
+            if one is not made:
+                same(one.to_dataset(inherit=False), other.to_dataset(inherit=False))
     assert 1 == len({path.split(".zarr")[0] for path in local.objects() if "c.0" in path})
