@@ -112,7 +112,8 @@ class WholeGraphRun:
             for node in nodes:
                 if watched:
                     self._notify(NodeSubmitted, graph.order[len(records)].name)
-                    scope.clear()  # of what an observer made
+                    if scope.made:  # by an observer
+                        scope.clear()
                     records.begins.append(clock() - began)
                 try:
                     exclusive_instance = node.state is not None and readers[node.state] == 1
