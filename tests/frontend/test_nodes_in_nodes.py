@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 from example_nodes import Accumulator, add, run
@@ -20,13 +20,6 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from functionfuse.events import Event
-
-
-def in_thread() -> int:
-    """Call a decorated function in threads."""
-    with ThreadPoolExecutor(2) as threads:
-        [*threads.map(add, [1, 2])]
-    return 1
 
 
 def in_task() -> int:
@@ -63,7 +56,6 @@ def many() -> int:
 
 
 LOST: dict[str, tuple[Callable[[], int], str]] = {
-    "thread": (in_thread, r"<node 'add' .*>, <node 'add' .*>\. .*`add\.__wrapped__\(\.\.\.\)`"),
     "task": (in_task, r"<node 'add' .*`add\.__wrapped__\(\.\.\.\)`"),
     "instance": (in_instance, r"`Accumulator\.__wrapped__\(\.\.\.\)\.double\(\.\.\.\)`"),
     "not run": (
@@ -81,6 +73,35 @@ def test_nodes_that_never_run_are_an_error(function: Callable[[], int], message:
         run(workflow(function)())
     assert any("in node" in note for note in caught.value.__notes__)
     assert 2 == run(add(1))
+
+
+IN_THREADS: Final = """
+from concurrent.futures import ThreadPoolExecutor
+from functionfuse import workflow
+from functionfuse.backends.builtin.localback import LocalWorkflow
+
+@workflow
+def add(a): return a
+
+@workflow
+def in_threads():
+    with ThreadPoolExecutor(2) as threads:
+        list(threads.map(add, [1, 2]))
+
+try:
+    LocalWorkflow(in_threads(), workflow_name="w").run()
+except Exception as error:
+    print(error)
+"""
+
+
+def test_nodes_made_in_threads_of_a_node() -> None:
+    """In a process that has no other threads, threads without the context of a node are the node's."""
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", IN_THREADS], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert 2 == done.stdout.count("<node 'add' of ")
+    assert "`add.__wrapped__(...)`" in done.stdout
 
 
 def test_the_functions_own_exception_comes_first() -> None:

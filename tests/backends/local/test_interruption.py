@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -81,7 +82,10 @@ def test_interrupted_node(tmp_path: Path) -> None:
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=LIMIT)
 
-    assert "interrupted at second (script.py:12) > wait (script.py:17)" in errors.splitlines()
+    # the signal may come before the line after that which printed
+    assert re.search(
+        r"^interrupted at second \(script.py:12\) > wait \(script.py:1[67]\)$", errors, re.MULTILINE
+    )
     assert "functionfuse" not in errors
 
 
