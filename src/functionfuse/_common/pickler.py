@@ -1,9 +1,10 @@
 """Pickler for functions and classes: by reference if their module can be imported, else by value.
 
-It is cloudpickle's pickler, but for three things:
+It is cloudpickle's pickler, but for four things:
 
 * A decorated function is not the global of its name, so cloudpickle would pickle it by value, with its module's state.
 * A function in a function is pickled by value, but its globals are those of its module, if that can be imported.
+* A class that is pickled by value keeps its slots.
 * Since 3.1.3, cloudpickle replaces the file name of every code object, to make pickles reproducible.
   Without it, a traceback from a worker has no lines of the user's file, and `inspect.getsource` finds nothing.
 
@@ -17,8 +18,9 @@ import io
 import operator
 from collections import ChainMap
 from contextvars import ContextVar
+from enum import Enum
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 import cloudpickle
 
@@ -154,11 +156,22 @@ _REDUCERS: Final = {
 #: Of the reductions of builtin types; those by value have a state.
 _REFERENCE_LENGTH: Final = 2
 
+#: The position of the names that a class is created with, among cloudpickle's arguments.
+_NAMESPACE: Final = 3
 
-def _class_by_value(_: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A class's reduction by value, with references to what another process has already."""
+
+def _class_by_value(cls: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A class's reduction by value, with its slots, and with references to what another process has already."""
     construct, arguments, (attributes, slots), *rest = reduced
+    # cloudpickle sets slots later, when they have no effect: instances would have a `__dict__`
+    if "__slots__" in vars(cls) and not _chooses_slots(cls):
+        arguments[_NAMESPACE]["__slots__"] = vars(cls)["__slots__"]
     return construct, arguments, (refer_to_globals(attributes), slots), *rest
+
+
+def _chooses_slots(cls: type) -> bool:
+    """Whether the metaclass of a class sets its slots."""
+    return issubclass(cls, Enum) or NamedTuple in vars(cls).get("__orig_bases__", ())
 
 
 def _function_by_value(function: FunctionType, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
