@@ -12,7 +12,7 @@ import subprocess
 import sys
 import traceback
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, singledispatch
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -306,6 +306,21 @@ def slotted_classes() -> dict[str, Any]:
         **{kind.__name__: kind for kind in (One, Derived, Data, Pair, Named)},
         "with a dict": WithDict,
     }
+
+
+def test_single_dispatch_is_sent() -> None:
+    """A function of `functools.singledispatch` that other processes cannot import, whose cache holds weak references."""
+
+    @singledispatch
+    def kind_of(_: Any) -> str:
+        return "any"
+
+    kind_of.register(int, lambda _: "int")
+    assert kind_of("a") == "any"
+
+    copy = pickle.loads(dumps(kind_of))
+
+    assert [copy(1), copy("a")] == ["int", "any"]
 
 
 def test_memoryviews_stay_views() -> None:

@@ -21,11 +21,13 @@ from contextvars import ContextVar
 from enum import Enum
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 import cloudpickle
 
 from functionfuse._common.context_variables import reduce_context_variable
 from functionfuse._common.exception_reduction import reduce_exception
+from functionfuse._common.generator_search import generators_in
 from functionfuse._common.global_references import (
     GlobalReference,
     importable_module,
@@ -92,6 +94,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
             self.dispatch_table = reducers  # type: ignore[misc] # as pickle documents it
         super().__init__(file, protocol, buffer_callback)
         self._reduce_tensor = TensorReducer()
+        self._script_generators: dict[int, Any] = {}  # by id: those in values of global variables
 
     def dump(self, obj: Any) -> None:
         """Pickle a value, however deep it is."""
@@ -110,8 +113,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
                 return decorated
             reduced = super().reducer_override(obj)
             by_value = type(reduced) is tuple and len(reduced) > _REFERENCE_LENGTH
-            reduce_by_value = _function_by_value if kind is FunctionType else _class_by_value
-            return reduce_by_value(obj, reduced) if by_value else reduced
+            return self._reduce_by_value(obj, reduced) if by_value else reduced
         if kind is MethodType or kind is BuiltinFunctionType:
             return reduce_method(obj) or NotImplemented
         if issubclass(kind, BaseException):
@@ -119,7 +121,16 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
         if kind.__name__ == "Tensor":
             return self._reduce_tensor(obj) or NotImplemented
         reduce = _REDUCERS.get(kind.__name__)  # a name, so that nothing is imported for a class
+        if id(obj) in self._script_generators:
+            reduce = _reduce_script_generator
         return NotImplemented if reduce is None else reduce(obj) or NotImplemented
+
+    def _reduce_by_value(self, obj: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+        """A function's or class's reduction by value, with references to what another process has already."""
+        is_function = type(obj) is FunctionType
+        values = reduced[2][1]["__globals__"] if is_function else reduced[2][0]
+        self._script_generators |= {id(each): each for each in generators_in(values.values())}
+        return (_function_by_value if is_function else _class_by_value)(obj, reduced)
 
 
 def _reduce_cached_function(function: Any) -> tuple[Any, ...] | None:
@@ -144,7 +155,18 @@ def _reduce_cached_property(member: Any) -> tuple[Any, ...] | None:
     return functools.cached_property, (member.func,), {"attrname": member.attrname}
 
 
+def _reduce_script_generator(generator: Any) -> Any:
+    """A generator in the value of a global variable, as one that is the value."""
+    return reference_to(generator).__reduce__()
+
+
+def _reduce_weak_dict(entries: WeakKeyDictionary[Any, Any]) -> tuple[Any, ...]:
+    """As `functools.singledispatch` has: its keys stay alive while others refer to them."""
+    return WeakKeyDictionary, (dict(entries),)
+
+
 _REDUCERS: Final = {
+    "WeakKeyDictionary": _reduce_weak_dict,
     "cached_property": _reduce_cached_property,
     "Random": reduce_generator,
     "RandomState": reduce_generator,
