@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import decimal
 import os
 import pickle
 import sys
@@ -52,6 +53,51 @@ def test_context_variables_are_pickled_by_reference_or_identity() -> None:
 
 
 MODULE_VARIABLE: ContextVar[str] = ContextVar("of this module")
+
+
+FIRST: ContextVar[Any] = ContextVar("of one name", default="unset")
+SECOND: ContextVar[Any] = ContextVar("of one name", default="unset")
+
+
+@workflow
+def values_of_variables() -> list[Any]:
+    """The values of two context variables of one name."""
+    return [FIRST.get(), SECOND.get()]
+
+
+def test_variables_of_one_name_arrive_and_those_that_cannot_are_reported() -> None:
+    """Each variable has its own value in a worker; a warning names one whose value cannot be pickled."""
+    made = LocalWorkflow(values_of_variables(), workflow_name="names", workers=2)
+
+    def run(first: Any, second: Any) -> Any:
+        FIRST.set(first)
+        SECOND.set(second)
+        return made.run()
+
+    assert Context().run(run, 1, 2) == [1, 2]
+    with pytest.warns(RuntimeWarning, match="variable 'of one name' has no value .* lock"):
+        assert Context().run(run, threading.Lock(), 2) == ["unset", 2]
+
+
+@workflow
+def change_decimals(*_: Any) -> int:
+    """The precision of decimals, which is changed afterwards."""
+    context = decimal.getcontext()
+    before, context.prec = context.prec, 5
+    return before
+
+
+@pytest.mark.parametrize("kind", ["threads", "processes"])
+def test_change_of_decimal_context_ends_with_the_node(kind: Any) -> None:
+    """A node that changes the decimal context changes it neither for other nodes nor for the caller."""
+    node = change_decimals()
+    nodes = [node, change_decimals(node), change_decimals(node)]
+    before = decimal.getcontext().prec
+
+    assert [before] * 3 == LocalWorkflow(
+        *nodes, workflow_name="decimals", workers=2, kind=kind
+    ).run()
+    assert decimal.getcontext().prec == before
 
 
 def test_filters_need_no_module_of_a_category(

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
+import random
 import threading
 from collections import defaultdict, deque, namedtuple
 from dataclasses import dataclass, field
 from decimal import Decimal
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,25 @@ class Problem(Exception):
         """Take the attribute."""
         super().__init__(text)
         self.code = code
+
+
+class Rectangle:
+    """Has a property that is computed once."""
+
+    def __init__(self, side: int) -> None:
+        """Take the length of a side."""
+        self.side = side
+
+    @cached_property
+    def area(self) -> int:
+        """The area."""
+        return self.side**2
+
+
+def computed(rectangle: Rectangle) -> Rectangle:
+    """A rectangle whose area was read."""
+    assert rectangle.area
+    return rectangle
 
 
 def _with_default(default: int) -> Any:
@@ -133,6 +153,7 @@ def test_copies_are_equal(value: Any) -> None:
         (int, float, ""),
         (partial(max, 1), partial(max, 2), ".__reduce__()[2][1][0]"),
         (np.random.default_rng(1), np.random.default_rng(2), _STATE),
+        (random.Random(1), random.Random(2), ".__reduce__()[2][1][1]"),  # noqa: S311
         (iter([1]), iter([2]), ".__reduce__()[1][0][0]"),
         (np.float64(1), 1.0, ""),
         (np.float32(1), np.float64(1), ""),
@@ -188,10 +209,11 @@ def test_first_difference(expected: Any, actual: Any, path: str) -> None:
         ({NAN, 1}, {1, float("nan")}),
         (Decimal("NaN"), Decimal("NaN")),
         (Tagged("a").copy, Tagged("a").copy),
+        (Rectangle(2), computed(Rectangle(2))),
     ],
 )
 def test_what_counts_as_equal(expected: Any, actual: Any) -> None:
-    """The order of a dict, NaN and masked values are not differences."""
+    """The order of a dict, NaN, masked values and properties that are cached are not differences."""
     assert None is mismatch(expected, actual)
 
 
@@ -265,6 +287,9 @@ def test_frames_are_compared_exactly() -> None:
         assert None is not mismatch(frame["a"], other["a"])
     assert None is mismatch(pandas.Index([1, 2]), pandas.Index([1, 2]))
     assert None is not mismatch(pandas.Index([1, 2]), pandas.Index([1, 3]))
+    noted = pandas.DataFrame({"a": [1]})
+    noted.attrs["unit"] = "m"
+    assert None is not mismatch(pandas.DataFrame({"a": [1]}), noted)
 
 
 @dataclass

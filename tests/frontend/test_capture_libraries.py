@@ -29,6 +29,19 @@ class Model(pydantic.BaseModel):  # type: ignore[misc,name-defined]
 Record: Any = attrs.make_class("Record", ["value"], slots=True)
 
 
+class Measured(pd.DataFrame):  # type: ignore[misc,name-defined]
+    """A frame with an attribute, declared as pandas documents it."""
+
+    _metadata = ("unit",)
+
+    @classmethod
+    def of(cls, unit: Any) -> Measured:
+        """A frame with a unit."""
+        frame = cls({"a": [1]})
+        frame.unit = unit
+        return frame
+
+
 def objects(*items: Any) -> Any:
     """An array of objects."""
     array = np.empty(len(items), dtype=object)
@@ -41,6 +54,13 @@ HOLDERS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "series": (lambda n: pd.Series(["x", n]), "row 1"),
     "index": (lambda n: pd.Series([1], index=[n]), "index, label 0"),
     "columns": (lambda n: pd.DataFrame([[1, 2]], columns=["a", n]), "columns, label 1"),
+    "categories": (lambda n: pd.Series(pd.Categorical([n])), "categories, label 0"),
+    "categorical column": (
+        lambda n: pd.DataFrame({"a": pd.Categorical([n])}),
+        "column 'a', categories, label 0",
+    ),
+    "categorical index": (lambda n: pd.CategoricalIndex([n]), "categories, label 0"),
+    "subclass of a frame": (Measured.of, "attribute 'unit'"),
     "polars": (lambda n: pl.DataFrame([pl.Series("a", [n], dtype=pl.Object)]), "column 'a', row 0"),
     "polars series": (lambda n: pl.Series("a", [0, n], dtype=pl.Object), "row 1"),
     "array": (lambda n: objects(0, n), "item 1"),

@@ -8,6 +8,7 @@ import inspect
 import operator
 import sys
 import traceback
+from contextlib import AsyncExitStack, ExitStack
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -266,6 +267,8 @@ REFUSED: dict[str, Callable[[Any], object]] = {
     "assignment": lambda value: operator.setitem(value, 0, 1),
     "deletion": lambda value: operator.delitem(value, 0),
     "await": lambda value: asyncio.run(_awaited(value)),
+    "with": lambda value: ExitStack().enter_context(value),
+    "async with": lambda value: asyncio.run(AsyncExitStack().enter_async_context(value)),
 }
 NOT_YET = {
     "node": lambda: add(1),

@@ -11,9 +11,10 @@ import random
 import subprocess
 import sys
 import traceback
-from functools import partial
+from dataclasses import dataclass
+from functools import partial, singledispatch
 from types import FunctionType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import cloudpickle
 import pytest
@@ -260,6 +261,66 @@ def test_methods_of_shared_generators_are_references() -> None:
         random.seed(1)
 
         assert number == random.random()  # noqa: S311 - not for secrets
+
+
+def test_slots_are_kept() -> None:
+    """Instances of a class that is pickled by value have slots as the script's own, which take their state."""
+    made = {name: kind(3) for name, kind in slotted_classes().items()}
+
+    program = f"import pickle; print(*[hasattr(x, '__dict__') or x.a for x in pickle.loads({dumps([*made.values()])!r})])"
+    printed = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+
+    assert dict.fromkeys(made, "3") | {"with a dict": "True"} == dict(
+        zip(made, printed.split(), strict=True)
+    )
+
+
+def slotted_classes() -> dict[str, Any]:
+    """Classes that other processes cannot import."""
+
+    class One:
+        __slots__ = "a"  # noqa: PLC0205 - what users write
+
+        def __init__(self, a: int) -> None:
+            self.a = a
+
+    class Derived(One):
+        __slots__ = ("__hidden", "__weakref__")
+
+    class WithDict(One):
+        __slots__ = ("__dict__",)
+
+    @dataclass(slots=True)
+    class Data:
+        a: int
+
+    class Pair(NamedTuple):
+        a: int
+
+    class Named(Pair):
+        __slots__ = ()
+
+    return {
+        **{kind.__name__: kind for kind in (One, Derived, Data, Pair, Named)},
+        "with a dict": WithDict,
+    }
+
+
+def test_single_dispatch_is_sent() -> None:
+    """A function of `functools.singledispatch` that other processes cannot import, whose cache holds weak references."""
+
+    @singledispatch
+    def kind_of(_: Any) -> str:
+        return "any"
+
+    kind_of.register(int, lambda _: "int")
+    assert kind_of("a") == "any"
+
+    copy = pickle.loads(dumps(kind_of))
+
+    assert [copy(1), copy("a")] == ["int", "any"]
 
 
 def test_memoryviews_stay_views() -> None:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "GlobalReference",
     "importable_module",
+    "is_generator",
     "reduce_decorated",
     "reduce_generator",
     "reduce_method",
@@ -120,7 +121,7 @@ def reduce_decorated(value: Any) -> Reduced | None:
 def reduce_generator(generator: Any) -> Reduced | None:
     """Refer to the generator that a library shares among its users: that of `random`, of `numpy.random`."""
     kind = type(generator)
-    module = importable_module(kind.__module__) if _is_generator(generator) else None
+    module = importable_module(kind.__module__) if is_generator(generator) else None
     name = None if module is None else _name_of(generator, vars(module))
     return None if name is None else (attrgetter(name), (module,))
 
@@ -140,9 +141,9 @@ def refer_to_globals(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def reference_to(value: Any) -> Any:
     """A reference to a generator, a method of one or a lock; any other value unchanged."""
-    if type(value) in {MethodType, BuiltinFunctionType} and _is_generator(value.__self__):
+    if type(value) in {MethodType, BuiltinFunctionType} and is_generator(value.__self__):
         return GlobalReference((getattr, (reference_to(value.__self__), value.__name__)))
-    generator = _is_generator(value)
+    generator = is_generator(value)
     if not generator and type(value).__module__ not in _LOCK_MODULES:
         return value
     found = _imported_global(value)
@@ -151,7 +152,8 @@ def reference_to(value: Any) -> Any:
     return GlobalReference(_reduce_script_generator(value)) if generator else value
 
 
-def _is_generator(value: Any) -> bool:
+def is_generator(value: Any) -> bool:
+    """Tell whether a value is a random generator of Python, numpy or torch."""
     return any((kind.__module__, kind.__qualname__) in _GENERATORS for kind in type(value).__mro__)
 
 

@@ -1,9 +1,10 @@
 """Pickler for functions and classes: by reference if their module can be imported, else by value.
 
-It is cloudpickle's pickler, but for three things:
+It is cloudpickle's pickler, but for four things:
 
 * A decorated function is not the global of its name, so cloudpickle would pickle it by value, with its module's state.
 * A function in a function is pickled by value, but its globals are those of its module, if that can be imported.
+* A class that is pickled by value keeps its slots.
 * Since 3.1.3, cloudpickle replaces the file name of every code object, to make pickles reproducible.
   Without it, a traceback from a worker has no lines of the user's file, and `inspect.getsource` finds nothing.
 
@@ -17,13 +18,16 @@ import io
 import operator
 from collections import ChainMap
 from contextvars import ContextVar
+from enum import Enum
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+from weakref import WeakKeyDictionary
 
 import cloudpickle
 
 from functionfuse._common.context_variables import reduce_context_variable
 from functionfuse._common.exception_reduction import reduce_exception
+from functionfuse._common.generator_search import generators_in
 from functionfuse._common.global_references import (
     GlobalReference,
     importable_module,
@@ -90,6 +94,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
             self.dispatch_table = reducers  # type: ignore[misc] # as pickle documents it
         super().__init__(file, protocol, buffer_callback)
         self._reduce_tensor = TensorReducer()
+        self._script_generators: dict[int, Any] = {}  # by id: those in values of global variables
 
     def dump(self, obj: Any) -> None:
         """Pickle a value, however deep it is."""
@@ -108,8 +113,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
                 return decorated
             reduced = super().reducer_override(obj)
             by_value = type(reduced) is tuple and len(reduced) > _REFERENCE_LENGTH
-            reduce_by_value = _function_by_value if kind is FunctionType else _class_by_value
-            return reduce_by_value(obj, reduced) if by_value else reduced
+            return self._reduce_by_value(obj, reduced) if by_value else reduced
         if kind is MethodType or kind is BuiltinFunctionType:
             return reduce_method(obj) or NotImplemented
         if issubclass(kind, BaseException):
@@ -117,7 +121,16 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
         if kind.__name__ == "Tensor":
             return self._reduce_tensor(obj) or NotImplemented
         reduce = _REDUCERS.get(kind.__name__)  # a name, so that nothing is imported for a class
+        if id(obj) in self._script_generators:
+            reduce = _reduce_script_generator
         return NotImplemented if reduce is None else reduce(obj) or NotImplemented
+
+    def _reduce_by_value(self, obj: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+        """A function's or class's reduction by value, with references to what another process has already."""
+        is_function = type(obj) is FunctionType
+        values = reduced[2][1]["__globals__"] if is_function else reduced[2][0]
+        self._script_generators |= {id(each): each for each in generators_in(values.values())}
+        return (_function_by_value if is_function else _class_by_value)(obj, reduced)
 
 
 def _reduce_cached_function(function: Any) -> tuple[Any, ...] | None:
@@ -142,7 +155,18 @@ def _reduce_cached_property(member: Any) -> tuple[Any, ...] | None:
     return functools.cached_property, (member.func,), {"attrname": member.attrname}
 
 
+def _reduce_script_generator(generator: Any) -> Any:
+    """A generator in the value of a global variable, as one that is the value."""
+    return reference_to(generator).__reduce__()
+
+
+def _reduce_weak_dict(entries: WeakKeyDictionary[Any, Any]) -> tuple[Any, ...]:
+    """As `functools.singledispatch` has: its keys stay alive while others refer to them."""
+    return WeakKeyDictionary, (dict(entries),)
+
+
 _REDUCERS: Final = {
+    "WeakKeyDictionary": _reduce_weak_dict,
     "cached_property": _reduce_cached_property,
     "Random": reduce_generator,
     "RandomState": reduce_generator,
@@ -154,11 +178,22 @@ _REDUCERS: Final = {
 #: Of the reductions of builtin types; those by value have a state.
 _REFERENCE_LENGTH: Final = 2
 
+#: The position of the names that a class is created with, among cloudpickle's arguments.
+_NAMESPACE: Final = 3
 
-def _class_by_value(_: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A class's reduction by value, with references to what another process has already."""
+
+def _class_by_value(cls: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
+    """A class's reduction by value, with its slots, and with references to what another process has already."""
     construct, arguments, (attributes, slots), *rest = reduced
+    # cloudpickle sets slots later, when they have no effect: instances would have a `__dict__`
+    if "__slots__" in vars(cls) and not _chooses_slots(cls):
+        arguments[_NAMESPACE]["__slots__"] = vars(cls)["__slots__"]
     return construct, arguments, (refer_to_globals(attributes), slots), *rest
+
+
+def _chooses_slots(cls: type) -> bool:
+    """Whether the metaclass of a class sets its slots."""
+    return issubclass(cls, Enum) or NamedTuple in vars(cls).get("__orig_bases__", ())
 
 
 def _function_by_value(function: FunctionType, reduced: tuple[Any, ...]) -> tuple[Any, ...]:

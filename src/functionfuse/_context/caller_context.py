@@ -17,6 +17,7 @@ from weakref import WeakValueDictionary
 
 from functionfuse._common.context_variables import module_of
 from functionfuse._common.process_identity import this_process
+from functionfuse._common.user_warnings import warn_user
 from functionfuse._context.main_module import MainModule, main_module
 from functionfuse._context.settings import changed_settings, is_of_thread
 from functionfuse._context.warning_filters import entries, warning_filters
@@ -95,7 +96,11 @@ def _extend_search_path(path: Sequence[str]) -> None:
 def _pickled_parts(variables: Context) -> Parts:
     from functionfuse._common.pickler import dumps
 
-    users = [(f"variable {var.name}", (var, variables[var])) for var in variables if _is_users(var)]
+    users = [
+        (f"variable {number} {var.name!r}", (var, variables[var]))
+        for number, var in enumerate(variables)
+        if _is_users(var)
+    ]
     filters = [(f"filter {number}", each) for number, each in enumerate(warning_filters())]
     values = [
         ("main", main_module()),
@@ -106,9 +111,22 @@ def _pickled_parts(variables: Context) -> Parts:
     ]
     parts = []
     for name, value in values:
-        with suppress(Exception):  # a function among numpy's print options
+        try:
             parts.append((name, dumps(value)))
+        except Exception as error:  # noqa: BLE001 - a function among numpy's print options
+            if name.startswith("variable "):
+                _warn_of_variable(value, error)
     return tuple(parts)
+
+
+def _warn_of_variable(item: Any, error: Exception) -> None:
+    variable, value = item
+    message = (
+        f"the context variable {variable.name!r} has no value in nodes in other processes, "
+        f"since its {type(value).__qualname__} cannot be pickled ({error}): "
+        "set it in an InitializerPlugin, or give nodes what they need of it as an argument"
+    )
+    warn_user(message, RuntimeWarning)
 
 
 def _logging() -> LoggingTree | None:

@@ -13,7 +13,7 @@ from functionfuse._common.process_identity import this_process
 from functionfuse._context.caller_context import ReceivedContext
 from functionfuse._context.forwarding import MESSAGES, forward_warning, take_messages
 from functionfuse._context.main_module import add_namespace, remove_namespace
-from functionfuse._context.settings import set_temporarily
+from functionfuse._context.settings import set_temporarily, use_own_decimal_context
 from functionfuse._context.warning_filters import apply_filters
 
 if TYPE_CHECKING:
@@ -60,11 +60,17 @@ def _run_in_thread(variables: Context | None, body: Callable[..., Any], args: An
         return body(*args)
     own = copy_context()
     if not len(own):
-        return variables.copy().run(body, *args)
+        return variables.copy().run(_run_isolated, body, args)
     for variable, value in variables.items():
         if variable not in own:
             own.run(variable.set, value)
-    return own.run(body, *args)
+    return own.run(_run_isolated, body, args)
+
+
+def _run_isolated(body: Callable[..., Any], args: Any) -> Any:
+    """Call a function whose changes of the decimal context end with it."""
+    use_own_decimal_context()
+    return body(*args)
 
 
 def _run_with_values(context: ReceivedContext, body: Callable[..., Any], args: Any) -> Any:
@@ -73,7 +79,7 @@ def _run_with_values(context: ReceivedContext, body: Callable[..., Any], args: A
         variable.set(value)
     restore = set_temporarily(context.thread_settings)
     try:
-        return body(*args)
+        return _run_isolated(body, args)
     finally:
         restore()
 

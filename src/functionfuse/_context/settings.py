@@ -14,7 +14,7 @@ from functionfuse._common.recursion import recursion_limit
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
-__all__ = ["changed_settings", "is_of_thread", "set_temporarily"]
+__all__ = ["changed_settings", "is_of_thread", "set_temporarily", "use_own_decimal_context"]
 
 
 class _Setting(NamedTuple):
@@ -37,6 +37,13 @@ def _set_decimal_context(context: Any) -> None:
     import decimal
 
     decimal.setcontext(context.copy())  # each node has flags of its own
+
+
+def use_own_decimal_context() -> None:
+    """Copy the decimal context in the current context: it is one object, which a node may change in place."""
+    decimal = sys.modules.get("decimal")
+    if decimal is not None:
+        decimal.setcontext(decimal.getcontext().copy())
 
 
 def _locale() -> Sequence[str]:

@@ -152,17 +152,30 @@ def _frame_parts(frame: Any) -> Iterator[tuple[Label, Any]]:
         if dtype == _OBJECT:
             name = frame.columns[number]
             yield from _rows(f"column {name!r}, ", frame.iloc[:, number].to_numpy())
+        elif hasattr(dtype, "categories"):
+            yield f"column {frame.columns[number]!r}, categories", dtype.categories
     yield "columns", frame.columns
-    yield "index", frame.index
-    yield "attrs", frame.attrs
+    yield from _labelled_parts(frame)
 
 
 def _series_parts(series: Any) -> Iterator[tuple[Label, Any]]:
     if series.dtype == _OBJECT:
         yield from _rows("", series.to_numpy())
-    yield from (
-        (("index", series.index), ("attrs", series.attrs)) if hasattr(series, "index") else ()
-    )
+    yield from _categories(series)
+    yield from _labelled_parts(series)
+
+
+def _labelled_parts(value: Any) -> Iterator[tuple[Label, Any]]:
+    """The index and the attributes of a frame or series, also those that a subclass lists for pandas."""
+    yield "index", value.index
+    yield "attrs", value.attrs
+    for name in getattr(value, "_metadata", ()):
+        yield f"attribute {name!r}", getattr(value, name, None)
+
+
+def _categories(values: Any) -> Iterator[tuple[Label, Any]]:
+    if hasattr(values.dtype, "categories"):
+        yield "categories", values.dtype.categories
 
 
 def _rows(column: str, values: Iterable[Any]) -> Iterator[tuple[Label, Any]]:
@@ -177,6 +190,7 @@ def _index_parts(index: Any) -> Iterator[tuple[Label, Any]]:
             (f"label {number}", part)
             for number, part in enumerate(islice(index.to_numpy(), _MAX_ITEMS))
         )
+    yield from _categories(index)
 
 
 def _polars_frame_parts(frame: Any) -> Iterator[tuple[Label, Any]]:

@@ -114,6 +114,7 @@ _REFUSED: Final = {
     "converting": ("int", "float", "complex", "index", "fspath"),
     "changing": ("setitem", "delitem"),
     "awaiting": ("await",),
+    "entering": ("enter", "exit", "aenter", "aexit"),
 }
 
 

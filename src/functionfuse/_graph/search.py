@@ -21,15 +21,22 @@ if TYPE_CHECKING:
 __all__ = ["find_placeholder"]
 
 _MAX_DEPTH: Final = 8
+_NEAR: Final = 2  # levels at which iterators are found
 _MAX_OBJECTS: Final = 500  # that are looked into
 _MAX_PARTS: Final = 2_000  # of one object, other than numbers and strings
 
+_NO_TYPES: Final[frozenset[type]] = frozenset()
 
-def find_placeholder(value: Any) -> tuple[Placeholder[Any], str] | None:
+
+def find_placeholder(value: Any, iterators: frozenset[type] = _NO_TYPES) -> tuple[Any, str] | None:
     """Find a node, item or instance in an object; returns it with its path, as `, item 0, attribute 'x'`.
 
     The search is bounded, since every call and every result is searched:
     it goes a few levels deep, those nearest to the object first.
+
+    Args:
+        value: The object.
+        iterators: Types of iterators that are found as well, in the object and its attributes.
     """
     if isinstance(value, Placeholder):
         return value, ""
@@ -45,7 +52,7 @@ def find_placeholder(value: Any) -> tuple[Placeholder[Any], str] | None:
             kind = type(part)
             if kind in ATOMS or id(part) in seen:
                 continue
-            if issubclass(kind, Placeholder):
+            if issubclass(kind, Placeholder) or (depth < _NEAR and kind in iterators):
                 return part, _format((path, label))
             if depth < _MAX_DEPTH and len(seen) < _MAX_OBJECTS and parts_function(kind) is not None:
                 seen[id(part)] = part

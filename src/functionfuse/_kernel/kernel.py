@@ -25,7 +25,7 @@ from functionfuse._kernel.results import (
     NodeInResultError,
     Role,
     completed,
-    refuse_nodes,
+    refuse_lost_parts,
     reusable,
     role_of,
 )
@@ -232,7 +232,7 @@ def materialized(value: Any, kind: type) -> Any:
         value = run_coroutine(completed(value))
     if role is not None:
         value = reusable(value)
-    refuse_nodes(value)
+    refuse_lost_parts(value)
     return value
 
 

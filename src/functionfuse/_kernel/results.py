@@ -14,7 +14,7 @@ from collections import UserDict, UserList, deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from enum import Enum
 from functools import lru_cache
-from types import CoroutineType, SimpleNamespace
+from types import AsyncGeneratorType, CoroutineType, GeneratorType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Final, NoReturn
 
 from functionfuse._graph.nodes import ATOMS
@@ -26,7 +26,7 @@ from functionfuse.errors import GraphError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["NodeInResultError", "Role", "completed", "refuse_nodes", "reusable", "role_of"]
+__all__ = ["NodeInResultError", "Role", "completed", "refuse_lost_parts", "reusable", "role_of"]
 
 
 class NodeInResultError(GraphError):
@@ -67,6 +67,8 @@ _RECORD_MARKS: Final = ("__dataclass_fields__", "__attrs_attrs__", "__pydantic_f
 _REPLACED: Final = {Role.ITERATOR, Role.ASYNCHRONOUS, Role.SINGLE_USE}
 #: As a whole result: argument binding gives each consumer its own copy.
 _MEMORY_FILES: Final = frozenset({io.BytesIO, io.StringIO})
+#: Iterators that are never the state of an object, as an `itertools.count` may be.
+_CONSUMED: Final = frozenset({GeneratorType, AsyncGeneratorType, map, filter, zip})
 
 
 def reusable(value: Any) -> Any:
@@ -273,16 +275,25 @@ def _refuse(value: Any, path: str, reason: str) -> NoReturn:
     raise GraphError(message)
 
 
-def refuse_nodes(value: Any) -> None:
-    """Raise if there is a node in an object of any type; the search is bounded.
+def refuse_lost_parts(value: Any) -> None:
+    """Raise if there is a node in an object of any type, or a generator; the search is bounded.
 
     Raises:
-        NodeInResultError: There is one.
+        NodeInResultError: There is a node.
+        GraphError: There is an iterator that is not drained, since it is not in a container or record.
     """
-    found = find_placeholder(value)
-    if found is not None:
-        node, place = found
-        _refuse_node(node, f" in its result ({place[2:]})" if place else "")
+    found = find_placeholder(value, _CONSUMED)
+    if found is None:
+        return
+    part, path = found
+    place = f" in its result ({path[2:]})" if path else ""
+    if isinstance(part, Placeholder):
+        _refuse_node(part, place)
+    message = (
+        f"the function returned a {type(part).__qualname__}{place}, "
+        "which gives its items to the first node that takes the result: keep a list of them"
+    )
+    raise GraphError(message)
 
 
 def _refuse_node(node: Placeholder[Any], place: str) -> NoReturn:

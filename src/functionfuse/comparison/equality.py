@@ -9,10 +9,16 @@ import warnings
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import CellType, CodeType, FunctionType
 from typing import Any, Final
 
-from functionfuse.comparison.libraries import as_library_frame, frame_check, library_parts
+from functionfuse.comparison.libraries import (
+    as_library_frame,
+    frame_check,
+    frame_metadata,
+    library_parts,
+)
 
 __all__ = ["Equality", "Mismatch", "object_recipe", "short_repr"]
 
@@ -72,7 +78,8 @@ class Equality:
             return found or self._attributes(_attributes(expected), _attributes(actual), path)
         check = frame_check(expected)
         if check is not None:
-            return _unequal_frames(check, expected, actual, path)
+            found = _unequal_frames(check, expected, actual, path)
+            return found or self._attributes(frame_metadata(expected), frame_metadata(actual), path)
         if _is_array(expected):
             found = self._arrays(expected, actual, path)
             return found or self._attributes(_array_state(expected), _array_state(actual), path)
@@ -148,7 +155,9 @@ class Equality:
             return None
         one, other = _attributes(expected), _attributes(actual)
         if one or other:  # compared one by one, for the position and the tolerance
-            return self._attributes(one, other, path)
+            found = self._attributes(one, other, path)
+            if found or not _has_own_recipe(type(expected)):
+                return found
         recipes = object_recipe(expected), object_recipe(actual)
         found = None
         if None not in recipes:
@@ -166,6 +175,11 @@ class Equality:
         if one.keys() != other.keys():
             return _sets(set(one), set(other), f"the attributes of {path or 'it'}")
         return self._first((one[name], other[name], f"{path}.{name}") for name in one)
+
+
+def _has_own_recipe(kind: type) -> bool:
+    """Whether objects of a type may have more state than their attributes, as those of `random.Random`."""
+    return getattr(kind, "__reduce__") is not object.__reduce__  # noqa: B009 - mypy
 
 
 def _own_equality(expected: Any, actual: Any) -> bool | None:
@@ -211,9 +225,15 @@ def _attributes(value: Any) -> dict[str, Any]:
         slots = [kind.__dict__.get("__slots__", ()) for kind in type(value).__mro__]
         names = [name for each in slots for name in ([each] if isinstance(each, str) else each)]
     names += list(getattr(value, "__dict__", {}))
-    hidden = {"__dict__", "__weakref__"}
+    hidden = {"__dict__", "__weakref__", *_cached_properties(type(value))}
     given = [name for name in names if name not in hidden and hasattr(value, name)]
     return {name: getattr(value, name) for name in given}
+
+
+def _cached_properties(kind: type) -> Iterator[str]:
+    """The names of attributes that are computed from the others when they are first read."""
+    for base in kind.__mro__:
+        yield from (name for name, each in vars(base).items() if isinstance(each, cached_property))
 
 
 def _contents(cell: CellType) -> Any:

@@ -18,8 +18,6 @@ __all__ = ["ExactEquality", "difference"]
 #: Types whose objects two references may have in common without effect.
 _UNSHARED: Final = (type, FunctionType, ModuleType, Enum)
 _MUTABLE: Final = (list, dict, set, bytearray)
-#: The class attribute in which a subclass of a frame lists its attributes, as pandas documents it.
-_METADATA: Final = "_metadata"
 
 
 def difference(expected: Any, actual: Any, *, ignore_writeable: bool = False) -> str:
@@ -82,7 +80,11 @@ class ExactEquality(Equality):
             return self._named(names, expected, actual, path)
         if hasattr(expected, "is_quantized") and str(expected.layout) == "torch.strided":
             return self.mismatch(expected.stride(), actual.stride(), f"{path}.stride()")
-        return self.mismatch(_metadata(expected), _metadata(actual), path)
+        return self._notes(expected, actual, path) if isinstance(expected, BaseException) else None
+
+    def _notes(self, expected: Any, actual: Any, path: str) -> Mismatch | None:
+        one, other = (getattr(error, "__notes__", None) for error in (expected, actual))
+        return self.mismatch(one, other, f"{path}.__notes__")
 
     def _array_details(self, expected: Any, actual: Any, path: str) -> Mismatch | None:
         names = ["fill_value"] if hasattr(expected, "fill_value") else []
@@ -120,10 +122,3 @@ def _is_mutable(value: Any) -> bool:
     if isinstance(value, _UNSHARED):
         return False
     return isinstance(value, _MUTABLE) or hasattr(value, "__dict__") or hasattr(value, "__array__")
-
-
-def _metadata(value: Any) -> dict[str, Any]:
-    """Notes of exceptions; what pandas keeps with a frame, and does not compare."""
-    names: Any = ("attrs", *getattr(value, _METADATA)) if hasattr(value, "_mgr") else ()
-    names = ("__notes__",) if isinstance(value, BaseException) else names
-    return {name: getattr(value, name, None) for name in names}

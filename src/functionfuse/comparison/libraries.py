@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["as_library_frame", "frame_check", "library_parts"]
+__all__ = ["as_library_frame", "frame_check", "frame_metadata", "library_parts"]
 
 #: The names of pandas' and polars' own functions, by the name of the class.
 _FRAMES: Final = {"DataFrame": "frame", "LazyFrame": "frame", "Series": "series", "Index": "index"}
+#: The class attribute in which a subclass of a frame lists its attributes, as pandas documents it.
+_METADATA: Final = "_metadata"
 
 
 def frame_check(value: Any) -> Any:
@@ -28,6 +30,12 @@ def as_library_frame(value: Any) -> Any:
     """A frame of a subclass as the library's own type, which the function can compare."""
     kind = _frame_type(type(value))
     return value if kind is None else kind(value)
+
+
+def frame_metadata(value: Any) -> dict[str, Any]:
+    """What pandas keeps with a frame, and does not compare: `attrs`, and the attributes of a subclass."""
+    names: Any = ("attrs", *getattr(value, _METADATA)) if hasattr(value, "_mgr") else ()
+    return {name: getattr(value, name, None) for name in names}
 
 
 def _frame_type(kind: type) -> Any:

@@ -8,6 +8,7 @@ import io
 import itertools
 import re
 from collections import OrderedDict, defaultdict, deque, namedtuple
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any, ClassVar, Final
@@ -172,6 +173,22 @@ async def _nothing() -> None:
     pass
 
 
+class _Holder:
+    """An object with an attribute."""
+
+    def __init__(self, items: Any) -> None:
+        self.items = items
+
+
+@contextmanager
+def _entered() -> Iterator[int]:
+    yield 1
+
+
+def _reader_of(rows: Any) -> Callable[[], Any]:
+    return lambda: next(rows)
+
+
 REFUSED: Final = {
     "file": Refused(_file, r"file\.read\(\)"),
     "file in a dict": Refused(lambda: {"a": [_file()]}, r"result\['a'\]\[0\].*file\.read"),
@@ -184,6 +201,9 @@ REFUSED: Final = {
     "array": Refused(_object_array, "ndarray cannot hold"),
     "future": Refused(_future, r"result\['a'\].*event loop has ended"),
     "coroutine": Refused(lambda: [_nothing()], "await"),
+    "object": Refused(lambda: _Holder(map(str, "ab")), "attribute 'items'"),
+    "context manager": Refused(lambda: [_entered()], "generator in its result .*attribute 'gen'"),
+    "function": Refused(lambda: _reader_of(zip("ab", strict=True)), "variable 'rows'"),
     "asynchronous generator": Refused(lambda: {"a": _later()}, r"result\['a'\].*async for"),
 }
 
@@ -204,7 +224,7 @@ class ResultTests(Suite):
         *("tuple", "default dict", "dataclass", "twice"),
     )
     #: The names of the refused results to try.
-    refused: ClassVar[Sequence[str]] = ("file in a dict", "cycle")
+    refused: ClassVar[Sequence[str]] = ("file in a dict", "cycle", "object")
 
     def test_iterators_as_results(self, storage: Storage) -> None:
         """An iterator as a result, also in containers, is the list of its items for every consumer and after a resume."""

@@ -107,9 +107,30 @@ def _throws_of_a_script() -> dict[str, Callable[..., Any]]:
         script | {"Thrower": type("Thrower", (), {"__module__": "__main__", "rng": rng})},
         "draw_by_attribute",
     )
+    functions |= _throws_of_objects(script, rng)
     functions |= _throws_of_numpy(script)
     functions["partial"] = partial(lambda draw_number, _: draw_number(), random.random)
     return {name: workflow(function) for name, function in functions.items()}
+
+
+def _throws_of_objects(script: dict[str, Any], rng: random.Random) -> dict[str, Callable[..., Any]]:
+    """Functions of a script that draw from its generator in a dict, in a partial object and in an object."""
+    holder = type("Dealer", (), {"__module__": "__main__"})()
+    holder.rng = rng
+    script = script | {
+        "generators": {"first": [rng]},
+        "throw_one": partial(rng.uniform, 0, 1),
+        "dealer": holder,
+    }
+    bodies: dict[str, Callable[..., Any]] = {
+        "in a dict": lambda _: generators["first"][0].random(),  # type: ignore[name-defined] # noqa: F821
+        "in a partial object": lambda _: throw_one(),  # type: ignore[name-defined] # noqa: F821
+        "in an object": lambda _: dealer.rng.random(),  # type: ignore[name-defined] # noqa: F821
+    }
+    return {
+        name: FunctionType(body.__code__, script, f"deal_{number}")
+        for number, (name, body) in enumerate(bodies.items())
+    }
 
 
 def _throws_of_numpy(script: dict[str, Any]) -> dict[str, Callable[..., Any]]:
