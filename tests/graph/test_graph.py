@@ -255,7 +255,7 @@ def test_a_node_may_be_in_many_graphs() -> None:
 @pytest.mark.parametrize("target", [3, None, "add_0000", add, object()])
 def test_targets_that_are_not_nodes_are_refused(target: Any) -> None:
     """The error shows what was given instead of a node."""
-    with pytest.raises(NotANodeError, match="takes the nodes that it shall compute, not") as error:
+    with pytest.raises(NotANodeError, match="takes the nodes to compute, not") as error:
         LocalWorkflow(target, workflow_name="targets")
     assert repr(target) in str(error.value)
 

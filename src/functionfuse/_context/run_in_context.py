@@ -126,7 +126,7 @@ _process: Final = _Process()
 
 
 def _forward_warnings(filters: Sequence[Any]) -> Callable[[], None]:
-    """Use the caller's filters, and forward what they let through; return the function that restores them."""
+    """Use the caller's filters, and forward the warnings that pass them; return the function that restores them."""
     before, show = list(warnings.filters), warnings.showwarning
 
     def forward(  # noqa: PLR0913 - as `warnings.showwarning`

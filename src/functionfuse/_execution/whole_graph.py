@@ -1,6 +1,6 @@
 """Fast path: run a whole graph in one loop when it has no storage, plugin or engine option.
 
-The scheduler submits, waits for and records each node by itself.
+The scheduler submits, waits for and records each node separately.
 Where `submit()` only calls the function in this thread, that takes longer than a short function;
 observers see the same events of both.
 """

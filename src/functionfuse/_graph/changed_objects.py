@@ -97,7 +97,7 @@ def _compare(value: Any, known: _Captured) -> None:
     message = (
         f"this {kind} was given to the call at {known.location} as well, and was changed since: "
         "calls capture it by reference, so both nodes will get its last contents. "
-        "Give each call a copy: values.copy() or copy.deepcopy(values)"
+        "Pass a copy to each call: values.copy() or copy.deepcopy(values)"
     )
     warn_user(message, MutationWarning)
 

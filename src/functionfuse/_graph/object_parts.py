@@ -107,7 +107,7 @@ def _function_parts(function: FunctionType) -> Iterator[tuple[Label, Any]]:
 
 
 def _reads_global(function: FunctionType, name: str) -> bool:
-    """Tell a global variable from an attribute of the same name."""
+    """Distinguish a global variable from an attribute of the same name."""
     return any(
         instruction.opname in {"LOAD_GLOBAL", "LOAD_NAME"} and instruction.argval == name
         for instruction in dis.get_instructions(function)

@@ -35,7 +35,7 @@ _NO_TERMINAL: Final = (
 
 
 def _misses_terminal(error: BaseException) -> bool:
-    """Tell whether a debugger, or `input`, has read the end of a standard input that is no terminal."""
+    """Tell whether a debugger, or `input`, has read the end of a standard input that is not a terminal."""
     if type(error).__name__ != "BdbQuit" and not (
         isinstance(error, EOFError) and "reading a line" in str(error)
     ):

@@ -1,7 +1,7 @@
 """Guard of a call's arguments: private copies that show what a node changes, and read-only arrays.
 
-A node that is checked works on a copy of its arguments, and a second copy shows what it changed.
-So the value of another node stays as it is, and the node that is named is the one that made the change,
+A node that is checked works on a copy of its arguments, and a second copy shows the changes.
+So the value of another node is unchanged, and the error names the node that made the change,
 also where several nodes take the value at the same time.
 """
 

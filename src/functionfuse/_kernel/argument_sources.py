@@ -23,7 +23,7 @@ class Owner(NamedTuple):
     """Where an argument, or a part of it, comes from."""
 
     node: str = ""  # empty for an object of the user, which is captured by reference
-    shared_with: tuple[str, ...] = ()  # who has it as well; empty: the node may change it
+    shared_with: tuple[str, ...] = ()  # other owners of the value; if empty, the node may change it
     is_instance: bool = False
 
 

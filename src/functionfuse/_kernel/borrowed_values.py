@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["borrowed_by", "forget_run"]
 
-_MAX_RUNS: Final = 2  # in a worker process, which is not told that a run is over
+_MAX_RUNS: Final = 2  # in a worker process, which does not learn of the end of a run
 _MAX_OBJECTS: Final = 100_000  # of one value that are looked at
 _MUTABLE: Final = (list, dict, set, bytearray, deque)
 _IMMUTABLE: Final = (type, Enum, PurePath, FunctionType, BuiltinFunctionType, ModuleType)

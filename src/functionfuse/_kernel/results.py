@@ -1,7 +1,7 @@
 """Result materialization: drain iterators in results of nodes into lists, and refuse single-use values.
 
 Every consumer of a node gets its result: the same object, a copy in another process, or the stored one.
-An iterator gives its items to the first consumer, has no pickle, and may read files that are gone later.
+An iterator gives its items to the first consumer, has no pickle, and may read files that are removed later.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ def change_of(before: Any, after: Any, path: str) -> Mismatch | None:
 
 
 def _order_change(before: Any, after: Any, path: str) -> Mismatch | None:
-    """The change of a dict's order, which those that iterate over it see."""
+    """The change of a dict's order, which iteration shows."""
     from functionfuse.comparison.equality import Mismatch, short_repr
 
     if not isinstance(before, dict) or [*before] == [*after]:

@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-__all__ = ["read_published"]
+__all__ = ["read_legacy"]
 
 _DATASET: Final = "dask_arrays"
 
 
-def read_published(files: Any, name: str) -> da.Array:
+def read_legacy(files: Any, name: str) -> da.Array:
     """A lazy array over the dataset in a file.
 
     Args:

@@ -293,7 +293,7 @@ class FilesystemStorage(Storage):
         verification.wait_verified(forget=True)
 
     def check_before_reading(self) -> None:
-        """Verify before results are returned: they leave this process, whose background checks nobody would see."""
+        """Verify before results are returned: they leave this process, and failures of its background checks would be lost."""
         self._home = ""
 
     def _key_and_allowlist(self) -> tuple[SigningKey | None, PickleAllowlist | None]:

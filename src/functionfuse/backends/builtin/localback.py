@@ -112,7 +112,7 @@ class LocalWorkflow(Workflow[Query, ResultT]):
         Raises:
             NotANodeError: A target is something else.
             DuplicateNameError: Two nodes have one name.
-            OptionError: `workers` is no number from 1 on, `kind` is something else,
+            OptionError: `workers` is not an integer from 1 on, `kind` is another value,
                 or this system cannot run nodes in processes: Windows.
         """
         validate_names([kind], _KINDS, "kind of workers")

@@ -312,7 +312,7 @@ class SurroundingTests(Suite):
         assert {str(each.message) for each in ours} == {"careful"}
         if (
             self.runs_in_other_processes
-        ):  # elsewhere an engine may make Python forget what it has shown
+        ):  # elsewhere an engine may reset Python's registry of shown warnings
             assert len(ours) == 1
         assert ours[0].lineno == caught.value.args[1]
 

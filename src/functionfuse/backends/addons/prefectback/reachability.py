@@ -78,7 +78,7 @@ def stop_retrying() -> None:
 def _response(seconds: float) -> httpx.Response:
     """The answer of the API whether it is well, also if it is an error."""
     timeout = httpx.Timeout(seconds, connect=ephemeral_server.CONNECT)
-    # Prefect's client supports proxies and certificates, and retries several times by itself
+    # Prefect's client supports proxies and certificates, and retries several times
     with (
         temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
         get_client(httpx_settings={"timeout": timeout}, sync_client=True) as client,
@@ -90,7 +90,7 @@ def _response(seconds: float) -> httpx.Response:
 
 
 def _problem_of_connection(url: str, error: httpx.TransportError, seconds: float) -> str:
-    """What is wrong with an address that gives no answer."""
+    """Why an address does not answer."""
     advice = _proxy_advice(url)
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol):
         reason = (

@@ -72,7 +72,7 @@ class TaskTemplates:
         new = copy.copy(template)
         new.fn = cast("NodeFunction", template.fn).of(unit)
         new.name = options.get("name") or name
-        # a template, in which braces stand for parameters
+        # a template, in which parameters are in braces
         new.task_run_name = options.get("task_run_name") or name.replace("{", "{{").replace(
             "}", "}}"
         )
