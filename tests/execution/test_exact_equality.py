@@ -36,7 +36,7 @@ def labelled(label: str) -> Any:
 
 
 def read_only(array: Any) -> Any:
-    """The array, which nobody may change."""
+    """The array, read-only."""
     array.flags.writeable = False
     return array
 

@@ -102,7 +102,7 @@ def test_a_logged_node_always_runs() -> None:
 
 
 def test_methods_are_computed_with_the_calls_before_them() -> None:
-    """The instance is not stored: whoever works on it has the calls before run again."""
+    """The instance is not stored: a method call requires the earlier calls to run again."""
     assert [COMPUTE] * 4 == actions(stateful("two"), set())
     assert [COMPUTE] * 4 == actions(stateful("two"), {"one"})
     assert [LOAD, COMPUTE, COMPUTE, COMPUTE] == actions(stateful("two"), {"start", "acc", "one"})

@@ -240,7 +240,7 @@ def tree(value: Any) -> Tree:
 
 
 def test_cyclic_dataclasses_without_nodes_are_passed_by_reference() -> None:
-    """A parent link is no reason to refuse an argument, nor to copy it."""
+    """An argument with a parent link is neither refused nor copied."""
     root = tree(1)
     assert root is run(same(root))
     assert root is run(same([root, root.parts[0]]))[0]

@@ -100,7 +100,7 @@ def test_a_pattern_that_matches_nothing_warns_at_the_users_line(
 
 
 def test_a_pattern_that_matches_only_a_part_warns(three: LocalWorkflow) -> None:
-    """A part of a name is no name."""
+    """A pattern that matches a part of a name does not match."""
     with pytest.warns(NoMatchWarning, match="no node's name matches 'model'"):
         three.query("model")
 

@@ -352,7 +352,7 @@ def _hdf(path: Path, kind: str, outside: Path) -> None:
 def test_values_of_other_files_are_not_read(
     local: Kept, tmp_path: Path, kind: str, options: dict[str, Any]
 ) -> None:
-    """HDF5 would read any file of the reader that the file names; whoever reads, and in whatever mode."""
+    """HDF5 would read any file that the result file names, in every mode of reading."""
     outside = tmp_path / "secret"
     outside.write_bytes(b"outside of the storage..")
     folder = Path(local.root) / "w" / "bigdata"

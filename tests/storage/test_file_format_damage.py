@@ -106,7 +106,7 @@ HEADERS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
 def test_a_header_that_makes_no_sense_is_damage(header: dict[str, Any]) -> None:
-    """Whoever made it: an intact header is not trusted to be sensible."""
+    """An intact header is validated, too: its author may be an attacker."""
     with pytest.raises(CorruptResult, match=r"not list the parts|header announces|not match"):
         read(resigned(framed(1), {**ABOUT, **header}))
 

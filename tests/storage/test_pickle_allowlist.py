@@ -107,7 +107,7 @@ def test_scalars_of_numpy_are_read() -> None:
 
 
 def test_read_arrays_share_the_memory_that_was_read() -> None:
-    """The safe mode makes no copies either."""
+    """With allowed_types, buffers are not copied either."""
     data = framed(np.zeros(10_000))
     result = unframe(data, "w", "node", allowed=SAFE)
     assert np.shares_memory(result, np.frombuffer(data, np.uint8))

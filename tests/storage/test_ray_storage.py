@@ -33,7 +33,7 @@ def storage(tmp_path: Path) -> Any:
 
 @workflow
 def add(a: int, b: int, log: str) -> int:
-    """Add, and write down that it was done."""
+    """Add two numbers, and record the call."""
     with open(log, "a", encoding="utf-8") as file:
         file.write(".")
     return a + b

@@ -82,7 +82,7 @@ def test_a_name_may_be_any_string() -> None:
     ids=["contents", "header"],
 )
 def test_a_forged_result_is_refused(trace: Path, old: bytes, new: bytes) -> None:
-    """Whoever alters a file can make its digests right, but not its signature."""
+    """An attacker can correct the digests of an altered file, but not its signature."""
     data = forged(framed([Calls(os.mkdir, str(trace)), "harmless"], key=KEY), old, new)
     untrusted(data, trace, "it was altered", key=KEY)
 

@@ -80,7 +80,7 @@ def test_paths_that_are_not_files_are_refused(
 
 
 def test_a_linked_result_is_printed(result: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever names a file may name it by a link."""
+    """A path may be a link."""
     link = result.with_name("link")
     link.symlink_to(result)
     assert 0 == main(["info", str(link)])

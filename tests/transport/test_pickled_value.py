@@ -20,7 +20,7 @@ def _read_only(array: Any) -> Any:
 
 
 def test_writable_buffers_are_copied_and_read_only_ones_are_not() -> None:
-    """Each opening of a value has memory of its own, except where nobody could write to it."""
+    """Each opening of a value has memory of its own, except for read-only buffers."""
     array, fixed = np.ones(_MANY), _read_only(np.ones(_MANY))
     pickled = pickle_value([array, fixed])
 

@@ -269,7 +269,7 @@ class _WriteStore(_ResultStore):
         self.folder.remove(f"{self.name}/{_METADATA}")
 
     def require_metadata(self) -> None:
-        """Remove the array and raise if its metadata is gone: another chunk failed, and nobody needs this one.
+        """Remove the array and raise if its metadata is missing: another chunk failed, and this one is not required.
 
         Raises:
             StorageError: The metadata is gone.

@@ -108,7 +108,7 @@ def test_values_are_handed_on_as_they_are() -> None:
 
 
 def test_values_are_let_go() -> None:
-    """A value is let go when the last node that needs it is done, so that a long run fits in memory."""
+    """A value is released after its last consumer, so that a long run fits in memory."""
 
     class Large:
         pass

@@ -348,7 +348,7 @@ class Untouchable(list[int]):
     """A list that cannot be iterated over."""
 
     def __iter__(self) -> Iterator[int]:
-        message = "somebody looks at the elements"
+        message = "an element was read"
         raise AssertionError(message)
 
 

@@ -116,7 +116,7 @@ def ports() -> Iterator[dict[str, int]]:
 
 
 def test_server_that_is_killed(tmp_path: Path) -> None:
-    """A run whose server is killed goes on at once and ends with its values, and warns that they are not recorded."""
+    """A run whose server is killed continues immediately, returns its values, and warns that they are not recorded."""
     port = free_port()
     with ExitStack() as stack:
         stack.enter_context(runs_go_to(f"http://127.0.0.1:{port}/api"))
