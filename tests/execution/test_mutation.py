@@ -95,7 +95,7 @@ def look(value: Any) -> str:
 
 @workflow
 class Shelf:
-    """Keeps what it is given, next to a lock."""
+    """Keeps its argument, next to a lock."""
 
     def __init__(self, items: Any) -> None:
         """Keep a list."""
@@ -161,7 +161,7 @@ def test_instances_that_hold_an_argument(options: dict[str, Any]) -> None:
 
 @in_this_process
 def test_new_values_may_be_changed(options: dict[str, Any]) -> None:
-    """What a node made for one other node alone may be changed, whatever it was made of."""
+    """A result that one node alone takes may be changed, whatever it was made from."""
     value = array()
     targets = increase(doubled(value)), look(value)
     assert [16.0, "[0. 1. 2. 3.]"] == make(*targets, **options).run(check_mutation=True)

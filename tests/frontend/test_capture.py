@@ -39,7 +39,7 @@ def tagged() -> Tagged:
 
 
 def test_a_container_keeps_its_type_and_order() -> None:
-    """Containers that users fill with nodes arrive as what they are."""
+    """Containers with nodes keep their types."""
     given = run(same([arguments(), tagged(), OrderedDict(b=add(0), a=1).values()]))
     assert (1, "Namespace") == (given[0].rate, type(given[0]).__name__)
     assert (Tagged(1), 2) == (given[1], given[1].tag)

@@ -93,7 +93,7 @@ def test_a_method_that_would_be_hidden_is_refused() -> None:
 
 
 def test_only_set_name_is_reserved() -> None:
-    """Any other public method name is free, whatever the handle is made of."""
+    """Any other public method name is allowed, whatever attributes the handle has."""
 
     class Motor:
         def current(self) -> int:

@@ -296,7 +296,7 @@ def test_a_serializer_may_leave_a_value_to_pickle(kept: Kept) -> None:
 
 
 class Remembering(FolderSerializer):
-    """Writes somewhere else too, and tells what it is asked to remove."""
+    """Writes to another place, too, and records what it removes."""
 
     removed: list[Any]
 
@@ -317,7 +317,7 @@ def test_a_serializer_is_asked_to_remove_what_it_wrote(kept: Kept) -> None:
 
 
 def test_dependents_get_the_loaded_result(kept: Kept) -> None:
-    """With `always_read` a value is what its serializer makes of the file."""
+    """With `always_read` a value is read back by its serializer."""
 
     class Marking(FolderSerializer):
         @classmethod
@@ -377,7 +377,7 @@ def test_a_missing_library_is_named(module: str, library: str) -> None:
 
 
 def test_tables_need_only_the_library_that_they_are_of() -> None:
-    """The serializer is imported without any; pyarrow is asked for by a table of pandas."""
+    """The serializer is imported without any library; a pandas table requires pyarrow."""
     code = (
         "import sys; sys.modules['pyarrow'] = None\n"
         "import functionfuse.serializers.arrow as a, functionfuse.errors as e\n"

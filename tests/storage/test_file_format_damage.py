@@ -126,7 +126,7 @@ NAMES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
 def test_a_header_that_names_another_node_is_damage(names: dict[str, Any]) -> None:
-    """A file that was renamed or copied, or that names no node, is not what was asked for."""
+    """A file that was renamed or copied, or that names no node, is not the requested result."""
     header = header_of(bytes(framed(1))) or {}
     forged = resigned(framed(1), {"parts": header["parts"], **names})
     with pytest.raises(CorruptResult, match=r"renamed or copied|does not name"):

@@ -157,7 +157,7 @@ def test_allowing_a_type_allows_nothing_else(trace: Path) -> None:
 
 
 def test_an_allowlist_can_be_pickled() -> None:
-    """As the types and names that it was made of."""
+    """By its types and names."""
     allowed = pickle.loads(pickle.dumps(PickleAllowlist([Model, "a.B"])))
     assert (Model, "a.B") == allowed.types
     assert "PickleAllowlist([<class 'test_pickle_allowlist.Model'>, 'a.B'])" == repr(allowed)

@@ -146,7 +146,7 @@ NODE = "node [1]*"
 
 
 def test_values_come_back(storage: Any) -> None:
-    """Wherever they stand in a result, one file for each; the header tells of them."""
+    """At any place in a result, one file for each; the header lists them."""
     storage.save("w", NODE, [1j, {"two": (1, 2j)}])
     assert [1j, {"two": (1, 2j)}] == storage.read_task("w", NODE)
     assert [NODE] == storage.list_tasks("w")

@@ -146,7 +146,7 @@ def test_a_key_itself_is_refused_without_showing_it(source: Any) -> None:
 
 
 def test_a_short_key_is_refused(tmp_path: Path) -> None:
-    """It could be guessed; the error says how to make one, and not what it was."""
+    """A short key could be guessed; the error says how to create one, without the key."""
     (tmp_path / "key").touch(mode=0o600)
     (tmp_path / "key").write_text("fifteen bytes..\n", encoding="ascii")
     with pytest.raises(OptionError, match=r"has 15 bytes and needs at least 16: make") as caught:

@@ -207,7 +207,7 @@ def test_save_gives_the_stored_size(storage: FileStorage, tmp_path: Path) -> Non
 
 
 def run_script(code: str, *arguments: object) -> str:
-    """Run Python in a process of its own; give what it prints."""
+    """Run Python in a new process; return its output."""
     command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
     return done.stdout.strip()

@@ -64,7 +64,7 @@ def picture(file: BytesIO) -> BytesIO:
 
 @workflow
 class Model:
-    """A class by hand."""
+    """A class that is not a dataclass."""
 
     def __init__(self, size: int) -> None:
         self.size = size

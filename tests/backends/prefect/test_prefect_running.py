@@ -153,7 +153,7 @@ def is_answer(ask: Callable[[], Any], expected: int) -> bool:
 
 @pytest.mark.usefixtures("server")
 class TestLarge:
-    """A graph of 6,000 nodes, when it is asked for: FUNCTIONFUSE_FULL=1. It takes minutes."""
+    """A graph of 6,000 nodes, with FUNCTIONFUSE_FULL=1: it takes minutes."""
 
     __test__ = bool(os.environ.get("FUNCTIONFUSE_FULL"))
 
