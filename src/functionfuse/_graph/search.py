@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["find_placeholder"]
 
 _MAX_DEPTH: Final = 8
-_MAX_OBJECTS: Final = 500  # that are looked into
+_MAX_OBJECTS: Final = 500  # searched for parts
 _MAX_PARTS: Final = 2_000  # of one object, other than numbers and strings
 
 
@@ -29,7 +29,7 @@ def find_placeholder(value: Any) -> tuple[Placeholder[Any], str] | None:
     """Find a node, item or instance in an object; returns it with its path, as `, item 0, attribute 'x'`.
 
     The search is bounded, since every call and every result is searched:
-    it goes a few levels deep, those nearest to the object first.
+    it goes a few levels deep, level by level.
     """
     if isinstance(value, Placeholder):
         return value, ""

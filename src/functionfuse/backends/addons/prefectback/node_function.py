@@ -89,7 +89,7 @@ class NodeFunction:
         # the context and the transaction of the task run
         self._contexts: tuple[Any, Any] = None, None
 
-    def of(self, unit: Unit) -> NodeFunction:
+    def for_unit(self, unit: Unit) -> NodeFunction:
         """A copy of this function for one unit."""
         new = NodeFunction.__new__(NodeFunction)
         new._pickled, new._is_pickled = None, False  # noqa: SLF001 - of this class
@@ -104,7 +104,7 @@ class NodeFunction:
         parameters = self.__signature__.parameters.values()
         return {parameter.name: _BLANK.get(parameter.kind) for parameter in parameters}
 
-    def returned(self, result: Any) -> Any:
+    def user_result(self, result: Any) -> Any:
         """The result of the user's function, from the result of this one."""
         value = result[0][0].value if isinstance(result, OpaqueResult) else result
         if isinstance(value, InstanceResult):

@@ -23,7 +23,7 @@ from functionfuse.backends.builtin.daskback.tasks import (
     hold,
     pickle_unit,
     run_unit,
-    unwrapped,
+    unwrap,
 )
 from functionfuse.engine import Cancelled, Capabilities
 from functionfuse.errors import EngineError
@@ -246,7 +246,7 @@ class DaskEngine:
             for other, value in zip(wanted, values, strict=True):
                 other.value, other.future = value, None
                 del self._held[other]
-        handle.value = unwrapped(handle.value)
+        handle.value = unwrap(handle.value)
         return handle.value
 
     @staticmethod

@@ -45,7 +45,7 @@ __all__ = [
     "hold",
     "pickle_unit",
     "run_unit",
-    "unwrapped",
+    "unwrap",
 ]
 
 T = TypeVar("T")
@@ -96,8 +96,8 @@ def run_unit(
     key = current_key()
     try:
         unit = _unpickle_unit(name, pickled, inputs[:literals])
-        value, record = execute(unit, _opened(unit, inputs[literals:]))
-        wrapped = _wrapped(unit, value, in_process=worker.address.startswith("inproc:"))
+        value, record = execute(unit, _unwrap_inputs(unit, inputs[literals:]))
+        wrapped = _wrap_result(unit, value, in_process=worker.address.startswith("inproc:"))
     except BaseException as error:  # noqa: BLE001 - the node's own
         # with the traceback as text: Dask would pickle each frame, without end for a runaway recursion
         failed = TaskExceptionEnvelope(pickle_exception(error, with_traceback=True), key)
@@ -123,9 +123,9 @@ _REMEDY: Final = (
 )
 
 
-def _opened(unit: Unit, inputs: Sequence[Any]) -> list[Any]:
+def _unwrap_inputs(unit: Unit, inputs: Sequence[Any]) -> list[Any]:
     try:
-        return [*map(unwrapped, inputs)]
+        return [*map(unwrap, inputs)]
     except EngineError as error:
         add_node_note(error, unit.node, unit.workflow)
         raise
@@ -157,7 +157,7 @@ class _OpaqueValue:
     value: Any
 
 
-def _wrapped(unit: Unit, value: Any, *, in_process: bool) -> Any:
+def _wrap_result(unit: Unit, value: Any, *, in_process: bool) -> Any:
     """Pickle a unit's value for Dask, so that a value that cannot be pickled fails this node.
 
     Nodes on one worker share its buffers, as all tasks of Dask do.
@@ -189,7 +189,7 @@ def _unpicklable(unit: Unit, value: Any) -> str:
     return unit.node.name
 
 
-def unwrapped(value: Any) -> Any:
+def unwrap(value: Any) -> Any:
     """The value of a unit, without the wrapper that `run_unit` returned.
 
     Raises:

@@ -17,7 +17,7 @@ from functionfuse._transport.exceptions import describe_exception, load_exceptio
 from functionfuse._transport.shared_memory import BufferPool, unpickle
 from functionfuse.backends.builtin.pool.reaper import Reaper
 from functionfuse.backends.builtin.pool.run_folders import RunFolders
-from functionfuse.backends.builtin.pool.task_messages import MessageBuilder, owned
+from functionfuse.backends.builtin.pool.task_messages import MessageBuilder, own_buffer
 from functionfuse.backends.builtin.pool.worker_process import WorkerProcess
 from functionfuse.engine import Capabilities
 from functionfuse.errors import EngineError
@@ -189,7 +189,7 @@ class ProcessEngine:
         worker.has_replied = True
         task = self._free_worker(worker)
         if reply.kind == "value":
-            task.record, task.payload = reply.record, owned(reply.payload)
+            task.record, task.payload = reply.record, own_buffer(reply.payload)
         else:
             worker.shared_objects.clear()  # one of them may be the object that could not be unpickled
             task.error = self._error(reply, task.unit.node.name)

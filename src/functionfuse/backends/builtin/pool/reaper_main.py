@@ -49,11 +49,11 @@ def open_folder(path: str) -> int:
 
 def remove_open_folder(path: str, descriptor: int) -> None:
     """Remove a folder as `remove_folder` does, with an open descriptor of it."""
-    while not _removed(path, descriptor):
+    while not _remove_contents(path, descriptor):
         pass
 
 
-def _removed(path: str, descriptor: int) -> bool:
+def _remove_contents(path: str, descriptor: int) -> bool:
     """Remove all files, the marker last, and the folder; return False if new files prevent it."""
     for name in sorted(os.listdir(descriptor), key=MARKER.__eq__):
         with suppress(FileNotFoundError):
@@ -75,15 +75,15 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     coordinator, folders = int(sys.argv[1]), sys.argv[2:]
     workers = _workers_left_by(coordinator)
-    alive = _signalled(workers, signal.SIGTERM)
+    alive = _send_signal(workers, signal.SIGTERM)
     for folder in folders:
         with suppress(OSError):  # it does not exist, or the next pool removes it
             remove_folder(folder)
     deadline = time.monotonic() + _TIMEOUT
     while alive and time.monotonic() < deadline:
         time.sleep(_RETRY_INTERVAL)
-        alive = _signalled(alive, signal.SIGTERM)
-    _signalled(alive, signal.SIGKILL)  # they may run C code, which does not check for signals
+        alive = _send_signal(alive, signal.SIGTERM)
+    _send_signal(alive, signal.SIGKILL)  # they may run C code, which does not check for signals
 
 
 def _workers_left_by(coordinator: int) -> set[int]:
@@ -104,7 +104,7 @@ def _workers_left_by(coordinator: int) -> set[int]:
             return workers
 
 
-def _signalled(processes: set[int], number: int) -> set[int]:
+def _send_signal(processes: set[int], number: int) -> set[int]:
     """Send a signal to processes; return those that have not ended."""
     alive = set[int]()
     for process in processes:

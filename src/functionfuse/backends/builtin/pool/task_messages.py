@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from functionfuse._kernel.units import Unit
     from functionfuse._transport.shared_memory import BufferPool, Payload
 
-__all__ = ["MessageBuilder", "owned"]
+__all__ = ["MessageBuilder", "own_buffer"]
 
 _MAX_CACHED_ARGUMENTS: Final = 64
 #: When there are more, both sides drop them all, so that a graph of a million lambdas fits in memory.
@@ -93,7 +93,7 @@ class MessageBuilder:
         return entry[1:]
 
     def _pickled(self, value: Any) -> Payload:
-        return owned(pickle_value(value, self._buffers, dumps))
+        return own_buffer(pickle_value(value, self._buffers, dumps))
 
     def _encode_argument(self, value: Any) -> Any:
         """Return what represents an argument: itself, if plain pickle can load it everywhere."""
@@ -129,7 +129,7 @@ class MessageBuilder:
                 parts.extend(pickler.parts)
                 return file.getvalue()
 
-        payload = owned(pickle_value(value, self._buffers, dump))
+        payload = own_buffer(pickle_value(value, self._buffers, dump))
         return PickledArgument(payload, [self._pickle_object(part) for part in parts])
 
     def _is_large(self, part: Any) -> bool:
@@ -165,7 +165,7 @@ class MessageBuilder:
 _ADVICE: Final = "Create it in the @workflow function that uses it, or run with kind='threads' or without workers"
 
 
-def owned(payload: Payload) -> Payload:
+def own_buffer(payload: Payload) -> Payload:
     """A payload whose shared buffer is deleted with the last reference in this process."""
     return (
         OwnedSharedBuffer(payload.path, payload.sizes)

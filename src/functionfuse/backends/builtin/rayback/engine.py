@@ -29,7 +29,7 @@ from functionfuse.backends.builtin.rayback._compat import (
     start_task,
 )
 from functionfuse.backends.builtin.rayback.cluster import Session
-from functionfuse.backends.builtin.rayback.envelopes import REDUCERS, dumps, unwrapped, wrapped
+from functionfuse.backends.builtin.rayback.envelopes import REDUCERS, dumps, unwrap, wrap
 from functionfuse.backends.builtin.rayback.tasks import (
     InstanceActor,
     RetryableExceptionEnvelope,
@@ -180,7 +180,7 @@ class RayEngine:
 
     def _put(self, literal: Any) -> Any:
         """Put a large object into Ray's store, for all nodes that take it."""
-        return ray.put(wrapped(literal, "a large argument", read_only=self._read_only))
+        return ray.put(wrap(literal, "a large argument", read_only=self._read_only))
 
     def wait(self, pending: Collection[_Handle]) -> Iterable[_Handle]:  # noqa: D102
         failed, self._failed = self._failed, []
@@ -220,7 +220,7 @@ class RayEngine:
 
     def fetch(self, handle: _Handle) -> Any:  # noqa: D102
         self._session.check()
-        return unwrapped(_get(handle.value, handle.name))
+        return unwrap(_get(handle.value, handle.name))
 
     def release(self, handle: _Handle) -> None:
         """Drop the references: Ray frees the value when no task takes it, and ends an actor without references."""

@@ -20,7 +20,7 @@ from functionfuse._transport.pickled_value import CopyPolicy, PickledValue, pick
 from functionfuse.backends.builtin.rayback._compat import REFERENCE_REDUCERS
 from functionfuse.errors import EngineError
 
-__all__ = ["REDUCERS", "dumps", "unwrapped", "wrapped"]
+__all__ = ["REDUCERS", "dumps", "unwrap", "wrap"]
 
 #: Those of all engines, by which local classes keep their identity, and Ray's for its references.
 REDUCERS: Final[Any] = ChainMap(pickler.Pickler.dispatch_table, REFERENCE_REDUCERS)
@@ -29,7 +29,7 @@ REDUCERS: Final[Any] = ChainMap(pickler.Pickler.dispatch_table, REFERENCE_REDUCE
 dumps: Final = partial(pickler.dumps, protocol=PROTOCOL, reducers=REDUCERS)
 
 
-def wrapped(value: Any, what: str, *, read_only: bool) -> Any:
+def wrap(value: Any, what: str, *, read_only: bool) -> Any:
     """Put a value into an envelope; atoms are returned unchanged.
 
     Args:
@@ -47,7 +47,7 @@ def _has_instance(value: Any) -> bool:
     return type(value) is GroupResult or (type(value) is InstanceResult and value.state is not None)
 
 
-def unwrapped(value: Any) -> Any:
+def unwrap(value: Any) -> Any:
     """Take a value out of its envelope."""
     if type(value) is PickledValue:
         return value.open()

@@ -24,7 +24,7 @@ from functionfuse._transport.exceptions import (
     pickle_exception,
     unpickle_error,
 )
-from functionfuse.backends.builtin.rayback.envelopes import dumps, unwrapped, wrapped
+from functionfuse.backends.builtin.rayback.envelopes import dumps, unwrap, wrap
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class InstanceActor:
             return Outcome(None, record)
         node = unit.node._replace(state=None)
         try:
-            values = dict(zip(node.parents, map(unwrapped, inputs), strict=True))
+            values = dict(zip(node.parents, map(unwrap, inputs), strict=True))
             args, kwargs = bind(node, values.__getitem__, exclusive_instance=False)
         except BaseException as error:
             add_node_note(error, unit.node, unit.workflow)
@@ -112,7 +112,7 @@ class InstanceActor:
 
 def _execute(unit: Unit, inputs: Sequence[Any]) -> Outcome:
     try:
-        values = [unwrapped(value) for value in inputs]
+        values = [unwrap(value) for value in inputs]
     except EngineError as error:
         add_node_note(error, unit.node, unit.workflow)
         raise
@@ -132,7 +132,7 @@ def _run(
         literals, read_only = _HEAD.unpack_from(packed)
         unit, retried = _unpickle_unit(code, packed[_HEAD.size :], inputs[:literals])
         value, record = body(unit, inputs[literals:])
-        return wrapped(value, _what(unit), read_only=read_only), pickle.dumps(record)
+        return wrap(value, _what(unit), read_only=read_only), pickle.dumps(record)
     except BaseException as error:  # noqa: BLE001 - also SystemExit: Ray would end the worker
         kind = RetryableExceptionEnvelope if isinstance(error, retried) else ExceptionEnvelope
         envelope = kind(pickle_exception(error, with_traceback=True))
@@ -222,7 +222,7 @@ def _unpickle_unit(
     try:
         # the unit first: its context extends the path on which the function's module is found
         if literals:
-            unit, retried = unpickle(stream, lambda number: unwrapped(literals[number]))
+            unit, retried = unpickle(stream, lambda number: unwrap(literals[number]))
         else:
             unit, retried = pickle.loads(stream)
         function = (_cached_loads if len(code) < _SMALL else pickle.loads)(code)
