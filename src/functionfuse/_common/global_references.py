@@ -187,14 +187,13 @@ _generators: dict[tuple[str, int], Any] = {}
 
 def _reduce_script_generator(generator: Any) -> Reduced:
     key = this_process(), id(generator)
-    _generators[key] = (
-        generator  # held, so that its id is not reused: in this process it is the script's generator
-    )
+    # this process uses the script's generator itself; it is held, so that its id is not reused
+    _generators[key] = generator
     return _generator_of_process, (key, pickle.dumps(generator))
 
 
 def _generator_of_process(key: tuple[str, int], stream: bytes) -> Any:
-    """The one generator of this process for a global of another process's script, with a seed of its own.
+    """The only generator of this process for a global of another process's script, with its own seed.
 
     Each process that unpickles it draws its own numbers, as with the generator of an imported module.
     """

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Query", "Workflow"]
 
 _STORAGE_METHODS = ("save", "read_task")
-_DEBUG = "FUNCTIONFUSE_DEBUG"  # the variable that switches checks on for all runs
+_DEBUG = "FUNCTIONFUSE_DEBUG"  # the environment variable that enables checks for all runs
 _OFF = ("", "0")
 
 

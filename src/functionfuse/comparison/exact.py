@@ -7,15 +7,11 @@ from enum import Enum
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
-from functionfuse.comparison.equality import (
-    Equality,
-    Mismatch,
-    object_recipe,
-)
+from functionfuse.comparison.equality import Equality, Mismatch, object_recipe
 
 __all__ = ["ExactEquality", "difference"]
 
-#: Types whose objects two references may have in common without effect.
+#: Types for which it makes no difference whether two references refer to one object.
 _UNSHARED: Final = (type, FunctionType, ModuleType, Enum)
 _MUTABLE: Final = (list, dict, set, bytearray)
 #: The class attribute in which a subclass of a frame lists its attributes, as pandas documents it.
@@ -27,7 +23,7 @@ def difference(expected: Any, actual: Any, *, ignore_writeable: bool = False) ->
 
     Args:
         expected: The value.
-        actual: What should be an exact copy of it, or the value itself.
+        actual: The supposed exact copy of it, or the value itself.
         ignore_writeable: Arrays and memory views may be read-only in the copy.
     """
     equality = ExactEquality(ignore_writeable=ignore_writeable)
@@ -39,13 +35,13 @@ def difference(expected: Any, actual: Any, *, ignore_writeable: bool = False) ->
 
 @dataclass
 class ExactEquality(Equality):
-    """Equality that also distinguishes what `==` of types of the language and of numpy does not.
+    """Equality that also distinguishes values that are equal by `==` of Python's and numpy's types.
 
     A view that is not contiguous may become contiguous and writeable.
     """
 
     ignore_writeable: bool = False
-    # where an object was found in one value, and what it was compared with in the other
+    #: By side and id: an object, its counterpart in the other value, and the path to it.
     _shared: dict[tuple[str, int], tuple[Any, Any, str]] = field(default_factory=dict)
 
     def mismatch(self, expected: Any, actual: Any, path: str = "") -> Mismatch | None:
@@ -58,7 +54,7 @@ class ExactEquality(Equality):
         return found if found is not None or known else self._details(expected, actual, path)
 
     def _sharing(self, expected: Any, actual: Any, path: str) -> Mismatch | None:
-        """Whether two references to one object are two references to one object in the copy, too."""
+        """The difference in sharing: references to one object must be references to one object in the copy."""
         if not _is_mutable(expected):
             return None
         pairs = ("expected", expected, actual), ("actual", actual, expected)
@@ -70,7 +66,7 @@ class ExactEquality(Equality):
         return None
 
     def _details(self, expected: Any, actual: Any, path: str) -> Mismatch | None:
-        """What equality ignores, of two equal values."""
+        """The first difference of two equal values in a detail that equality ignores."""
         if type(expected) in {float, complex} and repr(expected) != repr(actual):
             return Mismatch(path, repr(expected), repr(actual))
         if isinstance(expected, dict):
@@ -123,7 +119,7 @@ def _is_mutable(value: Any) -> bool:
 
 
 def _metadata(value: Any) -> dict[str, Any]:
-    """Notes of exceptions; what pandas keeps with a frame, and does not compare."""
+    """Notes of exceptions; metadata of pandas' frames, which pandas does not compare."""
     names: Any = ("attrs", *getattr(value, _METADATA)) if hasattr(value, "_mgr") else ()
     names = ("__notes__",) if isinstance(value, BaseException) else names
     return {name: getattr(value, name, None) for name in names}

@@ -1,4 +1,4 @@
-"""Parts by which values of pyarrow, xarray, scipy and torch are compared; these libraries are never imported here."""
+"""Library values: split values of pyarrow, xarray, scipy and torch into parts to compare, without an import of these."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def _frame_type(kind: type) -> Any:
 
 
 def library_parts(value: Any) -> dict[str, Any] | None:
-    """The parts of a value by name; None if its library is none of these.
+    """The parts of a value by name; None for other libraries.
 
     An `==` of these libraries is elementwise, or ignores types, attributes and coordinates.
     """

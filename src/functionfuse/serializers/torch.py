@@ -50,14 +50,14 @@ _DTYPES: Final = frozenset(
 class _Written(NamedTuple):
     """The tensors of one save, which are kept alive so that no other object gets their ids."""
 
-    pids: dict[int, tuple[Any, tuple[Any, ...]]]  # by identity
-    storages: dict[
-        int, tuple[Any, tuple[Any, ...]]
-    ]  # by address: the pid of a tensor with this memory
+    #: By identity of the tensor.
+    pids: dict[int, tuple[Any, tuple[Any, ...]]]
+    #: By address of the memory: the pid of a tensor with this memory.
+    storages: dict[int, tuple[Any, tuple[Any, ...]]]
 
 
 class TorchSerializer:
-    """Stores tensors and state dicts as safetensors, or in PyTorch's format where they need it."""
+    """Stores tensors and state dicts as safetensors, or in PyTorch's format if safetensors cannot."""
 
     serializer_class = (torch.Tensor, dict)
     name = "TorchSerializer"
