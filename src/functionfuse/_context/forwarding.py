@@ -59,7 +59,7 @@ def forward_record(record: logging.LogRecord, fields: dict[str, Any]) -> None:
     if not (type(record.args) is tuple and _ATOMS.issuperset(map(type, record.args))):
         fields["msg"], fields["args"] = record.getMessage(), None
     if record.exc_info and not record.exc_text:
-        import logging  # programs that log nothing do not need it
+        import logging  # imported late, for programs that log nothing
 
         fields["exc_text"] = logging.Formatter().formatException(record.exc_info)
     fields["exc_info"] = None

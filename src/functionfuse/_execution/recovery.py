@@ -150,7 +150,7 @@ class Recovery(Generic[H]):
                     run.results.drop(number)
 
     def _run_again(self, nodes: Sequence[GraphNode], dependents: set[int]) -> None:
-        """Reset some nodes, add them again with what they need, and rebuild the queue."""
+        """Reset some nodes, add them again with their dependencies, and rebuild the queue."""
         run = self._run
         self._reset(nodes, dependents)
         again = self._plan_again(nodes)

@@ -99,7 +99,7 @@ def _data_tree(tree: Any) -> dict[str, Any]:
 
 
 def _sparse(array: Any) -> dict[str, Any]:
-    # without `_has_sorted_indices` and the like, which are found out when they are asked for
+    # without attributes such as `_has_sorted_indices`, which are computed on access
     return {name: part for name, part in vars(array).items() if not name.startswith("_has")}
 
 

@@ -123,7 +123,7 @@ class ArrayWriter:
         return {key: self._store.digests.pop(key)}
 
     def cancel(self) -> None:
-        """Make later writes, also in other processes, fail and remove what they have written."""
+        """Make later writes, also in other processes, fail and remove their files."""
         self._store.remove_metadata()
 
     def finish(self, digests: dict[str, str]) -> str:
@@ -272,7 +272,7 @@ class _WriteStore(_ResultStore):
         """Remove the array and raise if its metadata is missing: another chunk failed, and this one is not required.
 
         Raises:
-            StorageError: The metadata is gone.
+            StorageError: The metadata was removed.
         """
         try:
             self.folder.read_bytes(f"{self.name}/{_METADATA}")

@@ -85,7 +85,7 @@ class FilesystemStorage(Storage):
 
         Args:
             backend: The backend for the files.
-            always_read: Dependents of a node get the value that is read back instead of the one that was saved.
+            always_read: Dependents of a node get the value that is read back instead of the saved one.
             **recipe: `verify`: "lazy" returns large local results immediately and verifies them in the
                 background, see `wait_verified`; "always" verifies before a value is returned; "never"
                 does not verify arrays.

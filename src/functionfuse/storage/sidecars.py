@@ -231,7 +231,7 @@ class SidecarStore:
         return _Sidecar(objects["folder"], objects["serializers"], start[: header_size(start)])
 
     def _legacy(self, subfolder: str, file: str) -> _Sidecar | None:
-        """The sidecar files of a result of the legacy format, from its pickle stream: there is no header."""
+        """The sidecar files of a result of the legacy format, from its pickle stream, since it has no header."""
         if self._key() or not self._of_all(subfolder).names():  # the format has no signature
             return None
         data, _ = self._backend.read(subfolder, file, mapped=False)

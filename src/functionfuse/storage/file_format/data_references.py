@@ -26,7 +26,7 @@ class DataReferenceError(StorageError):
         kind = type(value)
         super().__init__(
             f"a {kind.__module__.partition('.')[0]} {kind.__qualname__} only points to {what}, "
-            f"which may be gone or changed when a run resumes: {remedy}"
+            f"which may be removed or changed before a run resumes: {remedy}"
         )
         self.value = value
 

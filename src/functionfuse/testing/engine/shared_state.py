@@ -1,4 +1,4 @@
-"""Shared-state tests: generators, locks and other globals of modules, as the process has them that runs a node."""
+"""Shared-state tests: generators, locks and other globals of modules, in the process that runs a node."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ class TransportTests(Suite):
         """A missing argument has the default of the function."""
         assert self.compute(was_given(1), was_given(1, None)) == [False, True]
 
-    # ---- arrays, and changing what was given ----
+    # ---- arrays, and changes of arguments ----
 
     def test_results_can_be_changed(self) -> None:
         """The caller and the nodes may write into arrays that they receive."""
@@ -260,7 +260,7 @@ class TransportTests(Suite):
         else:
             assert value == 42
 
-    # ---- what cannot be sent ----
+    # ---- values that cannot be sent ----
 
     def test_unsendable_function(self) -> None:
         """A function that cannot be pickled is an error that names it, if the engine has to pickle it."""
