@@ -1,4 +1,4 @@
-"""What distinguishes a value from its exact copy, although `==` says that they are equal."""
+"""Exact equality: differences between a value and its copy that `==` ignores."""
 
 from __future__ import annotations
 

@@ -190,7 +190,7 @@ def test_values_that_are_stored_or_returned(tmp_path: Path) -> None:
 
 @in_this_process
 def test_others_get_the_value_unchanged(options: dict[str, Any], tmp_path: Path) -> None:
-    """What a failed node changed reaches neither other nodes nor the storage."""
+    """Changes of a failed node reach neither other nodes nor the storage."""
     value = numbers().set_name("value")
     readers = [look(value).set_name(f"look {number}") for number in range(4)]
     made = make(*readers[:2], append(value), *readers[2:], **options)

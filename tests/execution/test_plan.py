@@ -93,7 +93,7 @@ def test_a_stored_target_that_something_computed_needs_is_loaded_once() -> None:
 
 
 def test_a_logged_node_always_runs() -> None:
-    """It runs with all that it needs, also behind what is stored, and even if it is stored itself."""
+    """The node runs with its dependencies, also upstream of stored results, and even if it is stored itself."""
     assert [COMPUTE, COMPUTE, LOAD] == actions(chain(), {"second", "third"}, {"second"})
     assert [LOAD, COMPUTE, LOAD] == actions(chain(), {"first", "third"}, {"second"})
 
@@ -157,7 +157,7 @@ def wanted(graph: Graph, plan: Plan, slots: tuple[str, ...]) -> set[str]:
 @settings(deadline=None, max_examples=300)
 @given(graphs(), st.data())
 def test_a_plan_is_complete_and_nothing_more(graph: Graph, data: st.DataObject) -> None:
-    """Whatever is stored, everything needed is available and nothing else is computed or loaded.
+    """With any stored results, required results are available, and no others are computed or loaded.
 
     A node is needed if it is a target or a computed node depends on it.
     It is computed only if it always runs, or is needed and not stored, or its instance is needed;

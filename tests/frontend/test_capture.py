@@ -206,7 +206,7 @@ def result() -> str:
 
 
 def test_objects_without_nodes_are_passed_by_reference() -> None:
-    """What holds no node is the same object in the function: also functions and exceptions."""
+    """An object without nodes is the same object in the function: also functions and exceptions."""
     for thing in (
         Plain([1]),
         functools.partial(print, 1),

@@ -76,7 +76,7 @@ def test_a_method_may_take_anything() -> None:
 
 
 def test_static_and_class_methods_are_there_on_the_class() -> None:
-    """They work as in plain Python, on the decorated class."""
+    """Static and class methods work as in plain Python, on the decorated class."""
     accumulator_class: Any = Accumulator
     assert 0 == accumulator_class.zero()
     assert isinstance(accumulator_class.empty(), PlainAccumulator)

@@ -153,7 +153,7 @@ def test_a_very_deep_chain_is_built() -> None:
 
 
 def test_nodes_without_a_name_are_counted_by_function() -> None:
-    """They are called after their function, in the order written."""
+    """Nodes without a name are named after their function, and numbered in the order of their calls."""
     assert ["add_0000", "add_0001", "collect_0000"] == names(collect([add(1), add(2)]))
 
 
@@ -342,7 +342,7 @@ def test_replace_func_gives_another_graph() -> None:
 
 
 def test_replace_func_takes_a_decorated_function() -> None:
-    """It means the plain one."""
+    """A decorated function represents its plain function."""
 
     @workflow
     def multiply(a: int, b: int = 10) -> int:

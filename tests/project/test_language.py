@@ -22,6 +22,7 @@ FORBIDDEN: Final = {
     "at once": "immediately, in parallel",
     "beside": "next to, in addition to",
     "by itself": "automatically",
+    "for ever": "without end, until ...",
     "(?<!there )is no(?! longer)": "is not a",
     "leaves? out|left out": "skip, skipped",
     "lets? go": "release",

@@ -193,7 +193,7 @@ def test_values_are_found_wherever_they_are(kept: Kept) -> None:
 
 
 def test_values_are_not_in_the_result_file(kept: Kept) -> None:
-    """They are sidecar files, one for each value, and an equal storage in another process finds them."""
+    """Values are in sidecar files, one for each value, and an equal storage in another process finds them."""
     value = [Text("first-marker"), Text("second-marker")]
     kept.storage(FolderSerializer).save("w", "node", value)
     assert b"marker" not in kept.result()
@@ -263,7 +263,7 @@ def test_a_failed_save_leaves_the_earlier_result(kept: Kept, value: Any) -> None
 
 
 def test_a_failing_serializer_leaves_nothing(kept: Kept) -> None:
-    """It is called once, its files are removed, and its error is reported."""
+    """A failing serializer is called once, its files are removed, and its error is reported."""
     storage = kept.storage(Failing)
     with pytest.raises(StorageError, match=r"'text' cannot save a Text .*the disk said no"):
         storage.save("w", "node", [Text("a"), lambda: None])

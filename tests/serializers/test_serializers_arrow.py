@@ -236,7 +236,7 @@ frames = st.builds(
 )
 @given(frame=frames)
 def test_any_frame_is_kept(local: Kept, frame: Any) -> None:
-    """Whatever is in it: the decision for parquet is never wrong."""
+    """A frame with any contents is unchanged: the decision for parquet is never wrong."""
     identical(frame, local.round_trip(frame, ArrowSerializer))
 
 

@@ -106,7 +106,7 @@ def model() -> Any:
 
 @pytest.mark.parametrize("kind", [dict, OrderedDict])
 def test_a_state_dict_is_one_file(kept: Kept, kind: Any) -> None:
-    """It is read in its order and type, with the version metadata of its module."""
+    """A state dict is read in its order and type, with the version metadata of its module."""
     state = kind(model().state_dict())
     if kind is OrderedDict:
         state = model().state_dict()

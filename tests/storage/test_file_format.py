@@ -218,7 +218,7 @@ def test_objects_at_any_depth_are_stored_elsewhere(extra: object) -> None:
 
 
 def test_an_error_of_a_serializer_is_reported_unchanged() -> None:
-    """It is not covered by a second try."""
+    """The error of a serializer is not hidden by a second attempt."""
     asked: list[object] = []
 
     def refuse(obj: object) -> None:

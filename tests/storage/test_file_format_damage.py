@@ -143,7 +143,7 @@ def test_a_header_that_is_not_an_object_is_damage(text: bytes) -> None:
 
 
 def test_a_later_version_is_not_damage() -> None:
-    """It is an intact result that cannot be read here, and not a damaged one."""
+    """A later version is an intact result that cannot be read here, and not a damaged one."""
     data = framed(1)
     size = header_size(bytes(data))
     struct.pack_into("<I", data, 8, 3)
@@ -222,7 +222,7 @@ def test_a_very_large_buffer_is_checked_by_blocks() -> None:
 
 
 def test_damage_in_a_deferred_buffer_is_left_to_the_deferred_check() -> None:
-    """It is returned immediately; without a deferred check it is verified before."""
+    """The result is returned immediately; without a deferred check it is verified before."""
     data = framed(LARGE)
     data[-1] ^= 1
     assert LARGE.shape == read(data, defer=lambda *_: None).shape

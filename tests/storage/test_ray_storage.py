@@ -40,7 +40,7 @@ def add(a: int, b: int, log: str) -> int:
 
 
 def test_all_methods(storage: Any, tmp_path: Path) -> None:
-    """It behaves as the storage that it represents, which is where the actor is."""
+    """The storage behaves as the storage in its actor."""
     storage.new_workflow("w")
     for name in ("a", "b", "other"):
         storage.save("w", name, {"name": name}, metadata={"seconds": 1.0})

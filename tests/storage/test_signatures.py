@@ -41,7 +41,7 @@ def test_an_unsigned_result_is_refused(trace: Path) -> None:
 
 
 def test_a_result_of_the_old_format_is_refused(trace: Path) -> None:
-    """It bears no signature."""
+    """Results of the legacy format have no signature, and are refused with a key."""
     data = old_format(Calls(os.mkdir, str(trace)))
     untrusted(data, trace, "legacy format, which has no signature", key=KEY)
 

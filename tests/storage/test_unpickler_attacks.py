@@ -219,7 +219,7 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_no_stream_crashes_or_escapes(name: str) -> None:
-    """Whatever a stream does, the reader gets an error of the library; in a separate process, which survives."""
+    """For any stream, the reader gets an error of the library, in a separate process that survives."""
     stream, expected = ATTACKS[name]
     told = call_in_process(outcome, b"\x80\x04" + stream)
     assert told.startswith(("UntrustedResult", "StorageError"))

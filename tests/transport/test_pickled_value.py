@@ -79,7 +79,7 @@ class Refusing:
 
 
 def test_error_names_the_value() -> None:
-    """What cannot be unpickled is an error with the name of the value, or the reason itself if it has none."""
+    """A failed unpickling is an error with the name of the value, or the reason itself if it has none."""
     with pytest.raises(EngineError, match="the result of node 'a'"):
         pickle_value(Refusing(), what="the result of node 'a'").open()
     with pytest.raises(ValueError, match="no number"):

@@ -180,7 +180,7 @@ def test_exact_order_of_events() -> None:
 
 
 def test_failing_observer_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """What an observer raises is logged with its traceback."""
+    """An exception of an observer is logged with its traceback."""
 
     def raise_always(event: Event) -> None:
         message = "cannot watch"

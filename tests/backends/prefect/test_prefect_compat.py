@@ -31,7 +31,7 @@ def worker() -> Iterator[type[EventsWorker]]:
 
 
 def test_functions_with_both_variants_are_called_synchronously() -> None:
-    """Those that this backend calls have an `aio` variant, and get `_sync`; others are called without it."""
+    """Functions with an `aio` variant get `_sync`; others are called without it."""
     from prefect.artifacts import create_markdown_artifact
     from prefect.client.schemas.objects import State
     from prefect.flows import Flow

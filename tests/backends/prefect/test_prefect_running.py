@@ -71,7 +71,7 @@ class TestUnreachable:
         ports: dict[str, int],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """What answers without being the API, or never, is an error within seconds that says what to set."""
+        """A server that is not the API, or never answers, is an error within seconds that says what to set."""
         from prefect.settings import (
             PREFECT_API_REQUEST_TIMEOUT,
             PREFECT_API_URL,

@@ -1,6 +1,6 @@
 """Data references: reducers for values that point to data outside of a result.
 
-Such a value is stored by its contents, or refused: once the data is gone or has changed,
+Such a value is stored by its contents, or refused: once the data is removed or changed,
 a resumed run would have other values, without an error.
 """
 
