@@ -139,9 +139,9 @@ def _loads(data: bytes) -> Any:
 def _open(process: str, key: str, path: tuple[str, ...], parts: Parts) -> CallerContext:
     if process == this_process() and key in _captured:
         return _captured[key]
-    return _received(process, key, path, parts)
+    return _receive(process, key, path, parts)
 
 
 @lru_cache(maxsize=16)
-def _received(process: str, key: str, path: tuple[str, ...], parts: Parts) -> ReceivedContext:
+def _receive(process: str, key: str, path: tuple[str, ...], parts: Parts) -> ReceivedContext:
     return ReceivedContext(process, key, path, parts)

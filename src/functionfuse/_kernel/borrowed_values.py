@@ -50,18 +50,20 @@ class BorrowedValues:
 
     def add_value(self, node: str, value: Any, arguments: Iterable[Part]) -> None:
         """Record which argument the result of a node contains."""
-        for owner, _ in self._contained(value, arguments):
+        for owner, _ in self._find_contained(value, arguments):
             self._owners.setdefault(node, owner)
 
     def add_instance(self, instance: Any, arguments: Iterable[Part]) -> None:
         """Record which arguments an instance holds after a call."""
         known = [*self.of_instance(instance)]
         held = {id(part) for _, part in known}
-        new = [pair for pair in self._contained(instance, arguments) if id(pair[1]) not in held]
+        new = [
+            pair for pair in self._find_contained(instance, arguments) if id(pair[1]) not in held
+        ]
         if new:
             self._instances[id(instance)] = instance, known + new
 
-    def _contained(self, value: Any, arguments: Iterable[Part]) -> Iterator[tuple[Owner, Any]]:
+    def _find_contained(self, value: Any, arguments: Iterable[Part]) -> Iterator[tuple[Owner, Any]]:
         inside: set[int] | None = None
         for part in arguments:
             owner = self.owner_behind(part.owner)

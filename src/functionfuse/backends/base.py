@@ -276,7 +276,7 @@ class Workflow(Generic[Q, ResultT]):
         if open_scopes and isinstance(self._graph, LazyGraph):  # a node runs this workflow
             release_nodes(self._graph.collected.nodes)
         return RunSpec(
-            self._fused(),
+            self._fuse_graph(),
             self.workflow_name,
             self._results,
             frozenset(self._always_running),
@@ -288,7 +288,7 @@ class Workflow(Generic[Q, ResultT]):
             read_only=self.read_only,
         )
 
-    def _fused(self) -> Graph:
+    def _fuse_graph(self) -> Graph:
         asked = [name for name in self._options.of("fuse") if self._may_fuse(name)]
         threshold = self._fusion_threshold()
         if not asked and threshold is None:

@@ -75,21 +75,21 @@ class ExactEquality(Equality):
             return self._array_details(expected, actual, path)
         if isinstance(expected, memoryview):
             names = ["format", "shape", *["readonly"] * (not self.ignore_writeable)]
-            return self._named(names, expected, actual, path)
+            return self._compare_attributes(names, expected, actual, path)
         if hasattr(expected, "is_quantized") and str(expected.layout) == "torch.strided":
             return self.mismatch(expected.stride(), actual.stride(), f"{path}.stride()")
         return self.mismatch(_metadata(expected), _metadata(actual), path)
 
     def _array_details(self, expected: Any, actual: Any, path: str) -> Mismatch | None:
         names = ["fill_value"] if hasattr(expected, "fill_value") else []
-        found = self._named(names, expected, actual, path)
+        found = self._compare_attributes(names, expected, actual, path)
         one, other = expected.flags, actual.flags
         if found or not (one.c_contiguous or one.f_contiguous):
             return found
         flags = ["c_contiguous", "f_contiguous", *["writeable"] * (not self.ignore_writeable)]
-        return self._named(flags, one, other, f"{path}.flags")
+        return self._compare_attributes(flags, one, other, f"{path}.flags")
 
-    def _named(self, names: Any, one: Any, other: Any, path: str) -> Mismatch | None:
+    def _compare_attributes(self, names: Any, one: Any, other: Any, path: str) -> Mismatch | None:
         return self._first(
             (getattr(one, name), getattr(other, name), f"{path}.{name}") for name in names
         )

@@ -98,7 +98,7 @@ class ArrayWriter:
             dtype=np.uint8 if items else dtype,
             compressors=_COMPRESSOR if _size(self.chunks, dtype) < _LARGEST else None,
             chunk_key_encoding={"name": "default", "separator": "."},  # a flat folder
-            attributes={"chunks": chunks, "dtype": _described(dtype)},
+            attributes={"chunks": chunks, "dtype": _describe_dtype(dtype)},
             config={"write_empty_chunks": True},
         )
 
@@ -347,7 +347,7 @@ def _as_bytes(block: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.asarray(block, order="C")[..., None].view(np.uint8)
 
 
-def _described(dtype: np.dtype[Any]) -> str:
+def _describe_dtype(dtype: np.dtype[Any]) -> str:
     """A dtype as text.
 
     Raises:

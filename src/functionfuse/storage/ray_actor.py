@@ -63,7 +63,7 @@ class RayStorage(Storage):
         self.always_read = always_read
 
     def __reduce__(self) -> tuple[object, tuple[Any, ...]]:
-        return _restored, (self._remote, self._inner, self._connect, self.always_read)
+        return _restore, (self._remote, self._inner, self._connect, self.always_read)
 
     def __repr__(self) -> str:  # the configuration may contain secrets
         inner = "a storage" if isinstance(self._inner, Mapping) else repr(self._inner)
@@ -203,7 +203,7 @@ def _session(ray: Any) -> str:
     return node
 
 
-def _restored(
+def _restore(
     remote: Mapping[str, Any],
     inner: Any,
     connect: Mapping[str, Any] | None,

@@ -223,7 +223,7 @@ class SidecarStore:
         if not objects:
             return None
         workflow, node = (str(header.get(field)) for field in ("workflow", "node"))
-        if (self._quoted(workflow), self._quoted(node)) != (subfolder, file):
+        if (self._quote(workflow), self._quote(node)) != (subfolder, file):
             message = "its header belongs to another result"
             raise UntrustedResult(message)
         if key := self._key():
@@ -295,7 +295,7 @@ class SidecarStore:
     def _candidates(self, subfolder: str) -> Candidates:
         return Candidates(self._backend.sidecars(subfolder))
 
-    def _quoted(self, name: str) -> str:
+    def _quote(self, name: str) -> str:
         return file_name(name, fold_case=self._backend.fold_case, globs=self._backend.globs)
 
     def _of(self, subfolder: str, file: str, token: str) -> SidecarFolder:
