@@ -124,7 +124,7 @@ def private_bytes(process: int) -> int:
     """The memory that a process has for itself, without files of shared memory."""
     try:
         rollup = Path(f"/proc/{process}/smaps_rollup").read_text(encoding="ascii")
-    except OSError:  # it is gone
+    except OSError:  # it has ended
         return 0
     lines = rollup.splitlines()
     return 1024 * sum(int(line.split()[1]) for line in lines if line.startswith("Pss_Anon:"))
@@ -145,7 +145,7 @@ def family() -> list[int]:
 def _parent(process: Path) -> int:
     try:
         return int((process / "stat").read_text(encoding="ascii").rpartition(")")[2].split()[1])
-    except OSError:  # it is gone
+    except OSError:  # it has ended
         return 0
 
 

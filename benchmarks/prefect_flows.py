@@ -78,7 +78,7 @@ QUICK: Final = ("chain", "fan", "three")
 LONG: Final = ("grid", "list of 1,000,000")
 TEMPORARY: Final = ("chain", "fan", "three")
 SIZED: Final = ("chain", "fan", "grid", "naps")
-#: Beside a flow by hand.
+#: Compared with a plain flow.
 TARGETS: Final = {
     "chain": Target(0.5, BY_HAND, "ratio"),
     "fan": Target(1.0, BY_HAND, "ratio"),

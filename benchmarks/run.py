@@ -24,7 +24,7 @@ NAMES: Final = (
     *("imports", "local", "million", "stored", "storage"),
     *("local_workers", "engines", "prefect_flows", "memory"),
 )
-LONG: Final = {"memory"}  # run when asked for by name, or by --long
+LONG: Final = {"memory"}  # run only by name, or by --long
 README: Final = HERE / "README.md"
 BEGIN: Final = "<!-- the last table -->\n"
 END: Final = "<!-- end of the last table -->\n"
@@ -61,7 +61,7 @@ def chosen(given: Namespace) -> list[str]:
 
 
 def main() -> int:
-    """Run what is asked for; the exit status tells whether a benchmark failed."""
+    """Run the chosen benchmarks; the exit status shows whether one failed."""
     parser = arguments(__doc__)
     parser.add_argument("names", nargs="*", metavar="name", help=", ".join(NAMES))
     parser.add_argument("--write-readme", action="store_true", help="keep the table in README.md")

@@ -1,4 +1,4 @@
-"""Graphs of trivial nodes, each written once for everybody who can make calls.
+"""Graphs of trivial nodes, each written once for all ways to make calls.
 
 `wrap` says what becomes of a function or class: itself, a node of ours, a task of an engine.
 """

@@ -39,7 +39,7 @@ def listens(port: int) -> bool:
 
 @contextmanager
 def running(command: Sequence[str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A program as long as the block lasts; what it says is in a file."""
+    """A program that runs as long as the block; its output is in a file."""
     with log.open("wb") as output:
         process = subprocess.Popen(command, stdout=output, stderr=output)  # noqa: S603
     try:
@@ -55,7 +55,7 @@ def until(ready: Callable[[], bool], process: subprocess.Popen[bytes]) -> None:
     while time.monotonic() < deadline and process.poll() is None:
         if ready():
             return
-        time.sleep(0.05)  # nothing tells when a server has come up
+        time.sleep(0.05)  # servers do not signal that they are ready
     pytest.fail(f"{process.args!r} did not come up within {START} seconds")
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 else:
 
     def __getattr__(name: str) -> Any:
-        if name == "compare":  # few need it, and it needs much
+        if name == "compare":  # imported late: it imports many modules
             from functionfuse.comparison import compare
 
             return compare

@@ -38,15 +38,12 @@ class Capabilities:
         False  # accepts units whose inputs are not done, and starts them in order itself
     )
     inline: bool = False  # submit() returns when the unit is done
-    calls_directly: bool = (
-        False  # submit() only calls execute(), in this thread: a run may call a function without it
-    )
-    cancels_queued: bool = (
-        False  # cancel() spares units that have started; record() of the others raises Cancelled
-    )
-    releases_early: bool = (
-        False  # release() is allowed for a unit in flight; its record is asked for afterwards
-    )
+    #: submit() only calls execute(), in this thread: a run may call functions without it.
+    calls_directly: bool = False
+    #: cancel() does not affect units that have started; record() of the others raises Cancelled.
+    cancels_queued: bool = False
+    #: release() is allowed for a unit in flight; record() is called for it afterwards.
+    releases_early: bool = False
     shares_values: bool = False  # nodes run in this process, and get the same object of a result
 
 
@@ -73,10 +70,10 @@ class Engine(Protocol[H]):
         """Return the value of a unit that is done."""
 
     def release(self, handle: H) -> None:
-        """Release the value: it is not used any more."""
+        """Release the value, which is not used again."""
 
     def cancel(self, pending: Collection[H]) -> None:
-        """Cancel these units as far as possible: their records are not asked for any more."""
+        """Cancel these units as far as possible; record() is not called for them afterwards."""
 
     def drive(self, body: Callable[[], R]) -> R:
         """Run the scheduler's loop within the engine's resources: a pool, a connection, a flow."""

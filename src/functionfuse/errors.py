@@ -122,4 +122,4 @@ class ExposedKeyWarning(FunctionFuseWarning):
 
 
 class MutationWarning(FunctionFuseWarning):
-    """A value was changed in place that several nodes take, or that several calls were given."""
+    """A value that several nodes take, or that several calls captured, was changed in place."""

@@ -1,4 +1,4 @@
-"""The examples do what they say, and print nothing else."""
+"""The examples print the documented output, and nothing else."""
 
 from __future__ import annotations
 

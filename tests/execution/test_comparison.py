@@ -1,4 +1,4 @@
-"""compare(): the first node at which backends differ, and nodes that change what they are given."""
+"""compare(): the first node at which backends differ, and nodes that change their arguments."""
 
 from __future__ import annotations
 
@@ -210,7 +210,7 @@ def test_failure_on_one_backend() -> None:
 
 
 def test_same_failure_everywhere() -> None:
-    """A node that fails everywhere in the same way does not differ, nor does what needs it."""
+    """A node that fails everywhere in the same way does not differ, nor do its dependents."""
     made = same(fail("bad")), same(1)
     assert compare(*made, backends=[LocalWorkflow, threads, processes]).equal
 
@@ -273,7 +273,7 @@ def test_wrong_calls_are_refused(wrong: Any) -> None:
 
 @pytest.mark.parametrize("backend", [LocalWorkflow, threads, processes])
 def test_node_that_changes_its_input(backend: Any) -> None:
-    """A node that changes what it is given is named with the argument and whose value it was."""
+    """The report names a node that changes an argument, the argument, and the node whose value it is."""
     root = same([1]).set_name("root")
     found = compare(append(root, 2).set_name("changer"), backends=[backend])
     (change,) = found.changes
@@ -351,7 +351,7 @@ def test_the_package_attribute_is_the_function() -> None:
 @settings(max_examples=100, deadline=None)
 @given(graphs())
 def test_random_graphs_are_the_same_in_threads(program: Program) -> None:
-    """Any graph is the same in this process and in threads, and none of its nodes changes what it is given."""
+    """Any graph is the same in this process and in threads, and none of its nodes changes its arguments."""
     found = compare(*program.nodes(), backends=[LocalWorkflow, threads])
     assert (True, ()) == (found.equal, found.changes), str(found)
     assert {} == found.unknown

@@ -1,4 +1,4 @@
-"""What distinguishes a value from its exact copy, although `==` says that they are equal."""
+"""Exact equality: differences between a value and its copy that `==` ignores."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def labelled(label: str) -> Any:
 
 
 def read_only(array: Any) -> Any:
-    """The array, which nobody may change."""
+    """The array, read-only."""
     array.flags.writeable = False
     return array
 

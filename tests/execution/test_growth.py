@@ -234,7 +234,7 @@ def test_events() -> None:
 
 
 class Counting:
-    """A storage in memory that counts what it is asked."""
+    """A storage in memory that counts calls."""
 
     always_read = False
 

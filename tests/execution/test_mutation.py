@@ -95,7 +95,7 @@ def look(value: Any) -> str:
 
 @workflow
 class Shelf:
-    """Keeps what it is given, next to a lock."""
+    """Keeps its argument, next to a lock."""
 
     def __init__(self, items: Any) -> None:
         """Keep a list."""
@@ -161,7 +161,7 @@ def test_instances_that_hold_an_argument(options: dict[str, Any]) -> None:
 
 @in_this_process
 def test_new_values_may_be_changed(options: dict[str, Any]) -> None:
-    """What a node made for one other node alone may be changed, whatever it was made of."""
+    """A result that one node alone takes may be changed, whatever it was made from."""
     value = array()
     targets = increase(doubled(value)), look(value)
     assert [16.0, "[0. 1. 2. 3.]"] == make(*targets, **options).run(check_mutation=True)
@@ -190,7 +190,7 @@ def test_values_that_are_stored_or_returned(tmp_path: Path) -> None:
 
 @in_this_process
 def test_others_get_the_value_unchanged(options: dict[str, Any], tmp_path: Path) -> None:
-    """What a failed node changed reaches neither other nodes nor the storage."""
+    """Changes of a failed node reach neither other nodes nor the storage."""
     value = numbers().set_name("value")
     readers = [look(value).set_name(f"look {number}") for number in range(4)]
     made = make(*readers[:2], append(value), *readers[2:], **options)

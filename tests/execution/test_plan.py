@@ -93,7 +93,7 @@ def test_a_stored_target_that_something_computed_needs_is_loaded_once() -> None:
 
 
 def test_a_logged_node_always_runs() -> None:
-    """It runs with all that it needs, also behind what is stored, and even if it is stored itself."""
+    """The node runs with its dependencies, also upstream of stored results, and even if it is stored itself."""
     assert [COMPUTE, COMPUTE, LOAD] == actions(chain(), {"second", "third"}, {"second"})
     assert [LOAD, COMPUTE, LOAD] == actions(chain(), {"first", "third"}, {"second"})
 
@@ -102,7 +102,7 @@ def test_a_logged_node_always_runs() -> None:
 
 
 def test_methods_are_computed_with_the_calls_before_them() -> None:
-    """The instance is not stored: whoever works on it has the calls before run again."""
+    """The instance is not stored: a method call requires the earlier calls to run again."""
     assert [COMPUTE] * 4 == actions(stateful("two"), set())
     assert [COMPUTE] * 4 == actions(stateful("two"), {"one"})
     assert [LOAD, COMPUTE, COMPUTE, COMPUTE] == actions(stateful("two"), {"start", "acc", "one"})
@@ -157,7 +157,7 @@ def wanted(graph: Graph, plan: Plan, slots: tuple[str, ...]) -> set[str]:
 @settings(deadline=None, max_examples=300)
 @given(graphs(), st.data())
 def test_a_plan_is_complete_and_nothing_more(graph: Graph, data: st.DataObject) -> None:
-    """Whatever is stored, everything needed is available and nothing else is computed or loaded.
+    """With any stored results, required results are available, and no others are computed or loaded.
 
     A node is needed if it is a target or a computed node depends on it.
     It is computed only if it always runs, or is needed and not stored, or its instance is needed;

@@ -187,7 +187,7 @@ def test_a_unit_says_nothing_of_a_later_unit_of_its_parent() -> None:
 def test_any_part_may_be_damaged_in_any_order(
     program: Program, data: st.DataObject, random: Any
 ) -> None:
-    """Whatever results are missing or damaged, and in whatever order units end: the run gives the same."""
+    """With any missing or damaged results, and any order in which units end, the results are the same."""
     storage = MemoryStorage()
     made = OrderedWorkflow(*program.nodes(), choose=random.choice)
     made.set_storage(storage)

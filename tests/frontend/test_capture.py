@@ -39,7 +39,7 @@ def tagged() -> Tagged:
 
 
 def test_a_container_keeps_its_type_and_order() -> None:
-    """Containers that users fill with nodes arrive as what they are."""
+    """Containers with nodes keep their types."""
     given = run(same([arguments(), tagged(), OrderedDict(b=add(0), a=1).values()]))
     assert (1, "Namespace") == (given[0].rate, type(given[0]).__name__)
     assert (Tagged(1), 2) == (given[1], given[1].tag)
@@ -206,7 +206,7 @@ def result() -> str:
 
 
 def test_objects_without_nodes_are_passed_by_reference() -> None:
-    """What holds no node is the same object in the function: also functions and exceptions."""
+    """An object without nodes is the same object in the function: also functions and exceptions."""
     for thing in (
         Plain([1]),
         functools.partial(print, 1),
@@ -240,7 +240,7 @@ def tree(value: Any) -> Tree:
 
 
 def test_cyclic_dataclasses_without_nodes_are_passed_by_reference() -> None:
-    """A parent link is no reason to refuse an argument, nor to copy it."""
+    """An argument with a parent link is neither refused nor copied."""
     root = tree(1)
     assert root is run(same(root))
     assert root is run(same([root, root.parts[0]]))[0]

@@ -76,7 +76,7 @@ def test_a_method_may_take_anything() -> None:
 
 
 def test_static_and_class_methods_are_there_on_the_class() -> None:
-    """They work as in plain Python, on the decorated class."""
+    """Static and class methods work as in plain Python, on the decorated class."""
     accumulator_class: Any = Accumulator
     assert 0 == accumulator_class.zero()
     assert isinstance(accumulator_class.empty(), PlainAccumulator)
@@ -93,7 +93,7 @@ def test_a_method_that_would_be_hidden_is_refused() -> None:
 
 
 def test_only_set_name_is_reserved() -> None:
-    """Any other public method name is free, whatever the handle is made of."""
+    """Any other public method name is allowed, whatever attributes the handle has."""
 
     class Motor:
         def current(self) -> int:

@@ -67,7 +67,7 @@ def test_decorating_twice_changes_nothing(decorated: Any) -> None:
 
 
 def test_decorating_what_cannot_be_called_is_refused() -> None:
-    """The decorator says what it takes."""
+    """The error of the decorator says which objects it takes."""
     with pytest.raises(TypeError, match="takes a function or a class, not 3"):
         workflow(3)  # type: ignore[call-overload]
 
@@ -82,7 +82,7 @@ def test_a_call_runs_nothing() -> None:
 
 
 def test_builtin_without_a_signature_takes_everything() -> None:
-    """A function that tells nothing about its parameters is not checked."""
+    """Calls of a function without a signature are not checked."""
     with pytest.raises(ValueError, match="no signature"):
         inspect.signature(max)
     largest: Any = workflow(max)
@@ -90,7 +90,7 @@ def test_builtin_without_a_signature_takes_everything() -> None:
 
 
 def test_partial_takes_the_remaining_arguments() -> None:
-    """A `functools.partial` is called, and checked, with what it was not given yet."""
+    """A `functools.partial` is called, and checked, with the remaining parameters."""
     plus_two = workflow(functools.partial(add.__wrapped__, 2))
     assert 5 == run(plus_two(3))
     with pytest.raises(TypeError, match="too many positional arguments"):

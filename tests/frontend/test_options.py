@@ -33,7 +33,7 @@ def look(*_: Any) -> list[object]:
 
 @pytest.fixture
 def three() -> LocalWorkflow:
-    """A workflow of three independent nodes, each of which tells what was set up for it."""
+    """A workflow of three independent nodes, each of which returns what a plugin has set up."""
     prepared.clear()
     return LocalWorkflow(*[look().set_name(name) for name in NAMES], workflow_name="three")
 
@@ -100,7 +100,7 @@ def test_a_pattern_that_matches_nothing_warns_at_the_users_line(
 
 
 def test_a_pattern_that_matches_only_a_part_warns(three: LocalWorkflow) -> None:
-    """A part of a name is no name."""
+    """A pattern that matches a part of a name does not match."""
     with pytest.warns(NoMatchWarning, match="no node's name matches 'model'"):
         three.query("model")
 
@@ -150,7 +150,7 @@ def test_a_later_rule_replaces_an_earlier_one(three: LocalWorkflow) -> None:
 
 
 def test_set_plugins_prepares_in_order(three: LocalWorkflow) -> None:
-    """Several plugins are one, in the order given; a query can be gone on with."""
+    """Several plugins are composed in their order; query methods can be chained."""
     query = three.query("data")
     assert query is query.set_plugins([prepare(1), PluginCollection([prepare(2), prepare(3)])])
     assert [[], [], [1, 2, 3]] == three.run()

@@ -159,7 +159,7 @@ def test_groups_are_sound(parents_of: list[list[int]], data: st.DataObject) -> N
 @settings(deadline=None, max_examples=200)
 @given(graphs(), st.data())
 def test_results_are_the_same(program: Program, data: st.DataObject) -> None:
-    """Whatever is fused because it is cheap, a run gives what plain Python gives."""
+    """With any nodes fused because they are short, the results are those of plain Python."""
     graph = build(program.nodes())
     seconds = {name: data.draw(st.sampled_from([0.0, 0.9, 3.0])) for name in graph.nodes}
     fused = fuse_short_nodes(graph, seconds, {}, 1.0)

@@ -153,7 +153,7 @@ def test_a_very_deep_chain_is_built() -> None:
 
 
 def test_nodes_without_a_name_are_counted_by_function() -> None:
-    """They are called after their function, in the order written."""
+    """Nodes without a name are named after their function, and numbered in the order of their calls."""
     assert ["add_0000", "add_0001", "collect_0000"] == names(collect([add(1), add(2)]))
 
 
@@ -255,7 +255,7 @@ def test_a_node_may_be_in_many_graphs() -> None:
 @pytest.mark.parametrize("target", [3, None, "add_0000", add, object()])
 def test_targets_that_are_not_nodes_are_refused(target: Any) -> None:
     """The error shows what was given instead of a node."""
-    with pytest.raises(NotANodeError, match="takes the nodes that it shall compute, not") as error:
+    with pytest.raises(NotANodeError, match="takes the nodes to compute, not") as error:
         LocalWorkflow(target, workflow_name="targets")
     assert repr(target) in str(error.value)
 
@@ -342,7 +342,7 @@ def test_replace_func_gives_another_graph() -> None:
 
 
 def test_replace_func_takes_a_decorated_function() -> None:
-    """It means the plain one."""
+    """A decorated function represents its plain function."""
 
     @workflow
     def multiply(a: int, b: int = 10) -> int:

@@ -1,4 +1,4 @@
-"""Who may import whom, and that nothing heavy is imported before it is named."""
+"""Layers: which modules may import which, and that heavy libraries are imported late."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ def imports(tree: ast.Module) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert not node.level, "a relative import hides who imports whom"
+            assert not node.level, "a relative import hides its layer"
             module = node.module or ""
             # `from package import module` imports the module, not only the package
             yield from (
@@ -127,7 +127,7 @@ def test_a_module_imports_only_what_is_below_it(name: str) -> None:
 
 @pytest.mark.parametrize("library", HOMES)
 def test_an_optional_library_is_imported_in_one_place(library: str) -> None:
-    """Who does not use a backend does not need its library."""
+    """A backend's library is required for that backend only."""
     users = {
         name
         for name, tree in MODULES.items()
@@ -139,7 +139,7 @@ def test_an_optional_library_is_imported_in_one_place(library: str) -> None:
 
 
 def test_the_layers_are_those_of_the_package() -> None:
-    """A layer of the table that is gone would allow nothing and forbid nothing."""
+    """All layers of the table exist."""
     assert set() == {layer for layer in MAY_IMPORT if not any(within(m, layer) for m in MODULES)}
 
 
@@ -148,7 +148,7 @@ def test_the_layers_are_those_of_the_package() -> None:
     ["functionfuse", "functionfuse.storage", "functionfuse.backends.builtin.localback"],
 )
 def test_importing_the_library_imports_nothing_heavy(imported: str) -> None:
-    """What a scientist's file imports is there at once: no engine, no array library, no tables."""
+    """The imports of a user's script load no engine, array library or tables."""
     heavy = [*HOMES, "numpy", "rich", "cloudpickle", "fsspec", "pandas"]
     code = f"import sys, {imported}; print(*[name for name in {heavy} if name in sys.modules])"
     done = subprocess.run(  # noqa: S603

@@ -26,7 +26,7 @@ print(functionfuse.__file__, flow.run(), flow.run(), flow.report, sep="\\n")
 
 
 def test_the_wheel_holds_the_library_and_nothing_else(wheel: Path) -> None:
-    """It has the license and the marker of types; no tests of the library, no pages."""
+    """The wheel has the license and `py.typed`; no tests of the library, no pages."""
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
     assert "functionfuse/py.typed" in names
@@ -35,7 +35,7 @@ def test_the_wheel_holds_the_library_and_nothing_else(wheel: Path) -> None:
 
 
 def test_the_wheel_describes_itself(wheel: Path) -> None:
-    """It names authors, license and Python versions; no address."""
+    """The metadata has authors, license and Python versions; no address."""
     with zipfile.ZipFile(wheel) as archive:
         (file,) = (name for name in archive.namelist() if name.endswith("dist-info/METADATA"))
         metadata = message_from_bytes(archive.read(file))

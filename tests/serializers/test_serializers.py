@@ -193,7 +193,7 @@ def test_values_are_found_wherever_they_are(kept: Kept) -> None:
 
 
 def test_values_are_not_in_the_result_file(kept: Kept) -> None:
-    """They are sidecar files, one for each value, and an equal storage in another process finds them."""
+    """Values are in sidecar files, one for each value, and an equal storage in another process finds them."""
     value = [Text("first-marker"), Text("second-marker")]
     kept.storage(FolderSerializer).save("w", "node", value)
     assert b"marker" not in kept.result()
@@ -263,7 +263,7 @@ def test_a_failed_save_leaves_the_earlier_result(kept: Kept, value: Any) -> None
 
 
 def test_a_failing_serializer_leaves_nothing(kept: Kept) -> None:
-    """It is called once, its files are removed, and its error is reported."""
+    """A failing serializer is called once, its files are removed, and its error is reported."""
     storage = kept.storage(Failing)
     with pytest.raises(StorageError, match=r"'text' cannot save a Text .*the disk said no"):
         storage.save("w", "node", [Text("a"), lambda: None])
@@ -296,7 +296,7 @@ def test_a_serializer_may_leave_a_value_to_pickle(kept: Kept) -> None:
 
 
 class Remembering(FolderSerializer):
-    """Writes somewhere else too, and tells what it is asked to remove."""
+    """Writes to another place, too, and records what it removes."""
 
     removed: list[Any]
 
@@ -317,7 +317,7 @@ def test_a_serializer_is_asked_to_remove_what_it_wrote(kept: Kept) -> None:
 
 
 def test_dependents_get_the_loaded_result(kept: Kept) -> None:
-    """With `always_read` a value is what its serializer makes of the file."""
+    """With `always_read` a value is read back by its serializer."""
 
     class Marking(FolderSerializer):
         @classmethod
@@ -377,7 +377,7 @@ def test_a_missing_library_is_named(module: str, library: str) -> None:
 
 
 def test_tables_need_only_the_library_that_they_are_of() -> None:
-    """The serializer is imported without any; pyarrow is asked for by a table of pandas."""
+    """The serializer is imported without any library; a pandas table requires pyarrow."""
     code = (
         "import sys; sys.modules['pyarrow'] = None\n"
         "import functionfuse.serializers.arrow as a, functionfuse.errors as e\n"

@@ -236,7 +236,7 @@ frames = st.builds(
 )
 @given(frame=frames)
 def test_any_frame_is_kept(local: Kept, frame: Any) -> None:
-    """Whatever is in it: the decision for parquet is never wrong."""
+    """A frame with any contents is unchanged: the decision for parquet is never wrong."""
     identical(frame, local.round_trip(frame, ArrowSerializer))
 
 
@@ -323,7 +323,7 @@ def test_tables_are_found_in_other_values(kept: Kept) -> None:
 
 
 def test_a_damaged_table_is_not_read(kept: Kept) -> None:
-    """A byte that is not as written, and a file that is gone."""
+    """A byte that is not as written, and a missing file."""
     storage = kept.storage(ArrowSerializer)
     storage.save("w", "node", pd.DataFrame({"a": [1.5]}))
     (file,) = kept.files(".parquet")

@@ -160,7 +160,7 @@ def damage(kept: Kept, part: str, change: Callable[[bytes], bytes | None]) -> No
 def test_a_run_computes_the_result_again(
     kept: Kept, kind: str, part: str, change: Callable[[bytes], bytes | None]
 ) -> None:
-    """Whatever happened to one of its files; then nothing is left of the damage, and the next run is clean."""
+    """A result with a damaged file is computed again; then no damage is left, and the next run is clean."""
     case = CASES[kind]
     for library in case.needs:
         pytest.importorskip(library)

@@ -116,7 +116,7 @@ def test_every_form_is_kept(kept: Kept, make: Callable[[], Any]) -> None:
 )
 @given(data=st.data())
 def test_any_part_of_a_loaded_array_is_right(local: Kept, data: st.DataObject) -> None:
-    """Whatever is asked of it is what numpy would give."""
+    """Any selection of a loaded array equals that of numpy."""
     array = data.draw(hnp.arrays("i4", hnp.array_shapes(max_dims=3, max_side=7)))
     chunks = tuple(data.draw(st.integers(1, side)) for side in array.shape)
     found = local.round_trip(da.from_array(array, chunks=chunks), DaskArraySerializer)
@@ -352,7 +352,7 @@ def _hdf(path: Path, kind: str, outside: Path) -> None:
 def test_values_of_other_files_are_not_read(
     local: Kept, tmp_path: Path, kind: str, options: dict[str, Any]
 ) -> None:
-    """HDF5 would read any file of the reader that the file names; whoever reads, and in whatever mode."""
+    """HDF5 would read any file that the result file names, in every mode of reading."""
     outside = tmp_path / "secret"
     outside.write_bytes(b"outside of the storage..")
     folder = Path(local.root) / "w" / "bigdata"
@@ -435,7 +435,7 @@ class Files:
 
 
 def test_a_pickled_array_is_small(local: Kept) -> None:
-    """It is a recipe, whatever there is behind it."""
+    """The pickle of a lazy array has no data, for any source."""
     found = local.round_trip(da.ones(100_000, chunks=1000), DaskArraySerializer)
     stored = next(value for key, value in found.dask.items() if str(key).startswith("original"))
     assert len(pickle.dumps(stored)) < 1500

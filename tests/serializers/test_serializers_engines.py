@@ -113,7 +113,7 @@ def serializers(case: Case) -> list[Any]:
     [("dask", False), ("dask", True), ("xarray", True), ("pandas", False), ("torch", False)],
 )
 def test_values(make_workflow: Any, tmp_path: Path, kind: str, *, always_read: bool) -> None:
-    """A value is stored by whoever runs its node, and read by whoever needs it, also in a later run."""
+    """The process that runs a node stores its value, and consumers read it, also in a later run."""
     storage = storage_factory(str(tmp_path))
     storage.always_read = always_read
     storage.register_persistent_serializers(*serializers(CASES[kind]))

@@ -106,7 +106,7 @@ def model() -> Any:
 
 @pytest.mark.parametrize("kind", [dict, OrderedDict])
 def test_a_state_dict_is_one_file(kept: Kept, kind: Any) -> None:
-    """It comes back in its order, as what it was, with what a module says of its versions."""
+    """A state dict is read in its order and type, with the version metadata of its module."""
     state = kind(model().state_dict())
     if kind is OrderedDict:
         state = model().state_dict()
@@ -253,7 +253,7 @@ def test_a_damaged_tensor_is_not_read(kept: Kept, tensor: Any) -> None:
 
 
 def test_reading_runs_no_code(local: Kept) -> None:
-    """References of PyTorch's own format are read as data: safe mode stays safe."""
+    """References of PyTorch's own format are read as data: allowed_types still holds."""
     storage = local.storage(TorchSerializer)
     storage.save("w", "node", [torch.ones(3)[:2], {"a": torch.ones(2)}])
     safe = local.storage(TorchSerializer, allowed_types=[])

@@ -137,7 +137,7 @@ def test_a_lazy_dataset_can_be_computed_elsewhere(kept: Kept) -> None:
 
 
 def test_no_layer_of_the_user_is_left(local: Kept) -> None:
-    """The stored data are read, not the file that they were made of."""
+    """The stored data are read, not the original file."""
     made = dataset()
     made["lazy"] = made["lazy"].map_blocks(lambda block: block + 1, template=made["lazy"])
     found = local.round_trip(made, XarraySerializer)

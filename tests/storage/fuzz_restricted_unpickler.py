@@ -1,4 +1,4 @@
-"""Fuzz the restricted unpickler; by hand for as long as you like.
+"""Fuzz the restricted unpickler; as a program, for any number of streams.
 
     python tests/storage/fuzz_restricted_unpickler.py --minutes 60 --seed 7
 

@@ -148,7 +148,7 @@ def made(make: Any) -> Any:
 def test_contents_are_stored(
     name: str, source: Path, tmp_path: Path, *, with_serializers: bool
 ) -> None:
-    """Whatever becomes of the source, with serializers and without."""
+    """A stored value does not depend on its source, with and without serializers."""
     storage = storage_factory(str(tmp_path / "storage"))
     if with_serializers:
         from functionfuse.serializers.daskarray import DaskArraySerializer

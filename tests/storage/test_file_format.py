@@ -52,7 +52,7 @@ plain = st.recursive(
 @settings(deadline=None)
 @given(plain, st.booleans())
 def test_framed_values_come_back(value: object, signed: bool) -> None:  # noqa: FBT001
-    """Any plain value, signed or not, is what it was, and of the same types."""
+    """Any plain value, signed or not, is unchanged, with the same types."""
     key = KEY if signed else None
     data = framed(value, key=key)
     assert repr(value) == repr(read(data, key=key))
@@ -202,7 +202,7 @@ class Kept:
 
 @pytest.mark.parametrize("extra", [None, lambda: 3], ids=["pickle", "cloudpickle"])
 def test_objects_at_any_depth_are_stored_elsewhere(extra: object) -> None:
-    """At any depth, each asked for once, also when the value has to be pickled a second time."""
+    """At any depth, each is called once, also when the value has to be pickled a second time."""
     one, two, asked = Kept(1), Kept(2), list[int]()
 
     def keep(obj: object) -> tuple[str, int] | None:
@@ -218,7 +218,7 @@ def test_objects_at_any_depth_are_stored_elsewhere(extra: object) -> None:
 
 
 def test_an_error_of_a_serializer_is_reported_unchanged() -> None:
-    """It is not covered by a second try."""
+    """The error of a serializer is not hidden by a second attempt."""
     asked: list[object] = []
 
     def refuse(obj: object) -> None:
@@ -256,7 +256,7 @@ def test_buffers_and_stored_objects_combine() -> None:
 
 
 def test_what_cannot_be_pickled_is_refused() -> None:
-    """The error says what it is and why."""
+    """The error names the object and the reason."""
     with pytest.raises(
         StorageError,
         match=r"a value of type list with a lock at result\[0\] cannot be pickled: .*lock",

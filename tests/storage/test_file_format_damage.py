@@ -106,7 +106,7 @@ HEADERS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
 def test_a_header_that_makes_no_sense_is_damage(header: dict[str, Any]) -> None:
-    """Whoever made it: an intact header is not trusted to be sensible."""
+    """An intact header is validated, too: its author may be an attacker."""
     with pytest.raises(CorruptResult, match=r"not list the parts|header announces|not match"):
         read(resigned(framed(1), {**ABOUT, **header}))
 
@@ -126,7 +126,7 @@ NAMES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("names", NAMES.values(), ids=NAMES)
 def test_a_header_that_names_another_node_is_damage(names: dict[str, Any]) -> None:
-    """A file that was renamed or copied, or that names no node, is not what was asked for."""
+    """A file that was renamed or copied, or that names no node, is not the requested result."""
     header = header_of(bytes(framed(1))) or {}
     forged = resigned(framed(1), {"parts": header["parts"], **names})
     with pytest.raises(CorruptResult, match=r"renamed or copied|does not name"):
@@ -143,7 +143,7 @@ def test_a_header_that_is_not_an_object_is_damage(text: bytes) -> None:
 
 
 def test_a_later_version_is_not_damage() -> None:
-    """It is an intact result that cannot be read here, and not a damaged one."""
+    """A later version is an intact result that cannot be read here, and not a damaged one."""
     data = framed(1)
     size = header_size(bytes(data))
     struct.pack_into("<I", data, 8, 3)
@@ -222,7 +222,7 @@ def test_a_very_large_buffer_is_checked_by_blocks() -> None:
 
 
 def test_damage_in_a_deferred_buffer_is_left_to_the_deferred_check() -> None:
-    """It is returned immediately; without a deferred check it is verified before."""
+    """The result is returned immediately; without a deferred check it is verified before."""
     data = framed(LARGE)
     data[-1] ^= 1
     assert LARGE.shape == read(data, defer=lambda *_: None).shape

@@ -80,7 +80,7 @@ DTYPES = [
 @settings(deadline=None)
 @given(arrays_of.scalar_dtypes() | arrays_of.array_dtypes() | st.sampled_from(DTYPES))
 def test_dtypes_are_read(dtype: np.dtype[Any]) -> None:
-    """They are constructed, not shared, and equal in every attribute."""
+    """Dtypes are constructed, not shared, and equal in every attribute."""
     assert description(dtype) == description(unframe(framed(dtype), "w", "node", allowed=SAFE))
 
 
@@ -107,7 +107,7 @@ def test_scalars_of_numpy_are_read() -> None:
 
 
 def test_read_arrays_share_the_memory_that_was_read() -> None:
-    """The safe mode makes no copies either."""
+    """With allowed_types, buffers are not copied either."""
     data = framed(np.zeros(10_000))
     result = unframe(data, "w", "node", allowed=SAFE)
     assert np.shares_memory(result, np.frombuffer(data, np.uint8))
@@ -157,7 +157,7 @@ def test_allowing_a_type_allows_nothing_else(trace: Path) -> None:
 
 
 def test_an_allowlist_can_be_pickled() -> None:
-    """As the types and names that it was made of."""
+    """An allowlist is pickled by its types and names."""
     allowed = pickle.loads(pickle.dumps(PickleAllowlist([Model, "a.B"])))
     assert (Model, "a.B") == allowed.types
     assert "PickleAllowlist([<class 'test_pickle_allowlist.Model'>, 'a.B'])" == repr(allowed)

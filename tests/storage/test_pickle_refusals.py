@@ -95,7 +95,7 @@ def payloads(trace: str) -> dict[str, object]:
 def test_types_that_are_not_allowed_never_run(
     trace: Path, name: str, make: Callable[[object], bytearray]
 ) -> None:
-    """Whatever a pickle calls, wherever it hides: it is named, and not called."""
+    """Any call in a pickle, at any place, is named in the error, and not made."""
     payload = payloads(str(trace))[name]
     if make is old_format and name in {"lambda", "module"}:
         data = streamed(cloudpickle.dumps(payload))
@@ -259,7 +259,7 @@ NDARRAY = b"\x80\x02cnumpy\nndarray\nK\x02\x85"  # the class, and a shape
     ids=["by a call", "by its class", "with keywords", "by name", "by an old class"],
 )
 def test_no_way_to_make_an_object_is_unguarded(trace: Path, stream: bytes, message: str) -> None:
-    """Whatever opcode makes it, also those that pickles of today do not have."""
+    """Every opcode that creates objects is guarded, also those that current pickles do not have."""
     untrusted(streamed(stream), trace, message, allowed=SAFE)
 
 

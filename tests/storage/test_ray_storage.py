@@ -33,14 +33,14 @@ def storage(tmp_path: Path) -> Any:
 
 @workflow
 def add(a: int, b: int, log: str) -> int:
-    """Add, and write down that it was done."""
+    """Add two numbers, and record the call."""
     with open(log, "a", encoding="utf-8") as file:
         file.write(".")
     return a + b
 
 
 def test_all_methods(storage: Any, tmp_path: Path) -> None:
-    """It behaves as the storage that it represents, which is where the actor is."""
+    """The storage behaves as the storage in its actor."""
     storage.new_workflow("w")
     for name in ("a", "b", "other"):
         storage.save("w", name, {"name": name}, metadata={"seconds": 1.0})
@@ -77,7 +77,7 @@ def test_resources_that_no_node_has(storage: Any, tmp_path: Path) -> None:
 
 
 def test_resources_that_are_occupied(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A storage whose resources others have for ever is an error that says so; later, it can be used."""
+    """A storage whose resources stay occupied is an error that says so; later, it can be used."""
 
     class Occupying:
         def nothing(self) -> None:
@@ -168,7 +168,7 @@ def test_nothing_computed_from_damage_elsewhere_is_stored(storage: Any, tmp_path
 
 
 def test_workflow_resumes(storage: Any, tmp_path: Path) -> None:
-    """Results are saved there as soon as a node is done, and a second run reads what it needs."""
+    """Results are saved there as soon as a node is done, and a second run reads the required ones."""
     log = tmp_path / "log"
     last = add(add(1, 2, str(log)).set_name("first"), 3, str(log)).set_name("last")
     for _ in range(2):

@@ -89,7 +89,7 @@ def described(value: Any) -> Any:
 
 @pytest.mark.parametrize("protocol", [2, 3, 4, 5])
 def test_every_binary_protocol_is_read(protocol: int) -> None:
-    """Those that are text were never written."""
+    """Protocols 2 to 5 are read; text protocols were never written."""
     value = [1, -(1 << 70), True, None, 2.5, "é\n\\", {"a": (1, (), [2])}]
     assert value == load(pickle.dumps(value, protocol))
 
@@ -118,7 +118,7 @@ def test_what_contains_itself_is_read() -> None:
 )
 @pytest.mark.parametrize("protocol", [3, 4, 5])
 def test_pickles_of_numpy_1_are_read(array: Any, protocol: int) -> None:
-    """It had other names for its modules."""
+    """Pickles of numpy 1, with its module names, are read."""
     stream = pickle.dumps(array, protocol)
     for module in (b"multiarray", b"numeric"):
         new, old = b"numpy._core." + module, b"numpy.core." + module

@@ -146,7 +146,7 @@ NODE = "node [1]*"
 
 
 def test_values_come_back(storage: Any) -> None:
-    """Wherever they stand in a result, one file for each; the header tells of them."""
+    """At any place in a result, one file for each; the header lists them."""
     storage.save("w", NODE, [1j, {"two": (1, 2j)}])
     assert [1j, {"two": (1, 2j)}] == storage.read_task("w", NODE)
     assert [NODE] == storage.list_tasks("w")
@@ -156,7 +156,7 @@ def test_values_come_back(storage: Any) -> None:
 
 
 def test_a_copy_has_the_serializers(storage: Any) -> None:
-    """They are pickled with it."""
+    """Serializers are pickled with their storage."""
     storage.save("w", NODE, 1j)
     assert 1j == pickle.loads(pickle.dumps(storage)).read_task("w", NODE)
 
@@ -283,7 +283,7 @@ def published(tmp_path: Path) -> Any:
 
 
 def test_objects_of_the_published_system_are_read(published: Any, tmp_path: Path) -> None:
-    """They are in a folder of the workflow, named by results that say nothing of themselves."""
+    """Sidecar files of the legacy format are in a folder of the workflow, and results without a header refer to them."""
     save_as_published(tmp_path / "s" / "w", "node", {"a": 1j}, 1j)
     assert ["node"] == published.list_tasks("w")
     assert {"a": 1j} == published.read_task("w", "node")
@@ -312,7 +312,7 @@ class Trap:
 def test_objects_of_the_published_system_are_removed(
     published: Any, tmp_path: Path, how: str
 ) -> None:
-    """They go with their result, found without doing anything that its file asks for; others stay."""
+    """Sidecar files of the legacy format are removed with their result, without unpickling it; others are kept."""
     folder, trap = tmp_path / "s" / "w", tmp_path / "trap"
     value = [{"a": 1j}, Anything([np.arange(3), {2j}]), Trap(trap), 3j]
     save_as_published(folder, "node", value, 1j, 2j, 3j)

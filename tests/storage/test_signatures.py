@@ -41,7 +41,7 @@ def test_an_unsigned_result_is_refused(trace: Path) -> None:
 
 
 def test_a_result_of_the_old_format_is_refused(trace: Path) -> None:
-    """It bears no signature."""
+    """Results of the legacy format have no signature, and are refused with a key."""
     data = old_format(Calls(os.mkdir, str(trace)))
     untrusted(data, trace, "legacy format, which has no signature", key=KEY)
 
@@ -82,7 +82,7 @@ def test_a_name_may_be_any_string() -> None:
     ids=["contents", "header"],
 )
 def test_a_forged_result_is_refused(trace: Path, old: bytes, new: bytes) -> None:
-    """Whoever alters a file can make its digests right, but not its signature."""
+    """An attacker can correct the digests of an altered file, but not its signature."""
     data = forged(framed([Calls(os.mkdir, str(trace)), "harmless"], key=KEY), old, new)
     untrusted(data, trace, "it was altered", key=KEY)
 
@@ -146,7 +146,7 @@ def test_a_key_itself_is_refused_without_showing_it(source: Any) -> None:
 
 
 def test_a_short_key_is_refused(tmp_path: Path) -> None:
-    """It could be guessed; the error says how to make one, and not what it was."""
+    """A short key could be guessed; the error says how to create one, without the key."""
     (tmp_path / "key").touch(mode=0o600)
     (tmp_path / "key").write_text("fifteen bytes..\n", encoding="ascii")
     with pytest.raises(OptionError, match=r"has 15 bytes and needs at least 16: make") as caught:

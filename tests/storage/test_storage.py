@@ -54,7 +54,7 @@ def result_file(tmp_path: Path) -> Path:
 @settings(deadline=None)
 @given(names | long_names)
 def test_a_file_name_is_one_ordinary_component(name: str) -> None:
-    """Whatever the name, the file's is one component that is not hidden and not too long."""
+    """For any name, the file name is one component that is not hidden and not too long."""
     for fold_case in (False, True):
         file = file_name(name, fold_case=fold_case)
         assert os.path.basename(file) == file
@@ -101,7 +101,7 @@ def test_readable_names_stay_unchanged(name: str) -> None:
 
 
 class OneFileEach(StorageIsADict):
-    """Whatever is done to a storage and a dict, there is a file for each result, where it belongs."""
+    """After any operations on a storage and a dict, there is a file for each result, in its folder."""
 
     def __init__(self) -> None:
         """Begin with nothing stored."""
@@ -129,7 +129,7 @@ TestOneFileEach = OneFileEach.TestCase
 
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_name_never_leaves_its_folder(storage: FileStorage, tmp_path: Path, name: str) -> None:
-    """Whatever a node or a workflow is called, its file is where it belongs, and comes back."""
+    """For any names of node and workflow, the file is in its folder, and can be read."""
     storage.save(name, name, "value")
     (file,) = files(tmp_path)
     assert tmp_path / "storage" == file.parent.parent
@@ -207,7 +207,7 @@ def test_save_gives_the_stored_size(storage: FileStorage, tmp_path: Path) -> Non
 
 
 def run_script(code: str, *arguments: object) -> str:
-    """Run Python in a process of its own; give what it prints."""
+    """Run Python in a new process; return its output."""
     command = [sys.executable, "-c", textwrap.dedent(code), *map(str, arguments)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
     return done.stdout.strip()

@@ -80,7 +80,7 @@ def test_paths_that_are_not_files_are_refused(
 
 
 def test_a_linked_result_is_printed(result: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Whoever names a file may name it by a link."""
+    """A path may be a link."""
     link = result.with_name("link")
     link.symlink_to(result)
     assert 0 == main(["info", str(link)])
@@ -147,7 +147,7 @@ def test_a_url_is_read(capsys: pytest.CaptureFixture[str]) -> None:
 def test_a_file_of_the_old_format_is_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It says nothing of itself, but whether it is whole can be seen."""
+    """A file of the legacy format has no header, but can be verified."""
     stream = pickle.dumps(Trace(str(tmp_path / "trace")))
     digest = hashlib.sha1(stream, usedforsecurity=False).digest()
     (tmp_path / "old").write_bytes(stream + digest)
@@ -227,7 +227,7 @@ def test_a_strange_header_is_printed_unchanged(
 def test_a_header_without_parts_is_refused(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """It is intact, but was not written by the library."""
+    """An intact header that the library did not write is refused."""
     header = b'{"workflow":"w"}'
     start = b"\x89FFUSE\r\n" + struct.pack("<II", 2, len(header))
     digest = hashlib.sha256(start + bytes(32) + header).digest()

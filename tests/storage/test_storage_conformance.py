@@ -263,7 +263,7 @@ class S3Tests(RemoteTests, StorageTests):
     def test_secrets_of_the_environment(
         self, server: S3Server, raw_access: RawAccess, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """They stay in the process: only the names of variables are pickled, and an error says which is missing."""
+        """Secrets stay in the process: only the names of variables are pickled, and an error names a missing one."""
         monkeypatch.setenv("OUR_KEY", server.key)
         monkeypatch.setenv("OUR_SECRET", server.secret)
         options = server.options(key="env:OUR_KEY", secret="env:OUR_SECRET")  # noqa: S106

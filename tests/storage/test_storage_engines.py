@@ -30,7 +30,7 @@ def joined(journal: Journal, word: str, *before: str) -> str:
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    """Where nodes write what they did."""
+    """The file in which nodes record their calls."""
     return Journal(str(tmp_path / "journal"))
 
 

@@ -137,7 +137,7 @@ def test_invalid_configurations_are_refused(configuration: Any, message: str) ->
 
 
 def test_a_wrong_value_is_not_shown() -> None:
-    """It might be a secret in the wrong option."""
+    """A wrong value is not in the error: it might be a secret in the wrong option."""
     with pytest.raises(OptionError) as error:
         storage_factory({"kind": "S3", "options": {"s3fs": {"secret": "do not tell"}}})
     assert "do not tell" not in f"{error.value!r} {error.value.__cause__!r}"

@@ -116,7 +116,7 @@ def test_a_key_that_others_can_use_is_warned_of_once(tmp_path: Path, mode: int) 
 
 @pytest.mark.parametrize("mode", [0o600, 0o400, 0o700])
 def test_a_key_of_its_owner_alone_is_not_warned_of(tmp_path: Path, mode: int) -> None:
-    """It is as it should be."""
+    """A key file that only its owner can read causes no warning."""
     path = tmp_path / "key"
     path.write_bytes(os.urandom(32))
     path.chmod(mode)

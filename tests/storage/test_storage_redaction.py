@@ -96,11 +96,11 @@ class Tells:
 
     @classmethod
     def unpickle(cls, pid: Any, protocols: Any) -> Any:
-        """Never asked for."""
+        """Not called."""
 
     @classmethod
     def remove(cls, pid: Any, protocols: Any) -> None:
-        """Never asked for."""
+        """Not called."""
 
 
 def test_errors_are_cleaned_with_all_that_led_to_them() -> None:
@@ -117,7 +117,7 @@ def test_errors_are_cleaned_with_all_that_led_to_them() -> None:
 
 
 class Broken(fsspec.AbstractFileSystem):  # type: ignore[misc] # fsspec has no types
-    """A file system that only fails, and tells its options."""
+    """A file system whose operations fail, with its options in the error."""
 
     protocol = "broken"
 

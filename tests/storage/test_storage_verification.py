@@ -233,7 +233,7 @@ except Exception as error:
 
 
 def test_a_forked_process_checks_what_it_was_given(storage: FileStorage, tmp_path: Path) -> None:
-    """The threads of a process do not come along when it forks; what they had to do does."""
+    """A forked process has no threads of its parent, but their queued work."""
     damage(tmp_path)
     code = """
 import os, sys, threading

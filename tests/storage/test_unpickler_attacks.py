@@ -219,7 +219,7 @@ ATTACKS: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize("name", ATTACKS)
 def test_no_stream_crashes_or_escapes(name: str) -> None:
-    """Whatever a stream does, the reader gets an error of the library; in a separate process, which survives."""
+    """For any stream, the reader gets an error of the library, in a separate process that survives."""
     stream, expected = ATTACKS[name]
     told = call_in_process(outcome, b"\x80\x04" + stream)
     assert told.startswith(("UntrustedResult", "StorageError"))
@@ -227,7 +227,7 @@ def test_no_stream_crashes_or_escapes(name: str) -> None:
 
 
 def test_nothing_outside_was_changed() -> None:
-    """In this process the enumeration is what it was, whatever a stream says."""
+    """The enumeration of this process is unchanged, whatever a stream contains."""
     for state in (b"}" + text("_value_") + b"K\x07s", b"}" + text("value") + b"K\x07s"):
         outcome(b"\x80\x04" + named("uuid", "SafeUUID") + b"K\x00\x85R" + state + b"b.")
     assert 0 == uuid.SafeUUID.safe.value

@@ -192,7 +192,7 @@ def test_records_of_numpy_can_be_allowed() -> None:
 
 @pytest.mark.parametrize("name", ["recarray", "ndarray", "dtype", "void"])
 def test_allowing_a_class_of_arrays_does_not_allow_to_call_it(name: str) -> None:
-    """It would take bytes for pointers; its pickles do not call it."""
+    """An allowed class of arrays cannot be called: it would interpret bytes as pointers; its pickles do not call it."""
     stream = b"\x80\x04" + named("numpy", name) + b"K\x01\x85R."
     with pytest.raises(UntrustedResult, match="another way"):
         load(stream, f"numpy.{name}")

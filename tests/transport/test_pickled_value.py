@@ -20,7 +20,7 @@ def _read_only(array: Any) -> Any:
 
 
 def test_writable_buffers_are_copied_and_read_only_ones_are_not() -> None:
-    """Each opening of a value has memory of its own, except where nobody could write to it."""
+    """Each opening of a value has memory of its own, except for read-only buffers."""
     array, fixed = np.ones(_MANY), _read_only(np.ones(_MANY))
     pickled = pickle_value([array, fixed])
 
@@ -79,7 +79,7 @@ class Refusing:
 
 
 def test_error_names_the_value() -> None:
-    """What cannot be unpickled is an error with the name of the value, or the reason itself if it has none."""
+    """A failed unpickling is an error with the name of the value, or the reason itself if it has none."""
     with pytest.raises(EngineError, match="the result of node 'a'"):
         pickle_value(Refusing(), what="the result of node 'a'").open()
     with pytest.raises(ValueError, match="no number"):

@@ -103,7 +103,7 @@ def reduce_registered(_: Registered) -> Any:
 
 
 def test_reducers_registered_later_are_used() -> None:
-    """What is registered with `copyreg` counts as for cloudpickle, and cloudpickle's own table is unchanged."""
+    """Reducers that are registered with `copyreg` are used as by cloudpickle, whose own table is unchanged."""
     copyreg.pickle(Registered, reduce_registered)
     try:
         assert pickle.loads(dumps(Registered())) == 7
@@ -157,7 +157,7 @@ def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
 
 def test_decorated_functions_and_classes_are_references(module: Any) -> None:
-    """What a decorated global wraps is the same object again, and its pickle has no code."""
+    """The function in a decorated global is unpickled as the same object, and its pickle has no code."""
     part = module.Kind.__wrapped__.Part
     for value in (
         module.decorated.__wrapped__,

@@ -64,7 +64,7 @@ def picture(file: BytesIO) -> BytesIO:
 
 @workflow
 class Model:
-    """A class by hand."""
+    """A class that is not a dataclass."""
 
     def __init__(self, size: int) -> None:
         self.size = size
@@ -134,7 +134,7 @@ def a_node_is_accepted_where_its_result_is() -> None:
 
 
 def calls_of_classes_are_instances() -> None:
-    """They have a name, and their methods make nodes."""
+    """Instances have a name, and their methods make nodes."""
     Model(3).set_name("m").fit([1]).set_name("fitted")
     Settings(3, name="s").set_name("s").doubled()
     assert_type(Planned(3).set_name("p"), Instance[Plain])

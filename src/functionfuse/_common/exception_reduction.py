@@ -1,4 +1,4 @@
-"""Reduction of exceptions for the pickler: without a call of their own `__init__`, and without frames."""
+"""Reduction of exceptions for the picklers: without a call of a user's `__init__`, and without frames."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["reduce_exception"]
 
-#: Their `__init__` sets fields that are neither `args` nor attributes of the object.
+#: Exceptions whose `__init__` sets fields outside of `args` and `__dict__`.
 _WITH_FIELDS: Final = (
     *(AttributeError, BaseExceptionGroup, ImportError, NameError, OSError),
     *(StopIteration, SyntaxError, SystemExit, UnicodeError),
@@ -21,15 +21,15 @@ _WITH_FIELDS: Final = (
 
 
 def reduce_exception(error: BaseException, registered: Callable[[Any], Any] | None) -> Any:
-    """Reduce an exception; None means that the usual way is right.
+    """Reduce an exception; None if pickle's own reduction is right.
 
     By default, an exception is unpickled by a call of its class with `args`,
-    which are seldom the arguments that the class takes.
+    which are seldom the arguments of a class with its own `__init__`.
 
     Args:
         error: The exception.
         registered: The reducer in the pickler's dispatch table.
-            That of `tblib`, which Dask installs for all classes, pickles frames, causes and contexts as well.
+            The reducer of `tblib`, which Dask installs for all classes, also pickles frames, causes and contexts.
     """
     if registered is not None and not registered.__module__.startswith("tblib"):
         return None

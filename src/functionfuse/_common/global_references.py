@@ -1,4 +1,4 @@
-"""References to globals of modules, for the pickler: what another process finds by importing, it is not sent.
+"""References to globals of modules, for the pickler: objects that another process can import are not sent.
 
 A process that imports a module has the module's functions, locks and random generators already.
 A copy of them would be a second one: a lock that locks nothing, a generator that repeats the numbers of the first.
@@ -44,7 +44,7 @@ _LOCK_MODULES: Final = frozenset({"_thread", "threading"})
 
 
 class GlobalReference:
-    """Unpickles as a part of what a module defines, in the process that unpickles it."""
+    """Unpickles as an object of a module, in the process that unpickles it."""
 
     __slots__ = ("_reduced",)
 
@@ -73,7 +73,7 @@ def importable_module(name: Any) -> ModuleType | None:
 
 def _is_sent_by_value(name: str) -> bool:
     """Tell whether the user registered a module, or a package around it, with cloudpickle."""
-    cloudpickle = sys.modules.get("cloudpickle")  # who registers, has imported it
+    cloudpickle = sys.modules.get("cloudpickle")  # imported if a module was registered
     registered = () if cloudpickle is None else cloudpickle.list_registry_pickle_by_value()
     return any(name == each or name.startswith(f"{each}.") for each in registered)
 
@@ -119,7 +119,7 @@ def reduce_decorated(value: Any) -> Reduced | None:
 
 
 def reduce_generator(generator: Any) -> Reduced | None:
-    """Refer to the generator that a library shares among its users: that of `random`, of `numpy.random`."""
+    """Refer to the shared generator of a library: of `random` or `numpy.random`."""
     kind = type(generator)
     module = importable_module(kind.__module__) if is_generator(generator) else None
     name = None if module is None else _name_of(generator, vars(module))
@@ -189,14 +189,15 @@ _generators: dict[tuple[str, int], Any] = {}
 
 def _reduce_script_generator(generator: Any) -> Reduced:
     key = this_process(), id(generator)
-    _generators[key] = generator  # in this process, it is the script's own, whose id stays taken
+    # this process uses the script's generator itself; it is held, so that its id is not reused
+    _generators[key] = generator
     return _generator_of_process, (key, pickle.dumps(generator))
 
 
 def _generator_of_process(key: tuple[str, int], stream: bytes) -> Any:
-    """The one generator of this process for a global of another process's script, with a seed of its own.
+    """The only generator of this process for a global of another process's script, with its own seed.
 
-    As many processes as unpickle it go on with numbers of their own, as they do if each imports a module.
+    Each process that unpickles it draws its own numbers, as with the generator of an imported module.
     """
     if key not in _generators:
         generator = pickle.loads(stream)

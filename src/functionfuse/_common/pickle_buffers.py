@@ -1,4 +1,4 @@
-"""Out-of-band buffers of pickle protocol 5: large ones are split off the stream, without a copy."""
+"""Out-of-band buffers of pickle protocol 5: separate large buffers from the stream, without a copy."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class Dumps(Protocol):
     """A function that pickles a value with protocol 5."""
 
     def __call__(self, keep_buffer: Callable[[PickleBuffer], bool], /) -> bytes:
-        """Return the stream; `keep_buffer` tells of each buffer whether it is to stay in the stream."""
+        """Return the stream; `keep_buffer` decides for each buffer whether it stays in the stream."""
 
 
 def split_buffers(dumps: Dumps, threshold: int) -> tuple[bytes, list[memoryview]]:
@@ -26,8 +26,8 @@ def split_buffers(dumps: Dumps, threshold: int) -> tuple[bytes, list[memoryview]
 
     Args:
         dumps: Pickles the value.
-        threshold: The size in bytes from which a buffer is not in the stream, at least 1:
-            empty buffers of several dimensions are no bytes to some engines.
+        threshold: The size in bytes from which a buffer is out of band, at least 1:
+            some engines cannot send empty buffers of several dimensions.
     """
     buffers: list[memoryview] = []
 

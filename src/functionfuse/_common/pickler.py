@@ -1,6 +1,6 @@
-"""Pickler for functions and classes: by reference if their module can be imported, else by value.
+"""Pickler for functions and classes: by reference if their module can be imported, otherwise by value.
 
-It is cloudpickle's pickler, but for four things:
+It differs from cloudpickle's pickler in four ways:
 
 * A decorated function is not the global of its name, so cloudpickle would pickle it by value, with its module's state.
 * A function in a function is pickled by value, but its globals are those of its module, if that can be imported.
@@ -8,7 +8,7 @@ It is cloudpickle's pickler, but for four things:
 * Since 3.1.3, cloudpickle replaces the file name of every code object, to make pickles reproducible.
   Without it, a traceback from a worker has no lines of the user's file, and `inspect.getsource` finds nothing.
 
-The pickles load wherever cloudpickle is installed, but for those of functions with a random generator of a script.
+The pickles require only cloudpickle to load; those of functions with a script's random generator require this package.
 """
 
 from __future__ import annotations
@@ -175,7 +175,7 @@ _REDUCERS: Final = {
 }
 
 
-#: Of the reductions of builtin types; those by value have a state.
+#: The length of reductions by reference; reductions by value have a state in addition.
 _REFERENCE_LENGTH: Final = 2
 
 #: The position of the names that a class is created with, among cloudpickle's arguments.
@@ -183,7 +183,7 @@ _NAMESPACE: Final = 3
 
 
 def _class_by_value(cls: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A class's reduction by value, with its slots, and with references to what another process has already."""
+    """A class's reduction by value, with its slots, and with references to globals of importable modules."""
     construct, arguments, (attributes, slots), *rest = reduced
     # cloudpickle sets slots later, when they have no effect: instances would have a `__dict__`
     if "__slots__" in vars(cls) and not _chooses_slots(cls):
@@ -197,14 +197,14 @@ def _chooses_slots(cls: type) -> bool:
 
 
 def _function_by_value(function: FunctionType, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
-    """A function's reduction by value, with references to what another process has already."""
+    """A function's reduction by value, with references to globals of importable modules."""
     construct, (code, scope, *others), (attributes, slots), *rest = reduced
     module = importable_module(function.__globals__.get("__name__"))
     if slots["__globals__"] and module is not None and vars(module) is function.__globals__:
         scope = GlobalReference((vars, (module,)))
         slots["__globals__"], slots["_cloudpickle_submodules"] = {}, []
     slots["__globals__"] = refer_to_globals(slots["__globals__"])
-    # other defaults, and what a closure holds, may be seeded for this function alone
+    # other defaults, and variables of closures, may be generators seeded for this function alone
     own = {id(value) for value in function.__globals__.values()}
     if slots["__defaults__"]:
         slots["__defaults__"] = tuple(

@@ -1,6 +1,6 @@
-"""Ray resources: whether a node of a cluster has what a task or an actor requests; Ray itself waits for ever.
+"""Ray resources: check that a machine of a cluster has the requested resources, since Ray waits for them without end.
 
-Without an import of Ray: its node table is an argument.
+This module does not import Ray: the node table is an argument.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["unsatisfied_request"]
 
-#: Resources of every node, which are shown only where they are requested.
+#: Resources of every machine, which errors show only if they are requested.
 _EVERYWHERE: Final = ("node:", "memory", "object_store_memory")
 
 
@@ -22,9 +22,9 @@ def unsatisfied_request(
     """Describe a request that no node of a cluster can satisfy; None if one can.
 
     Args:
-        nodes: What `ray.nodes()` returns.
+        nodes: The result of `ray.nodes()`.
         options: The Ray options of a task or an actor.
-        actor: They are those of an actor.
+        actor: The options are those of an actor.
     """
     strategy = options.get("scheduling_strategy")
     if strategy not in {None, "DEFAULT", "SPREAD"} or options.get("fallback_strategy"):
@@ -41,7 +41,7 @@ def unsatisfied_request(
 
 def _request(options: Mapping[str, Any], *, actor: bool) -> dict[str, float]:
     cpus = options.get("num_cpus")
-    # an actor that asks for nothing is placed where there is one
+    # by default, tasks require one CPU, and so does the start of an actor
     request = {
         "CPU": 1 if cpus is None else cpus,
         "GPU": options.get("num_gpus"),

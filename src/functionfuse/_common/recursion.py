@@ -1,4 +1,4 @@
-"""A higher recursion limit while values are pickled: deep containers take several levels of it each."""
+"""Recursion limit: raised while values are pickled, since each nested container takes several levels of it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Final
 
 __all__ = ["deep_recursion", "recursion_limit"]
 
-#: Some 2000 nested lists, which need a megabyte of the thread's stack.
-_MORE: Final = 4000
-#: Since 3.12, the limit is only that of functions in Python, and pickle has one of its own.
+#: For some 2000 nested lists, which take a megabyte of the thread's stack.
+_EXTRA_LEVELS: Final = 4000
+#: Since Python 3.12, the limit holds for Python functions only, and pickle has its own.
 _LIMITS_PICKLE: Final = sys.version_info < (3, 12)
 
 
@@ -27,21 +27,21 @@ class _HigherLimit:
         with self._lock:
             if self._users == 0:
                 self._usual = sys.getrecursionlimit()
-                sys.setrecursionlimit(self._usual + _MORE)
+                sys.setrecursionlimit(self._usual + _EXTRA_LEVELS)
             self._users += 1
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._users -= 1
-            # another limit is one that the user set meanwhile
-            if self._users == 0 and sys.getrecursionlimit() == self._usual + _MORE:
+            # any other limit was set by the user in the meantime
+            if self._users == 0 and sys.getrecursionlimit() == self._usual + _EXTRA_LEVELS:
                 sys.setrecursionlimit(self._usual)
 
     def usual(self) -> int:
-        """The limit of code that pickles nothing."""
+        """The limit without the extra levels."""
         with self._lock:
             limit = sys.getrecursionlimit()
-            raised = self._users > 0 and limit == self._usual + _MORE
+            raised = self._users > 0 and limit == self._usual + _EXTRA_LEVELS
             return self._usual if raised else limit
 
 

@@ -1,4 +1,4 @@
-"""Reduction of torch's tensors for picklers: memory that tensors share is pickled once, and of every dtype.
+"""Reduction of torch's tensors for picklers: shared memory is pickled once, and all dtypes can be pickled.
 
 The pickles need only the standard library and torch, which is never imported here.
 """
@@ -21,7 +21,7 @@ class TensorReducer:
         self._storages: dict[tuple[int, Any], Any] = {}
 
     def __call__(self, tensor: Any) -> Any:
-        """Reduce an object whose type has the name of a tensor's; None if it is another."""
+        """Reduce an object of a type named `Tensor`; None if the type is not torch's."""
         if type(tensor).__module__ != "torch":
             return None
         construct, (storage, *arguments), *rest = tensor.__reduce_ex__(PROTOCOL)
@@ -30,7 +30,7 @@ class TensorReducer:
             return construct, (storage, *arguments), *rest
         if kind == "UntypedStorage":  # torch unpickles only the typed one
             storage = _as_bytes(storage)
-        # torch makes a new object each time, so that each view would bring a copy of the memory
+        # torch creates a new storage object each time, so each view would be pickled with a copy of the memory
         key = id(tensor.untyped_storage()), storage.dtype
         return construct, (self._storages.setdefault(key, storage), *arguments), *rest
 

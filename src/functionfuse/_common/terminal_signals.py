@@ -1,4 +1,4 @@
-"""Signals that a terminal sends to all processes of a job: worker processes leave them to the coordinator process."""
+"""Terminal signals, which are sent to all processes of a job: block and ignore them in worker processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ignore_terminal_signals", "leave_terminal_signals", "terminal_signals_blocked"]
 
-#: Ctrl-C, and that the window is closed.
+#: Of Ctrl-C, and of a closed terminal.
 _SIGNALS: Final = tuple(
     getattr(signal, name) for name in ("SIGINT", "SIGHUP") if hasattr(signal, name)
 )
@@ -24,7 +24,7 @@ _CAN_BLOCK: Final = hasattr(signal, "pthread_sigmask")  # not on Windows
 def terminal_signals_blocked() -> Iterator[None]:
     """Block these signals in this thread.
 
-    Threads and processes that it starts inherit that; a worker ends it with `ignore_terminal_signals`.
+    Threads and processes that it starts inherit the mask; a worker resets it by `ignore_terminal_signals`.
     """
     if not _CAN_BLOCK:
         yield
@@ -39,7 +39,7 @@ def terminal_signals_blocked() -> Iterator[None]:
 def ignore_terminal_signals() -> None:
     """Ignore these signals in the main thread of a worker process: the coordinator ends it.
 
-    By a function and not by `SIG_IGN`: programs that nodes start would inherit that.
+    By a function, since `SIG_IGN` would be inherited by programs that nodes start.
     """
     for number in _SIGNALS:
         if signal.getsignal(number) is not signal.SIG_IGN:

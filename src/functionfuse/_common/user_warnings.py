@@ -1,4 +1,4 @@
-"""Warnings that point to the user's line."""
+"""User warnings: attribute warnings to the innermost line outside of the library."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ _ROOT: Final = str(Path(__file__).parents[1])
 
 
 def warn_user(message: str, category: type[Warning]) -> None:
-    """Warn of the innermost line that is not the library's."""
+    """Issue a warning for the innermost line outside of the library."""
     warnings.warn(message, category, stacklevel=_depth() + 1)
 
 
 def user_location() -> str:
-    """The innermost line that is not the library's, as `pipeline.py:41`."""
+    """The innermost line outside of the library, as `pipeline.py:41`."""
     frame = sys._getframe(_depth())
     return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
 

@@ -1,4 +1,4 @@
-"""Reduction of memory views and arrays for picklers, where the usual way changes their type.
+"""Reduction of memory views and arrays for picklers, where pickle's own reduction changes their type.
 
 The pickles need only the standard library and numpy.
 """
@@ -18,7 +18,7 @@ _BYTES: Final = "B"
 
 
 def reduce_memoryview(view: memoryview) -> tuple[Any, ...]:
-    """Reduce a memory view to its bytes and its format; for cloudpickle, it is `bytes`.
+    """Reduce a memory view to its bytes and its format; cloudpickle reduces it to `bytes`.
 
     A view that is not contiguous becomes contiguous.
 
@@ -32,7 +32,7 @@ def reduce_memoryview(view: memoryview) -> tuple[Any, ...]:
         if data.nbytes == 0:  # cannot be cast
             return _reduce_empty(data)
         cast = operator.methodcaller("cast", data.format, data.shape)
-        cast(data.cast(_BYTES))  # or it could not be unpickled
+        cast(data.cast(_BYTES))  # raises if it could not be unpickled
         return cast, (data.cast(_BYTES),)
     except (TypeError, ValueError) as error:
         message = f"a memoryview of format {view.format!r} and shape {view.shape}: {error}"
@@ -54,7 +54,7 @@ def _reduce_empty(view: memoryview) -> tuple[Any, ...]:
 
 
 def reduce_array(values: Any) -> Any:
-    """Reduce an `ndarray` in a foreign byte order; None means that the usual way is right.
+    """Reduce an `ndarray` in a foreign byte order; None if pickle's own reduction is right.
 
     numpy unpickles times and views that are not contiguous in the native byte order, as another dtype.
     """

@@ -1,6 +1,6 @@
-"""Caller context: what the caller of `run()` has set, captured once a run and applied around each node.
+"""Caller context: settings of the caller of `run()`, captured once a run and applied around each node.
 
-In a thread of the same process these are context variables; to another process everything is pickled once.
+In a thread of the same process these are context variables; for another process all settings are pickled once.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ __all__ = ["CallerContext", "ReceivedContext"]
 
 
 class CallerContext:
-    """What surrounds the nodes of a run.
+    """Logging, warning filters, context variables and settings of the caller of `run()`.
 
     Its pickle extends `sys.path` where it is unpickled: pickle it before functions and arguments.
     """
 
     def __init__(self) -> None:
-        """Capture the context of the caller; what other processes need is read when it is first pickled."""
+        """Capture the caller's context variables; the other settings are read when it is first pickled."""
         self.process = this_process()
         self.variables: Context | None = copy_context()  # None in another process
         self._key = os.urandom(16).hex()
@@ -71,7 +71,7 @@ class ReceivedContext(CallerContext):
     values: Sequence[tuple[ContextVar[Any], Any]]
 
     def __init__(self, process: str, key: str, path: tuple[str, ...], parts: Parts) -> None:
-        """Read what was sent, without what cannot be unpickled here: a class of a warning."""
+        """Unpickle the settings; those that cannot be unpickled here, as a class of a warning, are dropped."""
         self.process, self.variables, self._key, self._pickled = process, None, key, (path, parts)
         _extend_search_path(path)
         values = {name: value for name, data in parts if (value := _loads(data)) is not None}
@@ -84,7 +84,7 @@ class ReceivedContext(CallerContext):
 
 
 def _extend_search_path(path: Sequence[str]) -> None:
-    """Add the folders that are missing, each before the one that follows it in the caller's path."""
+    """Add missing folders, each before its successor in the caller's path."""
     position = len(sys.path)
     for folder in reversed(path):
         if folder in sys.path:
@@ -138,7 +138,7 @@ def _logging() -> LoggingTree | None:
 
 
 def _is_users(variable: ContextVar[Any]) -> bool:
-    """Tell whether a context variable belongs to no library that is known to keep its own in each process."""
+    """Tell whether a context variable is the user's: not one of a library with its own values in each process."""
     place = module_of(variable)
     return place is not None and not _LIBRARIES.match(place[0])
 
@@ -157,9 +157,9 @@ def _loads(data: bytes) -> Any:
 def _open(process: str, key: str, path: tuple[str, ...], parts: Parts) -> CallerContext:
     if process == this_process() and key in _captured:
         return _captured[key]
-    return _received(process, key, path, parts)
+    return _receive(process, key, path, parts)
 
 
 @lru_cache(maxsize=16)
-def _received(process: str, key: str, path: tuple[str, ...], parts: Parts) -> ReceivedContext:
+def _receive(process: str, key: str, path: tuple[str, ...], parts: Parts) -> ReceivedContext:
     return ReceivedContext(process, key, path, parts)

@@ -59,7 +59,7 @@ def forward_record(record: logging.LogRecord, fields: dict[str, Any]) -> None:
     if not (type(record.args) is tuple and _ATOMS.issuperset(map(type, record.args))):
         fields["msg"], fields["args"] = record.getMessage(), None
     if record.exc_info and not record.exc_text:
-        import logging  # programs that log nothing do not need it
+        import logging  # imported late, for programs that log nothing
 
         fields["exc_text"] = logging.Formatter().formatException(record.exc_info)
     fields["exc_info"] = None
@@ -95,7 +95,7 @@ def _send(message: Any, simplified: Callable[[], Any]) -> None:
 
 
 def _picklable(fields: dict[str, Any]) -> dict[str, Any]:
-    """Fields of a record, those that cannot be pickled as text."""
+    """Fields of a record; fields that cannot be pickled become texts."""
     from functionfuse._common.pickler import dumps
 
     kept = {}
@@ -112,7 +112,7 @@ def _picklable(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 class Forwarded:
-    """Messages of one run: hands them to the handlers of this process."""
+    """Messages of one run: passes them to the handlers of this process."""
 
     def __init__(self) -> None:
         self._shown: set[tuple[str, type[Warning], int]] = set()

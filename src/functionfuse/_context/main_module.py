@@ -1,7 +1,7 @@
-"""Module `__main__` of workers: gives functions and classes of the caller's script by their names.
+"""Module `__main__` of workers: has the functions and classes of the caller's script under their names.
 
 Workers receive them by value, while `pickle` and `multiprocessing` refer to them as attributes of `__main__`.
-Processes that a node spawns run the caller's script as `__mp_main__`, as those that the script spawns.
+Processes that a node spawns import the caller's script as `__mp_main__`, as processes of the script do.
 """
 
 from __future__ import annotations

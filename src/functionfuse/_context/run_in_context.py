@@ -1,4 +1,4 @@
-"""Running a node in the context of the caller: in a thread of the caller's process, or in a worker process."""
+"""Run a node in the caller's context: in a thread of the caller's process, or in a worker process."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run_in_context(
         args: Its arguments.
 
     Raises:
-        BaseException: That of the function; its attribute `MESSAGES` holds the messages.
+        BaseException: The exception of the function; its attribute `MESSAGES` holds the messages.
     """
     if not isinstance(context, ReceivedContext) or context.process == this_process():
         return _run_in_thread(context.variables, body, args), ()
@@ -55,7 +55,7 @@ def run_in_context(
 
 
 def _run_in_thread(variables: Context | None, body: Callable[..., Any], args: Any) -> Any:
-    """Call a function with the caller's context variables, and those that the engine set for this thread."""
+    """Call a function with the caller's context variables, and the engine's for this thread."""
     if variables is None:
         return body(*args)
     own = copy_context()
@@ -98,7 +98,7 @@ class _Process:
         self._restore: Callable[[], object] = _nothing
 
     def enter(self, context: ReceivedContext) -> None:
-        """Apply a context, unless a node that runs has applied it."""
+        """Apply a context, unless a running node has applied it."""
         with self._lock:
             self._count += 1
             if self._context is context:
@@ -132,7 +132,7 @@ _process: Final = _Process()
 
 
 def _forward_warnings(filters: Sequence[Any]) -> Callable[[], None]:
-    """Use the caller's filters, and forward what they let through; return the function that restores them."""
+    """Use the caller's filters, and forward the warnings that pass them; return the function that restores them."""
     before, show = list(warnings.filters), warnings.showwarning
 
     def forward(  # noqa: PLR0913 - as `warnings.showwarning`

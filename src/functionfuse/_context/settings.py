@@ -1,6 +1,6 @@
-"""Interpreter and library settings that nodes can see: how each is read, written, and what it is by default.
+"""Interpreter and library settings that nodes can see: read, write and default value of each.
 
-Only settings that the caller changed are carried to workers, so that no worker imports a library for them.
+Only settings that the caller changed are sent to workers, so that no worker imports a library for them.
 """
 
 from __future__ import annotations
@@ -162,7 +162,7 @@ def is_of_thread(name: str) -> bool:
 def set_temporarily(values: Mapping[str, Any]) -> Callable[[], None]:
     """Set settings in this process and thread; return the function that restores them.
 
-    A setting that this process cannot have is left as it is: a folder of another machine.
+    A setting that this process cannot have, as a folder of another machine, is not changed.
     """
     before: list[tuple[Callable[[Any], object], Any]] = []
     for name, value in values.items():

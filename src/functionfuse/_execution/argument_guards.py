@@ -1,4 +1,4 @@
-"""Argument guards of one run: who takes which value, and who must not change it."""
+"""Argument guards of one run: find the values that several nodes share, and guard them."""
 
 from __future__ import annotations
 
@@ -29,27 +29,27 @@ _CALLER: Final = "the caller of run()"
 
 
 class ArgumentGuards:
-    """Makes the guards of nodes, and reports what they noticed."""
+    """Creates the guards of nodes, and reports the changes that they found."""
 
     def __init__(self, spec: RunSpec, engine: Engine[Any], plan: Plan) -> None:
-        """Look at the references of a run, unless nothing is to be guarded."""
+        """Find the consumers of each result, if the run is checked or watched."""
         self._spec = spec
         self._check, self._read_only = spec.mutation == "raise", spec.read_only
         self._run = uuid4().hex
-        self._takers: defaultdict[int, list[tuple[str, ResultRef | ItemRef]]] = defaultdict(list)
+        self._consumers: defaultdict[int, list[tuple[str, ResultRef | ItemRef]]] = defaultdict(list)
         self._watch: MutationWatch[int] | None = None
         if self._check:
-            self._find_takers()
+            self._find_consumers()
         elif spec.mutation == "warn" and engine.capabilities.shares_values:
             self._watch = MutationWatch(lambda number: spec.graph.order[number].name)
             self._uses = self._count_uses(plan)
 
-    def _find_takers(self) -> None:
+    def _find_consumers(self) -> None:
         for node in self._spec.graph:
             for ref in references(node.arguments):
-                self._takers[ref.number].append((f"node {node.name!r}", ref))
+                self._consumers[ref.number].append((f"node {node.name!r}", ref))
         for target in self._spec.graph.targets:
-            self._takers[target.number].append((_CALLER, target))
+            self._consumers[target.number].append((_CALLER, target))
 
     def _count_uses(self, plan: Plan) -> Counter[int]:
         """How many computed nodes and targets take the result of each node."""
@@ -68,7 +68,7 @@ class ArgumentGuards:
         return WatchedNode(self._watch, self._uses[node.number], shared) if shared else None
 
     def end(self) -> None:
-        """Warn of changes that were noticed, and forget the run."""
+        """Warn of changes, and release the data of the run."""
         if self._check:
             forget_run(self._run)
         if self._watch is not None:
@@ -94,9 +94,9 @@ class ArgumentGuards:
         owner = self._spec.graph.order[ref.number]
         consumer = f"node {node.name!r}"
         others = [
-            taker
-            for taker, other in self._takers[ref.number]
-            if taker != consumer and _overlap(ref, other)
+            name
+            for name, other in self._consumers[ref.number]
+            if name != consumer and _overlap(ref, other)
         ]
         if self._is_stored(owner) and ref.slot != "state":
             others.append("the storage")

@@ -1,6 +1,6 @@
-"""Watch over results that several nodes take: digests show that one of the nodes changed such a result.
+"""Mutation watch: detect by digests that a node changed a result that several nodes take.
 
-Only results whose digests cost little, next to the time that the nodes take, are watched.
+Only results whose digests are cheap, compared with the time of the nodes, are watched.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 
     from functionfuse._graph.graph import GraphNode
 
-__all__ = ["SHORTEST", "MutationWatch", "WatchedNode", "count_uses"]
+__all__ = ["MIN_SECONDS", "MutationWatch", "WatchedNode", "count_uses"]
 
 K = TypeVar("K", bound=Hashable)
-#: Seconds; the results of nodes that take less time are not watched.
-SHORTEST: Final = 0.01
-_SHARE: Final = 0.05  # of the time of the nodes, for digests
+#: Results of nodes that take less time are not watched.
+MIN_SECONDS: Final = 0.01
+_BUDGET_SHARE: Final = 0.05  # of the time of the nodes, for digests
 
 
 @dataclass(slots=True)
@@ -39,7 +39,7 @@ class _Watched(Generic[K]):
     value: Any
     digest: int
     cost: float  # seconds that one digest takes
-    uses: int  # that have not ended
+    uses: int  # by nodes that have not ended
     budget: float  # seconds that digests may still take
     running: set[K] = field(default_factory=set)
     suspects: dict[K, None] = field(default_factory=dict)
@@ -64,17 +64,17 @@ class MutationWatch(Generic[K]):
             seconds: The time that it took.
             uses: How often the result is used.
         """
-        if seconds < SHORTEST or type(value) in ATOMS or type(value) is InstanceResult:
+        if seconds < MIN_SECONDS or type(value) in ATOMS or type(value) is InstanceResult:
             return
-        budget, start = seconds * _SHARE, time.perf_counter()
+        budget, start = seconds * _BUDGET_SHARE, time.perf_counter()
         digest = digest_within(value, budget / 2)
         cost = time.perf_counter() - start
         if digest is not None:
-            # one more digest, after the last use, is paid for
+            # the budget includes a second digest, after the last use
             self.watched[key] = _Watched(value, digest, cost, uses, budget - 2 * cost)
 
     def begin(self, key: K, parents: Iterable[K]) -> None:
-        """Note that a node begins, which takes the results of others."""
+        """Register the start of a node that takes results of its parents."""
         for parent in parents:
             if watched := self.watched.get(parent):
                 with self._lock:
@@ -82,13 +82,13 @@ class MutationWatch(Generic[K]):
                     watched.suspects[key] = None
 
     def end(self, key: K, parents: Mapping[K, int], seconds: float) -> None:
-        """Look at the results that a node took, so many times each."""
+        """Register the end of a node; verify the results of its parents, with the number of uses of each."""
         for parent, uses in parents.items():
             if watched := self.watched.get(parent):
                 with self._lock:
                     watched.running.discard(key)
                     watched.uses -= uses
-                    watched.budget += seconds * _SHARE
+                    watched.budget += seconds * _BUDGET_SHARE
                     if not watched.uses:
                         del self.watched[parent]
                     elif watched.budget < watched.cost:
@@ -109,7 +109,7 @@ class MutationWatch(Generic[K]):
         watched.suspects = dict.fromkeys(watched.running)
 
     def close(self) -> None:
-        """Look at the remaining results, and warn of changes, in the thread that called `run()`."""
+        """Verify the remaining results, and warn of changes, in the thread that called `run()`."""
         for key, watched in [*self.watched.items()]:
             if watched.suspects:
                 self._verify(key, watched)
@@ -125,11 +125,11 @@ class MutationWatch(Generic[K]):
 
 
 class WatchedNode(NamedTuple):
-    """Makes the call of a node under a watch."""
+    """Calls a node under a watch."""
 
     watch: MutationWatch[int]
     uses: int  # of its result
-    shared: Collection[int]  # the node and its parents, as far as several nodes take their results
+    shared: Collection[int]  # the node and its parents, if several nodes take their results
 
     def call(
         self,
@@ -153,7 +153,7 @@ class WatchedNode(NamedTuple):
 
 
 def count_uses(node: Node[Any]) -> Counter[Node[Any]]:
-    """How often a node takes the results of others."""
+    """Count how often a node takes the result of each parent."""
     found: list[Node[Any]] = [] if node.state is None else [node.state]
     waiting = [*node.args, *node.kwargs.values()]
     while waiting:

@@ -95,7 +95,7 @@ class Recovery(Generic[H]):
     def rerun_outdated(self, handle: H, node: GraphNode) -> None:
         """Run a finished unit again that used a damaged value; a result that it stored is loaded."""
         dependents = self.outdated.pop(handle)
-        with suppress(BaseException):  # asked for, since engines log failures that nobody retrieves
+        with suppress(BaseException):  # retrieved, since engines log failures that are not
             self._engine.record(handle)
         self._engine.release(handle)
         self._run_again(self._run.groups.pop_in_flight(node), dependents)
@@ -150,7 +150,7 @@ class Recovery(Generic[H]):
                     run.results.drop(number)
 
     def _run_again(self, nodes: Sequence[GraphNode], dependents: set[int]) -> None:
-        """Reset some nodes, add them again with what they need, and rebuild the queue."""
+        """Reset some nodes, add them again with their dependencies, and rebuild the queue."""
         run = self._run
         self._reset(nodes, dependents)
         again = self._plan_again(nodes)

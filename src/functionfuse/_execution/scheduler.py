@@ -50,7 +50,7 @@ class Scheduler(Generic[H]):
     def __init__(self, spec: RunSpec, engine: Engine[H]) -> None:
         self._run_spec = spec
         self._engine = engine
-        # what units of another thread or process find around them, and what they say there
+        # settings for units in other threads or processes, and their log records and warnings
         self._context = None if engine.capabilities.inline else CallerContext()
         self._delivery = MessageDelivery()
         self._inline, self._schedules = engine.capabilities.inline, engine.capabilities.schedules

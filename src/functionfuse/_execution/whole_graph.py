@@ -1,6 +1,6 @@
 """Fast path: run a whole graph in one loop when it has no storage, plugin or engine option.
 
-The scheduler submits, waits for and records each node by itself.
+The scheduler submits, waits for and records each node separately.
 Where `submit()` only calls the function in this thread, that takes longer than a short function;
 observers see the same events of both.
 """
@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from functionfuse._execution.mutation_watch import SHORTEST, MutationWatch, count_uses
+from functionfuse._execution.mutation_watch import MIN_SECONDS, MutationWatch, count_uses
 from functionfuse._graph.builder import LazyGraph
 from functionfuse._graph.scopes import NodeScope
 from functionfuse._kernel.annotations import add_node_note, name_item_note
@@ -65,7 +65,7 @@ class WholeGraphRun:
         self._watch: MutationWatch[Node[Any]] = MutationWatch(
             lambda node: self._graph.node(node).name
         )
-        self._shortest = SHORTEST if spec.mutation == "warn" else float("inf")
+        self._min_seconds = MIN_SECONDS if spec.mutation == "warn" else float("inf")
 
     @property
     def records(self) -> Mapping[str, Record]:
@@ -106,7 +106,7 @@ class WholeGraphRun:
         lookup = _value_lookup(values, graph.collected.uses)
         if watched:
             graph.order  # noqa: B018 - events name nodes: number them before the clock starts
-        shortest, before = self._shortest, 0.0
+        shortest, before = self._min_seconds, 0.0
         clock, ended, began = time.perf_counter, records.ends.append, records.start()
         with NodeScope() as scope:  # one for all, since each is checked in turn
             for node in nodes:
@@ -139,7 +139,7 @@ class WholeGraphRun:
         watch.end(node, parents, seconds)
         if uses > 1:
             watch.add(node, value, seconds, uses)
-        return -1.0 if watch.watched else self._shortest
+        return -1.0 if watch.watched else self._min_seconds
 
     def _fail(self, error: BaseException) -> None:
         """Record the failure of the node after those that are done."""

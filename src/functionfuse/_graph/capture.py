@@ -95,7 +95,7 @@ class _Capture:
 
     def __init__(self, signature: Signature) -> None:
         self._signature = signature
-        # by id: the object, so that its id is not used again, and what it was captured as
+        # by id: the object, held so that its id is not reused, and its captured form
         self._memo: dict[int, tuple[Any, Any]] = {}
 
     def argument(self, value: Any, place: int | str) -> Any:
@@ -240,7 +240,7 @@ class _Capture:
         captured: list[Any] = []
         try:
             for part in parts:
-                captured.append(self._capture(part))  # noqa: PERF401 - its length tells the part
+                captured.append(self._capture(part))  # noqa: PERF401 - its length is the number of the failing part
         except _Refused as refused:
             refused.labels.append(label(parts, len(captured)))
             raise

@@ -1,6 +1,6 @@
-"""Detect objects that change between two calls that capture them: nodes have the object, not its contents.
+"""Changed objects: warn if an object changes between two calls that capture it by reference.
 
-An array that is refilled in a loop and given to three calls has its last contents in all of them.
+An array that is refilled in a loop and passed to three calls has its last contents in all of them.
 A sample of the contents is taken at the first call and compared at later ones.
 """
 
@@ -25,21 +25,20 @@ if TYPE_CHECKING:
 
 __all__ = ["forget_objects", "note_object"]
 
-_CLOSELY: Final = 16  # the first calls with an object; then it is looked at after twice as many
+_ALWAYS_COMPARED: Final = 16  # calls with an object; later ones compare it at powers of two
 _ELEMENTS: Final = 256  # of an array
 _ROWS: Final = 8  # of a frame
 _ITEMS: Final = 16  # of a container, or attributes of an object
 _PARTS: Final = 200  # of an object with all its parts
-_KEPT: Final = 16  # objects to which there are no weak references
+_MAX_HELD: Final = 16  # objects without weak references, held strongly
 _HEAP_TYPE: Final = 1 << 9  # a class that is defined in Python
 _CONTAINERS: Final = frozenset({list, tuple, dict, set, frozenset})
-
 
 _version_of: Final = attrgetter("_version")
 
 
 class _Captured:
-    """An object that a call was given."""
+    """An object that a call captured."""
 
     __slots__ = ("calls", "location", "object", "sample")
 
@@ -51,7 +50,7 @@ class _Captured:
 
 
 _captured: Final[dict[int, _Captured]] = {}
-_kept: Final[deque[int]] = deque()
+_held: Final[deque[int]] = deque()
 
 
 def note_object(value: Any) -> None:
@@ -59,7 +58,7 @@ def note_object(value: Any) -> None:
     known = _captured.get(id(value))
     if known is not None and known.object() is value:
         known.calls += 1
-        if known.calls <= _CLOSELY or known.calls & (known.calls - 1) == 0:
+        if known.calls <= _ALWAYS_COMPARED or known.calls & (known.calls - 1) == 0:
             _compare(value, known)
     else:
         sample = _sample_or_none(value)
@@ -70,16 +69,16 @@ def note_object(value: Any) -> None:
 def _reference(value: Any) -> Callable[[], Any]:
     if type(value).__weakrefoffset__:
         return ref(value, partial(_forget, id(value)))
-    _kept.append(id(value))
-    if len(_kept) > _KEPT:
-        _captured.pop(_kept.popleft(), None)
+    _held.append(id(value))
+    if len(_held) > _MAX_HELD:
+        _captured.pop(_held.popleft(), None)
     return lambda: value
 
 
 def forget_objects() -> None:
-    """Forget all objects: a workflow runs, and what is changed afterwards is changed for the next one."""
+    """Forget all objects, since a workflow runs: later changes are for the next workflow."""
     _captured.clear()
-    _kept.clear()
+    _held.clear()
 
 
 def _forget(number: int, reference: ref[Any]) -> None:
@@ -97,7 +96,7 @@ def _compare(value: Any, known: _Captured) -> None:
     message = (
         f"this {kind} was given to the call at {known.location} as well, and was changed since: "
         "calls capture it by reference, so both nodes will get its last contents. "
-        "Give each call a copy: values.copy() or copy.deepcopy(values)"
+        "Pass a copy to each call: values.copy() or copy.deepcopy(values)"
     )
     warn_user(message, MutationWarning)
 
@@ -121,12 +120,12 @@ def _sample_or_none(value: Any) -> Any:
     """The sample of a value; None if it cannot change or cannot be sampled."""
     try:
         return _Sampler().sample(value) if _is_mutable(value) else None
-    except Exception:  # noqa: BLE001 - whatever its classes raise
+    except Exception:  # noqa: BLE001 - its classes raise any exception
         return None
 
 
 class _Sampler:
-    """Makes samples: values that are equal as long as others do not change, as far as some of their parts tell."""
+    """Takes samples of values: the sample of an unchanged value stays equal."""
 
     def __init__(self) -> None:
         self._left = _PARTS
@@ -148,7 +147,7 @@ class _Sampler:
 
 
 def _attributes(value: Any) -> list[tuple[str, Any]]:
-    """The attributes of an object, without those that it may compute when it is looked at."""
+    """The attributes of an object, without cached ones, which it may compute on access."""
     kind = type(value)
     return [
         (name, part)

@@ -58,9 +58,9 @@ def _target(target: Any) -> Item:
         return Item(target, ())
     if isinstance(target, Item):
         return target
-    message = f"a workflow takes the nodes that it shall compute, not {target!r}"
+    message = f"a workflow takes the nodes to compute, not {target!r}"
     if isinstance(target, list | tuple):
-        message += "; to give several, write them as separate arguments: Workflow(*nodes)"
+        message += "; pass several nodes as separate arguments: Workflow(*nodes)"
     raise NotANodeError(message)
 
 

@@ -122,7 +122,7 @@ def _split_view(kind: type, value: Any) -> tuple[Build, list[Any]]:
 
 
 def _dict_views(ordered: Any) -> dict[type, Callable[[Any], tuple[Build, list[Any]]]]:
-    """The views of dicts, which are made of a new dict."""
+    """Split functions of the views of dicts, which are built from a new dict."""
     empty = ordered()
     return {
         type(empty.keys()): lambda value: (partial(_build_keys, ordered), [*value]),

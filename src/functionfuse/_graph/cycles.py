@@ -57,7 +57,7 @@ def find_objects(root: Any) -> CyclicObjects:
 
 
 class _Hole:
-    """The place of a node in a pattern."""
+    """Represents a node in a pattern."""
 
 
 class CyclicCopier:
@@ -72,16 +72,20 @@ class CyclicCopier:
     def of(cls, root: Any, found: CyclicObjects) -> CyclicCopier:
         """Copy an object as a pattern, without its nodes."""
         holes = [_Hole() for _ in found.placeholders]
-        return cls(_copied(root, found.placeholders, holes, found.leaves), holes, found.leaves)
+        return cls(
+            _copy_pattern(root, found.placeholders, holes, found.leaves), holes, found.leaves
+        )
 
     def __call__(self, parts: Sequence[Any]) -> Any:
-        return _copied(self.pattern, self.holes, parts, self.leaves)
+        return _copy_pattern(self.pattern, self.holes, parts, self.leaves)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return CyclicCopier, (self.pattern, self.holes, self.leaves)
 
 
-def _copied(root: Any, holes: Sequence[Any], values: Sequence[Any], leaves: Sequence[Any]) -> Any:
+def _copy_pattern(
+    root: Any, holes: Sequence[Any], values: Sequence[Any], leaves: Sequence[Any]
+) -> Any:
     """Copy an object, with values in the places of holes; leaves are not copied."""
     memo = {id(leaf): leaf for leaf in leaves}
     memo |= {id(hole): value for hole, value in zip(holes, values, strict=True)}

@@ -59,7 +59,7 @@ class Instance(Placeholder[T_co]):
 
     def __getattr__(self, name: str) -> Callable[..., Node[Any]]:
         if name.startswith("_"):  # notebooks ask for _repr_html_, copying for __deepcopy__
-            message = f"a node is made of a public method, which {name!r} is not"
+            message = f"only calls of public methods are nodes, and {name!r} is not public"
             raise AttributeError(message)
         method = _method(self._methods(name))
         setattr(type(self), name, method)  # later accesses do not come here

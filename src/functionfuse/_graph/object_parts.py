@@ -1,4 +1,4 @@
-"""Parts of objects, by type, as pickle would send them: found without running users' code."""
+"""Parts of objects by type, as pickle would send them, without calls of users' code."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["parts_function"]
 
-_MAX_ITEMS: Final = 10_000  # that are looked at of one container, array or column
+_MAX_ITEMS: Final = 10_000  # of one container, array or column
 
 
 @lru_cache(maxsize=4096)
@@ -107,7 +107,7 @@ def _function_parts(function: FunctionType) -> Iterator[tuple[Label, Any]]:
 
 
 def _reads_global(function: FunctionType, name: str) -> bool:
-    """Tell a global variable from an attribute of the same name."""
+    """Distinguish a global variable from an attribute of the same name."""
     return any(
         instruction.opname in {"LOAD_GLOBAL", "LOAD_NAME"} and instruction.argval == name
         for instruction in dis.get_instructions(function)

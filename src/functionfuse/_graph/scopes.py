@@ -1,4 +1,4 @@
-"""Node scopes: remember the nodes that are made while a node runs.
+"""Node scopes: collect the nodes that are made while a node runs.
 
 A decorated function that is called inside a running node makes a node, which never runs
 unless the running node passes it to a workflow and runs that.
@@ -32,7 +32,7 @@ class NodeScope:
 
     def __enter__(self) -> Self:
         self._outermost: FrameType | None = sys._getframe(1)
-        # then a thread without a context of ours was started inside
+        # if True, a thread without our context was started in this scope
         self.alone = threading.active_count() == 1
         open_scopes[self] = None
         self._token: Token[NodeScope | None] = _scope.set(self)
@@ -86,7 +86,7 @@ class NodeScope:
 
 _SHOWN: Final = 3  # nodes in a message
 
-#: The scopes of this process that are open, in order: while it is empty, recording a call costs one look at it.
+#: The scopes of this process that are open, in order: while it is empty, recording a call costs one lookup.
 open_scopes: Final[dict[NodeScope, None]] = {}
 _scope: Final[ContextVar[NodeScope | None]] = ContextVar("functionfuse_node_scope", default=None)
 
@@ -94,7 +94,7 @@ _scope: Final[ContextVar[NodeScope | None]] = ContextVar("functionfuse_node_scop
 def note_node(node: Any, frame: FrameType) -> None:
     """Add a new node to the scope in which it is made, if there is one."""
     scope = _scope.get() or next((each for each in reversed(open_scopes) if each.alone), None)
-    if scope in open_scopes:  # a task that outlives its node has a closed one
+    if scope in open_scopes:  # a task that outlives its node has a closed scope
         scope.add(node, frame)
 
 

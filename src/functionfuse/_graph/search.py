@@ -22,7 +22,7 @@ __all__ = ["find_placeholder"]
 
 _MAX_DEPTH: Final = 8
 _NEAR: Final = 2  # levels at which iterators are found
-_MAX_OBJECTS: Final = 500  # that are looked into
+_MAX_OBJECTS: Final = 500  # searched for parts
 _MAX_PARTS: Final = 2_000  # of one object, other than numbers and strings
 
 _NO_TYPES: Final[frozenset[type]] = frozenset()
@@ -32,7 +32,7 @@ def find_placeholder(value: Any, iterators: frozenset[type] = _NO_TYPES) -> tupl
     """Find a node, item or instance in an object; returns it with its path, as `, item 0, attribute 'x'`.
 
     The search is bounded, since every call and every result is searched:
-    it goes a few levels deep, those nearest to the object first.
+    it goes a few levels deep, level by level.
 
     Args:
         value: The object.

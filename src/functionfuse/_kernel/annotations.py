@@ -35,7 +35,7 @@ _NO_TERMINAL: Final = (
 
 
 def _misses_terminal(error: BaseException) -> bool:
-    """Tell whether a debugger, or `input`, has read the end of a standard input that is no terminal."""
+    """Tell whether a debugger, or `input`, has read the end of a standard input that is not a terminal."""
     if type(error).__name__ != "BdbQuit" and not (
         isinstance(error, EOFError) and "reading a line" in str(error)
     ):
@@ -50,13 +50,13 @@ def add_failures_note(error: BaseException, others: Sequence[tuple[str, BaseExce
     """Add the other failures of a run as a note: their nodes, types and messages."""
     if not others:
         return
-    lines = [f"  {name!r}: {_described(other)}" for name, other in others[:_MAX_FAILURES]]
+    lines = [f"  {name!r}: {_describe(other)}" for name, other in others[:_MAX_FAILURES]]
     if len(others) > _MAX_FAILURES:
         lines.append(f"  and {len(others) - _MAX_FAILURES} more, which the report names")
     add_note(error, "\n".join(["other nodes failed as well:", *lines]))
 
 
-def _described(error: BaseException) -> str:
+def _describe(error: BaseException) -> str:
     """The type and the start of the message of an exception, also if its `__str__` raises."""
     try:
         text = " ".join(str(error).split())

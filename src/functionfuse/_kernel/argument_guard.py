@@ -1,7 +1,7 @@
 """Guard of a call's arguments: private copies that show what a node changes, and read-only arrays.
 
-A node that is checked works on a copy of its arguments, and a second copy shows what it changed.
-So the value of another node stays as it is, and the node that is named is the one that made the change,
+A node that is checked works on a copy of its arguments, and a second copy shows the changes.
+So the value of another node is unchanged, and the error names the node that made the change,
 also where several nodes take the value at the same time.
 """
 
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from functionfuse._graph.nodes import ATOMS, Kind
 from functionfuse._kernel.annotations import add_note
 from functionfuse._kernel.argument_sources import Owner, Part, name_arguments, owned_parts
-from functionfuse._kernel.borrowed_values import borrowed_by
+from functionfuse._kernel.borrowed_values import borrowed_values_of
 from functionfuse._kernel.read_only import has_instances, is_read_only_error, read_only
 from functionfuse._kernel.value_changes import change_of
 from functionfuse._kernel.value_copies import copy_value, copy_value_twice
@@ -33,7 +33,7 @@ __all__ = ["ArgumentGuard"]
 class ArgumentGuard(NamedTuple):
     """Guards the arguments of one node, in any process."""
 
-    run: str  # a name that no other run has
+    run: str  # the id of the run
     sources: Mapping[str, Source]  # by the names of arguments
     check: bool
     read_only: bool
@@ -73,7 +73,7 @@ class ArgumentGuard(NamedTuple):
 
 
 class _Check:
-    """What one call changes among its arguments."""
+    """Check of one call for changes of its arguments."""
 
     def __init__(
         self,
@@ -88,11 +88,11 @@ class _Check:
         self._names = names
         self._values = list(values)
         self._instance = instance
-        self._borrowed = borrowed_by(guard.run)
-        self._pairs: list[tuple[Part, Any]] = []  # parts that the node works on, with their copies
+        self._borrowed = borrowed_values_of(guard.run)
+        self._pairs: list[tuple[Part, Any]] = []  # parts of the node's arguments, with their copies
 
     def begin(self) -> list[Any]:
-        """Copy the arguments; return those for the call."""
+        """Copy the arguments; return the copies for the call."""
         given, before = self._copy()
         for source, name, value, copy in zip(
             self._sources, self._names, given, before, strict=True
@@ -125,7 +125,7 @@ class _Check:
             return value
 
     def end(self, value: Any) -> None:
-        """Compare the arguments with their copies, and remember which of them the result contains."""
+        """Compare the arguments with their copies, and record which of them the result contains."""
         for part, before in self._pairs:
             owner = self._borrowed.owner_behind(part.owner)
             mismatch = owner and change_of(before, part.value, part.path)
@@ -133,9 +133,9 @@ class _Check:
                 message = self._message(part, owner, mismatch.path or part.path)
                 message += f": {mismatch.expected} before, {mismatch.actual} after. {_advice(part)}"
                 raise MutationError(message)
-        self._remember(value)
+        self._record_borrowed(value)
 
-    def _remember(self, value: Any) -> None:
+    def _record_borrowed(self, value: Any) -> None:
         parts = [part for part, _ in self._pairs if type(part.value) not in ATOMS]
         if not parts:
             return
@@ -160,7 +160,7 @@ class _Check:
         return f"{text} the value of node {owner.node!r}, which {_join(owner.shared_with)} has, too"
 
 
-#: In place of a path: a part of the instance that a method works on.
+#: The path of a part of a method's instance.
 _INSTANCE = "(instance)"
 
 

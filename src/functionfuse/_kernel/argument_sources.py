@@ -1,6 +1,6 @@
-"""Sources of a call's arguments: which parts other nodes, the storage or the caller have as well.
+"""Sources of a call's arguments: the parts that other nodes, the storage or the caller have as well.
 
-The coordinator makes them from references; a worker matches them with values, by the names of parameters.
+The coordinator derives them from references; a worker matches them with values, by the names of parameters.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ __all__ = ["LITERAL", "Owner", "Part", "Source", "name_arguments", "owned_parts"
 
 
 class Owner(NamedTuple):
-    """Where an argument, or a part of it, comes from."""
+    """The origin of an argument, or of a part of it."""
 
     node: str = ""  # empty for an object of the user, which is captured by reference
-    shared_with: tuple[str, ...] = ()  # who has it as well; empty: the node may change it
+    shared_with: tuple[str, ...] = ()  # other owners of the value; if empty, the node may change it
     is_instance: bool = False
 
 
@@ -34,7 +34,7 @@ Source = Owner | str | tuple[Any, ...] | None
 
 
 class Part(NamedTuple):
-    """An argument, or a part of it, that is not made for the call."""
+    """An argument, or a part of it, that exists outside of the call."""
 
     path: str  # like `items[0]`
     owner: Owner
@@ -45,7 +45,7 @@ _USER: Final = Owner()
 
 
 def owned_parts(source: Source, value: Any, path: str) -> Iterator[Part]:
-    """Yield the mutable parts of an argument that are not made for the call."""
+    """Yield the mutable parts of an argument that exist outside of the call."""
     kind = type(value)
     if source is None or kind in ATOMS:
         return
@@ -65,7 +65,7 @@ def parts_of(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     """Yield the paths and values of a container's parts, in the order of its captured parts."""
     kind = type(value)
     split = splitter(kind)
-    if isinstance(value, set | frozenset):  # in an order of its own; members do not change
+    if isinstance(value, set | frozenset):  # unordered; members do not change
         return
     if split is not None:
         parts = split(value)[1]

@@ -1,4 +1,4 @@
-"""Borrowed values: results and instances that contain an argument, or a part of it, of the call that made them.
+"""Borrowed values: results and instances that contain an argument of the call that made them, or a part of it.
 
 A node that changes such a result changes the value of the node that the argument came from.
 """
@@ -21,10 +21,10 @@ if TYPE_CHECKING:
 
     from functionfuse._kernel.argument_sources import Owner, Part
 
-__all__ = ["borrowed_by", "forget_run"]
+__all__ = ["borrowed_values_of", "forget_run"]
 
-_MAX_RUNS: Final = 2  # in a worker process, which is not told that a run is over
-_MAX_OBJECTS: Final = 100_000  # of one value that are looked at
+_MAX_RUNS: Final = 2  # in a worker process, which does not learn of the end of a run
+_MAX_OBJECTS: Final = 100_000  # of one value that are searched
 _MUTABLE: Final = (list, dict, set, bytearray, deque)
 _IMMUTABLE: Final = (type, Enum, PurePath, FunctionType, BuiltinFunctionType, ModuleType)
 _HEAP_TYPE: Final = 1 << 9  # a class that is defined in Python
@@ -49,19 +49,21 @@ class BorrowedValues:
         return parts if held is instance else ()
 
     def add_value(self, node: str, value: Any, arguments: Iterable[Part]) -> None:
-        """Remember which argument the result of a node contains."""
-        for owner, _ in self._contained(value, arguments):
+        """Record which argument the result of a node contains."""
+        for owner, _ in self._find_contained(value, arguments):
             self._owners.setdefault(node, owner)
 
     def add_instance(self, instance: Any, arguments: Iterable[Part]) -> None:
-        """Remember which arguments an instance holds after a call."""
+        """Record which arguments an instance holds after a call."""
         known = [*self.of_instance(instance)]
         held = {id(part) for _, part in known}
-        new = [pair for pair in self._contained(instance, arguments) if id(pair[1]) not in held]
+        new = [
+            pair for pair in self._find_contained(instance, arguments) if id(pair[1]) not in held
+        ]
         if new:
             self._instances[id(instance)] = instance, known + new
 
-    def _contained(self, value: Any, arguments: Iterable[Part]) -> Iterator[tuple[Owner, Any]]:
+    def _find_contained(self, value: Any, arguments: Iterable[Part]) -> Iterator[tuple[Owner, Any]]:
         inside: set[int] | None = None
         for part in arguments:
             owner = self.owner_behind(part.owner)
@@ -75,8 +77,8 @@ _runs: Final[OrderedDict[str, BorrowedValues]] = OrderedDict()
 _lock: Final = Lock()
 
 
-def borrowed_by(run: str) -> BorrowedValues:
-    """The borrowed values of a run; those of the oldest run are forgotten."""
+def borrowed_values_of(run: str) -> BorrowedValues:
+    """The borrowed values of a run; drops those of the oldest run."""
     with _lock:
         values = _runs.setdefault(run, BorrowedValues())
         while len(_runs) > _MAX_RUNS and next(iter(_runs)) != run:
@@ -85,7 +87,7 @@ def borrowed_by(run: str) -> BorrowedValues:
 
 
 def forget_run(run: str) -> None:
-    """Release what is known of a run."""
+    """Release the borrowed values of a run."""
     with _lock:
         _runs.pop(run, None)
 

@@ -13,7 +13,7 @@ from zlib import crc32
 
 __all__ = ["digest_within"]
 
-_BYTES_PER_SECOND: Final = 2e9  # that are digested, as far as can be known before
+_BYTES_PER_SECOND: Final = 2e9  # estimated speed
 _PROTOCOL: Final = 5
 _LIBRARIES: Final = frozenset(
     {"builtins", "collections", "datetime", "numpy", "pandas", "polars", "pyarrow"}
@@ -25,7 +25,7 @@ def digest_within(value: Any, seconds: float) -> int | None:
     sink = _Sink(time.perf_counter() + seconds)
     try:
         _Pickler(sink).dump(value)
-    except Exception:  # noqa: BLE001 - no time left, or whatever cannot be pickled
+    except Exception:  # noqa: BLE001 - no time left, or pickling raises anything
         return None
     return sink.digest
 
@@ -35,7 +35,7 @@ class _Unsuitable(Exception):
 
 
 class _Sink:
-    """A file that keeps the checksum of what is written."""
+    """A file that computes the checksum of the written data."""
 
     def __init__(self, deadline: float) -> None:
         self._deadline = deadline

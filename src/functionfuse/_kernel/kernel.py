@@ -1,6 +1,6 @@
 """Kernel: `execute` loads or computes one unit, on every engine.
 
-It binds inputs to arguments, looks at the storage, sets up, calls and saves.
+It binds inputs to arguments, checks the storage, sets up, calls and saves.
 Engines only decide where and when a unit runs, and how its inputs get there.
 """
 
@@ -24,9 +24,9 @@ from functionfuse._kernel.damage import mark_damage
 from functionfuse._kernel.results import (
     NodeInResultError,
     Role,
-    completed,
+    complete,
+    make_reusable,
     refuse_lost_parts,
-    reusable,
     role_of,
 )
 from functionfuse._kernel.units import GroupResult, InstanceResult, Outcome, Record, Unit
@@ -111,7 +111,7 @@ def _retain(value: Any, node: GraphNode, values: dict[int, Any], uses: Counter[i
             del values[parent]
 
 
-#: The attribute of an exception that names the node of a group that raised it, with the records before.
+#: The attribute of an exception that names the node of a group that raised it, with the earlier records.
 FAILED_SUBUNIT: Final = "__functionfuse_failed_part__"
 
 
@@ -130,7 +130,7 @@ def call(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Outcome:
 
 
 def _call(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Outcome:
-    """Load or compute: look at the storage again, set up, call, save, read back, measure the time."""
+    """Load or compute: check the storage again, set up, call, save, read back, measure the time."""
     started, clock = time.time(), time.perf_counter()
     try:
         if unit.storage is None:
@@ -206,7 +206,7 @@ def compute(
     kind = type(value)
     if kind not in UNSHARED_TYPES and node.kind is not Kind.CONSTRUCT:
         try:
-            value = materialized(value, kind)
+            value = materialize_result(value, kind)
         except NodeInResultError:
             scope.check()  # names all nodes that were made, also those that are not in the result
             raise
@@ -219,7 +219,7 @@ def compute(
     )
 
 
-def materialized(value: Any, kind: type) -> Any:
+def materialize_result(value: Any, kind: type) -> Any:
     """Return a result that all consumers can use: no iterator in it, no coroutine.
 
     Raises:
@@ -229,9 +229,9 @@ def materialized(value: Any, kind: type) -> Any:
     if role is Role.ASYNCHRONOUS:
         from functionfuse._context.event_loop import run_coroutine  # most runs need none
 
-        value = run_coroutine(completed(value))
+        value = run_coroutine(complete(value))
     if role is not None:
-        value = reusable(value)
+        value = make_reusable(value)
     refuse_lost_parts(value)
     return value
 
@@ -265,14 +265,14 @@ def save(unit: Unit, value: Any, seconds: float) -> int | None:
     except Exception as error:
         message = (
             f"the result of node {node.name!r} cannot be stored: {error}. "
-            f"Return something that can be pickled, register a serializer for its type, "
+            f"Return a value that can be pickled, register a serializer for its type, "
             f"or call always_run({node.name!r}) on the workflow so that it is not stored"
         )
         raise StorageError(message) from error
 
 
 def worker_name() -> str:
-    """The host and the process, as records name them."""
+    """The host and the process, as in records."""
     return _worker
 
 

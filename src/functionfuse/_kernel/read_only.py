@@ -1,6 +1,6 @@
 """Read-only arguments: arrays and frames as views that cannot be written, containers as copies.
 
-As on Ray, whose object store hands out arrays in this way. Nothing large is copied.
+As in Ray's object store, whose arrays are read-only. No large data is copied.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Result materialization: drain iterators in results of nodes into lists, and refuse single-use values.
 
 Every consumer of a node gets its result: the same object, a copy in another process, or the stored one.
-An iterator gives its items to the first consumer, has no pickle, and may read files that are gone later.
+An iterator has its items only for the first consumer, has no pickle, and may read files that are removed later.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from functionfuse.errors import GraphError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["NodeInResultError", "Role", "completed", "refuse_lost_parts", "reusable", "role_of"]
+__all__ = ["NodeInResultError", "Role", "complete", "make_reusable", "refuse_lost_parts", "role_of"]
 
 
 class NodeInResultError(GraphError):
@@ -71,7 +71,7 @@ _MEMORY_FILES: Final = frozenset({io.BytesIO, io.StringIO})
 _CONSUMED: Final = frozenset({GeneratorType, AsyncGeneratorType, map, filter, zip})
 
 
-def reusable(value: Any) -> Any:
+def make_reusable(value: Any) -> Any:
     """Return a result with lists in place of its iterators, at any depth of containers.
 
     Lists, dicts and records are changed in place, so that references to them stay valid.
@@ -84,7 +84,7 @@ def reusable(value: Any) -> Any:
     return _Materializer().materialize(value, "")
 
 
-async def completed(value: Any) -> Any:
+async def complete(value: Any) -> Any:
     """Await a coroutine; drain an asynchronous iterator, also one that a coroutine returns, into a list."""
     if inspect.iscoroutine(value):
         value = await value
@@ -136,7 +136,7 @@ def _has_single_use(value: Any) -> bool:
 
 
 def _is_flat(value: Any, kind: type) -> bool:
-    """Whether a value is a container of nothing but atoms, as far as one pass in C tells."""
+    """Whether a value is a container of nothing but atoms, as far as one pass in C shows."""
     if kind not in _PLAIN_CONTAINERS:
         return kind.__name__ == "ndarray" and value.dtype.kind != "O"
     if kind is dict and not ATOMS.issuperset(map(type, value.values())):
@@ -208,13 +208,13 @@ class _Materializer:
             return value
         if id(value) not in self._done:
             self._done[id(value)] = value, value  # for containers that contain themselves
-            self._done[id(value)] = value, self._replaced(value, role, path)
+            self._done[id(value)] = value, self._replace(value, role, path)
         return self._done[id(value)][1]
 
-    def _replaced(self, value: Any, role: Role, path: str) -> Any:
+    def _replace(self, value: Any, role: Role, path: str) -> Any:
         match role:
             case Role.ITERATOR | Role.ASYNCHRONOUS | Role.SINGLE_USE:
-                return self._drained_or_refused(value, role, path)
+                return self._drain_or_refuse(value, role, path)
             case Role.TUPLE:
                 parts = [self.materialize(part, f"{path}[{n}]") for n, part in enumerate(value)]
                 return _with_items(value, parts)
@@ -230,14 +230,14 @@ class _Materializer:
                 self._set_parts(_fields(value).items(), set_field, f"{path}.{{}}")
         return value
 
-    def _drained_or_refused(self, value: Any, role: Role, path: str) -> Any:
+    def _drain_or_refuse(self, value: Any, role: Role, path: str) -> Any:
         if isinstance(value, Placeholder):
             _refuse_node(value, _at(path))
         if reason := single_use(value):
             _refuse(value, path, reason)
         if role is not Role.ITERATOR:
             return value
-        # each item before the next, which may end it: a group of itertools.groupby
+        # each item before the next one, which may invalidate it, as a group of itertools.groupby
         return [
             self.materialize(item, f"{path}[{n}]") if _has_single_use(item) else item
             for n, item in enumerate(value)

@@ -1,4 +1,4 @@
-"""Single-use values: why a value can be used by one consumer only, and what to return instead."""
+"""Single-use values: detect values that only one consumer can use, with the reason and the remedy."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ __all__ = ["is_future_type", "single_use"]
 
 
 def single_use(value: Any) -> str:  # noqa: PLR0911 - one for each kind
-    """Why only one consumer could use a value, and the remedy; empty if all can, or if it can be drained."""
+    """The reason why only one consumer can use a value, and the remedy; empty if all can, or if it can be drained."""
     kind = type(value)
     if inspect.iscoroutine(value):
-        value.close()  # else Python warns that nothing awaited it
+        value.close()  # otherwise Python warns that it was never awaited
         return "a coroutine runs once, and nothing awaits this one: `await` it in an async function"
     if isinstance(value, AsyncIterator):
         return "an event loop has to drain it: return `[item async for item in iterator]`"
@@ -48,7 +48,7 @@ def _is_file(value: Any) -> bool:
 
 
 def _why_not_file(file: Any) -> str:
-    """Why only one consumer could read a file; empty if it is closed, or open for writing only."""
+    """The reason why only one consumer can read a file; empty if it is closed, or open for writing only."""
     try:
         if hasattr(file, "readable") and not file.readable():
             return ""
@@ -61,7 +61,7 @@ def _why_not_file(file: Any) -> str:
     )
 
 
-#: Iterators that end with the first of their sources, and those that end with the last.
+#: Iterators that end with the shortest of their sources, and iterators that end with the longest.
 _SHORTEST: Final = frozenset({zip, map})
 _LONGEST: Final = frozenset(
     {
@@ -83,7 +83,9 @@ def _is_endless(iterator: Iterator[Any]) -> bool:
         return False
     parts = [
         part
-        for referent in gc.get_referents(iterator)  # the one way to them since Python 3.14
+        for referent in gc.get_referents(
+            iterator
+        )  # the only access to the sources since Python 3.14
         for part in (referent if isinstance(referent, tuple) else (referent,))
     ]
     endless = [_is_endless(part) for part in parts if isinstance(part, Iterator)]

@@ -1,4 +1,4 @@
-"""Find out whether a value was changed: by its pickle, then by its parts."""
+"""Change detection: compare a value with an earlier copy, by their pickles, then by their parts."""
 
 from __future__ import annotations
 
@@ -13,18 +13,15 @@ __all__ = ["change_of"]
 
 
 def change_of(before: Any, after: Any, path: str) -> Mismatch | None:
-    """The first difference between a copy of a value and the value later; None if it was not changed.
+    """The first difference between an earlier copy of a value and the value; None if it was not changed.
 
     Equal pickles show that nothing was changed, also of objects that compute lazily and do not pickle the result.
-    Different ones show nothing: reading a frame may rearrange its blocks.
+    Different pickles do not show a change: reading a frame may rearrange its blocks.
     """
     if before is after or have_equal_pickles(before, after):
         return None
-    from functionfuse.comparison.equality import (
-        Equality,
-        Mismatch,
-        short_repr,
-    )  # changes only need it
+    # imported late: only changes require it
+    from functionfuse.comparison.equality import Equality, Mismatch, short_repr
 
     try:
         if not hasattr(type(before), "identical"):  # arrays with coordinates compare themselves
@@ -37,7 +34,7 @@ def change_of(before: Any, after: Any, path: str) -> Mismatch | None:
 
 
 def _order_change(before: Any, after: Any, path: str) -> Mismatch | None:
-    """The change of a dict's order, which those that iterate over it see."""
+    """The change of a dict's order, which iteration shows."""
     from functionfuse.comparison.equality import Mismatch, short_repr
 
     if not isinstance(before, dict) or [*before] == [*after]:

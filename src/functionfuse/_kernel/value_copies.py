@@ -1,6 +1,6 @@
-"""Copy values within a process, as pickle does, and share what cannot be pickled.
+"""Copy values within a process, as pickle does, and share objects that cannot be pickled.
 
-A copy has memory of its own, or read-only views of the memory of the value.
+A copy has its own memory, or read-only views of the memory of the value.
 Locks, open files, functions, classes and plain `object()`s, which are known by their identity, are shared.
 """
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 __all__ = ["copy_value", "copy_value_twice", "have_equal_pickles", "view_read_only"]
 
-_PROTOCOL: Final = 5  # the first with buffers out of the stream
+_PROTOCOL: Final = 5  # the first with out-of-band buffers
 _SHARED_TYPES: Final = (type, FunctionType, BuiltinFunctionType, ModuleType)
 
 
@@ -31,7 +31,7 @@ def copy_value(value: Any) -> Any:
 
 
 def copy_value_twice(value: Any) -> tuple[Any, Any]:
-    """A copy of a value, and one to compare it with, whose arrays are views of the value's.
+    """A copy of a value, and a second one to compare it with, whose arrays are views of the value's.
 
     Raises:
         Exception: Whatever the classes of its parts raise.
@@ -54,7 +54,7 @@ def have_equal_pickles(one: Any, other: Any) -> bool:
     """Tell whether two values have equal pickles; False if they cannot be pickled."""
     try:
         first, second = _Copier(one), _Copier(other)
-    except Exception:  # noqa: BLE001 - whatever the classes of their parts raise
+    except Exception:  # noqa: BLE001 - the classes of their parts raise any exception
         return False
     return first.has_equal_pickle(second)
 

@@ -1,4 +1,4 @@
-"""Copies of buffers, in memory that is reused when the copies are gone.
+"""Copies of buffers, in memory that is reused after the last reference to a copy.
 
 New memory from the system costs several times as much as copying into it.
 """
@@ -15,13 +15,13 @@ __all__ = ["copy_buffer"]
 _LARGE: Final = 1_000_000  # bytes; the memory of smaller copies is not reused
 _MAX_FREE: Final = 2  # free blocks: most nodes take no more arrays
 
-#: Memory of copies that are gone, the latest last.
+#: Memory of released copies, the latest last.
 #: A copy may be collected at any moment, also within this module: a deque needs no lock.
 _free_blocks: Final[deque[bytearray]] = deque(maxlen=_MAX_FREE)
 
 
 def copy_buffer(buffer: Any) -> memoryview | bytearray:
-    """Copy a buffer into writable memory, which is not reused before the last view of the copy is gone."""
+    """Copy a buffer into writable memory, which is reused after the last reference to a view of it."""
     source = memoryview(buffer).cast("B")
     if source.nbytes < _LARGE:
         return bytearray(source)

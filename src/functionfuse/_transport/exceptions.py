@@ -155,7 +155,7 @@ def load_exception(data: bytes) -> BaseException:
 
 
 class ExceptionEnvelope(Exception):
-    """Carries an exception through an engine that would truncate, replace or lose it.
+    """Envelope of an exception for engines that would truncate, replace or lose it.
 
     All of it is in `args`: tblib, which Dask uses, unpickles exceptions without a call of `__init__`.
     """

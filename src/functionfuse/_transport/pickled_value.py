@@ -31,7 +31,7 @@ _SMALL: Final = 4096
 class CopyPolicy(Enum):
     """Which buffers of a value are copied each time that it is unpickled."""
 
-    #: All but those that were read-only where the value was made, so that nobody sees what a node writes into its own.
+    #: Copy all buffers but read-only ones, so that a node that writes to its copy changes no other value.
     COPY_WRITABLE = auto()
     #: None: nodes in one process get the same memory.
     SHARE = auto()
@@ -90,7 +90,7 @@ class PickledValue:
                 raise
             message = (
                 f"{self._what} cannot be unpickled where it is used ({describe_exception(error)}): "
-                "its class must be importable there, and made of what its pickle has"
+                "its class must be importable there, and have the attributes that its pickle has"
             )
             raise EngineError(message) from error
 

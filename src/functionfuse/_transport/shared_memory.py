@@ -1,7 +1,7 @@
 """Shared memory between processes of one machine: small values are bytes, large ones files in memory.
 
-A file is written once, by the process that computed the value, and mapped copy-on-write by each that needs it:
-a node can change an array that it gets, and no other node sees that.
+A file is written once, by the process that computed the value, and mapped copy-on-write by each process that uses it:
+a node can change its array, and the change is not visible to other nodes.
 The coordinator passes bytes and paths on without unpickling them.
 """
 

@@ -184,7 +184,7 @@ def _install_signal_handlers() -> _Interruption:
 
 
 def _reset_in_forked_children(connected: socket.socket) -> None:
-    """Give forked processes the default signal handlers, and no socket, which would stay open in them."""
+    """Reset the signal handlers in forked processes, and close the socket there."""
     os.register_at_fork(after_in_child=connected.close)
     ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN  # as by nohup
     hangup = signal.SIG_IGN if ignored else signal.SIG_DFL

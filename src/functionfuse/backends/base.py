@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 __all__ = ["Query", "Workflow"]
 
 _STORAGE_METHODS = ("save", "read_task")
-_DEBUG = "FUNCTIONFUSE_DEBUG"  # the variable that switches checks on for all runs
+_DEBUG = "FUNCTIONFUSE_DEBUG"  # the environment variable that enables checks for all runs
 _OFF = ("", "0")
 
 
@@ -89,7 +89,7 @@ else:
 class Workflow(Generic[Q, ResultT]):
     """A graph with its options and a way to run it.
 
-    For type checkers `ResultT` is what `run()` returns; the overloads of `__init__` infer it from the targets.
+    For type checkers `ResultT` is the type of the result of `run()`; the overloads of `__init__` infer it from the targets.
     A subclass whose `__init__` has more parameters repeats the overloads, with the subclass as the type of `self`.
     """
 
@@ -154,7 +154,7 @@ class Workflow(Generic[Q, ResultT]):
         self._graph = self._graph.replace_func(name, func)
 
     def transform_graph(self, function: Callable[[Graph], Graph]) -> None:
-        """Replace the graph, in this workflow only, by what a function of it returns; `compare` uses it.
+        """Replace the graph, in this workflow only, by the result of a function; `compare` uses it.
 
         Args:
             function: Returns a new graph with the same node names.
@@ -179,7 +179,7 @@ class Workflow(Generic[Q, ResultT]):
     def always_run(self, pattern: str | None) -> None:
         """Compute the nodes that match a pattern in every run, and never store them.
 
-        For nodes with side effects: those that print, plot or send.
+        For nodes with side effects, which print, plot or send.
         """
         self._always_running.update(dict.fromkeys(select(self._graph, pattern, stacklevel=2)))
 
@@ -276,7 +276,7 @@ class Workflow(Generic[Q, ResultT]):
         if open_scopes and isinstance(self._graph, LazyGraph):  # a node runs this workflow
             release_nodes(self._graph.collected.nodes)
         return RunSpec(
-            self._fused(),
+            self._fuse_graph(),
             self.workflow_name,
             self._results,
             frozenset(self._always_running),
@@ -288,7 +288,7 @@ class Workflow(Generic[Q, ResultT]):
             read_only=self.read_only,
         )
 
-    def _fused(self) -> Graph:
+    def _fuse_graph(self) -> Graph:
         asked = [name for name in self._options.of("fuse") if self._may_fuse(name)]
         threshold = self._fusion_threshold()
         if not asked and threshold is None:

@@ -7,15 +7,11 @@ from enum import Enum
 from types import FunctionType, ModuleType
 from typing import Any, Final
 
-from functionfuse.comparison.equality import (
-    Equality,
-    Mismatch,
-    object_recipe,
-)
+from functionfuse.comparison.equality import Equality, Mismatch, object_recipe
 
 __all__ = ["ExactEquality", "difference"]
 
-#: Types whose objects two references may have in common without effect.
+#: Types for which it makes no difference whether two references refer to one object.
 _UNSHARED: Final = (type, FunctionType, ModuleType, Enum)
 _MUTABLE: Final = (list, dict, set, bytearray)
 
@@ -25,7 +21,7 @@ def difference(expected: Any, actual: Any, *, ignore_writeable: bool = False) ->
 
     Args:
         expected: The value.
-        actual: What should be an exact copy of it, or the value itself.
+        actual: The supposed exact copy of it, or the value itself.
         ignore_writeable: Arrays and memory views may be read-only in the copy.
     """
     equality = ExactEquality(ignore_writeable=ignore_writeable)
@@ -37,13 +33,13 @@ def difference(expected: Any, actual: Any, *, ignore_writeable: bool = False) ->
 
 @dataclass
 class ExactEquality(Equality):
-    """Equality that also distinguishes what `==` of types of the language and of numpy does not.
+    """Equality that also distinguishes values that are equal by `==` of Python's and numpy's types.
 
     A view that is not contiguous may become contiguous and writeable.
     """
 
     ignore_writeable: bool = False
-    # where an object was found in one value, and what it was compared with in the other
+    #: By side and id: an object, its counterpart in the other value, and the path to it.
     _shared: dict[tuple[str, int], tuple[Any, Any, str]] = field(default_factory=dict)
 
     def mismatch(self, expected: Any, actual: Any, path: str = "") -> Mismatch | None:
@@ -56,7 +52,7 @@ class ExactEquality(Equality):
         return found if found is not None or known else self._details(expected, actual, path)
 
     def _sharing(self, expected: Any, actual: Any, path: str) -> Mismatch | None:
-        """Whether two references to one object are two references to one object in the copy, too."""
+        """The difference in sharing: references to one object must be references to one object in the copy."""
         if not _is_mutable(expected):
             return None
         pairs = ("expected", expected, actual), ("actual", actual, expected)
@@ -68,7 +64,7 @@ class ExactEquality(Equality):
         return None
 
     def _details(self, expected: Any, actual: Any, path: str) -> Mismatch | None:
-        """What equality ignores, of two equal values."""
+        """The first difference of two equal values in a detail that equality ignores."""
         if type(expected) in {float, complex} and repr(expected) != repr(actual):
             return Mismatch(path, repr(expected), repr(actual))
         if isinstance(expected, dict):
@@ -77,7 +73,7 @@ class ExactEquality(Equality):
             return self._array_details(expected, actual, path)
         if isinstance(expected, memoryview):
             names = ["format", "shape", *["readonly"] * (not self.ignore_writeable)]
-            return self._named(names, expected, actual, path)
+            return self._compare_attributes(names, expected, actual, path)
         if hasattr(expected, "is_quantized") and str(expected.layout) == "torch.strided":
             return self.mismatch(expected.stride(), actual.stride(), f"{path}.stride()")
         return self._notes(expected, actual, path) if isinstance(expected, BaseException) else None
@@ -88,14 +84,14 @@ class ExactEquality(Equality):
 
     def _array_details(self, expected: Any, actual: Any, path: str) -> Mismatch | None:
         names = ["fill_value"] if hasattr(expected, "fill_value") else []
-        found = self._named(names, expected, actual, path)
+        found = self._compare_attributes(names, expected, actual, path)
         one, other = expected.flags, actual.flags
         if found or not (one.c_contiguous or one.f_contiguous):
             return found
         flags = ["c_contiguous", "f_contiguous", *["writeable"] * (not self.ignore_writeable)]
-        return self._named(flags, one, other, f"{path}.flags")
+        return self._compare_attributes(flags, one, other, f"{path}.flags")
 
-    def _named(self, names: Any, one: Any, other: Any, path: str) -> Mismatch | None:
+    def _compare_attributes(self, names: Any, one: Any, other: Any, path: str) -> Mismatch | None:
         return self._first(
             (getattr(one, name), getattr(other, name), f"{path}.{name}") for name in names
         )

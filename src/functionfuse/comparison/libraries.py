@@ -1,4 +1,4 @@
-"""Parts by which values of pyarrow, xarray, scipy and torch are compared; these libraries are never imported here."""
+"""Library values: split values of pyarrow, xarray, scipy and torch into parts to compare, without an import of these."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _frame_type(kind: type) -> Any:
 
 
 def library_parts(value: Any) -> dict[str, Any] | None:
-    """The parts of a value by name; None if its library is none of these.
+    """The parts of a value by name; None for other libraries.
 
     An `==` of these libraries is elementwise, or ignores types, attributes and coordinates.
     """
@@ -107,7 +107,7 @@ def _data_tree(tree: Any) -> dict[str, Any]:
 
 
 def _sparse(array: Any) -> dict[str, Any]:
-    # without `_has_sorted_indices` and the like, which are found out when they are asked for
+    # without attributes such as `_has_sorted_indices`, which are computed on access
     return {name: part for name, part in vars(array).items() if not name.startswith("_has")}
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from functionfuse._graph.graph import ItemRef, ResultRef
 from functionfuse._graph.nodes import Container, Kind
 from functionfuse._kernel.argument_sources import LITERAL, Owner, name_arguments, owned_parts
-from functionfuse._kernel.kernel import materialized
+from functionfuse._kernel.kernel import materialize_result
 from functionfuse._kernel.value_copies import copy_value
 from functionfuse.comparison.equality import Equality
 
@@ -79,7 +79,7 @@ class _MutationCheck:
         before = [_copy(part.value) for part in parts]
         try:
             value = self._func(*args, **kwargs)
-            return materialized(value, type(value))  # runs a generator now
+            return materialize_result(value, type(value))  # runs a generator now
         finally:
             for part, copy in zip(parts, before, strict=True):
                 self._compare(part, copy, _copy(part.value))

@@ -159,7 +159,7 @@ class Serializers:
 
     def find(self, kind: type) -> list[Serializer]:
         """The serializers for a type: those of the type itself, then those of its base classes."""
-        classes = [(_resolved(candidate), serializer) for candidate, serializer in self._by_class]
+        classes = [(_resolve(candidate), serializer) for candidate, serializer in self._by_class]
         return [
             serializer
             for base in kind.__mro__
@@ -341,7 +341,7 @@ def _check(serializer: Any) -> None:
         raise OptionError(message)
 
 
-def _resolved(kind: type | str) -> Any:
+def _resolve(kind: type | str) -> Any:
     """Resolve a class by name; None if its library is not imported, so that no value has this type."""
     if not isinstance(kind, str):
         return kind

@@ -54,9 +54,9 @@ class DaskArraySerializer:
         """A lazy array over the stored chunks; it can be pickled."""
         version, name, *digest = pid
         if version == _PUBLISHED_VERSION:
-            from functionfuse.serializers.hdf import read_published
+            from functionfuse.serializers.hdf import read_legacy
 
-            return read_published(protocols[FILE_PROTOCOL], name)
+            return read_legacy(protocols[FILE_PROTOCOL], name)
         return read_array(protocols[FOLDER_PROTOCOL], name, *digest)
 
     @classmethod

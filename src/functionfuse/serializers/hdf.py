@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 
     import numpy as np
 
-__all__ = ["read_published"]
+__all__ = ["read_legacy"]
 
 _DATASET: Final = "dask_arrays"
 
 
-def read_published(files: Any, name: str) -> da.Array:
+def read_legacy(files: Any, name: str) -> da.Array:
     """A lazy array over the dataset in a file.
 
     Args:
@@ -44,7 +44,7 @@ class _Dataset:
     def __init__(self, files: Any, name: str) -> None:
         self._files = files
         self._name = name
-        with self._opened() as dataset:
+        with self._open_dataset() as dataset:
             self.shape: tuple[int, ...] = dataset.shape
             self.dtype: np.dtype[Any] = dataset.dtype
             self.ndim = len(self.shape)
@@ -52,14 +52,14 @@ class _Dataset:
 
     def __getitem__(self, index: Any) -> Any:
         try:
-            with self._opened() as dataset:
+            with self._open_dataset() as dataset:
                 return dataset[index]
         except CorruptResult as error:  # long after the value was returned
             # foreign storages may have an object without `corrupt`
             raise getattr(self._files, "corrupt", CorruptResult)(str(error)) from error
 
     @contextmanager
-    def _opened(self) -> Iterator[Any]:
+    def _open_dataset(self) -> Iterator[Any]:
         """Open the dataset; the files have no checksums, so only damage to their structure is detected."""
         try:
             with self._files.open(self._name, "rb") as file:

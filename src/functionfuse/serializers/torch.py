@@ -47,17 +47,17 @@ _DTYPES: Final = frozenset(
 )
 
 
-class _Written(NamedTuple):
+class _SavedTensors(NamedTuple):
     """The tensors of one save, which are kept alive so that no other object gets their ids."""
 
-    pids: dict[int, tuple[Any, tuple[Any, ...]]]  # by identity
-    storages: dict[
-        int, tuple[Any, tuple[Any, ...]]
-    ]  # by address: the pid of a tensor with this memory
+    #: By identity of the tensor.
+    pids: dict[int, tuple[Any, tuple[Any, ...]]]
+    #: By address of the memory: the pid of a tensor with this memory.
+    storages: dict[int, tuple[Any, tuple[Any, ...]]]
 
 
 class TorchSerializer:
-    """Stores tensors and state dicts as safetensors, or in PyTorch's format where they need it."""
+    """Stores tensors and state dicts as safetensors, or in PyTorch's format if safetensors cannot."""
 
     serializer_class = (torch.Tensor, dict)
     name = "TorchSerializer"
@@ -67,13 +67,13 @@ class TorchSerializer:
         cls, obj: Any, protocols: MutableMapping[str, Any]
     ) -> tuple[str, tuple[Any, ...]] | None:
         """Write a tensor or a state dict; None for other dicts, and for tensors of other classes."""
-        written = protocols.setdefault(cls.name, _Written({}, {}))
+        written = protocols.setdefault(cls.name, _SavedTensors({}, {}))
         if type(obj) in (dict, OrderedDict):
-            pid = _written_dict(obj, protocols[FOLDER_PROTOCOL], written)
+            pid = _write_dict(obj, protocols[FOLDER_PROTOCOL], written)
         elif id(obj) in written.pids:
             pid = written.pids[id(obj)][1]
         else:
-            pid = _written_tensor(obj, protocols[FOLDER_PROTOCOL], written)
+            pid = _write_tensor(obj, protocols[FOLDER_PROTOCOL], written)
         return None if pid is None else (cls.name, pid)
 
     @classmethod
@@ -82,7 +82,7 @@ class TorchSerializer:
         version, *rest = pid
         if version == _VIEW_VERSION:
             base, *form = rest
-            return _viewed(cls.unpickle(base, protocols), *form)
+            return _view_memory(cls.unpickle(base, protocols), *form)
         name, digest, *of_dict = rest
         # by file, so that a tensor of a state dict stays the same object
         read = protocols.setdefault(cls.name, {})
@@ -102,7 +102,9 @@ class TorchSerializer:
 # ---- writing ----
 
 
-def _written_tensor(tensor: Any, folder: ResultFolder, written: _Written) -> tuple[Any, ...] | None:
+def _write_tensor(
+    tensor: Any, folder: ResultFolder, written: _SavedTensors
+) -> tuple[Any, ...] | None:
     if not _is_tensor(tensor):
         return None
     pid: tuple[Any, ...]
@@ -111,15 +113,15 @@ def _written_tensor(tensor: Any, folder: ResultFolder, written: _Written) -> tup
     if _is_plain(tensor) and base is None:
         pid = _VERSION, *write_file(folder, _SAFE, safetensors.save({_ALONE: tensor}))
     elif address:
-        pid = _written_view(tensor, base, folder, written)
+        pid = _write_view(tensor, base, folder, written)
     else:
-        pid = _VERSION, *write_file(folder, _TORCH, _saved(tensor))
+        pid = _VERSION, *write_file(folder, _TORCH, _save_to_bytes(tensor))
     _note(tensor, pid, written)
     return pid
 
 
-def _written_view(
-    tensor: Any, base: Any, folder: ResultFolder, written: _Written
+def _write_view(
+    tensor: Any, base: Any, folder: ResultFolder, written: _SavedTensors
 ) -> tuple[Any, ...]:
     """Write the memory of a tensor, unless it is written already; returns the tensor's form in addition."""
     if base is None:
@@ -131,8 +133,8 @@ def _written_view(
     return _VIEW_VERSION, base, *_form(tensor)
 
 
-def _written_dict(
-    tensors: dict[Any, Any], folder: ResultFolder, written: _Written
+def _write_dict(
+    tensors: dict[Any, Any], folder: ResultFolder, written: _SavedTensors
 ) -> tuple[Any, ...] | None:
     if not _is_state_dict(tensors):
         return None
@@ -142,7 +144,7 @@ def _written_dict(
     ):
         return None
     if _RESERVED in tensors or not _are_apart(tensors):
-        file = write_file(folder, _TORCH, _saved(tensors))
+        file = write_file(folder, _TORCH, _save_to_bytes(tensors))
     else:
         file = write_file(folder, _SAFE, safetensors.save(tensors))
     # safetensors sorts its keys; the state dict of a module has versions as an attribute
@@ -153,7 +155,7 @@ def _written_dict(
     return pid
 
 
-def _note(tensor: Any, pid: tuple[Any, ...], written: _Written) -> None:
+def _note(tensor: Any, pid: tuple[Any, ...], written: _SavedTensors) -> None:
     """Note that a tensor is written, for other references to it and for tensors with the same memory."""
     written.pids[id(tensor)] = tensor, pid
     if pid[0] != _VIEW_VERSION and (address := _address(tensor)):
@@ -227,7 +229,7 @@ def _read(data: bytes, name: str, *of_dict: Any) -> Any:
 
 
 def _form(tensor: Any) -> tuple[Any, ...]:
-    """What a tensor is in addition to its memory, for `_viewed`."""
+    """What a tensor is in addition to its memory, for `_view_memory`."""
     flags = {
         "parameter": type(tensor) is torch.nn.Parameter,
         "gradient": tensor.requires_grad,
@@ -241,7 +243,7 @@ def _form(tensor: Any) -> tuple[Any, ...]:
     )
 
 
-def _viewed(
+def _view_memory(
     base: Any, dtype: str, place: tuple[tuple[int, ...], tuple[int, ...], int], flags: Sequence[str]
 ) -> Any:
     """A tensor with the memory of another one."""
@@ -257,7 +259,7 @@ def _viewed(
     return tensor.requires_grad_() if "gradient" in flags else tensor
 
 
-def _saved(value: Any) -> bytes:
+def _save_to_bytes(value: Any) -> bytes:
     sink = io.BytesIO()
     torch.save(value, sink)
     return sink.getvalue()

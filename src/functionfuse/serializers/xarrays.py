@@ -55,7 +55,9 @@ class XarraySerializer:
         is_dataset = type(obj) is xr.Dataset
         dataset = obj if is_dataset else obj.to_dataset(name=_ARRAY)
         variables = {
-            name: _written(name, variable, name in dataset.xindexes, protocols[FOLDER_PROTOCOL])
+            name: _write_variable(
+                name, variable, name in dataset.xindexes, protocols[FOLDER_PROTOCOL]
+            )
             for name, variable in dataset.variables.items()
         }
         rest = (
@@ -98,7 +100,12 @@ def _datasets(tree: xr.DataTree) -> dict[str, xr.Dataset]:
     }
 
 
-def _written(name: Hashable, variable: xr.Variable, is_index: bool, folder: ResultFolder) -> Any:  # noqa: FBT001
+def _write_variable(
+    name: Hashable,
+    variable: xr.Variable,
+    is_index: bool,  # noqa: FBT001
+    folder: ResultFolder,
+) -> Any:
     """A variable to be pickled, or the reference to a lazy one."""
     if is_index:
         return variable

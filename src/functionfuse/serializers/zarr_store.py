@@ -98,7 +98,7 @@ class ArrayWriter:
             dtype=np.uint8 if items else dtype,
             compressors=_COMPRESSOR if _size(self.chunks, dtype) < _LARGEST else None,
             chunk_key_encoding={"name": "default", "separator": "."},  # a flat folder
-            attributes={"chunks": chunks, "dtype": _described(dtype)},
+            attributes={"chunks": chunks, "dtype": _describe_dtype(dtype)},
             config={"write_empty_chunks": True},
         )
 
@@ -123,7 +123,7 @@ class ArrayWriter:
         return {key: self._store.digests.pop(key)}
 
     def cancel(self) -> None:
-        """Make later writes, also in other processes, fail and remove what they have written."""
+        """Make later writes, also in other processes, fail and remove their files."""
         self._store.remove_metadata()
 
     def finish(self, digests: dict[str, str]) -> str:
@@ -269,10 +269,10 @@ class _WriteStore(_ResultStore):
         self.folder.remove(f"{self.name}/{_METADATA}")
 
     def require_metadata(self) -> None:
-        """Remove the array and raise if its metadata is gone: another chunk failed, and nobody needs this one.
+        """Remove the array and raise if its metadata is missing: another chunk failed, and this one is not required.
 
         Raises:
-            StorageError: The metadata is gone.
+            StorageError: The metadata was removed.
         """
         try:
             self.folder.read_bytes(f"{self.name}/{_METADATA}")
@@ -347,7 +347,7 @@ def _as_bytes(block: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
     return np.asarray(block, order="C")[..., None].view(np.uint8)
 
 
-def _described(dtype: np.dtype[Any]) -> str:
+def _describe_dtype(dtype: np.dtype[Any]) -> str:
     """A dtype as text.
 
     Raises:

@@ -35,9 +35,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command; returns 0, or 1 for a damaged or incomplete file, or 2 if the file cannot be read."""
     options = _parser().parse_args(arguments)
     try:
-        with _opened(options.path) as file:
+        with _open_file(options.path) as file:
             start = _start(file)
-            described = _described(start) or _described_legacy(start + file.read())
+            described = _describe(start) or _describe_legacy(start + file.read())
             sys.stdout.write(_table(described))
             if header_size(start):
                 _check_size(file.seek(0, os.SEEK_END), file_size(start))
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _opened(path: str) -> BinaryIO:
+def _open_file(path: str) -> BinaryIO:
     if "://" not in path:
         return open(os.path.expanduser(path), "rb", opener=_opener)
     import fsspec
@@ -84,7 +84,7 @@ def _start(file: BinaryIO) -> bytes:
     return prefix + file.read(max(0, header_size(prefix) - PREFIX_SIZE))
 
 
-def _described(start: bytes) -> dict[str, str] | None:
+def _describe(start: bytes) -> dict[str, str] | None:
     """The lines to print, by title; None for the legacy format."""
     header = header_of(start)
     if header is None:
@@ -101,7 +101,7 @@ def _described(start: bytes) -> dict[str, str] | None:
     }
 
 
-def _described_legacy(data: bytes) -> dict[str, str]:
+def _describe_legacy(data: bytes) -> dict[str, str]:
     stream = legacy_stream(bytearray(data))
     return {
         "format": "legacy: a pickle and its SHA-1, which matches; no header",

@@ -22,7 +22,7 @@ class Storage(ABC):
     and call `list_tasks`, `file_exists` and `new_workflow` if it has these methods.
     """
 
-    #: Dependents of a node get the value that is read back instead of the one that was saved.
+    #: Dependents of a node get the value that is read back instead of the saved one.
     always_read: bool = False
 
     @abstractmethod

@@ -83,7 +83,7 @@ def _maker(kind: Any) -> Callable[..., Storage]:
     """The class or function that creates storages of a kind."""
     if isinstance(kind, str) and kind in _KINDS:
         known = _KINDS[kind]
-        return _imported(known) if isinstance(known, str) else known
+        return _import_class(known) if isinstance(known, str) else known
     from importlib.metadata import entry_points
 
     found = {point.name: point for point in entry_points(group=_GROUP)}
@@ -92,7 +92,7 @@ def _maker(kind: Any) -> Callable[..., Storage]:
     return make
 
 
-def _imported(path: str) -> Callable[..., Storage]:
+def _import_class(path: str) -> Callable[..., Storage]:
     module, _, name = path.partition(":")
     make: Callable[..., Storage] = getattr(importlib.import_module(module), name)
     return make

@@ -85,7 +85,7 @@ class FilesystemStorage(Storage):
 
         Args:
             backend: The backend for the files.
-            always_read: Dependents of a node get the value that is read back instead of the one that was saved.
+            always_read: Dependents of a node get the value that is read back instead of the saved one.
             **recipe: `verify`: "lazy" returns large local results immediately and verifies them in the
                 background, see `wait_verified`; "always" verifies before a value is returned; "never"
                 does not verify arrays.
@@ -293,7 +293,7 @@ class FilesystemStorage(Storage):
         verification.wait_verified(forget=True)
 
     def check_before_reading(self) -> None:
-        """Verify before results are returned: they leave this process, whose background checks nobody would see."""
+        """Verify before results are returned: they leave this process, and failures of its background checks would be lost."""
         self._home = ""
 
     def _key_and_allowlist(self) -> tuple[SigningKey | None, PickleAllowlist | None]:

@@ -39,7 +39,7 @@ class FileStorage(FilesystemStorage):
             map: Map files of 1 MiB and more instead of reading them. Turn it off where other
                 programs write into result files in place, and on network file systems.
             mode: Permissions of new files, like `0o600` or `"0600"`, whatever the umask; new folders
-                can be entered by those who may read. None leaves both to the umask.
+                can be entered by users that may read them. None leaves both to the umask.
             **common: See `FilesystemStorage`.
 
         Raises:

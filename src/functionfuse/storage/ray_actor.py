@@ -43,7 +43,7 @@ class RayStorage(Storage):
             path: A folder on the actor's node.
             rayInitArgs: Arguments of `ray.init` for a process without a connection, to read results later.
             storage: Instead of a folder: a storage, or a configuration for `storage_factory`.
-            always_read: Dependents of a node get the value that is read back instead of the one that was saved.
+            always_read: Dependents of a node get the value that is read back instead of the saved one.
 
         Raises:
             OptionError: An option is invalid.
@@ -63,7 +63,7 @@ class RayStorage(Storage):
         self.always_read = always_read
 
     def __reduce__(self) -> tuple[object, tuple[Any, ...]]:
-        return _restored, (self._remote, self._inner, self._connect, self.always_read)
+        return _restore, (self._remote, self._inner, self._connect, self.always_read)
 
     def __repr__(self) -> str:  # the configuration may contain secrets
         inner = "a storage" if isinstance(self._inner, Mapping) else repr(self._inner)
@@ -115,7 +115,7 @@ class RayStorage(Storage):
 
     def wait_verified(self) -> None:  # noqa: D102
         verification.wait_verified(forget=True)
-        if _ray().is_initialized():  # else the actor is gone: Ray was shut down
+        if _ray().is_initialized():  # otherwise Ray was shut down, and the actor has ended
             self._call("wait_verified")
 
     def _call(self, method: str, *arguments: Any, **options: Any) -> Any:
@@ -155,7 +155,7 @@ class RayStorage(Storage):
         return actor
 
     def _wait_for_start(self, ray: Any, actor: Any) -> None:
-        """Wait for the start of an actor, whose resources others may occupy for ever.
+        """Wait for the start of an actor, whose resources others may occupy without end.
 
         Raises:
             StorageError: It does not start in time, or the storage cannot be created.
@@ -169,7 +169,7 @@ class RayStorage(Storage):
             ray.kill(actor)
             message = (
                 f"the actor of {self!r} did not start within {_TIMEOUT:g} seconds: other actors or tasks may "
-                f"occupy the resources of remoteArgs, {self._remote!r}; `ray status` shows who has them"
+                f"occupy the resources of remoteArgs, {self._remote!r}; `ray status` shows their use"
             )
             raise StorageError(message) from error
 
@@ -198,12 +198,12 @@ class _StorageActor:
 
 
 def _session(ray: Any) -> str:
-    """The connection to a cluster that this process has: an actor of an earlier one is gone."""
+    """The current connection of this process to a cluster; actors of an earlier connection have ended."""
     node: str = ray.get_runtime_context().get_node_id()
     return node
 
 
-def _restored(
+def _restore(
     remote: Mapping[str, Any],
     inner: Any,
     connect: Mapping[str, Any] | None,

@@ -168,7 +168,7 @@ class SidecarStore:
             start = start_at(self._backend, subfolder, file)
             header = header_of(start)
             if header is None:
-                return self._published(subfolder, file)
+                return self._legacy(subfolder, file)
             return self._trusted(subfolder, file, header, start)
         except StorageError as error:
             if isinstance(error, FileNotFoundError):
@@ -193,9 +193,8 @@ class SidecarStore:
         there = set(self._backend.names(subfolder))
         for file in self._backend.sidecars(subfolder).names():
             if file not in there and not file.startswith("."):
-                with contextlib.suppress(
-                    OSError, StorageError
-                ):  # removed in the meantime, or not permitted
+                # removed in the meantime, or not permitted
+                with contextlib.suppress(OSError, StorageError):
                     self._sweep_one(subfolder, file)
 
     def _sweep_one(self, subfolder: str, file: str) -> None:
@@ -224,15 +223,15 @@ class SidecarStore:
         if not objects:
             return None
         workflow, node = (str(header.get(field)) for field in ("workflow", "node"))
-        if (self._quoted(workflow), self._quoted(node)) != (subfolder, file):
+        if (self._quote(workflow), self._quote(node)) != (subfolder, file):
             message = "its header belongs to another result"
             raise UntrustedResult(message)
         if key := self._key():
             check_signature(start, workflow, node, key)
         return _Sidecar(objects["folder"], objects["serializers"], start[: header_size(start)])
 
-    def _published(self, subfolder: str, file: str) -> _Sidecar | None:
-        """The sidecar files of a result of the legacy format, from its pickle stream: there is no header."""
+    def _legacy(self, subfolder: str, file: str) -> _Sidecar | None:
+        """The sidecar files of a result of the legacy format, from its pickle stream, since it has no header."""
         if self._key() or not self._of_all(subfolder).names():  # the format has no signature
             return None
         data, _ = self._backend.read(subfolder, file, mapped=False)
@@ -241,22 +240,19 @@ class SidecarStore:
 
     def _remove(self, subfolder: str, file: str, sidecar: _Sidecar) -> None:
         folder = self._of(subfolder, file, sidecar.token)
-        with contextlib.suppress(
-            FileNotFoundError, CorruptResult
-        ):  # removed already, or a name outside of the folder
+        # removed already, or a name outside of the folder
+        with contextlib.suppress(FileNotFoundError, CorruptResult):
             self.serializers.remove(sidecar.serializers, folder.protocols())
-        with contextlib.suppress(
-            FileNotFoundError
-        ):  # on object stores a folder goes with its files
+        # object stores remove a folder with its files
+        with contextlib.suppress(FileNotFoundError):
             folder.remove("" if sidecar.token else mark_of(file))
 
     def _collect(self, subfolder: str, candidates: Iterable[Candidate]) -> None:
         """Delete candidates that are due, unless their result names them."""
         for candidate in candidates:
             if candidate.is_due(self._grace):
-                with contextlib.suppress(
-                    OSError, StorageError
-                ):  # removed in the meantime, or not permitted
+                # removed in the meantime, or not permitted
+                with contextlib.suppress(OSError, StorageError):
                     if not self._is_live(subfolder, candidate):
                         self._delete(subfolder, candidate)
                     elif candidate.has_no_pending_save(self._grace):
@@ -299,14 +295,14 @@ class SidecarStore:
     def _candidates(self, subfolder: str) -> Candidates:
         return Candidates(self._backend.sidecars(subfolder))
 
-    def _quoted(self, name: str) -> str:
+    def _quote(self, name: str) -> str:
         return file_name(name, fold_case=self._backend.fold_case, globs=self._backend.globs)
 
     def _of(self, subfolder: str, file: str, token: str) -> SidecarFolder:
         return self._folder(subfolder, file, token) if token else self._of_all(subfolder)
 
     def _of_all(self, subfolder: str) -> SidecarFolder:
-        return self._backend.sidecars(subfolder).published()
+        return self._backend.sidecars(subfolder).legacy()
 
     def _folder(self, subfolder: str, file: str, token: str) -> SidecarFolder:
         return self._backend.sidecars(subfolder).inner(file, token)

@@ -300,7 +300,7 @@ def test_results_that_cannot_be_sent(client: Client) -> None:
 
 
 def test_functions_that_cannot_be_sent(client: Client) -> None:
-    """A function with something that cannot be pickled is an error of its node, and what needs it never runs."""
+    """A function with an object that cannot be pickled fails its node, and dependents do not run."""
     held = threading.Lock()
 
     @workflow

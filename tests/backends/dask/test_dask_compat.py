@@ -35,7 +35,7 @@ def client() -> Iterator[Client]:
 
 
 def test_the_installed_dask_has_all_parts() -> None:
-    """Each replacement is for other versions: this one has what is asked for."""
+    """Each replacement is for other versions: the installed one has all parts."""
     assert hasattr(Scheduler, "client_desires_keys")
     assert hasattr(Scheduler, "client_releases_keys")
     assert hasattr(Worker, "plugin_add")

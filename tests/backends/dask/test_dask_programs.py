@@ -85,7 +85,7 @@ def test_interrupt(tmp_path: Path, number: signal.Signals, finishes: str, cluste
             (tmp_path / "gate").write_text("")
         else:
             process.send_signal(number)
-        # until all processes that write there are gone
+        # until all processes that write there have ended
         _, errors = process.communicate(timeout=LIMIT)
 
     assert {signal.SIGINT: -signal.SIGINT, signal.SIGTERM: 143}[number] == process.returncode

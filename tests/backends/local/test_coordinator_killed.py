@@ -90,7 +90,7 @@ def descendants(process: subprocess.Popen[str]) -> list[int]:
 def test_everything_ends_with_the_coordinator(
     running: subprocess.Popen[str], temporary: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    """Workers, reaper and folders are gone after any signal to the coordinator; nodes clean up as after Ctrl-C."""
+    """Workers, reaper and folders are removed after any signal to the coordinator; nodes clean up as after Ctrl-C."""
     left = descendants(running)
     assert folders_of(running, temporary)
 

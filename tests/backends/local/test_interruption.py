@@ -91,7 +91,7 @@ def test_interrupted_node(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("set_up", ["signal.SIG_IGN", "lambda *_: print('handled', flush=True)"])
 def test_handlers_of_the_user(set_up: str, tmp_path: Path) -> None:
-    """A handler of the user, and a signal that the process ignores, stay: the run goes on."""
+    """The user's handler, and an ignored signal, are unchanged: the run continues."""
     os.mkfifo(tmp_path / "gate")
     script = SCRIPT.replace("OPTIONS", "").replace("FINISHES", "open('gate').read()")
     script = f"import signal\nsignal.signal(signal.SIGTERM, {set_up})\n{script}\nprint('end')"

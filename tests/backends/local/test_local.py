@@ -59,7 +59,7 @@ def test_runs_in_written_order() -> None:
 
 
 def test_an_engine_that_does_more_than_call_gets_each_unit() -> None:
-    """Functions are called without `submit()` only where an engine says that it does nothing else."""
+    """Functions are called without `submit()` only where an engine claims that this is all it does."""
     submitted: list[Unit] = []
 
     class Submitting(LocalEngine):
@@ -101,14 +101,14 @@ def test_runs_in_this_thread() -> None:
 
 
 def test_values_are_handed_on_as_they_are() -> None:
-    """Without a storage nothing is copied, so what cannot be pickled can be handed on."""
+    """Without a storage nothing is copied, so objects that cannot be pickled can be passed on."""
     lock = threading.Lock()
 
     assert run(same(same(lock))) is lock
 
 
 def test_values_are_let_go() -> None:
-    """A value is let go when the last node that needs it is done, so that a long run fits in memory."""
+    """A value is released after its last consumer, so that a long run fits in memory."""
 
     class Large:
         pass
@@ -129,7 +129,7 @@ def test_values_are_let_go() -> None:
 
 
 def test_logged_result_need_not_be_storable(tmp_path: Path) -> None:
-    """With a storage, nodes of always_run may give what cannot be pickled."""
+    """With a storage, nodes of always_run may return objects that cannot be pickled."""
     lock = workflow(threading.Lock)().set_name("lock")
     made = LocalWorkflow(same(3, lock).set_name("last"), workflow_name="local")
     storage = storage_factory({"kind": "file", "options": {"path": str(tmp_path)}})
@@ -141,7 +141,7 @@ def test_logged_result_need_not_be_storable(tmp_path: Path) -> None:
 
 
 def test_object_that_cannot_be_copied() -> None:
-    """An object that cannot be copied is worked on as it is."""
+    """A method works on the instance itself if it cannot be copied."""
 
     @workflow
     class Guarded:
@@ -180,7 +180,7 @@ def test_exact_order_of_events() -> None:
 
 
 def test_failing_observer_is_logged(caplog: pytest.LogCaptureFixture) -> None:
-    """What an observer raises is logged with its traceback."""
+    """An exception of an observer is logged with its traceback."""
 
     def raise_always(event: Event) -> None:
         message = "cannot watch"

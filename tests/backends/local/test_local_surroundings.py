@@ -122,7 +122,7 @@ if __name__ == "__main__":
 
 
 def test_records_with_arguments_that_do_not_fit(tmp_path: Path) -> None:
-    """A mistake in a log call is reported as by every handler of Python, and the node goes on."""
+    """A mistake in a log call is reported as by every handler of Python, and the node continues."""
     program = """
 @workflow
 def speak():

@@ -65,7 +65,7 @@ def test_threads_are_threads_of_this_process() -> None:
 
 
 def test_threads_end_with_the_run() -> None:
-    """After a run its threads are gone."""
+    """A run ends its threads."""
     before = threading.active_count()
 
     in_threads(*[same(number) for number in range(10)]).run()
@@ -211,7 +211,7 @@ class OneWay:
     """Can be pickled and not unpickled."""
 
     def __reduce__(self) -> Any:
-        """Give what raises."""
+        """Return an object whose unpickling raises."""
         return refuse, ()
 
 

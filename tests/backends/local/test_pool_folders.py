@@ -127,7 +127,7 @@ def with_linked_marker(left: Path) -> Path:
 
 
 def with_fifo_as_marker(left: Path) -> Path:
-    """A marker that blocks or refuses whoever opens it."""
+    """A marker whose opening blocks or fails."""
     (left / MARKER).unlink()
     os.mkfifo(left / MARKER)
     return left

@@ -31,7 +31,7 @@ R = TypeVar("R")
 
 
 class SchedulingEngine:
-    """Takes units whose inputs are not done, and tells of what is done in no good order; handles are futures."""
+    """Takes units whose inputs are not done, and reports units in an unhelpful order; handles are futures."""
 
     name = "scheduling pool"
     capabilities = Capabilities(schedules=True)
@@ -51,7 +51,7 @@ class SchedulingEngine:
         return future
 
     def wait(self, pending: Collection[Future[Outcome]]) -> Iterable[Future[Outcome]]:
-        """Give what is done, the last that was submitted first."""
+        """Return units that are done, the latest first."""
         done = concurrent.futures.wait(pending, return_when=FIRST_COMPLETED).done
         return [future for future in reversed(list(pending)) if future in done]
 

@@ -29,7 +29,7 @@ def module_server(prefect_server: str) -> Iterator[SyncPrefectClient]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PREFECT_API_URL", prefect_server)
         refresh_global_settings_context()
-        # without the second that each flow by hand waits for its heartbeats
+        # without the second that each plain flow waits for its heartbeats
         settings = {PREFECT_API_URL: prefect_server, PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}
         with temporary_settings(settings), get_client(sync_client=True) as client:
             yield client
@@ -38,7 +38,7 @@ def module_server(prefect_server: str) -> Iterator[SyncPrefectClient]:
 
 @pytest.fixture(scope="module")
 def sides(module_server: SyncPrefectClient) -> Sides:
-    """Both ways of writing a graph: a flow by hand and a PrefectWorkflow."""
+    """Both ways of writing a graph: a plain flow and a PrefectWorkflow."""
     from prefect_cases import Sides
 
     return Sides(module_server)

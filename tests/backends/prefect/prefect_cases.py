@@ -1,4 +1,4 @@
-"""Run one graph as a flow written by hand and as a PrefectWorkflow, and compare what Prefect's server records of both."""
+"""Cases: run one graph as a plain Prefect flow and as a PrefectWorkflow, and compare the server's records of both."""
 
 from __future__ import annotations
 
@@ -87,13 +87,13 @@ def double(value: int) -> int:
 
 
 class Sides:
-    """Runs a graph as a flow written by hand, and as a PrefectWorkflow."""
+    """Runs a graph as a plain flow and as a PrefectWorkflow."""
 
     def __init__(self, server: SyncPrefectClient) -> None:  # noqa: D107
         self.server = server
 
     def compare(self, made: Callable[[list[Any]], Case]) -> Outcome:
-        """Run a case by hand and as a workflow; what came of both is the same, and is given.
+        """Run a case as a plain flow and as a workflow; compare and return the outcome.
 
         Args:
             made: Makes the case, once for each side; gets the list in which the case's functions note things.
@@ -162,7 +162,7 @@ class Sides:
             outcome.task_runs[run.name] = run
 
 
-#: By hand they are given to the task that `@task` makes.
+#: A plain flow sets them on the task that `@task` creates.
 TRANSACTION_HOOKS: Final = frozenset({"on_commit", "on_rollback"})
 
 

@@ -143,7 +143,7 @@ class Pipeline:
 
 @contextmanager
 def started(command: list[str], **environment: str) -> Iterator[subprocess.Popen[str]]:
-    """A process in a process group of its own, which is gone afterwards."""
+    """A process in its own process group, which is ended afterwards."""
     variables = {key: value for key, value in os.environ.items() if key != "PREFECT_API_URL"}
     process = subprocess.Popen(  # noqa: S603
         [sys.executable, *command],

@@ -34,7 +34,7 @@ from functionfuse.testing.engine.state import StateTests
 from functionfuse.testing.engine.storage import StorageTests
 from functionfuse.testing.engine.suite import Suite
 from functionfuse.testing.engine.surroundings import SurroundingTests
-from functionfuse.testing.engine.transport import TravelTests
+from functionfuse.testing.engine.transport import TransportTests
 from functionfuse.testing.engine.values import ValueTests
 
 if TYPE_CHECKING:
@@ -66,9 +66,9 @@ class RunnerTests(Suite):
     test_nodes_in_containers = ValueTests.test_nodes_in_containers
     test_local_functions = ValueTests.test_local_functions
     test_default_that_is_known_by_its_identity = (
-        TravelTests.test_default_that_is_known_by_its_identity
+        TransportTests.test_default_that_is_known_by_its_identity
     )
-    test_module_of_this_process = TravelTests.test_module_of_this_process
+    test_module_of_this_process = TransportTests.test_module_of_this_process
     # instances
     test_local_and_derived_classes = StateTests.test_local_and_derived_classes
     # surroundings
@@ -116,12 +116,12 @@ class RunnerTests(Suite):
 class ClusterTests(RunnerTests):
     """The same on a cluster, whose workers are there before a run and stay after it."""
 
-    test_results_can_be_changed = TravelTests.test_results_can_be_changed
-    test_large_arguments = TravelTests.test_large_arguments
-    test_large_arguments_are_pickled_once = TravelTests.test_large_arguments_are_pickled_once
-    _check_unsendable = TravelTests._check_unsendable  # noqa: SLF001 - called by the two tests below
-    test_unsendable_function = TravelTests.test_unsendable_function
-    test_unsendable_argument = TravelTests.test_unsendable_argument
+    test_results_can_be_changed = TransportTests.test_results_can_be_changed
+    test_large_arguments = TransportTests.test_large_arguments
+    test_large_arguments_are_pickled_once = TransportTests.test_large_arguments_are_pickled_once
+    _check_unsendable = TransportTests._check_unsendable  # noqa: SLF001 - called by the two tests below
+    test_unsendable_function = TransportTests.test_unsendable_function
+    test_unsendable_argument = TransportTests.test_unsendable_argument
     test_dataclasses = StateTests.test_dataclasses
     test_no_exceptions = ExceptionTests.test_no_exceptions
     test_unsendable_exception = ExceptionTests.test_unsendable_exception

@@ -321,7 +321,7 @@ class TestTaskRuns:
         assert [True, True] == make(meet(1), meet(2), workflow_name="overlap").run()
 
     def test_saved_immediately(self, server: SyncPrefectClient, tmp_path: Path) -> None:
-        """A result is in the storage when the nodes that need it start."""
+        """A result is stored before the nodes that take it start."""
 
         @workflow
         def is_stored(_: int) -> bool:
@@ -348,12 +348,12 @@ class Untouchable(list[int]):
     """A list that cannot be iterated over."""
 
     def __iter__(self) -> Iterator[int]:
-        message = "somebody looks at the elements"
+        message = "an element was read"
         raise AssertionError(message)
 
 
 class TestCaching:
-    """Prefect's cache, as for a task written by hand."""
+    """Prefect's cache works as for a plain task."""
 
     @staticmethod
     def policies() -> dict[str, dict[str, Any]]:
@@ -399,7 +399,7 @@ class TestCaching:
         assert ["add", "multiply"] == ran(tmp_path)
 
     def test_keys_are_those_of_a_task_by_hand(self, server: SyncPrefectClient) -> None:
-        """The task key, the cache key and the arguments are those of the same task written by hand."""
+        """The task key, the cache key and the arguments are those of the same plain task."""
         keys: dict[str, list[Any]] = defaultdict(list)
 
         def key(context: Any, arguments: dict[str, Any]) -> None:

@@ -31,7 +31,7 @@ def worker() -> Iterator[type[EventsWorker]]:
 
 
 def test_functions_with_both_variants_are_called_synchronously() -> None:
-    """Those that this backend calls have an `aio` variant, and get `_sync`; others are called without it."""
+    """Functions with an `aio` variant get `_sync`; others are called without it."""
     from prefect.artifacts import create_markdown_artifact
     from prefect.client.schemas.objects import State
     from prefect.flows import Flow
@@ -48,7 +48,7 @@ def test_functions_with_both_variants_are_called_synchronously() -> None:
 
 
 def test_events_go_to_the_server_of_the_latest_run(worker: type[EventsWorker]) -> None:
-    """Of runs in progress, the one that began last; without a run, Prefect chooses."""
+    """The latest of the runs in progress; without a run, Prefect chooses."""
     with _compat.route_events(URL):
         with _compat.route_events(f"{URL}/inner"):
             assert f"{URL}/inner" in str(worker._client_override)  # noqa: SLF001 - Prefect shows it nowhere else

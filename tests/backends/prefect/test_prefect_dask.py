@@ -63,7 +63,7 @@ class TestPrefectDask(OnDask, ClusterTests):
 
 @pytest.mark.usefixtures("server")
 class TestAllOnPrefectDask(OnDask, EngineTests):
-    """The conformance suite, when it is asked for."""
+    """The conformance suite, with FUNCTIONFUSE_FULL=1."""
 
     __test__ = FULL
     max_examples = 3

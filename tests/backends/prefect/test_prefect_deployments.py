@@ -172,7 +172,7 @@ class TestDeployments:
     def test_file_that_deploys_itself(
         self, server: SyncPrefectClient, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """A file that calls deploy() when it is imported would do so for ever in workers: it is refused."""
+        """A file that calls deploy() when it is imported is refused: its workers would deploy without end."""
         looping = Pipeline(tmp_path, "looping")
         with looping.script.open("a") as file:
             file.write("\nwf.deploy('main', 'pool', entrypoint='looping.py:wf')\n")
@@ -202,7 +202,7 @@ class TestDeployments:
             unknown.deploy("main", "pool", job_variable={})
 
     def test_no_server(self) -> None:
-        """A deployment on an ephemeral server would be gone with it: it is refused."""
+        """A deployment on an ephemeral server is refused: it would end with the server."""
         with pytest.raises(EngineError, match=r"serve\(\) needs a server.*PREFECT_API_URL"):
             make(add(1, 2), workflow_name="serverless").serve()
 

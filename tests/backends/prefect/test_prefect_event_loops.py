@@ -136,7 +136,7 @@ def flow_run_id() -> str:
 
 @pytest.mark.usefixtures("server")
 def test_run_logger_in_local_threads() -> None:
-    """In a flow by hand, nodes of a LocalWorkflow in threads log to the flow's run."""
+    """In a plain flow, nodes of a LocalWorkflow in threads log to the flow's run."""
 
     def by_hand() -> tuple[list[str], str]:
         nodes = flow_run_id(), flow_run_id()

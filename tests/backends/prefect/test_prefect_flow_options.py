@@ -1,4 +1,4 @@
-"""Options of Prefect's flows: each has the effect that it has for a flow written by hand."""
+"""Options of Prefect's flows: each has the effect that it has in a plain Prefect flow."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def cancel_run() -> int:
 
 
 class TestFlowOptions:
-    """Options of the flow do what they do by hand."""
+    """An option of the flow has the effect of the same option of a plain flow."""
 
     @staticmethod
     def hooks(said: list[Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""PrefectWorkflow lets a result go when the last node that needs it has it."""
+"""PrefectWorkflow releases a result after its last consumer."""
 
 from __future__ import annotations
 

@@ -173,7 +173,7 @@ class TestEveryOption:
 
     @pytest.mark.parametrize("option", sorted(options_of(prefect.task) | TRANSACTION_HOOKS))
     def test_misspelt_task_option(self, option: str) -> None:
-        """It is an error where it is set, with the right name."""
+        """A misspelt option is an error where it is set, with the right name."""
         query = make(workflow(double)(20), workflow_name="options-misspelt").query()
         with pytest.raises(
             OptionError, match=f"unknown option .*'{option}x'; did you .*'{option}'"
@@ -182,7 +182,7 @@ class TestEveryOption:
 
     @pytest.mark.parametrize("option", sorted(options_of(prefect.flow)))
     def test_misspelt_flow_option(self, option: str) -> None:
-        """It is an error where it is set, with the right name."""
+        """A misspelt option is an error where it is set, with the right name."""
         ours = make(workflow(double)(20), workflow_name="options-misspelt")
         with pytest.raises(
             OptionError, match=f"unknown option .*'{option}x'; did you .*'{option}'"
@@ -198,7 +198,7 @@ class TestEveryOption:
 
     @pytest.mark.parametrize("option", WRONG_TYPES_TASK)
     def test_task_option_of_a_wrong_type(self, option: str) -> None:
-        """It is an error where it is set, with the nodes, the option and the value."""
+        """A wrong type is an error where the option is set, with the nodes, the option and the value."""
         value = WRONG_TYPES_TASK[option]
         query = make(workflow(double)(20).set_name("n"), workflow_name="options-types").query("n")
         message = rf"query\(\.\.\.\)\.set_task_args on 'n': '{option}' must be .*, not {value!r}"
@@ -207,7 +207,7 @@ class TestEveryOption:
 
     @pytest.mark.parametrize("option", WRONG_TYPES_FLOW)
     def test_flow_option_of_a_wrong_type(self, option: str) -> None:
-        """It is an error where it is set, with the option and the value."""
+        """A wrong type is an error where the option is set, with the option and the value."""
         value = WRONG_TYPES_FLOW[option]
         ours = make(workflow(double)(20), workflow_name="options-types")
         message = f"set_prefect_flow_options: '{option}' must be .*, not {value!r}"

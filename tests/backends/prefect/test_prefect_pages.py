@@ -228,7 +228,7 @@ class TestProgress:
     """A bar on request."""
 
     def test_unasked(self, server: SyncPrefectClient) -> None:
-        """There is none unless it is asked for."""
+        """Without the option, there is none."""
         make(add(1, 2), workflow_name="progress-unasked").run()
         assert not artifacts(server, "progress-unasked", "progress")
 
@@ -253,12 +253,12 @@ class TestProgress:
 
 
 class Unspeakable(FileStorage):
-    """A storage that cannot say what it is when the run is over."""
+    """A storage whose representation fails after the run."""
 
     over = False
 
     def look_at(self, event: Event) -> None:
-        """See that the run is over."""
+        """Fail if the run is over."""
         self.over = self.over or isinstance(event, RunFinished)
 
     def __repr__(self) -> str:

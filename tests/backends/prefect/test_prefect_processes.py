@@ -54,7 +54,7 @@ class TestPrefectProcesses(RunnerTests):
 
 @pytest.mark.usefixtures("server")
 class TestAllOnPrefectProcesses(EngineTests):
-    """The conformance suite, when it is asked for."""
+    """The conformance suite, with FUNCTIONFUSE_FULL=1."""
 
     __test__ = FULL
     isolates_crashes = False  # a process that dies breaks the pool

@@ -32,7 +32,7 @@ class TestPrefectRay(ClusterTests):
 
 @pytest.mark.usefixtures("server", "ray_cluster")
 class TestAllOnPrefectRay(EngineTests):
-    """The conformance suite, when it is asked for."""
+    """The conformance suite, with FUNCTIONFUSE_FULL=1."""
 
     __test__ = FULL
     runs_in_other_processes = True

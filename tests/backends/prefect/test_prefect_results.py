@@ -1,4 +1,4 @@
-"""Prefect's results, caches and transactions: the same as for a flow written by hand."""
+"""Prefect's results, caches and transactions: the same as in a plain flow."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def kept_in(file: Path) -> str:
 
 
 class TestResults:
-    """Prefect persists the same of a node as of a task by hand."""
+    """Prefect persists the same for a node as for a plain task."""
 
     @pytest.mark.parametrize(
         "kind",
@@ -61,7 +61,7 @@ class TestResults:
         ],
     )
     def test_caching(self, sides: Sides, tmp_path: Path, kind: str) -> None:
-        """Of two runs as many execute the node as by hand, and the other takes what is kept."""
+        """As many of two runs execute the node as execute a plain task; the other loads the persisted result."""
         expected = caching(kind, tmp_path)
 
         def case(said: list[Any]) -> Case:
@@ -74,7 +74,7 @@ class TestResults:
 
     @pytest.mark.parametrize("serializer", ["json", "pickle"])
     def test_file(self, sides: Sides, tmp_path: Path, serializer: str) -> None:
-        """With result_storage_key the file is where it is by hand, and there is the same in it."""
+        """With result_storage_key the file has the path and content of a plain task's."""
         from prefect.filesystems import LocalFileSystem
 
         storage = LocalFileSystem(basepath=str(tmp_path / "block"))
@@ -124,7 +124,7 @@ class TestResults:
 
     @pytest.mark.parametrize("asked", ["setting", "tasks", "block", "server"])
     def test_settings(self, sides: Sides, tmp_path: Path, asked: str) -> None:
-        """Settings and the server's own default storage have results kept, as by hand."""
+        """Settings and the server's own default storage persist results, as in a plain flow."""
         from prefect import get_client
         from prefect import settings as known
         from prefect.filesystems import LocalFileSystem
@@ -170,7 +170,7 @@ class TestTransactions:
 
     @pytest.mark.parametrize("fails", [False, True])
     def test_around_a_run(self, sides: Sides, fails: bool) -> None:  # noqa: FBT001
-        """Nodes belong to the transaction around the run: they see what it holds, and share its end."""
+        """Nodes belong to the transaction around the run: they see its values, and are committed or rolled back with it."""
         from prefect.transactions import get_transaction, transaction
 
         def case(said: list[Any]) -> Case:

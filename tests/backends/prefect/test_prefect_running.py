@@ -71,7 +71,7 @@ class TestUnreachable:
         ports: dict[str, int],
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        """What answers without being the API, or never, is an error within seconds that says what to set."""
+        """A server that is not the API, or never answers, is an error within seconds that says what to set."""
         from prefect.settings import (
             PREFECT_API_REQUEST_TIMEOUT,
             PREFECT_API_URL,
@@ -116,7 +116,7 @@ def ports() -> Iterator[dict[str, int]]:
 
 
 def test_server_that_is_killed(tmp_path: Path) -> None:
-    """A run whose server is killed goes on at once and ends with its values, and warns that they are not recorded."""
+    """A run whose server is killed continues immediately, returns its values, and warns that they are not recorded."""
     port = free_port()
     with ExitStack() as stack:
         stack.enter_context(runs_go_to(f"http://127.0.0.1:{port}/api"))
@@ -153,7 +153,7 @@ def is_answer(ask: Callable[[], Any], expected: int) -> bool:
 
 @pytest.mark.usefixtures("server")
 class TestLarge:
-    """A graph of 6,000 nodes, when it is asked for: FUNCTIONFUSE_FULL=1. It takes minutes."""
+    """A graph of 6,000 nodes, with FUNCTIONFUSE_FULL=1: it takes minutes."""
 
     __test__ = bool(os.environ.get("FUNCTIONFUSE_FULL"))
 

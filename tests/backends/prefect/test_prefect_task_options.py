@@ -1,4 +1,4 @@
-"""Options of Prefect's tasks: each has the effect that it has for a flow written by hand."""
+"""Options of Prefect's tasks: each has the effect that it has in a plain Prefect flow."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class TestTaskOptions:
-    """Options of a node do what they do by hand."""
+    """An option of a node has the effect of the same option of a plain task."""
 
     def test_nothing_set(self, sides: Sides) -> None:
         """Without options there is nothing that differs, and nothing is tried twice."""

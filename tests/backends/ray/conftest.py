@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture
 def journal(tmp_path: Path) -> Journal:
-    """Where nodes write what they did."""
+    """The file in which nodes record their calls."""
     return Journal(str(tmp_path / "journal"))
 
 

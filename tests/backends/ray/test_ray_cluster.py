@@ -119,5 +119,6 @@ def test_token(tmp_path: Path) -> None:
         assert [] == lines
         assert f"EngineError: the Ray cluster at {address!r} could not be used" in errors
         assert (
-            "wants RAY_AUTH_MODE=token and either RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH" in errors
+            "requires RAY_AUTH_MODE=token and either RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH"
+            in errors
         )

@@ -58,7 +58,7 @@ def test_a_task_is_started_one_way_or_the_other(lacks: str, options: dict[str, A
 
 
 def test_the_cause_of_an_error() -> None:
-    """What was raised in the worker; in a version that does not have it, Ray's own error."""
+    """The exception of the worker; Ray's own error in a version without the attribute."""
     cause = ValueError("user's")
     assert cause is _compat.cause_of(ray.exceptions.RayTaskError("function", "traceback", cause))
     other: Any = RuntimeError("Ray's")

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("ray_cluster")
 
 
 class Unsendable(Exception):
-    """Cannot be pickled, and does not say what it holds."""
+    """Cannot be pickled, and has no informative representation."""
 
     def __init__(self) -> None:  # noqa: D107
         super().__init__(threading.Lock())

@@ -24,7 +24,7 @@ class TestRemoteArgs:
     """`query(pattern).set_remote_args`."""
 
     def test_resources(self) -> None:
-        """A node gets what it asks for."""
+        """A node gets the resources of its options."""
         made = ray_workflow(assigned().set_name("two"), assigned().set_name("none"))
         made.query("two").set_remote_args({"num_cpus": 2})
         made.query("none").set_remote_args({"num_cpus": 0})

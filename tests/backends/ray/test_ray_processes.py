@@ -231,7 +231,7 @@ class TestOwnRay:
 
 @contextmanager
 def answering(answer: bytes) -> Iterator[int]:
-    """A port where whoever connects gets an answer, or silence."""
+    """A port at which a client gets an answer, or none."""
     connections = list[socket.socket]()
 
     def accept() -> None:

@@ -1,4 +1,4 @@
-"""Running a graph on this machine."""
+"""`LocalWorkflow`: runs a graph on this machine."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from functionfuse.engine import Engine
 
     class _Options(TypedDict):
-        """What the constructor takes besides the targets, for type checkers."""
+        """Keyword parameters of the constructor, for type checkers."""
 
         workflow_name: str
         workers: NotRequired[int | None]
@@ -54,7 +54,7 @@ class LocalEngine:
     ) -> Outcome | _Failed:
         try:
             return execute(unit, [outcome.value for outcome in inputs])
-        except Exception as error:  # noqa: BLE001 - the user's own
+        except Exception as error:  # noqa: BLE001 - the node's own
             return _Failed(error)
 
     def wait(self, pending: Collection[Outcome | _Failed]) -> Collection[Outcome | _Failed]:  # noqa: D102
@@ -69,17 +69,17 @@ class LocalEngine:
         return handle.value
 
     def release(self, handle: Outcome | _Failed) -> None:
-        """Do nothing: the value goes with its handle."""
+        """Do nothing: the value is released with its handle."""
 
     def cancel(self, pending: Collection[Outcome | _Failed]) -> None:
-        """Do nothing: what was submitted has run."""
+        """Do nothing: all submitted units have run."""
 
     def drive(self, body: Callable[[], R]) -> R:  # noqa: D102
         return body()
 
 
 class LocalWorkflow(Workflow[Query, ResultT]):
-    """Runs a graph on this machine: in this process one node after the other, or in several threads or processes."""
+    """Runs a graph on this machine: one node after the other in this process, or in several threads or processes."""
 
     _query = Query
 
@@ -99,20 +99,20 @@ class LocalWorkflow(Workflow[Query, ResultT]):
         kind: Kind = "processes",
         read_only: bool = False,
     ) -> None:
-        """Make a workflow of everything that some nodes need.
+        """Create a workflow of targets and their transitive dependencies.
 
         Args:
             nodes: The targets: nodes, items of nodes, instances of decorated classes.
             workflow_name: The name under which results are stored and runs are shown.
-            workers: How many nodes run at the same time.
-                None: one after the other, in this process, in the order in which the calls were written.
-            kind: What the workers are: `"processes"`, or `"threads"` of this process.
+            workers: The number of nodes that run at the same time.
+                None: one after the other, in this process, in the order in which the calls were recorded.
+            kind: The kind of workers: `"processes"`, or `"threads"` of this process.
             read_only: Nodes take arrays and frames read-only: writing to one is an error.
 
         Raises:
-            NotANodeError: A target is something else.
+            NotANodeError: A target is another object.
             DuplicateNameError: Two nodes have one name.
-            OptionError: `workers` is no number from 1 on, `kind` is something else,
+            OptionError: `workers` is not an integer from 1 on, `kind` is another value,
                 or this system cannot run nodes in processes: Windows.
         """
         validate_names([kind], _KINDS, "kind of workers")
@@ -131,7 +131,7 @@ class LocalWorkflow(Workflow[Query, ResultT]):
 
     def _run_spec(self, on_error: OnError) -> RunSpec:
         spec = super()._run_spec(on_error)
-        # no more in flight than can run: after a failure nothing that waits for a worker is started
+        # no more units in flight than workers, so that none is queued and started after a failure
         return spec if self._workers is None else replace(spec, max_in_flight=self._workers)
 
     def _engine(self) -> Engine[Any]:

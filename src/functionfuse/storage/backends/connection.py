@@ -99,12 +99,12 @@ class Connection:
         Raises:
             StorageError: The file system cannot be created.
         """
-        return self._connected()[0]
+        return self._connect()[0]
 
     @property
     def root(self) -> str:
         """The path of the URL on the file system."""
-        return self._connected()[1]
+        return self._connect()[1]
 
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:
         """Call a method of the file system.
@@ -121,7 +121,7 @@ class Connection:
         # raised outside of the except block: else the original error, with secrets, would be the context
         if isinstance(failure, FileNotFoundError):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        raise StorageError(self.clean(_explained(failure))) from self._shown(failure)
+        raise StorageError(self.clean(_explain(failure))) from self._redact_cause(failure)
 
     def remove_all(self, path: str) -> None:
         """Remove a folder with its contents, if it exists."""
@@ -135,8 +135,8 @@ class Connection:
     def scrub(self, error: StorageError) -> None:
         """Mask the secrets in an error, and remove causes that contain any."""
         error.args = tuple(self.clean(str(part)) for part in error.args)
-        error.__cause__ = self._shown(error.__cause__)
-        error.__context__ = self._shown(error.__context__)
+        error.__cause__ = self._redact_cause(error.__cause__)
+        error.__context__ = self._redact_cause(error.__context__)
 
     def clean(self, text: str) -> str:
         """Mask the secrets of this connection in a text."""
@@ -145,7 +145,7 @@ class Connection:
             text = text.replace(secret, MASK)
         return text
 
-    def _shown(self, error: BaseException | None) -> BaseException | None:
+    def _redact_cause(self, error: BaseException | None) -> BaseException | None:
         """An error, or None if it or one of its causes contains a secret."""
         chain = [error]
         for known in chain:
@@ -168,12 +168,12 @@ class Connection:
     def _install(self) -> str:
         return ": pip install 'functionfuse[s3]'" if self._is_s3 else ""
 
-    def _connected(self) -> tuple[AbstractFileSystem, str]:
+    def _connect(self) -> tuple[AbstractFileSystem, str]:
         key = os.getpid(), self._digest
         # two threads may both create one, which is cheap: the first use connects
-        return _filesystems.get(key) or _filesystems.setdefault(key, self._made())
+        return _filesystems.get(key) or _filesystems.setdefault(key, self._create())
 
-    def _made(self) -> tuple[AbstractFileSystem, str]:
+    def _create(self) -> tuple[AbstractFileSystem, str]:
         from fsspec.core import url_to_fs
 
         # a private instance without a listing cache: other processes write and remove files too
@@ -199,7 +199,7 @@ class Connection:
         raise StorageError(message)
 
 
-def _explained(error: Exception) -> str:
+def _explain(error: Exception) -> str:
     """The message of a file system error, with advice."""
     reason = (isinstance(error, OSError) and error.strerror) or str(error)
     names = [kind.__name__ for kind in type(error).__mro__]

@@ -136,7 +136,7 @@ class LocalSidecarFolder(SidecarFolder):
         """Create this folder and folders in it.
 
         Raises:
-            WorkflowRemovedError: Files were written here, and the folder is gone with them.
+            WorkflowRemovedError: The folder was removed with the files that were written here.
         """
         mode = folder_mode(self._mode)
         if self._is_created:  # a new folder would lack the files that were written before

@@ -43,5 +43,5 @@ def folder_mode(mode: None) -> None: ...
 @overload
 def folder_mode(mode: int | None) -> int | None: ...
 def folder_mode(mode: int | None) -> int | None:
-    """Permissions of a folder for files of a mode: who may read the files may enter the folder."""
+    """Permissions of a folder for files of a mode: users that may read the files may enter the folder."""
     return None if mode is None else mode | (mode & 0o444) >> 2

@@ -125,7 +125,7 @@ class SidecarFolder:
         found = self._connection.call("find", self.path, withdirs=True, detail=True)
         return max((_changed(file) for file in found.values()), default=0.0)
 
-    def published(self) -> SidecarFolder:
+    def legacy(self) -> SidecarFolder:
         """The folder of the legacy format next to this one, which all results share."""
         return self._with((*self.parts[:-1], LEGACY_SIDECARS))
 

@@ -1,6 +1,6 @@
 """Data references: reducers for values that point to data outside of a result.
 
-Such a value is stored by its contents, or refused: once the data is gone or has changed,
+Such a value is stored by its contents, or refused: once the data is removed or changed,
 a resumed run would have other values, without an error.
 """
 
@@ -26,7 +26,7 @@ class DataReferenceError(StorageError):
         kind = type(value)
         super().__init__(
             f"a {kind.__module__.partition('.')[0]} {kind.__qualname__} only points to {what}, "
-            f"which may be gone or changed when a run resumes: {remedy}"
+            f"which may be removed or changed before a run resumes: {remedy}"
         )
         self.value = value
 

@@ -182,12 +182,12 @@ def unframe(  # noqa: PLR0913 - keyword options of a read
         defer, verify = None, True
     header = _fields(head)
     check_result_name(header, workflow, node)
-    stream, buffers = _verified(_parts(view, header, PREFIX_SIZE + len(head)), defer, verify=verify)
+    stream, buffers = _verify(_parts(view, header, PREFIX_SIZE + len(head)), defer, verify=verify)
     load = loader(header) if loader else None
     return unpickle_value(stream.data, [buffer.data for buffer in buffers], allowed, load)
 
 
-def _verified(
+def _verify(
     parts: Iterable[_Part], defer: Callable[[memoryview, bytes, int], None] | None, *, verify: bool
 ) -> tuple[_Part, list[_Part]]:
     """The pickle stream and the buffers of a file, verified or deferred; see `unframe`."""

@@ -203,7 +203,7 @@ def _get1(machine: PickleInterpreter) -> None:
     number = machine.data[machine.position]
     machine.position += 1
     value = machine.memo.get(number, _MISSING)
-    machine.stack.append(_recalled(machine, value) if isinstance(value, Symbol) else value)
+    machine.stack.append(_recall(machine, value) if isinstance(value, Symbol) else value)
 
 
 def _get4(machine: PickleInterpreter) -> None:
@@ -211,10 +211,10 @@ def _get4(machine: PickleInterpreter) -> None:
 
 
 def _push_again(machine: PickleInterpreter, value: Any) -> None:
-    machine.stack.append(_recalled(machine, value) if isinstance(value, Symbol) else value)
+    machine.stack.append(_recall(machine, value) if isinstance(value, Symbol) else value)
 
 
-def _recalled(machine: PickleInterpreter, symbol: Symbol) -> Any:
+def _recall(machine: PickleInterpreter, symbol: Symbol) -> Any:
     if symbol is _MISSING:
         message = "a value is not in the memo"
         raise pickle.UnpicklingError(message)

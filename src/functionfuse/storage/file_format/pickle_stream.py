@@ -35,7 +35,7 @@ def pickle_value(value: Any, persistent_id: Callable[[Any], Any] | None) -> list
     Raises:
         StorageError: The value cannot be pickled.
     """
-    dumps = partial(_dumps, find=_memoized(persistent_id) if persistent_id else None)
+    dumps = partial(_dumps, find=_memoize(persistent_id) if persistent_id else None)
     try:
         return dumps(value)
     except DataReferenceError as error:
@@ -95,7 +95,7 @@ def unpickle_value(
         if allowed is not None:
             return allowed.load(stream, buffers, persistent_load)
         if persistent_load is None:
-            return _loaded(stream, buffers)
+            return _load(stream, buffers)
         return _PersistentUnpickler(stream, buffers, persistent_load).load()
     except StorageError:
         raise
@@ -107,7 +107,7 @@ def unpickle_value(
         raise StorageError(message) from error
 
 
-def _loaded(stream: bytes | memoryview, buffers: Sequence[memoryview]) -> Any:
+def _load(stream: bytes | memoryview, buffers: Sequence[memoryview]) -> Any:
     try:
         return pickle.loads(stream, buffers=buffers)
     except ModuleNotFoundError as error:
@@ -176,7 +176,7 @@ def _persistent_pickler(pickler: type[Any]) -> type[Any]:
     return PersistentPickler
 
 
-def _memoized(persistent_id: Callable[[Any], Any]) -> Callable[[Any], Any]:
+def _memoize(persistent_id: Callable[[Any], Any]) -> Callable[[Any], Any]:
     """Memoize `persistent_id` by object: it may write the object, and a value may be pickled twice."""
     known: dict[int, tuple[Any, Any]] = {}  # with the object, so that its id is not reused
 

@@ -62,12 +62,12 @@ def _dtype(construction: Construction, kind: Any, align: Any, copy: Any) -> Unbu
 
     def build(state: Any) -> np.dtype[Any]:
         require(type(state) is tuple and 8 <= len(state) <= 9)  # noqa: PLR2004 - with metadata
-        return _described(construction, plain, *state)
+        return _build_dtype(construction, plain, *state)
 
     return Unbuilt("numpy.dtype", build)
 
 
-def _described(  # noqa: PLR0913 - the state of a dtype, as numpy pickles it
+def _build_dtype(  # noqa: PLR0913 - the state of a dtype, as numpy pickles it
     construction: Construction,
     plain: np.dtype[Any],
     _version: Any,
@@ -84,7 +84,7 @@ def _described(  # noqa: PLR0913 - the state of a dtype, as numpy pickles it
     require(type(order) is str and order in _ORDERS and type(size) is type(flags) is int)
     if plain.kind in "mM" and metadata is not None:
         metadata, unit = metadata
-        plain = _dated(plain, *unit)
+        plain = _build_time_dtype(plain, *unit)
     if base is not None:
         made = _subarray(construction, *base)
     elif names is not None:
@@ -100,7 +100,7 @@ def _described(  # noqa: PLR0913 - the state of a dtype, as numpy pickles it
     return made
 
 
-def _dated(plain: np.dtype[Any], unit: Any, count: Any, *_: Any) -> np.dtype[Any]:
+def _build_time_dtype(plain: np.dtype[Any], unit: Any, count: Any, *_: Any) -> np.dtype[Any]:
     require(type(unit) is bytes and type(count) is int and count > 0)
     name = unit.decode()
     require(name in _UNITS)

@@ -288,3 +288,27 @@ class ExceptionTests(Suite):
         lines = journal.lines()
         assert lines[-1] == "last"
         assert set(lines) == {"last", *map(str, range(6))}
+
+    def test_runaway_recursion(self) -> None:
+        """A runaway recursion is a RecursionError with a traceback that a person can read."""
+        for node in workflow(_down)(0), workflow(_left)(0):
+            with pytest.raises(RecursionError) as caught:
+                self.compute(node)
+
+            assert caught.value.__notes__
+            if self.runs_in_other_processes and self.carries_tracebacks:
+                text = "".join(traceback.format_exception(caught.value))
+                assert __file__ in text
+                assert len(text) < 100_000
+
+
+def _down(number: int) -> int:
+    return _down(number + 1)
+
+
+def _left(number: int) -> int:
+    return _right(number + 1)
+
+
+def _right(number: int) -> int:
+    return _left(number + 1)

@@ -1,4 +1,4 @@
-"""Mutation tests: nodes that change what they are given, checked or with read-only arguments."""
+"""Mutation tests: nodes that change their arguments, checked or with read-only arguments."""
 
 from __future__ import annotations
 
@@ -155,7 +155,7 @@ _WRITES: dict[str, tuple[str, str]] = {
 
 
 class MutationTests(Suite):
-    """Changing arguments in place."""
+    """Mutation of arguments."""
 
     def failures(
         self, made: Workflow[Any], first: type[Exception], **options: Any

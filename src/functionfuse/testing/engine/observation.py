@@ -143,7 +143,7 @@ class ObservingTests(Suite):
         assert "<td>third</td>" in (tmp_path / "report.html").read_text()
 
     def test_report_of_a_failure(self, journal: Journal) -> None:
-        """The report of a failed run has the failed node and those that were not started."""
+        """The report of a failed run has the failed node and the nodes that were not started."""
         done = noted(journal, "done").set_name("done")
         failed = fail("bad", done).set_name("failed")
         made = self.new_workflow(noted(journal, "never", failed).set_name("never"))

@@ -188,10 +188,10 @@ def anything(*args: Any, **kwargs: Any) -> Any:
 
 
 class RecordingTests(Suite):
-    """What a call records."""
+    """Recorded calls."""
 
     def test_nodes_in_standard_containers(self) -> None:
-        """Nodes are found in all containers of the standard library and dataclasses, which arrive as what they are."""
+        """Nodes are found in all containers of the standard library and dataclasses, which keep their types."""
         given = self.compute(contents(containers()))
 
         for name, expected in SEEN.items():

@@ -80,7 +80,7 @@ def _shared() -> Any:
 
 
 def _file() -> Any:
-    return io.TextIOWrapper(io.BytesIO(b"text"))  # a real one would warn that nobody closes it
+    return io.TextIOWrapper(io.BytesIO(b"text"))  # a real one would warn that it is not closed
 
 
 def _object_array() -> Any:
@@ -215,7 +215,7 @@ def refused(name: str) -> Any:
 
 
 class ResultTests(Suite):
-    """What a node returns."""
+    """Return values."""
 
     #: The names of the iterators to try: all are drained by the kernel, on every engine.
     reusable: ClassVar[Sequence[str]] = (

@@ -1,4 +1,4 @@
-"""Round trips of values of all types: as argument, as result at another node and at the caller, and stored."""
+"""Round trip tests of value types: as argument, as result at another node and at the caller, and stored."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def checked(name: str, values: dict[str, Any], *, ignore_writeable: bool) -> dic
 
 @pytest.mark.filterwarnings("ignore")  # of libraries, about the types that are made here
 class RoundTripTests(Suite):
-    """Round trips of values of all types."""
+    """Round trips of value types."""
 
     def test_types_of_values(self) -> None:
         """A value of each type is exact as an argument, as another node's result and at the caller: type, flags, sharing."""

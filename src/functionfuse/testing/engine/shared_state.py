@@ -1,4 +1,4 @@
-"""Shared-state tests: generators, locks and other globals of modules, as the process has them that runs a node."""
+"""Shared-state tests: generators, locks and other globals of modules, in the process that runs a node."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _THROWS = 4
 
 
 class SharedStateTests(Suite):
-    """What nodes share with the modules of the process that runs them."""
+    """Shared state of modules."""
 
     def test_random_numbers_differ(self) -> None:
         """Nodes that draw from a generator of a module or script draw different numbers, however it is called."""

@@ -1,4 +1,4 @@
-"""Module with state of its own, for the tests of what nodes share with the modules of the process that runs them."""
+"""Module with state, for the tests of state that nodes share with the modules of their process."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ class Latch:
         """Block until the latch is open.
 
         Raises:
-            TimeoutError: Nobody opened it.
+            TimeoutError: It was not opened in time.
         """
         descriptor = os.open(self.path, os.O_RDONLY | os.O_NONBLOCK)
         try:

@@ -125,7 +125,7 @@ def hashes(wait: Latch | None, opened: Latch | None) -> list[int]:
 
 @workflow
 class Connection:
-    """A connection, as objects that belong to an event loop are."""
+    """A connection, which belongs to an event loop."""
 
     def __init__(self) -> None:
         self.lines: list[str] = []
@@ -310,9 +310,8 @@ class SurroundingTests(Suite):
                 assert "KeyError: 'first'" in text or "KeyError: 'second'" in text
         ours = [each for each in shown if each.filename == __file__]
         assert {str(each.message) for each in ours} == {"careful"}
-        if (
-            self.runs_in_other_processes
-        ):  # elsewhere an engine may make Python forget what it has shown
+        # in this process an engine may reset Python's registry of shown warnings
+        if self.runs_in_other_processes:
             assert len(ours) == 1
         assert ours[0].lineno == caught.value.args[1]
 

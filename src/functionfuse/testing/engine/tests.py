@@ -5,7 +5,6 @@ from __future__ import annotations
 from functionfuse.testing.engine.damage import DamageTests
 from functionfuse.testing.engine.errors import ErrorTests
 from functionfuse.testing.engine.exceptions import ExceptionTests
-from functionfuse.testing.engine.foreign_values import ForeignValueTests
 from functionfuse.testing.engine.fusion import FuseTests
 from functionfuse.testing.engine.interruption import InterruptionTests
 from functionfuse.testing.engine.lazy import LazyDamageTests
@@ -21,7 +20,7 @@ from functionfuse.testing.engine.shared_state import SharedStateTests
 from functionfuse.testing.engine.state import StateTests
 from functionfuse.testing.engine.storage import StorageTests
 from functionfuse.testing.engine.surroundings import SurroundingTests
-from functionfuse.testing.engine.transport import TravelTests
+from functionfuse.testing.engine.transport import TransportTests
 from functionfuse.testing.engine.values import ValueTests
 
 __all__ = ["EngineTests"]
@@ -32,8 +31,7 @@ class EngineTests(
     ResultTests,
     RecordingTests,
     StateTests,
-    TravelTests,
-    ForeignValueTests,
+    TransportTests,
     SharedStateTests,
     RoundTripTests,
     ErrorTests,

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from functionfuse.testing.engine.suite import Journal
 
-__all__ = ["TravelTests"]
+__all__ = ["TransportTests"]
 
 
 def _script_double(value: int) -> int:
@@ -79,7 +79,7 @@ def answer():
 """
 
 
-class TravelTests(Suite):
+class TransportTests(Suite):
     """Transport of values to nodes and back."""
 
     # ---- values ----
@@ -170,7 +170,7 @@ class TravelTests(Suite):
         """A missing argument has the default of the function."""
         assert self.compute(was_given(1), was_given(1, None)) == [False, True]
 
-    # ---- arrays, and changing what was given ----
+    # ---- arrays, and changes of arguments ----
 
     def test_results_can_be_changed(self) -> None:
         """The caller and the nodes may write into arrays that they receive."""
@@ -202,7 +202,7 @@ class TravelTests(Suite):
         assert all(self.compute(*map(keep_a_part, arrays)))
 
     def test_objects_change_their_arrays(self) -> None:
-        """An instance may write into its own arrays, however it travels to the next method."""
+        """An instance may write into its own arrays, however it is passed to the next method."""
         pytest.importorskip("numpy")
         histogram: Any = Histogram(workflow(lambda: [0])())
         arrays: Any = Histogram(workflow(_zeros)())
@@ -260,7 +260,7 @@ class TravelTests(Suite):
         else:
             assert value == 42
 
-    # ---- what cannot be sent ----
+    # ---- values that cannot be sent ----
 
     def test_unsendable_function(self) -> None:
         """A function that cannot be pickled is an error that names it, if the engine has to pickle it."""

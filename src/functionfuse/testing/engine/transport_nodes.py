@@ -59,7 +59,7 @@ class Awkward:
         self._refuse()
 
     def _refuse(self) -> NoReturn:
-        message = "nobody has to ask this"
+        message = "the engine must not look into this value"
         raise TypeError(message)
 
 

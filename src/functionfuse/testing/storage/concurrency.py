@@ -110,7 +110,7 @@ class ThreadTests(StorageSuite):
         _all_whole(storage, 4)
 
     def test_threads_remove(self, storage: Storage) -> None:
-        """Removing a result that another thread removes or writes is no file error."""
+        """Removing a result that another thread removes or writes is not an error."""
 
         def save_and_remove(number: int) -> None:
             for _ in range(self.max_examples):

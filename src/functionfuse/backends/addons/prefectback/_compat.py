@@ -1,6 +1,6 @@
-"""Parts of Prefect that its documentation does not promise, and what replaces each where a version lacks it.
+"""Compatibility with Prefect's versions: undocumented parts of Prefect, and a replacement for each.
 
-Each function says what it needs of Prefect, why, and what happens without it.
+Each docstring names the part of Prefect, its purpose, and the behaviour without it.
 `node_function` (transactions and task engines) and `envelopes` (annotations) use further parts in their classes.
 """
 

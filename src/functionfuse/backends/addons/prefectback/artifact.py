@@ -152,7 +152,7 @@ def _failure(report: Report, error: BaseException) -> Iterator[str]:
     failed = report.names("failed")
     yield f"## Failed{': ' if failed else ''}{', '.join(map(_literal, failed[:3]))}"
     notes = getattr(error, "__notes__", ())
-    yield _fenced("\n".join([f"{type(error).__name__}: {error}", *notes])[:_MAX_LENGTH])
+    yield _fence("\n".join([f"{type(error).__name__}: {error}", *notes])[:_MAX_LENGTH])
 
 
 def _drawing(graph: Graph, report: Report) -> str:
@@ -197,7 +197,7 @@ def _literal(text: str) -> str:
     return _MARKUP.sub(r"\\\1", _printable(text))
 
 
-def _fenced(text: str) -> str:
+def _fence(text: str) -> str:
     """A fenced block: its fence has more backticks than any of its lines."""
     longest = max(map(len, re.findall("`+", text)), default=0)
     fence = "`" * max(3, longest + 1)

@@ -1,7 +1,7 @@
-"""Console filter: what Prefect writes to the terminal when a run is interrupted.
+"""Console filter: drop Prefect's messages on the terminal when a run is interrupted.
 
-Each running task would add a line, and the crash of the flow run another one, between Ctrl-C and the prompt.
-Prefect's server gets all of them.
+Each running task would print a line, and the crash of the flow run another one, between Ctrl-C and the prompt.
+Prefect's server gets all messages.
 """
 
 from __future__ import annotations
@@ -14,15 +14,12 @@ from prefect.logging.handlers import PrefectConsoleHandler
 __all__ = ["ConsoleFilter"]
 
 _OF_RUNS: Final = ("prefect.flow_runs", "prefect.task_runs")
-_LOGGERS: Final = (
-    "",
-    "prefect",
-    *_OF_RUNS,
-)  # that have Prefect's handler, by its logging.yml or the user's
+#: Loggers with Prefect's handler, by its logging.yml or the user's.
+_LOGGERS: Final = ("", "prefect", *_OF_RUNS)
 
 
 class ConsoleFilter(logging.Filter):
-    """Drops messages about flow runs and task runs from the terminal once it is made quiet."""
+    """Drops messages about flow runs and task runs from the terminal while `quiet` is set."""
 
     def __init__(self) -> None:  # noqa: D107
         super().__init__()
@@ -31,7 +28,7 @@ class ConsoleFilter(logging.Filter):
         self._handlers = [part for part in handlers if isinstance(part, PrefectConsoleHandler)]
 
     def install(self) -> None:
-        """Filter what Prefect's handlers for the terminal are given."""
+        """Add the filter to Prefect's handlers for the terminal."""
         for handler in self._handlers:
             handler.addFilter(self)
 

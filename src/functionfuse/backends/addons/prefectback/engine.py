@@ -220,7 +220,7 @@ class PrefectEngine:
         handle.result = None
 
     def cancel(self, pending: Collection[_Handle]) -> None:
-        """Cancel queued units; those that run finish, and are stored, before the flow run ends."""
+        """Cancel queued units; running ones finish, and are stored, before the flow run ends."""
         for handle in pending:
             if handle.future is None:
                 continue

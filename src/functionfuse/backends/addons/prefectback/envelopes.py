@@ -1,7 +1,7 @@
 """Envelopes of arguments and outcomes of task runs: pickled once, and unpickled in the function that uses them.
 
 Schedulers pass the bytes on, so they need none of the user's modules:
-a worker of Dask that does not find one loses its connection, and the run waits for ever.
+a worker of Dask that does not find one loses its connection, and the run waits without end.
 Each value is unpickled into its own memory: arrays that Ray returns are read-only.
 """
 

@@ -80,7 +80,7 @@ class FlowFunction:
     """The function of a flow: executes the workflow.
 
     Prefect pickles the flow with each task that it sends to another process.
-    During a run the pickle leaves out the body: the workflow's graph holds all literal data.
+    During a run the body is not pickled: the workflow's graph holds all literal data.
     """
 
     __slots__ = ("__dict__", "_body", "_running")

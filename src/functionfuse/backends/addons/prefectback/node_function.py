@@ -1,4 +1,4 @@
-"""A node's function as Prefect sees it: the user's own, in name, signature, code and arguments."""
+"""Function of a Prefect task: runs a unit, with name, signature, code and arguments of the user's function."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ _RESERVED: Final = frozenset({"wait_for", "return_state"})  # Task refuses funct
 
 
 class NodeFunction:
-    """The function of a task: runs a unit, and looks like the function that the user wrote.
+    """The function of a task: runs a unit, and has the name, signature and code of the user's function.
 
     Prefect computes cache keys from `__code__` and the source, and binds arguments by `__signature__`.
-    A task copies the `__dict__` of its function, so what a run needs is kept in slots.
-    In another process it stays sealed until somebody needs anything of it.
+    A task copies the `__dict__` of its function, so data of the run are in slots.
+    In another process it is unpickled when an attribute is read.
     """
 
     __slots__ = (
@@ -68,11 +68,11 @@ class NodeFunction:
     __wrapped__: Any
 
     def __init__(self, func: Callable[..., Any], *, persisted: bool) -> None:
-        """Look like a function.
+        """Wrap a function.
 
         Args:
-            func: The user's.
-            persisted: Prefect keeps results, so they must be just what the user's function returned.
+            func: The user's function.
+            persisted: Prefect persists results, so a result must be the value alone, without its record.
         """
         functools.update_wrapper(self, func, updated=())
         self.__name__ = base_name(func).rpartition(".")[2]
@@ -80,19 +80,17 @@ class NodeFunction:
         self._pickled: _PickledFunction | None = None
         self._is_pickled = False
         self._unit: Unit | None = None
-        # in another process: the parameters that were given arguments
+        # in another process: names of parameters with an argument of the user's, without defaults
         self._given: frozenset[str] | None = None
         self._failure: BaseException | None = None
         self._persisted = persisted
         self._messages: Sequence[bytes] = ()  # of earlier attempts
         self._coordinator = this_process()
-        self._contexts: tuple[Any, Any] = (
-            None,
-            None,
-        )  # the context and the transaction of the task run
+        # the context and the transaction of the task run
+        self._contexts: tuple[Any, Any] = None, None
 
-    def of(self, unit: Unit) -> NodeFunction:
-        """The function of one node."""
+    def for_unit(self, unit: Unit) -> NodeFunction:
+        """A copy of this function for one unit."""
         new = NodeFunction.__new__(NodeFunction)
         new._pickled, new._is_pickled = None, False  # noqa: SLF001 - of this class
         new._restore((self.__dict__, unit, self._failure, self._persisted, self._coordinator, None))  # noqa: SLF001 - of this class
@@ -101,13 +99,13 @@ class NodeFunction:
         return new
 
     def fail_with(self, error: BaseException) -> dict[str, Any]:
-        """Raise this instead, since the arguments could not be made; gives some that can be bound."""
+        """Raise an error when called, since the arguments cannot be resolved; returns arguments that can be bound."""
         self._failure = error
         parameters = self.__signature__.parameters.values()
         return {parameter.name: _BLANK.get(parameter.kind) for parameter in parameters}
 
-    def returned(self, result: Any) -> Any:
-        """What the user's function returned, out of what this one did."""
+    def user_result(self, result: Any) -> Any:
+        """The result of the user's function, from the result of this one."""
         value = result[0][0].value if isinstance(result, OpaqueResult) else result
         if isinstance(value, InstanceResult):
             assert self._unit is not None
@@ -115,7 +113,7 @@ class NodeFunction:
         return value
 
     def release_arguments(self) -> None:
-        """Let the arguments go: what Prefect has yet to tell the server would hold them until it is told."""
+        """Release the arguments, which Prefect's queued events would hold until they are sent to the server."""
         for parameters in _parameter_dicts(*self._contexts):
             parameters.clear()
         self._contexts = None, None
@@ -138,17 +136,16 @@ class NodeFunction:
                 raise
             envelope = ExceptionEnvelope(error)
         except BaseException as error:
-            if not in_other_process or type(error).__module__.startswith(
-                "prefect."
-            ):  # Prefect's own: a pause
+            is_pause = type(error).__module__.startswith("prefect.")
+            if is_pause or not in_other_process:
                 raise
             # workers of Dask and Ray end with a node that raises it
             message = f"Execution was ended by {describe_exception(error)}"
             return Crashed(message=message, data=ExceptionEnvelope(error))
-        raise envelope  # not while the other is handled: as its context, that would come along
+        raise envelope  # outside of the except block, or the original would be sent as its context
 
     def _run(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        if not self._persisted:  # a cache key function of the user's may keep the arguments
+        if not self._persisted:  # otherwise a cache key function may use the arguments later
             self._contexts = TaskRunContext.get(), get_transaction()
         if self._failure is not None:
             raise self._failure
@@ -172,7 +169,7 @@ class NodeFunction:
         return Completed(name="Stored", data=result) if stored else result
 
     def _call(self, unit: Unit, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Outcome:
-        """Load or compute; what was logged in attempts that Prefect repeated comes with the last one."""
+        """Load or compute; the record of the last attempt has the log messages of all."""
         try:
             value, record = call(unit, args, kwargs)
         except BaseException as error:
@@ -189,7 +186,7 @@ class NodeFunction:
     def _without_defaults(
         self, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> tuple[tuple[Any, ...], Mapping[str, Any]]:
-        """Only what the user gave: Prefect adds the defaults, which functions may know by their identity."""
+        """The user's arguments: Prefect adds copies of defaults, which functions may compare by identity."""
         assert self._given is not None
         bound = self.__signature__.bind(*args, **kwargs)
         for name in bound.arguments.keys() - self._given:
@@ -205,7 +202,7 @@ class NodeFunction:
             if given is None and not (unit.subunits or unit.load or self._failure):
                 bound = self.__signature__.bind(*_arguments(unit), **unit.node.kwargs)
                 given = frozenset(bound.arguments)
-                # the arguments come beside it
+                # Prefect passes the arguments separately
                 unit = unit._replace(node=unit.node._replace(args=(), kwargs={}))
         state = self.__dict__, unit, self._failure, self._persisted, self._coordinator, given
         return _restore, _PickledFunction(
@@ -224,7 +221,7 @@ class NodeFunction:
         return getattr(self, name)
 
     def _open(self) -> None:
-        """Be what was sent; what cannot be made here raises an error when it is called."""
+        """Unpickle the state; if that fails, calling the function raises an error."""
         assert self._pickled is not None
         content, name, parameters, _ = self._pickled
         try:
@@ -249,14 +246,13 @@ class NodeFunction:
 
 
 class _PickledFunction(NamedTuple):
-    """A function as it was sent."""
+    """A pickled `NodeFunction`."""
 
     content: PickledValue
     name: str  # of its node
     parameters: tuple[str, ...]
-    context: (
-        CallerContext | None
-    )  # unpickled at once: it extends the path on which modules are found
+    #: Unpickled before the content: it extends the path on which modules are found.
+    context: CallerContext | None
 
 
 def _restore(*fields: Any) -> NodeFunction:
@@ -288,7 +284,7 @@ def _unused(name: str, keywords: Collection[str]) -> str:
 
 
 def _collides(signature: inspect.Signature, keywords: Collection[str]) -> bool:
-    """Tell whether a keyword for `**kwargs` is the name of `*args`, as Prefect's dict of parameters cannot have."""
+    """Tell whether a keyword for `**kwargs` is the name of `*args`, which Prefect's dict of parameters cannot represent."""
     return bool(keywords) and any(
         parameter.kind in _BLANK and parameter.name in keywords
         for parameter in signature.parameters.values()
@@ -317,7 +313,7 @@ def _arguments(unit: Unit) -> tuple[Any, ...]:
 
 
 class _Keyed:
-    """Makes a dict of values."""
+    """Builds a dict from values."""
 
     def __init__(self, keys: tuple[str, ...]) -> None:
         self._keys = keys
@@ -327,7 +323,7 @@ class _Keyed:
 
 
 def _parameter_dicts(context: Any, transaction: Any) -> Iterator[dict[str, Any]]:
-    """The arguments of a task run, wherever Prefect has them: hooks of its transaction know all of its engine."""
+    """The arguments of a task run, in all of Prefect's objects: hooks of the transaction refer to its engine."""
     holders = [context, *(_owner(hook) for hook in getattr(transaction, "on_rollback_hooks", ()))]
     for holder in holders:
         parameters = getattr(holder, "parameters", None)

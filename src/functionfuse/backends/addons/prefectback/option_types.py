@@ -46,14 +46,16 @@ def check_option_types(
     """
     parameters = inspect.signature(decorator).parameters
     for name, value in options.items():
-        kinds = _declared(decorator, parameters[name].annotation) if name in parameters else ()
+        kinds = (
+            _declared_types(decorator, parameters[name].annotation) if name in parameters else ()
+        )
         if kinds and not isinstance(value, tuple(_PLAIN[kind] for kind in kinds)):
             expected = " or ".join("None" if kind is NoneType else kind.__name__ for kind in kinds)
             message = f"{what}: {name!r} must be {expected}, not {value!r}"
             raise OptionError(message)
 
 
-def _declared(decorator: Callable[..., Any], annotation: Any) -> tuple[type, ...]:
+def _declared_types(decorator: Callable[..., Any], annotation: Any) -> tuple[type, ...]:
     """The types that an annotation allows; empty unless it resolves to simple types only."""
     holder = SimpleNamespace(__annotations__={"value": annotation})
     try:

@@ -1,4 +1,4 @@
-"""Reachability of the Prefect API: one short request before a run, and an error with the remedy; Prefect retries for minutes."""
+"""Reachability of the Prefect API: check it by one short request before a run, since Prefect retries for minutes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _START: Final = (
     "`prefect config unset PREFECT_API_URL`) to run with an ephemeral server"
 )
 _CHECK: Final = "check host and port, and restart the server if it hangs"
-_answered: Final = set[str]()  # the addresses at which an API has answered this process
+_answered: Final = set[str]()  # addresses of APIs that have answered in this process
 
 
 def check_reachable() -> None:
@@ -56,7 +56,7 @@ def check_reachable() -> None:
 
 
 def is_lost() -> bool:
-    """Tell whether the server that this run began with accepts no connections any more."""
+    """Tell whether the server of this run has stopped accepting connections."""
     url = PREFECT_API_URL.value()
     if url is None or not (
         ephemeral_server.is_running(url) or (url in _answered and not _proxy_advice(url))
@@ -66,9 +66,9 @@ def is_lost() -> bool:
 
 
 def stop_retrying() -> None:
-    """Let the rest of this flow run send each request once: Prefect retries each for a minute.
+    """Send each further request of this flow run once: Prefect would retry each for a minute.
 
-    The context is that of the run's settings, which ends with the run.
+    The settings context ends with the run.
     """
     context = get_settings_context()
     settings = context.settings.copy_with_update(updates={PREFECT_CLIENT_MAX_RETRIES: 0})
@@ -76,9 +76,9 @@ def stop_retrying() -> None:
 
 
 def _response(seconds: float) -> httpx.Response:
-    """The answer of the API whether it is well, also if it is an error."""
+    """The answer of the API to a health check, also if it is an error."""
     timeout = httpx.Timeout(seconds, connect=ephemeral_server.CONNECT)
-    # Prefect's client supports proxies and certificates, and retries several times by itself
+    # Prefect's client supports proxies and certificates, and retries several times
     with (
         temporary_settings({PREFECT_CLIENT_MAX_RETRIES: 0}),
         get_client(httpx_settings={"timeout": timeout}, sync_client=True) as client,
@@ -90,7 +90,7 @@ def _response(seconds: float) -> httpx.Response:
 
 
 def _problem_of_connection(url: str, error: httpx.TransportError, seconds: float) -> str:
-    """What is wrong with an address that gives no answer."""
+    """Why an address does not answer."""
     advice = _proxy_advice(url)
     if isinstance(error, httpx.ConnectError | httpx.ConnectTimeout | httpx.UnsupportedProtocol):
         reason = (
@@ -106,7 +106,7 @@ def _problem_of_connection(url: str, error: httpx.TransportError, seconds: float
 
 
 def _problem_of(url: str, response: httpx.Response) -> str:
-    """What is wrong with an answer; empty for any of an API, since a server may be busy."""
+    """The problem of an answer; empty for every answer of an API, since a server may be busy."""
     status, kind = response.status_code, response.headers.get("content-type", "")
     advice = _proxy_advice(url)
     if advice and status in _STATUSES_OF_PROXIES:
@@ -119,7 +119,7 @@ def _problem_of(url: str, response: httpx.Response) -> str:
     if status != HTTPStatus.NOT_FOUND and "html" not in kind:
         return ""
     other = (
-        f"what answers at PREFECT_API_URL={url} is not the API of a Prefect server (HTTP {status})"
+        f"the program at PREFECT_API_URL={url} is not the API of a Prefect server (HTTP {status})"
     )
     if urlsplit(url).path.rstrip("/").endswith("/api"):
         return f"{other}: {advice or _CHECK}"
@@ -127,7 +127,7 @@ def _problem_of(url: str, response: httpx.Response) -> str:
 
 
 def _proxy_advice(url: str) -> str:
-    """The proxy that requests to the address go through, and how to go without; empty if there is none."""
+    """The proxy that requests to the address go through, and how to bypass it; empty without a proxy."""
     parts = urlsplit(url)
     proxy = getproxies().get(parts.scheme) or getproxies().get("all")
     if not proxy or proxy_bypass(parts.hostname or ""):

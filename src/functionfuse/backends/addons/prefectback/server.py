@@ -212,7 +212,7 @@ class Recorder:
                 self._await(chunk, {"state": {"type": {"any_": _FINAL}}})
 
     def _await(self, ids: Sequence[UUID], condition: dict[str, Any]) -> None:
-        """Poll until the server has these task runs; give up when it makes no progress."""
+        """Poll until the server has these task runs; stop when it makes no progress."""
         task_runs = {"id": {"any_": [str(task_run) for task_run in ids]}, **condition}
         count, pause, last_progress = -1, 0.01, time.monotonic()
         with get_client(sync_client=True) as client:

@@ -38,23 +38,23 @@ CACHING: Final = frozenset(
 
 
 class _Hook:
-    """A completion hook; the data of its state is what the user's function returned, as with a plain task."""
+    """A completion hook; the data of its state is the result of the user's function, as with a plain task."""
 
     def __init__(self, hook: Callable[..., Any]) -> None:
         functools.update_wrapper(self, hook)
         self._hook = hook
 
     def __call__(self, task: Task[..., Any], task_run: Any, state: State[Any]) -> Any:
-        record, returned = state.data, cast("NodeFunction", task.fn).returned
+        record, user_result = state.data, cast("NodeFunction", task.fn).user_result
         if isinstance(record, ResultRecord):
-            data = record.model_copy(update={"result": returned(record.result)})
+            data = record.model_copy(update={"result": user_result(record.result)})
         else:
-            data = returned(record)
+            data = user_result(record)
         return self._hook(task, task_run, state.model_copy(update={"data": data}))
 
 
 class TaskTemplates:
-    """Makes one task for each function and set of options, and copies it for each node: a new task costs 1 ms."""
+    """Creates one task for each function and set of options, and copies it for each node: a new task costs 1 ms."""
 
     def __init__(self, *, caching: bool) -> None:
         """Start without templates.
@@ -70,9 +70,9 @@ class TaskTemplates:
         template = self._template(task_group if unit.subunits else unit.node.func, options)
         name = unit.node.name
         new = copy.copy(template)
-        new.fn = cast("NodeFunction", template.fn).of(unit)
+        new.fn = cast("NodeFunction", template.fn).for_unit(unit)
         new.name = options.get("name") or name
-        # a template, in which braces stand for parameters
+        # a template, in which parameters are in braces
         new.task_run_name = options.get("task_run_name") or name.replace("{", "{{").replace(
             "}", "}}"
         )

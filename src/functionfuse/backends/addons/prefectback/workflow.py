@@ -313,7 +313,7 @@ class PrefectWorkflow(Workflow[PrefectQuery, ResultT]):
 
     @staticmethod
     def _go_on_without_server() -> None:
-        """End a flow run whose server was killed: nothing of it can be recorded any more."""
+        """End a flow run whose server was killed: the run can no longer be recorded."""
         stop_retrying()
         if (call := current_run.get()) is not None:
             call.server_is_lost = call.console.quiet = True  # `run()` warns

@@ -1,8 +1,8 @@
 """Dask backend: each node is a task of a distributed cluster.
 
 This package is the only one that imports Dask.
-`workflow` has the class that users call, `engine` submits units, `handles` has the submitted ones,
-`tasks` runs them on workers, `resources` checks what nodes ask of a cluster, and `cluster` finds or starts one.
+`workflow` has the class that users call, `engine` submits units, `handles` refers to submitted units,
+`tasks` runs them on workers, `resources` checks the options of nodes, and `cluster` connects to a cluster or starts one.
 """
 
 from functionfuse.errors import MissingExtraError

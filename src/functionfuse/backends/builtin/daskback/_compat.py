@@ -1,6 +1,6 @@
-"""Parts of Dask that its documentation does not promise, and what replaces each where a version lacks it.
+"""Compatibility with Dask's versions: undocumented parts of Dask, and a replacement for each.
 
-Each function says what it needs of Dask, why, and what happens without it.
+Each docstring names the part of Dask, its purpose, and the behaviour without it.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def release_keys(client: Client, keys: Sequence[str], kept: Sequence[str]) -> No
     """Cancel tasks; when this returns, the scheduler sends none of them to a worker any more.
 
     Needs: `Scheduler.client_releases_keys` and `client_desires_keys`, called on the scheduler.
-    `Client.cancel` returns before the scheduler knows of it: without them it is called, and a task may still start.
+    Without them, `Client.cancel` is called, which returns earlier than the scheduler cancels: a task may still start.
 
     Args:
         client: The client that submitted the tasks.
@@ -48,7 +48,7 @@ def release_keys(client: Client, keys: Sequence[str], kept: Sequence[str]) -> No
     """
     name = client.id
 
-    # not of this module: the scheduler's process may be without this package
+    # a local function is sent by value: the scheduler's process may lack this package
     def release(dask_scheduler: Any) -> None:
         dask_scheduler.client_desires_keys(keys=kept, client=name)
         dask_scheduler.client_releases_keys(keys=keys, client=name)
@@ -60,9 +60,9 @@ def release_keys(client: Client, keys: Sequence[str], kept: Sequence[str]) -> No
 
 
 def forget_topics(client: Client, prefix: str) -> None:
-    """Remove the topics of a client that is closed next from the scheduler, which would keep them for ever.
+    """Remove the topics of a client from the scheduler, which would keep them; the client is closed next.
 
-    Needs: the dictionary `Scheduler._broker._topics`. Without it, a scheduler that lasts keeps two names for each run.
+    Needs: the dictionary `Scheduler._broker._topics`. Without it, the scheduler keeps two names for each run.
 
     Args:
         client: The client.
@@ -70,7 +70,7 @@ def forget_topics(client: Client, prefix: str) -> None:
     """
     delay = _FORGET_DELAY
 
-    # not of this module: the scheduler's process may be without this package
+    # a local function is sent by value: the scheduler's process may lack this package
     def forget(dask_scheduler: Any) -> None:
         def remove() -> None:
             topics = getattr(getattr(dask_scheduler, "_broker", None), "_topics", {})
@@ -80,18 +80,18 @@ def forget_topics(client: Client, prefix: str) -> None:
         dask_scheduler.loop.call_later(delay, remove)
 
     if client.status == "running":
-        with suppress(Exception):  # the scheduler may be gone
+        with suppress(Exception):  # the scheduler may have ended
             client.run_on_scheduler(forget)
 
 
-_FORGET_DELAY: Final = 1.0  # seconds: a message of the client on its way would make its topic again
+_FORGET_DELAY: Final = 1.0  # seconds: a message in flight would create its topic again
 
 
 def failed_key(error: BaseException) -> str:
-    """The key of the task that Dask gave up; empty if the exception is another one.
+    """The key of the task that Dask stopped trying; empty for other exceptions.
 
-    Needs: `NoValidWorkerError` and its attribute `task`, which say that no worker can run a task.
-    Without them, the first node that is seen to fail is blamed, which may be a dependent of the right one.
+    Needs: `NoValidWorkerError`, raised if no worker can run a task, and its attribute `task`.
+    Without them, the error names the first failed node, which may be a dependent of the right one.
     """
     unschedulable = getattr(distributed.scheduler, "NoValidWorkerError", KilledWorker)
     if isinstance(error, (KilledWorker, unschedulable)):
@@ -102,7 +102,7 @@ def failed_key(error: BaseException) -> str:
 def accept_large_graph(nbytes: int) -> AbstractContextManager[object]:
     """Submit a large object once without a warning.
 
-    Needs: the configuration key below. Without it, Dask warns of large objects, and their tasks run.
+    Needs: the configuration key below. Without it, Dask warns about large objects; their tasks run.
     """
     limit = max(nbytes * 2, 10_000_000)
     setting: AbstractContextManager[object] = dask.config.set(
@@ -115,10 +115,10 @@ def accept_large_graph(nbytes: int) -> AbstractContextManager[object]:
 
 
 def keep_restarting_workers() -> AbstractContextManager[object]:
-    """Start clusters that start a worker again however often it dies.
+    """Let clusters restart a worker however often it dies.
 
-    Needs: the configuration key below. Dask's own clusters give a worker up that dies some times in a row.
-    Without it, a run whose nodes crash several workers waits for a worker for ever.
+    Needs: the configuration key below. By default, a cluster stops restarting a worker that dies several times in a row.
+    Without it, a run whose nodes crash several workers waits for a worker without end.
     """
     setting: AbstractContextManager[object] = dask.config.set(
         {"distributed.deploy.lost-worker-timeout": "1 hour"}
@@ -129,8 +129,8 @@ def keep_restarting_workers() -> AbstractContextManager[object]:
 def is_starting_worker() -> bool:
     """Tell whether this process is a worker that imports the user's script before it starts.
 
-    Needs: `multiprocessing` sets `_inheriting` meanwhile, and uses it itself for an error that says less.
-    Without it, Python's error is raised, from a cluster that cannot be started.
+    Needs: `multiprocessing` sets `_inheriting` during the import.
+    Without it, Python's less specific error is raised by the start of a cluster.
     """
     return bool(getattr(multiprocessing.current_process(), "_inheriting", False))
 
@@ -141,25 +141,25 @@ def is_starting_worker() -> bool:
 def current_key() -> Any:
     """The key of the task that runs in this thread.
 
-    Needs: `Worker.get_current_task`. Without it, each node fails: the client knows units by their keys.
+    Needs: `Worker.get_current_task`. Without it, each node fails: the client identifies units by these keys.
     """
     return get_worker().get_current_task()
 
 
 def plugin_of(worker: Worker, name: str) -> WorkerPlugin | None:
-    """A plugin of a worker.
+    """A plugin of a worker; None if the worker lacks it.
 
-    Needs: the dictionary `Worker.plugins`. Without it, there is no plugin: see `add_plugin`.
+    Needs: the dictionary `Worker.plugins`. Without it, the worker has no plugin: see `add_plugin`.
     """
     plugins: dict[str, WorkerPlugin] = getattr(worker, "plugins", {})
     return plugins.get(name)
 
 
 def add_plugin(worker: Worker, plugin: WorkerPlugin) -> None:
-    """Add a plugin to a worker, from a task that it runs; only clients can do so by the documented way.
+    """Add a plugin to a worker from a task on it; Dask documents this for clients only.
 
     Needs: `Worker.plugin_add`, a coroutine function, and the worker's `loop`.
-    Without it, each record is sent in a packet of its own, and a unit is done some milliseconds later.
+    Without it, each record is sent in a packet of its own, which delays a unit by some milliseconds.
     """
     add = getattr(worker, "plugin_add", None)
     if add is not None:

@@ -1,4 +1,4 @@
-"""Which cluster a run uses: that of a client, one at an address, or one of its own."""
+"""Connection of a run to a cluster: by a client, by an address, or to a new local cluster."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ if TYPE_CHECKING:
 
 __all__ = ["Connection"]
 
-_TIMEOUT: Final = 10  # seconds until an attempt to reach a scheduler is given up
-#: Of a cluster of our own, unless the user says otherwise.
+_TIMEOUT: Final = 10  # seconds for an attempt to reach a scheduler
+#: Defaults of local clusters that a run starts.
 _LOCAL: Final[Mapping[str, Any]] = {
     "host": "127.0.0.1",
     "dashboard_address": None,
-    "threads_per_worker": 1,  # what plugins set up in a process is for one node at a time
+    "threads_per_worker": 1,  # plugins set up a process for one node at a time
 }
 
 
@@ -40,7 +40,7 @@ class Connection:
     """How a workflow reaches its cluster.
 
     Raises:
-        OptionError: It was told several ways, or one that cannot be.
+        OptionError: Several ways are given, or an invalid client or address.
     """
 
     client: Client | None = None
@@ -61,7 +61,7 @@ class Connection:
             raise OptionError(message)
 
     def open(self) -> tuple[Client, Sequence[Callable[[], object]]]:
-        """Give a client for one run, and what to call at its end."""
+        """Connect a client for one run; returns it and the functions to call at the end of the run."""
         if self.client is not None:
             if self.client.status != "running":
                 message = f"the client {self.client!r} is {self.client.status}: make a new one"
@@ -93,7 +93,7 @@ def _check_client(client: Any) -> None:
 
 
 def _client_of(target: Any) -> Client:
-    """A client that only we use: the user's default client stays what it is."""
+    """Create a client without making it the default client of the process."""
     return Client(target, timeout=_TIMEOUT, set_as_default=False)
 
 
@@ -111,8 +111,8 @@ def _connect(address: str) -> Client:
 def _start_local_cluster(options: Mapping[str, Any]) -> LocalCluster:
     if is_starting_worker():
         message = (
-            "this is a worker that is being started, and it runs your script once more, "
-            f"where it calls run(): {GUARD}"
+            "this is a worker process that imports your script while it starts, "
+            f"and the script calls run(): {GUARD}"
         )
         raise EngineError(message)
     chosen = {**_LOCAL, **options}
@@ -121,7 +121,7 @@ def _start_local_cluster(options: Mapping[str, Any]) -> LocalCluster:
         quiet = {"dashboard": False, "dashboard_address": "127.0.0.1:0"}
         chosen["scheduler_kwargs"] = {**quiet, **chosen.get("scheduler_kwargs", {})}
     check_main_guard(chosen)
-    open_closed_streams()  # before their numbers are those of sockets
+    open_closed_streams()  # before sockets get their descriptors
     try:
         with terminal_signals_blocked():
             return LocalCluster(**chosen)

@@ -1,4 +1,4 @@
-"""Submitting nodes as tasks to a Dask cluster, which keeps their order itself."""
+"""Dask engine: submits units as tasks to a cluster, whose scheduler orders them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from functionfuse.backends.builtin.daskback.tasks import (
     hold,
     pickle_unit,
     run_unit,
-    unwrapped,
+    unwrap,
 )
 from functionfuse.engine import Cancelled, Capabilities
 from functionfuse.errors import EngineError
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 __all__ = ["DaskEngine"]
 
 R = TypeVar("R")
-_LARGE: Final = 1_000_000  # bytes from which on a literal travels once, for all nodes that take it
+_LARGE: Final = 1_000_000  # bytes; larger literals are broadcast
 
 
 class DaskEngine:
@@ -53,18 +53,17 @@ class DaskEngine:
         self._submitted = 0
         self._done: SimpleQueue[Handle] = SimpleQueue()
         self._broadcaster = Broadcaster(graph, self._send_literal, _LARGE)
-        self._in_flight: dict[
-            str, Handle
-        ] = {}  # those that were not told, by the keys of their tasks
-        self._held: dict[Handle, None] = {}  # those whose values are on the workers, and in use
-        self._placement_errors: dict[
-            int, str
-        ] = {}  # why no worker can take some options, by their id
+        #: Units that were not reported, by the keys of their tasks.
+        self._in_flight: dict[str, Handle] = {}
+        #: Units whose values are on the workers and may be fetched.
+        self._held: dict[Handle, None] = {}
+        #: Why no worker satisfies some options, by the id of the options; empty if one does.
+        self._placement_errors: dict[int, str] = {}
 
     def drive(self, body: Callable[[], R]) -> R:
         """Run the loop while the cluster is there.
 
-        Without context managers of `contextlib`, which write on exceptions that go through them: some refuse.
+        Without context managers of `contextlib`: they set attributes of exceptions, which some exceptions refuse.
         """
         self._client, endings = self._connection.open()
         try:
@@ -82,7 +81,7 @@ class DaskEngine:
                 end()
 
     def _receive(self, key: str, record: bytes) -> None:
-        """Take a worker's word for it that a unit has a value; an empty one if it failed, and may be tried again."""
+        """Handle a worker's completion event; the record is empty if the unit failed, and it may be retried."""
         handle = self._in_flight.get(key)
         if handle is None:
             return
@@ -138,7 +137,7 @@ class DaskEngine:
         )
 
     def _send_literal(self, value: Any) -> Future[Any]:
-        """A task that holds a large object, for all units that take it."""
+        """Submit a task whose result is a large object, an input of all units that use it."""
         self._submitted += 1
         key = f"literal-{self._run}-{self._submitted}"
         pickled = pickle_value(value)
@@ -150,7 +149,7 @@ class DaskEngine:
             return
         if id(options) not in self._placement_errors:
             workers = self._client.scheduler_info()["workers"]
-            # without any, they may have yet to come
+            # without workers, they may still connect
             self._placement_errors[id(options)] = (
                 explain_unschedulable(options, workers) if workers else ""
             )
@@ -170,7 +169,7 @@ class DaskEngine:
         try:
             yield from self._with_known_outcome(self._done.get(timeout=_POLL_INTERVAL))
         except Empty:
-            # no worker speaks for what was given up; to ask Dask for a call for each costs too much
+            # no worker sends an event for a cancelled task; a callback for each future would cost too much
             for handle in pending:
                 if handle.future is not None and handle.future.status in _FAILED_STATUSES:
                     yield from self._with_known_outcome(handle)
@@ -178,23 +177,23 @@ class DaskEngine:
             yield from self._with_known_outcome(self._done.get())
 
     def _with_known_outcome(self, handle: Handle) -> Iterator[Handle]:
-        """Those of which it is known what became, now that something has happened to a unit or near it."""
+        """Units whose outcome is known after an event of a unit or of its task."""
         if handle.record is not None or handle.failed:
             yield handle
         elif (there := observable_handle(handle)) is not None and there.future is not None:
             if there.future.status in _FAILED_STATUSES:
                 yield from self._failed(there, there.future)
-            elif there.future.status == "pending":  # it is tried again
+            elif there.future.status == "pending":  # it is retried
                 there.future.add_done_callback(lambda _: self._done.put(there))
 
     def _failed(self, handle: Handle, future: Future[Any]) -> Iterator[Handle]:
-        """Those that have no value and will have none: whose fault it is that a task has failed."""
+        """Units that caused the failure of a task: its own, or units upstream of it."""
         failed = handle.unfinished_ancestors()
         if future.status == "error":
             blamed = self._in_flight.get(failed_key(future))
             if blamed is None or blamed.record:
-                # one that was done is made once more when its worker dies, and fails then: who needs it has failed,
-                # and not what is seen elsewhere and may still run
+                # a completed task is repeated when its worker dies, and may fail then: its dependent has failed,
+                # and not units that are observed at other tasks, which may still run
                 failed = (
                     [other for other in failed if observable_handle(other) is handle] or failed
                 )[:1]
@@ -205,9 +204,9 @@ class DaskEngine:
             yield other
 
     def _reportable(self, ended: Handle) -> Iterator[Handle]:
-        """What can be told now that a unit has ended: nothing before all its inputs are.
+        """Units that can be reported after a unit has ended: each is reported after all its inputs.
 
-        When one of several inputs fails, what needs it is lost, while the others may still run.
+        When one of several inputs fails, a dependent fails upstream while its other inputs may still run.
         """
         ready = [] if ended.pending_inputs or ended.reported else [ended]
         while ready:
@@ -220,12 +219,12 @@ class DaskEngine:
             ready += handle.report_to_dependents()
 
     def record(self, handle: Handle) -> Record:
-        """What became of a unit.
+        """The record of a unit.
 
         Raises:
-            Withdrawn: Something that it needs has failed.
+            Cancelled: A unit upstream of it failed.
             EngineError: Dask could not run it.
-            BaseException: What the user's function raised.
+            BaseException: The exception of the user's function.
         """
         handle.literals = ()
         if handle.error is not None:
@@ -237,17 +236,17 @@ class DaskEngine:
         return handle.record
 
     def fetch(self, handle: Handle) -> Any:
-        """The value of a unit; those of all that were not let go come along, in one request."""
+        """The value of a unit; one request fetches the values of all units that were not released."""
         if handle in self._held:
             wanted = list(self._held)
             try:
                 values = self._client.gather([other.future for other in wanted])
-            except Exception:  # noqa: BLE001 - which one it is?
+            except Exception:  # noqa: BLE001 - of any of the units
                 wanted, values = [handle], [self._fetch(handle)]
             for other, value in zip(wanted, values, strict=True):
                 other.value, other.future = value, None
                 del self._held[other]
-        handle.value = unwrapped(handle.value)
+        handle.value = unwrap(handle.value)
         return handle.value
 
     @staticmethod
@@ -255,7 +254,9 @@ class DaskEngine:
         assert handle.future is not None
         try:
             return handle.future.result()
-        except TaskExceptionEnvelope:  # its worker died with the value, and then it failed
+        except (
+            TaskExceptionEnvelope
+        ):  # its worker died with the value, and the repeated task failed
             raise exception_of(handle.name, handle.future) from None
         except Exception as error:
             message = (
@@ -264,13 +265,13 @@ class DaskEngine:
             raise EngineError(message) from error
 
     def release(self, handle: Handle) -> None:
-        """Let the value go; if nothing that takes it is there, as soon as a worker says that it has one."""
+        """Release the value: now if the outcome can be observed elsewhere, otherwise when the unit completes."""
         handle.released = True
         handle.release_if_observable()
         self._held.pop(handle, None)
 
     def cancel(self, pending: Collection[Handle]) -> None:
-        """Take back what waits; what runs goes on, and nobody asks for it."""
+        """Cancel queued units; running units finish, and their values are not fetched."""
         if not pending or self._client.status != "running":
             return
         cancelled = set(pending)
@@ -279,29 +280,29 @@ class DaskEngine:
             for handle in self._in_flight.values()
             if handle.future is None and handle.record is None and handle not in cancelled
         ]
-        for other in others:  # what becomes of these was to be seen at what is taken back
+        for other in others:  # their outcome was observed at a unit that is cancelled now
             other.future = Future(other.key, self._client)
         kept, keys = [other.key for other in others], [handle.key for handle in pending]
-        with suppress(Exception):  # the scheduler may be gone
+        with suppress(Exception):  # the scheduler may have ended
             self._subscriber.sync(self._client)
             release_keys(self._client, keys, kept)
         for handle in pending:
             handle.release_future()
 
 
-_POLL_INTERVAL: Final = 0.5  # seconds between two looks at what nobody speaks for
-_FAILED_STATUSES: Final = frozenset({"error", "cancelled"})  # what tasks are that have no value
+_POLL_INTERVAL: Final = 0.5  # seconds between two checks of tasks without events
+_FAILED_STATUSES: Final = frozenset({"error", "cancelled"})  # of tasks without a value
 
 
 def _printable(name: str) -> str:
-    """A name that any server takes as text."""
+    """A name as text that can be encoded in UTF-8, as keys of Dask must be."""
     return name.encode("utf-8", "backslashreplace").decode()
 
 
 def _retryable(unit: Unit) -> Unit:
-    """The same unit, to work on copies of the instances that come from outside.
+    """A copy of a unit that copies the instances among its inputs before it calls a method.
 
-    Dask may run it again, on retries and when workers die: what it takes must stay as it is.
+    Dask may run the unit again, on retries and when workers die, with the same inputs: they must not change.
     """
     outside = unit.node.parents
     parts = [

@@ -1,4 +1,4 @@
-"""What workers tell a client of the runs that are on."""
+"""Event subscriber: receives the events of workers for the runs of a client."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ if TYPE_CHECKING:
 
 __all__ = ["EventSubscriber", "subscriber_of", "topic_of"]
 
-_SYNC_INTERVAL: Final = 0.005  # seconds between two questions whether the scheduler has heard
+_SYNC_INTERVAL: Final = 0.005  # seconds between two messages to the scheduler
 
 
 class EventSubscriber:
-    """Takes what comes for a client, and gives each run what is for it."""
+    """Receives the events for a client, and passes each to its run."""
 
     def __init__(self, client: Client) -> None:  # noqa: D107
         self.topic = topic_of(client)
@@ -27,29 +27,29 @@ class EventSubscriber:
         self._syncing = Lock()
 
     def open(self, client: Client, run: str, receive: Callable[[str, bytes], object]) -> None:
-        """Let a run have what is for it: the keys of tasks and their records."""
+        """Pass the events of a run to a function: keys of tasks, and their records."""
         with self._lock:
             if not self._runs:
                 client.subscribe_topic(self.topic, self._receive)
             self._runs[run] = receive
 
     def close(self, client: Client, run: str) -> None:
-        """Have nothing more for a run."""
+        """Stop passing events of a run."""
         with self._lock:
             del self._runs[run]
             if not self._runs and client.status == "running":
                 client.unsubscribe_topic(self.topic)
 
     def sync(self, client: Client) -> None:
-        """Wait until the scheduler knows of all that the client has submitted and released.
+        """Wait until the scheduler has received all tasks that the client has submitted and released.
 
-        The client sends that in its own time, but in its order: a subscription comes behind.
-        The topic has one name, since scheduler and client keep the names of all topics.
+        The client sends messages later, but in their order: a new subscription comes after the tasks.
+        All calls use one topic, since scheduler and client keep the names of all topics.
         """
         topic, token, heard = f"{self.topic}-sync", uuid4().hex, Event()
 
         def receive(event: tuple[float, str]) -> None:
-            if event[1] == token:  # and not of an earlier call
+            if event[1] == token:  # not from an earlier call
                 heard.set()
 
         with self._syncing:
@@ -75,5 +75,5 @@ _subscribers: Final[WeakKeyDictionary[Client, EventSubscriber]] = WeakKeyDiction
 
 
 def subscriber_of(client: Client) -> EventSubscriber:
-    """The one of a client: it hears of a topic in one place only."""
+    """The subscriber of a client, which is the only one: a client has one handler for each topic."""
     return _subscribers.setdefault(client, EventSubscriber(client))

@@ -1,6 +1,6 @@
 """Handles of submitted units, and the units for which each waits.
 
-A unit's result stays on the workers as long as the client has the future of its task, or a dependent needs it.
+A unit's result stays on the workers as long as the client has the future of its task, or a dependent requires it.
 So the future is released as soon as all dependents are submitted, and one of them waits for no other unit.
 The outcome of the unit is then observed at the future of that dependent, or of a dependent of it.
 """
@@ -95,7 +95,7 @@ class Handle:
     def _is_only_input_of(self, child: Handle) -> bool:
         """Tell whether a dependent waits for this unit alone: then it fails upstream only with this unit.
 
-        If another input failed, Dask would cancel this unit while it runs, since no future and no task needs it.
+        If another input failed, Dask would cancel this unit while it runs, since no future and no task requires it.
         """
         return not child.failed and child.pending_inputs == {self}
 

@@ -1,4 +1,4 @@
-"""Main guard of a script: found missing before worker processes are started, each of which would run the script again."""
+"""Main guard check: refuse a script that each worker process would run again."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def _is_imported_by_workers(main: Mapping[str, Any]) -> bool:
 
 
 def _has_guard(path: str) -> bool:
-    """Tell whether a script looks at its own name, or whether that cannot be known."""
+    """Tell whether a script uses `__name__`; True for a script that cannot be read."""
     try:
         tree = ast.parse(Path(path).read_bytes())
     except (OSError, SyntaxError, ValueError):

@@ -1,4 +1,4 @@
-"""What nodes may ask of the cluster, and whether any worker has it: Dask would wait for ever."""
+"""Options of Dask tasks: validate them, and check that a worker satisfies them, since Dask would wait without end."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["check_options", "explain_unschedulable"]
 
-#: Ours to give, or without a meaning for nodes.
+#: Parameters that the engine sets, or that have no meaning for nodes.
 _NOT_FOR_NODES: Final = frozenset(
     {"self", "func", "args", "kwargs", "key", "pure", "actor", "actors"}
 )
@@ -26,10 +26,10 @@ _OPTIONS: Final = frozenset(inspect.signature(Client.submit).parameters) - _NOT_
 
 
 def check_options(options: Mapping[str, Any]) -> None:
-    """See that a node can be given these.
+    """Check options of a node.
 
     Raises:
-        OptionError: `Client.submit` does not take one, or not this value.
+        OptionError: `Client.submit` does not have an option, or its value is invalid.
     """
     validate_names(options, _OPTIONS, "option of Client.submit that a node can be given")
     for name, value in options.items():
@@ -90,8 +90,8 @@ def explain_unschedulable(
     """Why no worker can take a node; empty if one can.
 
     Args:
-        options: The node's.
-        workers: What the scheduler tells of each worker, by its address.
+        options: The options of the node.
+        workers: The scheduler's information on each worker, by address.
     """
     allowed = dict(workers)
     if options.get("workers") and not options.get("allow_other_workers"):
@@ -109,7 +109,7 @@ def explain_unschedulable(
         return ""
     return (
         f"needs a worker with resources {resources}, and {_most(allowed.values())}: start workers "
-        "with what it needs (`dask worker --resources 'GPU=1'`, LocalCluster(resources={'GPU': 1}))"
+        "with these resources (`dask worker --resources 'GPU=1'`, LocalCluster(resources={'GPU': 1}))"
     )
 
 
@@ -123,7 +123,7 @@ def _as_names(value: Any) -> set[str]:
 
 
 def _names(address: str, info: Mapping[str, Any]) -> set[str]:
-    """All that a worker may be called."""
+    """All names of a worker: address, host and its own name."""
     return {address, address.partition("://")[2], str(info.get("name")), str(info.get("host"))}
 
 
@@ -132,7 +132,7 @@ def _format_names(names: Iterable[str]) -> str:
 
 
 def _most(workers: Iterable[Mapping[str, Any]]) -> str:
-    """The most that a single worker has of each resource."""
+    """The largest amount of each resource on a single worker, as a text."""
     most: defaultdict[str, float] = defaultdict(float)
     for info in workers:
         for name, amount in (info.get("resources") or {}).items():

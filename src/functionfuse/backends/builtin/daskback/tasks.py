@@ -45,7 +45,7 @@ __all__ = [
     "hold",
     "pickle_unit",
     "run_unit",
-    "unwrapped",
+    "unwrap",
 ]
 
 T = TypeVar("T")
@@ -72,7 +72,7 @@ def pickle_unit(
 
 
 def hold(pickled: PickledValue) -> PickledValue:
-    """Return a pickled value: as the result of a task, it is computed again when its worker dies."""
+    """Return a pickled value: Dask repeats the task when its worker dies, so the value is not lost."""
     return pickled
 
 
@@ -90,22 +90,22 @@ def run_unit(
         inputs: The results of the futures among the arguments.
 
     Raises:
-        TaskExceptionEnvelope: The unit failed, whatever it raised.
+        TaskExceptionEnvelope: The unit failed with any exception.
     """
     worker = get_worker()
     key = current_key()
     try:
         unit = _unpickle_unit(name, pickled, inputs[:literals])
-        value, record = execute(unit, _opened(unit, inputs[literals:]))
-        wrapped = _wrapped(unit, value, in_process=worker.address.startswith("inproc:"))
+        value, record = execute(unit, _unwrap_inputs(unit, inputs[literals:]))
+        wrapped = _wrap_result(unit, value, in_process=worker.address.startswith("inproc:"))
     except BaseException as error:  # noqa: BLE001 - the node's own
-        # with its traceback as text: Dask would pickle each frame, without end in a runaway recursion
+        # with the traceback as text: Dask would pickle each frame, without end for a runaway recursion
         failed = TaskExceptionEnvelope(pickle_exception(error, with_traceback=True), key)
     else:
         _report(worker, key, topic, (run, key, pickle.dumps(record)))
         return wrapped
     _report(worker, key, topic, (run, key, b""))
-    raise failed  # here, where the node's exception is no context of it: Dask would pickle that too
+    raise failed  # outside of the except block, or Dask would pickle the node's exception as its context, too
 
 
 def _unpickle_unit(name: str, pickled: PickledValue, literals: Sequence[PickledValue]) -> Unit:
@@ -123,9 +123,9 @@ _REMEDY: Final = (
 )
 
 
-def _opened(unit: Unit, inputs: Sequence[Any]) -> list[Any]:
+def _unwrap_inputs(unit: Unit, inputs: Sequence[Any]) -> list[Any]:
     try:
-        return [*map(unwrapped, inputs)]
+        return [*map(unwrap, inputs)]
     except EngineError as error:
         add_node_note(error, unit.node, unit.workflow)
         raise
@@ -136,7 +136,7 @@ def _opened(unit: Unit, inputs: Sequence[Any]) -> list[Any]:
 
 @dataclass(frozen=True, slots=True)
 class _PickledResult:
-    """A pickled value that Dask sends as frames: what passes its scheduler has a pickle protocol without buffers."""
+    """A pickled value that Dask sends as frames: its scheduler pickles messages without buffers."""
 
     pickled: PickledValue
 
@@ -157,10 +157,10 @@ class _OpaqueValue:
     value: Any
 
 
-def _wrapped(unit: Unit, value: Any, *, in_process: bool) -> Any:
-    """A unit's value as Dask stores it: pickled here, so that what cannot be pickled fails this node.
+def _wrap_result(unit: Unit, value: Any, *, in_process: bool) -> Any:
+    """Pickle a unit's value for Dask, so that a value that cannot be pickled fails this node.
 
-    Buffers are shared by the nodes of a worker that take them, as by any tasks of Dask.
+    Nodes on one worker share its buffers, as all tasks of Dask do.
     """
     if type(value) in ATOMS:
         return value
@@ -189,8 +189,8 @@ def _unpicklable(unit: Unit, value: Any) -> str:
     return unit.node.name
 
 
-def unwrapped(value: Any) -> Any:
-    """The value of a unit, as a node takes it.
+def unwrap(value: Any) -> Any:
+    """The value of a unit, without the wrapper that `run_unit` returned.
 
     Raises:
         EngineError: It cannot be unpickled here.

@@ -1,6 +1,6 @@
-"""Preload module and plugin of Dask's worker processes: they leave the signals of a terminal to the coordinator process.
+"""Preload module and plugin of Dask's worker processes: ignore the signals of a terminal.
 
-Otherwise each worker prints dozens of lines after Ctrl-C, and the nodes that it runs are lost.
+The coordinator process handles them. Otherwise each worker prints dozens of lines after Ctrl-C, and loses its running nodes.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ __all__ = ["dask_setup", "leave_signals"]
 
 
 def dask_setup(_: Any) -> None:
-    """Set up a worker, under the name by which Dask calls it; not one that is a thread of its coordinator process."""
+    """Set up a worker process; Dask calls preload modules by this name. Workers in threads are not changed."""
     if leave_terminal_signals():
         logging.getLogger("distributed.worker.state_machine").addFilter(_is_news)
 
 
 def _is_news(record: logging.LogRecord) -> bool:
-    """Drop the warning of a worker that is closed with a node that runs: one line for each worker after Ctrl-C."""
+    """Filter out the warning that each worker logs if it is closed while a node runs, as after Ctrl-C."""
     return "ended with CancelledError" not in record.getMessage()
 
 
@@ -38,7 +38,7 @@ def leave_signals(client: Client) -> None:
 
 
 class _TerminalSignals(WorkerPlugin):
-    """Sets up workers that run already, and those that start later."""
+    """Sets up all workers of a cluster, those that start later included."""
 
     name = "functionfuse-terminal-signals"
 

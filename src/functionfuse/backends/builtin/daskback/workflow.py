@@ -1,4 +1,4 @@
-"""The facade: a workflow whose nodes are tasks of a Dask cluster."""
+"""`DaskWorkflow`: runs a graph on a Dask cluster, each node as a task."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from functionfuse._graph.placeholder import Placeholder
 
     class _Options(TypedDict):
-        """What the constructor takes besides the targets, for type checkers."""
+        """Keyword parameters of the constructor, for type checkers."""
 
         workflow_name: str
         client: NotRequired[Client | None]
@@ -32,16 +32,16 @@ __all__ = ["DaskQuery", "DaskWorkflow"]
 
 
 class DaskQuery(Query):
-    """The nodes that a pattern matched, to be given options of Dask tasks."""
+    """Nodes that a pattern matches, and methods that set their options of Dask tasks."""
 
     def set_submit_args(self, options: Mapping[str, Any]) -> Self:
-        """Give nodes the options that `Client.submit` takes.
+        """Set options of `Client.submit` for the nodes.
 
         Args:
             options: `resources`, `retries`, `priority`, `workers`, `allow_other_workers`, `fifo_timeout`.
 
         Raises:
-            OptionError: The installed Dask does not know an option, or the value cannot be.
+            OptionError: The installed Dask does not have an option, or a value is invalid.
         """
         check_options(options)
         self._options.set("submit", self.names, dict(options))
@@ -71,22 +71,22 @@ class DaskWorkflow(Workflow[DaskQuery, ResultT]):
         cluster_kwargs: Mapping[str, Any] | None = None,
         read_only: bool = False,
     ) -> None:
-        """Make a workflow of everything that some nodes need.
+        """Create a workflow of targets and their transitive dependencies.
 
         Args:
             nodes: The targets: nodes, items of nodes, instances of decorated classes.
             workflow_name: The name under which results are stored.
             client: An existing client, which stays open.
-            address: Where a scheduler is: `"tcp://10.0.0.1:8786"`.
+            address: The address of a scheduler: `"tcp://10.0.0.1:8786"`.
             cluster_kwargs: The arguments of the `LocalCluster` that each run starts and closes
                 if there is neither a client nor an address. By default it uses all cores, one node a process,
                 listens on the loopback interface and has no dashboard.
             read_only: Nodes take arrays and frames read-only: writing to one is an error.
 
         Raises:
-            NotANodeError: A target is something else.
+            NotANodeError: A target is another object.
             DuplicateNameError: Two nodes have one name.
-            OptionError: More than one of these was given, or the client is asynchronous.
+            OptionError: More than one of client, address and cluster_kwargs is given, or the client is asynchronous.
         """
         super().__init__(*nodes, workflow_name=workflow_name, read_only=read_only)
         self._connection = Connection(client, address, dict(cluster_kwargs or {}))

@@ -1,1 +1,1 @@
-"""Engines that run nodes side by side on this machine: in threads, or in processes."""
+"""Engines that run units concurrently on this machine: in threads, or in worker processes."""

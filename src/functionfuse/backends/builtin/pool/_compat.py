@@ -1,6 +1,6 @@
-"""Parts of Python's standard library that its documentation does not promise, and what replaces each without it.
+"""Compatibility with Python's versions: undocumented parts of the standard library, and a replacement for each.
 
-Each function says what it needs, why, and what happens without it.
+Each docstring names the part, its purpose, and the behaviour without it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ def interpreter_flags() -> list[str]:
     """The command-line flags of this process's interpreter, for a process that runs the same code.
 
     Needs: `subprocess._args_from_interpreter_flags`, with which `multiprocessing` starts its processes.
-    Without it, workers get the options `-W` and `-X` only: `python -O` has assertions in workers.
+    Without it, workers get the options `-W` and `-X` only: with `python -O`, workers execute assertions.
     """
     ours: Callable[[], list[str]] | None
     ours = getattr(subprocess, "_args_from_interpreter_flags", None)

@@ -1,4 +1,4 @@
-"""Running units in processes of this machine."""
+"""Process engine: runs units in worker processes of this machine."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from functionfuse._transport.exceptions import describe_exception, load_exceptio
 from functionfuse._transport.shared_memory import BufferPool, unpickle
 from functionfuse.backends.builtin.pool.reaper import Reaper
 from functionfuse.backends.builtin.pool.run_folders import RunFolders
-from functionfuse.backends.builtin.pool.task_messages import MessageBuilder, owned
+from functionfuse.backends.builtin.pool.task_messages import MessageBuilder, own_buffer
 from functionfuse.backends.builtin.pool.worker_process import WorkerProcess
 from functionfuse.engine import Capabilities
 from functionfuse.errors import EngineError
@@ -32,22 +32,21 @@ if TYPE_CHECKING:
 __all__ = ["ProcessEngine"]
 
 R = TypeVar("R")
-_RETRY_INTERVAL: Final = 0.1  # seconds until a worker that has not ended is interrupted once more
-_TIMEOUT: Final = 5.0  # seconds that a worker has to end by itself, before it is killed
+_RETRY_INTERVAL: Final = 0.1  # seconds until a worker that has not ended is interrupted again
+_TIMEOUT: Final = 5.0  # seconds that a worker has to end before it is killed
 _UNSET: Final = object()
 
 
 class _Task:
-    """A unit, what it takes, and what became of it."""
+    """A unit, its inputs and its outcome."""
 
-    __slots__ = ("error", "inputs", "payload", "record", "unit", "value", "work")
+    __slots__ = ("error", "inputs", "message", "payload", "record", "unit", "value")
 
     def __init__(self, unit: Unit, inputs: list[Payload]) -> None:
         self.unit = unit
         self.inputs = inputs
-        self.work: TaskMessage | None = (
-            None  # as it was sent: segments that it names stay until it is done
-        )
+        #: Held until the unit is done: its shared buffers are deleted with it.
+        self.message: TaskMessage | None = None
         self.payload: Payload | None = None
         self.record: Record | None = None
         self.error: BaseException | None = None
@@ -57,8 +56,8 @@ class _Task:
 class ProcessEngine:
     """Runs units in worker processes, which live for one run.
 
-    It starts as many as there is work for, up to its number.
-    Values stay pickled here: only what `fetch` asks for is made an object again.
+    It starts a worker when a unit finds none idle, up to a maximum.
+    Values stay pickled in this process: only `fetch` unpickles.
     """
 
     name = "local"
@@ -66,9 +65,9 @@ class ProcessEngine:
 
     def __init__(self, workers: int) -> None:  # noqa: D107
         self._max_workers = workers
-        open_closed_streams()  # before their numbers are those of sockets
+        open_closed_streams()  # before sockets get their descriptors
         self._folders = RunFolders()
-        self._reaper: Reaper | None = None  # until there is a worker
+        self._reaper: Reaper | None = None  # started with the first worker
         self._messages = MessageBuilder(BufferPool(self._folders.paths, "run"))
         self._selector = selectors.DefaultSelector()
         self._names = (f"worker{number}" for number in count())
@@ -77,10 +76,10 @@ class ProcessEngine:
         self._queue: deque[_Task] = deque()
         self._done: list[_Task] = []
         self._forwarded = Forwarded()
-        self._nodes: dict[int, str] = {}  # the names of those that were submitted, by number
+        self._nodes: dict[int, str] = {}  # names of submitted nodes, by number
 
     def submit(self, unit: Unit, inputs: Sequence[_Task], _: Mapping[str, Any]) -> _Task:
-        """Give a unit to a worker that is free."""
+        """Queue a unit, and send it if a worker is idle or can be started."""
         for part in unit.subunits or (unit,):
             self._nodes[part.node.number] = part.node.name
         payloads = (
@@ -92,7 +91,7 @@ class ProcessEngine:
         return task
 
     def wait(self, _: Collection[_Task]) -> Collection[_Task]:
-        """Block until a unit is done; give all that are."""
+        """Block until a unit is done; return all that are done."""
         while not self._done:
             for key, _events in self._selector.select():
                 self._receive_reply(key.data)
@@ -107,7 +106,7 @@ class ProcessEngine:
         return handle.record
 
     def fetch(self, handle: _Task) -> Any:
-        """The value, which is made an object once.
+        """The value; it is unpickled once.
 
         Raises:
             EngineError: It cannot be unpickled here.
@@ -124,23 +123,23 @@ class ProcessEngine:
         return handle.value
 
     def release(self, handle: _Task) -> None:
-        """Let the value go, as soon as no unit that takes it is in flight."""
+        """Release the value; units in flight that take it keep its buffers until they are done."""
         handle.payload = None
         handle.value = _UNSET
 
     def cancel(self, pending: Collection[_Task]) -> None:
-        """Do not start these."""
+        """Cancel queued units."""
         cancelled = set(pending)
         self._queue = deque(task for task in self._queue if task not in cancelled)
 
     def drive(self, body: Callable[[], R]) -> R:
-        """Run the loop; see to it that nothing is left of it."""
+        """Run the loop; end all worker processes and remove the folders afterwards."""
         try:
             return body()
         finally:
             self._close()
 
-    # ---- handing out ----
+    # ---- sending units ----
 
     def _dispatch(self) -> None:
         while self._queue and (self._idle or len(self._busy) < self._max_workers):
@@ -158,22 +157,22 @@ class ProcessEngine:
     def _send_task(self, worker: WorkerProcess, task: _Task) -> None:
         self._busy[worker] = task
         try:
-            task.work = self._messages.work(task.unit, task.inputs, worker.shared_objects)
+            task.message = self._messages.build(task.unit, task.inputs, worker.shared_objects)
         except EngineError as error:
             self._free_worker(worker).error = error
             return
         try:
             with deep_recursion:
-                message = pickle.dumps(task.work, protocol=5)
-            worker.channel.send(message)
-        except ConnectionError:  # it did not get the whole unit, so the unit has not run
+                stream = pickle.dumps(task.message, protocol=5)
+            worker.channel.send(stream)
+        except ConnectionError:  # it did not receive the complete unit, which therefore has not run
             if worker.has_replied:
                 self._queue.appendleft(self._busy.pop(worker))
                 self._remove_worker(worker)
             else:
                 self._handle_worker_death(worker)
 
-    # ---- what comes back ----
+    # ---- receiving replies ----
 
     def _receive_reply(self, worker: WorkerProcess) -> None:
         try:
@@ -190,13 +189,13 @@ class ProcessEngine:
         worker.has_replied = True
         task = self._free_worker(worker)
         if reply.kind == "value":
-            task.record, task.payload = reply.record, owned(reply.payload)
+            task.record, task.payload = reply.record, own_buffer(reply.payload)
         else:
-            worker.shared_objects.clear()  # they may be what could not be opened
+            worker.shared_objects.clear()  # one of them may be the object that could not be unpickled
             task.error = self._error(reply, task.unit.node.name)
 
     def _next_reply(self, worker: WorkerProcess) -> Reply | None:
-        """Deliver the log records and warnings that have come; return the reply, if it has come, too."""
+        """Deliver received log records and warnings; return the reply, or None if it has not arrived."""
         while True:
             reply: Reply = pickle.loads(worker.channel.receive())
             if reply.kind != "message":
@@ -206,18 +205,18 @@ class ProcessEngine:
                 return None
 
     def _free_worker(self, worker: WorkerProcess) -> _Task:
-        """Take a unit off a worker, which is free again."""
+        """Mark a worker as idle, and its unit as done."""
         self._idle.append(worker)
         return self._end_task(worker)
 
     def _end_task(self, worker: WorkerProcess) -> _Task:
         task = self._busy.pop(worker)
-        task.inputs, task.work = [], None
+        task.inputs, task.message = [], None
         self._done.append(task)
         return task
 
     def _error(self, reply: Reply, name: str) -> BaseException:
-        """Why a unit has no value."""
+        """The exception of a unit without a value."""
         assert isinstance(reply.payload, bytes)
         if reply.kind == "error":
             return load_exception(reply.payload)
@@ -225,7 +224,7 @@ class ProcessEngine:
         if reply.kind == "send":
             return EngineError(
                 f"the result of node {name!r} cannot be sent to another process: {reason}. "
-                "Return something that can be pickled, run the nodes that need it together with it by fuse(), "
+                "Return something that can be pickled, run the nodes that take it in one unit with it by fuse(), "
                 "or run with kind='threads' or without workers"
             )
         if reply.parent is not None:
@@ -235,13 +234,13 @@ class ProcessEngine:
             )
         return EngineError(
             f"node {name!r} cannot be unpickled in a worker: {reason}. "
-            "Its function and arguments must be made of what can be imported there, by the sys.path of this process"
+            "The modules of its function and arguments must be importable there, by the sys.path of this process"
         )
 
-    # ---- ends ----
+    # ---- ending workers ----
 
     def _handle_worker_death(self, worker: WorkerProcess) -> None:
-        """A worker is gone: so is the unit that it ran, and nothing else."""
+        """Fail the unit of a worker that has died, and remove the worker."""
         task = self._end_task(worker)
         ended = worker.describe_exit(_TIMEOUT)
         task.error = EngineError(f"the worker of node {task.unit.node.name!r} {ended}")
@@ -252,7 +251,7 @@ class ProcessEngine:
         worker.kill()
 
     def _close(self) -> None:
-        """End all workers: idle ones by themselves, the others where they are."""
+        """End all workers: dismiss idle ones, and interrupt the others."""
         workers = [*self._idle, *self._busy]
         try:
             for worker in self._idle:
@@ -276,6 +275,6 @@ class ProcessEngine:
                 if key.data.has_ended():
                     self._selector.unregister(key.data)
                     left -= 1
-            if not events:  # a signal that comes just after Ctrl-C may be slept over
+            if not events:  # a worker may miss a signal that arrives just after Ctrl-C
                 for worker in self._busy:
                     worker.interrupt()

@@ -1,4 +1,4 @@
-"""Reaper process, as the pool sees it: it cleans up if this process is killed."""
+"""Reaper handle: starts and updates the process that cleans up if this process is killed."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["Reaper"]
 
 
 class Reaper:
-    """A process that ends the workers and removes the folders of a pool as soon as this process is gone."""
+    """A process that ends the workers and removes the folders of a pool as soon as this process has ended."""
 
     def __init__(self, folders: Sequence[str]) -> None:
-        """Start it.
+        """Start the process.
 
         Raises:
             EngineError: The system starts no more processes.
@@ -41,15 +41,15 @@ class Reaper:
             raise EngineError(message) from error
 
     def watch(self, process: int) -> None:
-        """End a worker when this process is gone."""
+        """Have a worker ended when this process has ended."""
         self._tell(f"+{process}\n")
 
     def reset(self, process: int) -> None:
-        """Leave a number alone that other processes may get: the worker has ended."""
+        """Stop watching a worker that has ended: another process may get its number."""
         self._tell(f"-{process}\n")
 
     def stop(self) -> None:
-        """End it: the pool has cleaned up."""
+        """End the reaper after the pool has cleaned up."""
         self._process.kill()
         self._process.wait()
         assert self._process.stdin is not None
@@ -57,7 +57,6 @@ class Reaper:
 
     def _tell(self, line: str) -> None:
         assert self._process.stdin is not None
-        with suppress(
-            OSError
-        ):  # killed: workers then end with their node, the next pool removes the folders
+        # without a reaper, workers end after their node, and the next pool removes the folders
+        with suppress(OSError):
             self._process.stdin.write(line.encode())

@@ -20,7 +20,7 @@ __all__ = ["MARKER", "main", "open_folder", "remove_folder", "remove_open_folder
 
 #: The file that makes a folder one of a pool; the pool's process holds a lock on it.
 MARKER: Final = "functionfuse-pool"
-_LOOK: Final = 0.25  # seconds between two looks whether the coordinator lives
+_CHECK_INTERVAL: Final = 0.25  # seconds between two checks of the coordinator
 _RETRY_INTERVAL: Final = 0.1  # seconds until a worker that has not ended is interrupted again
 _TIMEOUT: Final = 5.0  # seconds that nodes have to clean up, as after Ctrl-C
 _CHUNK: Final = 64 * 1024
@@ -33,7 +33,7 @@ def remove_folder(path: str) -> None:
     Several processes may do so at the same time, and one of them may still write into the folder.
 
     Raises:
-        OSError: The folder is gone, is a link, or holds more than files.
+        OSError: The folder does not exist, is a link, or contains more than files.
     """
     descriptor = open_folder(path)
     try:
@@ -48,13 +48,13 @@ def open_folder(path: str) -> int:
 
 
 def remove_open_folder(path: str, descriptor: int) -> None:
-    """Remove a folder as `remove_folder` does, of which a descriptor is known."""
-    while not _removed(path, descriptor):
+    """Remove a folder as `remove_folder` does, with an open descriptor of it."""
+    while not _remove_contents(path, descriptor):
         pass
 
 
-def _removed(path: str, descriptor: int) -> bool:
-    """Remove all files, the marker last; tell whether the folder is gone."""
+def _remove_contents(path: str, descriptor: int) -> bool:
+    """Remove all files, the marker last, and the folder; return False if new files prevent it."""
     for name in sorted(os.listdir(descriptor), key=MARKER.__eq__):
         with suppress(FileNotFoundError):
             os.unlink(name, dir_fd=descriptor)
@@ -75,25 +75,25 @@ def main() -> None:
         signal.signal(number, signal.SIG_IGN)
     coordinator, folders = int(sys.argv[1]), sys.argv[2:]
     workers = _workers_left_by(coordinator)
-    alive = _signalled(workers, signal.SIGTERM)
+    alive = _send_signal(workers, signal.SIGTERM)
     for folder in folders:
-        with suppress(OSError):  # removed by the next pool, or gone
+        with suppress(OSError):  # it does not exist, or the next pool removes it
             remove_folder(folder)
     deadline = time.monotonic() + _TIMEOUT
     while alive and time.monotonic() < deadline:
         time.sleep(_RETRY_INTERVAL)
-        alive = _signalled(alive, signal.SIGTERM)
-    _signalled(alive, signal.SIGKILL)  # in C code, which does not look at signals
+        alive = _send_signal(alive, signal.SIGTERM)
+    _send_signal(alive, signal.SIGKILL)  # they may run C code, which does not check for signals
 
 
 def _workers_left_by(coordinator: int) -> set[int]:
-    """Keep the list of workers until the coordinator is gone.
+    """Track the running workers until the coordinator has ended; return those that are left.
 
     The end of standard input does not suffice: processes that the coordinator forked may hold it open.
     """
     workers, unfinished = set[int](), b""
     while True:
-        if select.select([_STDIN], [], [], _LOOK)[0]:
+        if select.select([_STDIN], [], [], _CHECK_INTERVAL)[0]:
             data = os.read(_STDIN, _CHUNK)
             if not data:
                 return workers
@@ -104,8 +104,8 @@ def _workers_left_by(coordinator: int) -> set[int]:
             return workers
 
 
-def _signalled(processes: set[int], number: int) -> set[int]:
-    """Send a signal; give those processes that are there."""
+def _send_signal(processes: set[int], number: int) -> set[int]:
+    """Send a signal to processes; return those that have not ended."""
     alive = set[int]()
     for process in processes:
         with suppress(OSError):  # it has ended

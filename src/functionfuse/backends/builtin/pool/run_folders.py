@@ -1,4 +1,4 @@
-"""Folders for the values of a pool: made for a run, and removed after it, also after a run that was killed."""
+"""Run folders: create a pool's folders for shared buffers, and remove them after the run, also if it was killed."""
 
 from __future__ import annotations
 
@@ -19,16 +19,16 @@ from functionfuse.backends.builtin.pool.reaper_main import (
 
 __all__ = ["RunFolders"]
 
-_MEMORY: Final = "/dev/shm"  # noqa: S108 - a folder of our own in it, which nobody else can open
+_MEMORY: Final = "/dev/shm"  # noqa: S108 - with a private folder in it
 _NAME: Final = re.compile(r"functionfuse-[0-9]+-[0-9a-f]{16}")
 _PRIVATE: Final = 0o700
 
 
 class RunFolders:
-    """One folder in memory, where the system has that, and one where temporary files are, should the first be full.
+    """A folder in shared memory, if the system has it, and one for temporary files, if the first is full.
 
     Each holds a marker file that is locked as long as this process lives and uses the folder.
-    A folder whose marker is not locked was left behind by a process that was killed together with its reaper.
+    A folder whose marker is not locked belongs to a process that was killed together with its reaper.
     """
 
     def __init__(self) -> None:  # noqa: D107
@@ -44,9 +44,9 @@ class RunFolders:
             self._make_in(position)
 
     def remove(self) -> None:
-        """Remove all; values that were mapped stay readable."""
+        """Remove the folders; mapped buffers stay readable."""
         for path in self.paths:
-            with suppress(OSError):  # gone already
+            with suppress(OSError):  # already removed
                 remove_folder(path)
         for lock in self._locks:
             os.close(lock)
@@ -56,7 +56,7 @@ class RunFolders:
         path = os.path.join(position, f"functionfuse-{os.getpid()}-{os.urandom(8).hex()}")
         os.mkdir(path, _PRIVATE)
         self.paths += (path,)
-        # under another name until it is locked: no other pool takes the folder for abandoned
+        # renamed after it is locked: until then, no other pool considers the folder abandoned
         unlocked, marker = os.path.join(path, f".{MARKER}"), os.path.join(path, MARKER)
         self._locks.append(os.open(unlocked, os.O_CREAT | os.O_EXCL | os.O_RDWR, 0o600))
         fcntl.flock(self._locks[-1], fcntl.LOCK_EX)
@@ -65,22 +65,22 @@ class RunFolders:
 
 
 def _signature() -> bytes:
-    """What a marker says: locks of other machines on a shared file system may not be seen here."""
+    """The content of a marker: it names the machine, since locks of other machines may not be visible here."""
     return f"folder of a functionfuse pool on {os.uname().nodename}\n".encode()
 
 
 def _remove_abandoned(position: str) -> None:
-    with suppress(OSError):  # it may be written to, and not read
+    with suppress(OSError):  # a folder that is writable, but not readable
         for name in filter(_NAME.fullmatch, os.listdir(position)):
-            with suppress(OSError):  # another user's, in use, or gone
+            with suppress(OSError):  # of another user, in use, or removed
                 _remove_if_abandoned(os.path.join(position, name))
 
 
 def _remove_if_abandoned(path: str) -> None:
-    """Remove a folder that a pool of this user has made and that no process uses.
+    """Remove a folder that a pool of this user created and that no process uses.
 
     Raises:
-        OSError: It is none.
+        OSError: The folder is in use, or not one of a pool.
     """
     folder = open_folder(path)
     try:

@@ -1,4 +1,4 @@
-"""Making messages of units: what many of them share is pickled once, and sent to each worker once."""
+"""Task messages: pickle units; objects that several units share are pickled once, and sent to each worker once."""
 
 from __future__ import annotations
 
@@ -32,14 +32,11 @@ if TYPE_CHECKING:
     from functionfuse._kernel.units import Unit
     from functionfuse._transport.shared_memory import BufferPool, Payload
 
-__all__ = ["MessageBuilder", "owned"]
+__all__ = ["MessageBuilder", "own_buffer"]
 
-_MAX_CACHED_ARGUMENTS: Final = (
-    64  # arguments; their parcels take at most as much memory as they do themselves
-)
-_MAX_SHARED_OBJECTS: Final = (
-    1_000  # then both sides forget them all: a graph of a million lambdas fits
-)
+_MAX_CACHED_ARGUMENTS: Final = 64
+#: When there are more, both sides drop them all, so that a graph of a million lambdas fits in memory.
+_MAX_SHARED_OBJECTS: Final = 1_000
 _LITERALS: Final = frozenset({list, tuple, set, frozenset})
 _CONTAINERS: Final = _LITERALS | {dict, Container}
 _PLAIN_BUILDS: Final = (*_LITERALS, build_dict)
@@ -47,7 +44,7 @@ _TEXTS: Final = frozenset({str, bytes, bytearray})
 
 
 class MessageBuilder:
-    """What was pickled in a run, by the identity of the objects, which it holds."""
+    """Builds the messages of a run, with a cache of pickled objects by identity; it holds these objects."""
 
     def __init__(self, buffers: BufferPool) -> None:  # noqa: D107
         self._buffers = buffers
@@ -55,13 +52,13 @@ class MessageBuilder:
         self._numbers = count()
         self._arguments: OrderedDict[int, tuple[Any, PickledArgument]] = OrderedDict()
 
-    def work(self, unit: Unit, inputs: Sequence[Payload], known: set[int]) -> TaskMessage:
-        """A unit for a worker; what it names is there as long as this is.
+    def build(self, unit: Unit, inputs: Sequence[Payload], known: set[int]) -> TaskMessage:
+        """Pickle a unit for a worker; shared buffers that it refers to exist as long as the message does.
 
         Args:
             unit: The unit.
-            inputs: The values of its step's parents.
-            known: The tools that the worker has; those that go along are added.
+            inputs: The values of its node's parents.
+            known: The numbers of the shared objects that the worker has; those in this message are added.
 
         Raises:
             EngineError: A part of it cannot be pickled.
@@ -75,7 +72,7 @@ class MessageBuilder:
             return number
 
         if unit.context is not None:
-            share(unit.context)  # the first that is unpickled: it extends the search path
+            share(unit.context)  # unpickled first: it extends the search path
         try:
             fields = encode_unit(unit, share, self._encode_argument)
         except Exception as error:
@@ -96,7 +93,7 @@ class MessageBuilder:
         return entry[1:]
 
     def _pickled(self, value: Any) -> Payload:
-        return owned(pickle_value(value, self._buffers, dumps))
+        return own_buffer(pickle_value(value, self._buffers, dumps))
 
     def _encode_argument(self, value: Any) -> Any:
         """Return what represents an argument: itself, if plain pickle can load it everywhere."""
@@ -120,7 +117,7 @@ class MessageBuilder:
         return argument
 
     def _pickle_parts(self, value: Any) -> PickledArgument:
-        """Pickle a value in one piece, since its parts may have parts in common, but for large ones."""
+        """Pickle a value in one piece, since its parts may share objects; large parts are pickled separately."""
         candidates = (part for part in large_candidates((value,), THRESHOLD) if part is not value)
         separate = {id(part) for part in candidates if self._is_large(part)}
         parts: list[Any] = []
@@ -132,7 +129,7 @@ class MessageBuilder:
                 parts.extend(pickler.parts)
                 return file.getvalue()
 
-        payload = owned(pickle_value(value, self._buffers, dump))
+        payload = own_buffer(pickle_value(value, self._buffers, dump))
         return PickledArgument(payload, [self._pickle_object(part) for part in parts])
 
     def _is_large(self, part: Any) -> bool:
@@ -152,7 +149,7 @@ class MessageBuilder:
                 if not self._is_picklable(value):
                     return f"argument {name!r} {where}"
             if not self._is_picklable(part.setup):
-                return f"what a plugin does first {where}"
+                return f"the setup of a plugin {where}"
             if not self._is_picklable(part.storage):
                 return f"the storage {where}"
         return f"the function {where}"
@@ -165,11 +162,11 @@ class MessageBuilder:
         return True
 
 
-_ADVICE: Final = "Make it within a @workflow function that needs it, or run with kind='threads' or without workers"
+_ADVICE: Final = "Create it in the @workflow function that uses it, or run with kind='threads' or without workers"
 
 
-def owned(payload: Payload) -> Payload:
-    """A parcel whose segment goes when this process needs it no longer."""
+def own_buffer(payload: Payload) -> Payload:
+    """A payload whose shared buffer is deleted with the last reference in this process."""
     return (
         OwnedSharedBuffer(payload.path, payload.sizes)
         if isinstance(payload, SharedBuffer)

@@ -1,4 +1,4 @@
-"""Running units in threads of this process."""
+"""Thread engine: runs units in threads of this process."""
 
 from __future__ import annotations
 
@@ -18,12 +18,14 @@ if TYPE_CHECKING:
 __all__ = ["ThreadEngine"]
 
 R = TypeVar("R")
-_POLL_INTERVAL: Final = 0.5  # seconds until a signal is noticed that another thread took
+_POLL_INTERVAL: Final = (
+    0.5  # seconds between two checks for signals, which may interrupt another thread
+)
 _TIMEOUT: Final = 5.0  # seconds that running nodes have to finish after an interruption
 
 
 class _Task:
-    """A unit, the values that it takes, and what became of it."""
+    """A unit, its inputs and its outcome."""
 
     __slots__ = (
         "cancelled",
@@ -42,14 +44,16 @@ class _Task:
         self.unit = unit
         self.values: list[Any] = []
         self.missing = 0  # inputs that have not ended
-        self.dependents: list[tuple[_Task, int]] = []  # who waits for the value, and where it goes
+        self.dependents: list[
+            tuple[_Task, int]
+        ] = []  # with the position of this value among their inputs
         self.record: Record | None = None
         self.value: Any = None
         self.error: BaseException | None = None
         self.ended = self.cancelled = self.released = False
 
     def take(self, inputs: Sequence[_Task]) -> None:
-        """Get the values that are there, and wait for the others."""
+        """Take the values of completed inputs, and register as a dependent of the others."""
         self.values = [parent.value for parent in inputs]
         for position, parent in enumerate(inputs):
             if not parent.ended:
@@ -59,7 +63,7 @@ class _Task:
                 self.error = parent.error
 
     def run(self) -> Any:
-        """Make the call, unless something that it needs has failed; returns its value."""
+        """Execute the unit, unless it was cancelled or failed upstream; returns its value."""
         value = None
         if self.cancelled:
             self.error = Cancelled()
@@ -72,7 +76,7 @@ class _Task:
         return value
 
     def end(self, value: Any) -> list[_Task]:
-        """Hand the value, or the failure, to those that wait for it; gives those that need nothing more."""
+        """Pass the value, or the failure, to the dependents; returns those that have all inputs now."""
         self.ended = True
         if not self.released:
             self.value = value
@@ -90,8 +94,8 @@ class _Task:
 class ThreadEngine:
     """Runs units in threads, which live for one run.
 
-    It starts as many as there is work for, up to its number.
-    A unit that waits for another runs in the thread that has its last input.
+    It starts a thread when a unit finds none idle, up to a maximum.
+    A unit runs in the thread that computed its last input.
     """
 
     name = "local"
@@ -103,12 +107,12 @@ class ThreadEngine:
         self._max_workers = workers
         self._threads: list[Thread] = []
         self._busy = 0
-        self._lock = Lock()  # for what tasks know of each other
+        self._lock = Lock()  # guards the inputs and dependents of tasks
         self._queue: SimpleQueue[_Task | None] = SimpleQueue()
         self._done: SimpleQueue[_Task] = SimpleQueue()
 
     def submit(self, unit: Unit, inputs: Sequence[_Task], _: Mapping[str, Any]) -> _Task:
-        """Give a unit to the first thread that is free, once its inputs are there."""
+        """Queue a unit for the first idle thread, once its inputs are computed."""
         task = _Task(unit)
         self._busy += 1
         if self._busy > len(self._threads) and len(self._threads) < self._max_workers:
@@ -122,7 +126,7 @@ class ThreadEngine:
         return task
 
     def wait(self, pending: Collection[_Task]) -> Collection[_Task]:
-        """Block until a unit is done; give all that are."""
+        """Block until a unit is done; return all that are done."""
         done: list[_Task] = []
         while not done:
             done = [task for task in self._ended() if task in pending]
@@ -137,7 +141,7 @@ class ThreadEngine:
             yield self._done.get()
 
     def _first(self) -> _Task:
-        """Block until a unit is done, with pauses: the system may give a signal to a thread that does not wake this one."""
+        """Block until a unit is done, with timeouts: a signal may arrive in another thread, which does not wake this one."""
         while True:
             try:
                 return self._done.get(timeout=_POLL_INTERVAL)
@@ -154,24 +158,24 @@ class ThreadEngine:
         return handle.value
 
     def release(self, handle: _Task) -> None:
-        """Let the value go; those that wait for it get it."""
+        """Release the value; queued dependents get it nevertheless."""
         with self._lock:
             handle.released, handle.value = True, None
 
     def cancel(self, pending: Collection[_Task]) -> None:
-        """Do not start these."""
+        """Cancel queued units."""
         for task in pending:
             task.cancelled = True
 
     def drive(self, body: Callable[[], R]) -> R:
-        """Run the loop, then let the threads end."""
+        """Run the loop, then end the threads."""
         try:
             return body()
         finally:
             self._close()
 
     def _start(self) -> None:
-        # a daemon: a thread cannot be stopped, and a node that does not finish shall not keep the process
+        # a daemon: a thread cannot be stopped, and a node that does not finish must not keep the process alive
         name = f"functionfuse-{len(self._threads)}"
         thread = Thread(target=self._serve, name=name, daemon=True)
         self._threads.append(thread)
@@ -183,7 +187,7 @@ class ThreadEngine:
                 task = self._run(task)
 
     def _run(self, task: _Task) -> _Task | None:
-        """Run a unit; gives another one that can be run now."""
+        """Run a unit; returns a dependent that this thread can run next."""
         value = task.run()
         with self._lock:
             ready = task.end(value)

@@ -1,4 +1,4 @@
-"""One worker process, as the pool sees it."""
+"""Worker process handle: starts a worker, and observes its end."""
 
 from __future__ import annotations
 
@@ -32,19 +32,19 @@ _CHUNK_SIZE: Final = 64 * 1024
 
 
 class WorkerProcess:
-    """A process that runs one unit at a time, and the tools that it has."""
+    """A process that runs one unit at a time, and the numbers of the shared objects that it has."""
 
     def __init__(self, name: str, folders: Sequence[str], reaper: Reaper) -> None:
-        """Start it; what it is sent waits until it is up.
+        """Start the process; messages to it are queued until it is ready.
 
         Raises:
             EngineError: The system starts no more processes.
         """
         ours, theirs = socket.socketpair()
         for end in (ours, theirs):
-            end.settimeout(None)  # whatever `socket.setdefaulttimeout` was told
+            end.settimeout(None)  # whatever `socket.setdefaulttimeout` has set
         self.shared_objects: set[int] = set()
-        self.has_replied = False  # it has answered once, so it can start
+        self.has_replied = False  # it has replied once, so its start succeeded
         self.channel = Channel(ours)
         with theirs:
             try:
@@ -60,11 +60,11 @@ class WorkerProcess:
         self.channel.send(pickle.dumps(handshake))
 
     def fileno(self) -> int:
-        """For selectors."""
+        """The descriptor of the connection, for selectors."""
         return self.channel.socket.fileno()
 
     def describe_exit(self, patience: float) -> str:
-        """Wait for the end of a process that does not answer any more; say how it came."""
+        """Wait for the end of a process that closed its connection; describe how it ended."""
         self._reaper.reset(self._process.pid)
         try:
             code = self._process.wait(patience)
@@ -77,23 +77,23 @@ class WorkerProcess:
         return f"was ended by {number.name}{hint}"
 
     def has_ended(self) -> bool:
-        """Drop what it said; tell whether it can say no more."""
+        """Discard received data; tell whether the connection is closed."""
         try:
             return not self.channel.socket.recv(_CHUNK_SIZE)
         except ConnectionError:
             return True
 
     def dismiss(self) -> None:
-        """Let it end by itself, as soon as it has nothing to do."""
-        with suppress(OSError):  # it is gone already
+        """Close the connection: the process ends when it is idle."""
+        with suppress(OSError):  # it has already ended
             self.channel.socket.shutdown(socket.SHUT_WR)
 
     def interrupt(self) -> None:
-        """Interrupt the node that it runs, and let it end."""
+        """Interrupt the running node; the process ends after it."""
         self._process.terminate()
 
     def kill(self) -> None:
-        """End it, if it has not ended."""
+        """Kill the process, if it has not ended."""
         self._reaper.reset(self._process.pid)
         self._process.kill()
         self._process.wait()

@@ -1,6 +1,6 @@
-"""Parts of Ray that its documentation does not promise, and what replaces each where a version lacks it.
+"""Compatibility with Ray's versions: undocumented parts of Ray, and a replacement for each.
 
-Each function says what it needs of Ray, why, and what happens without it.
+Each docstring names the part of Ray, its purpose, and the behaviour without it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 #: Needs: `CloudPickler.dispatch`, with which Ray pickles references to its objects and actors.
-#: Without it, a node whose arguments hold such references cannot be sent, and fails with an error that says so.
+#: Without it, a node with such references in its arguments fails with an error that says so.
 REFERENCE_REDUCERS: Final[dict[Any, Any]] = getattr(ray.cloudpickle.CloudPickler, "dispatch", {})
 
 
@@ -41,9 +41,9 @@ REFERENCE_REDUCERS: Final[dict[Any, Any]] = getattr(ray.cloudpickle.CloudPickler
 
 
 def option_names(kind: str) -> Collection[str] | None:
-    """The names of all options of a `"task"` or an `"actor"`; None if Ray does not tell.
+    """The names of all options of a `"task"` or an `"actor"`; None if Ray does not report them.
 
-    Needs: the tables of `ray._common.ray_option_utils`. An error of ours can suggest the right name then.
+    Needs: the tables of `ray._common.ray_option_utils`. With them, an error can suggest the right name.
     Without them, Ray checks the names, see `validate_options`.
     """
     names: Collection[str] | None = getattr(ray_option_utils, f"{kind}_options", None)
@@ -51,10 +51,10 @@ def option_names(kind: str) -> Collection[str] | None:
 
 
 def validate_options(kind: str, options: Mapping[str, Any]) -> None:
-    """Let Ray check the options of a `"task"` or an `"actor"` before a graph runs.
+    """Have Ray check the options of a `"task"` or an `"actor"` before a graph runs.
 
     Needs: the validators of `ray._common.ray_option_utils`.
-    Without them, `options` of an empty remote function or class checks what it knows.
+    Without them, `options` of an empty remote function or class checks the options that it knows.
 
     Raises:
         TypeError, ValueError, AttributeError: Ray refuses an option or its value.
@@ -98,25 +98,24 @@ def cause_of(error: RayTaskError) -> BaseException:
 def hide_unhandled_errors() -> None:
     """Keep Ray from printing failures of nodes as unhandled: `run()` raises them.
 
-    Ray prints an error object that nobody has asked for, and a unit that fails leaves two: its record, which the
-    engine asks for, and its value. Errors of tasks that are not of this package are printed.
+    Ray prints an error object that was not fetched. A failed unit has two: its record, which the engine fetches,
+    and its value. Errors of tasks that are not of this package are printed.
 
     Needs: the logger of `ray._private.worker` and the words "Unhandled error".
     Without them, a pickled exception may be printed after a failed run.
     """
-    logging.getLogger("ray._private.worker").addFilter(
-        _is_of_others
-    )  # once, however often it is called
+    # the logger keeps one filter, however often it is added
+    logging.getLogger("ray._private.worker").addFilter(_is_not_ours)
 
 
-def _is_of_others(record: logging.LogRecord) -> bool:
+def _is_not_ours(record: logging.LogRecord) -> bool:
     if record.levelno < logging.ERROR:
         return True
     text = record.getMessage()
     return not (text.startswith("Unhandled error") and any(name in text for name in _OURS))
 
 
-#: Found in the text of the error of a task, or of an actor that was ended.
+#: Parts of the text of an error of our tasks, and of an actor that was ended.
 _OURS: Final = ("ExceptionEnvelope", "InstanceActor", "functionfuse.errors.")
 
 
@@ -126,15 +125,15 @@ _OURS: Final = ("ExceptionEnvelope", "InstanceActor", "functionfuse.errors.")
 def cluster_address() -> str:
     """The address of the cluster that this process is connected to.
 
-    Needs: `RuntimeContext.gcs_address`. Ray connects a process to one cluster, and does not say so in an error.
-    Without it, a process cannot change `ray_init_args` between runs: an address counts as that of another cluster.
+    Needs: `RuntimeContext.gcs_address`. Ray connects a process to one cluster, and ignores another address.
+    Without it, a process cannot change `ray_init_args` between runs: any address counts as that of another cluster.
     """
     address: str = getattr(ray.get_runtime_context(), "gcs_address", "")
     return address
 
 
 def current_connection() -> object:
-    """An object that represents the connection of this process to a cluster: `ray.init` makes another one.
+    """An object that represents the connection of this process to a cluster: `ray.init` creates a new one.
 
     Needs: `_global_node` of `ray._private.worker`. Calls of Ray's core would end a process that is in `ray.shutdown`.
     Without it, a run does not notice that Ray was shut down and initialised again, and raises an error of Ray.

@@ -10,7 +10,7 @@ from functionfuse.errors import EngineError
 
 __all__ = ["check_ray_answers", "same_cluster"]
 
-_TIMEOUT: Final = 10.0  # seconds for a connection, and again for the first words
+_TIMEOUT: Final = 10.0  # seconds for a connection, and again for the first bytes
 #: How a client of HTTP/2 starts, as in RFC 9113: both kinds of Ray's servers speak gRPC, which is built on it.
 _HTTP2_PREFACE: Final = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])
 _SETTINGS: Final = bytes([4, 0, 0, 0, 0, 0])  # in the head of the first frame, after its length
@@ -26,11 +26,11 @@ def check_ray_answers(address: str, *, encrypted: bool) -> None:
     Raises:
         EngineError: No process listens there, or one that is not Ray.
     """
-    place = _host_and_port(address)
-    if place is None:
+    host_and_port = _host_and_port(address)
+    if host_and_port is None:
         return
     try:
-        connection = socket.create_connection(place, _TIMEOUT)
+        connection = socket.create_connection(host_and_port, _TIMEOUT)
     except OSError as error:
         message = (
             f"no process listens at the address of the Ray cluster, {address!r} ({error}): "
@@ -44,7 +44,7 @@ def check_ray_answers(address: str, *, encrypted: bool) -> None:
     message = (
         f"a process listens at the address of the Ray cluster, {address!r}, but does not answer as Ray does: "
         "check the port (a cluster itself has 6379, its server for 'ray://' 10001, if nothing else was chosen), "
-        "and that the cluster is well; one that uses TLS wants RAY_USE_TLS=1 in the environment"
+        "and that the cluster is up; one with TLS requires RAY_USE_TLS=1 in the environment"
     )
     raise EngineError(message)
 
@@ -78,17 +78,17 @@ def same_cluster(address: str, cluster: str) -> bool:
 
 
 def _hosts(name: str) -> set[str]:
-    """What a name stands for; whatever stands for this machine is one."""
+    """The addresses of a host name; all addresses of this machine count as one."""
     try:
         found = {str(info[4][0]) for info in socket.getaddrinfo(name, None)}
     except OSError:
         return {name}
-    return {"this machine" if _is_here(host) else host for host in found}
+    return {"this machine" if _is_local(host) else host for host in found}
 
 
-def _is_here(host: str) -> bool:
+def _is_local(host: str) -> bool:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     with suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as own:
-        own.bind((host, 0))  # nobody can have the address of another machine
+        own.bind((host, 0))  # a process cannot bind an address of another machine
         return True
     return False

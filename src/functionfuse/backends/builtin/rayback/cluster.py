@@ -1,4 +1,4 @@
-"""The cluster: found or started when a run needs it, and asked what its nodes have."""
+"""Cluster connection: connect to Ray or start it when a run begins, and check that the connection lasts."""
 
 from __future__ import annotations
 
@@ -23,16 +23,15 @@ __all__ = ["Session", "check_init_args", "connect"]
 
 _INIT: Final = frozenset(inspect.signature(ray.init).parameters) - {"kwargs"}
 _starting: Final = threading.Lock()  # workflows may run in several threads
-_connections: Final = list[
-    tuple[Mapping[str, Any], str]
-]()  # what ray.init got here, and which cluster it gave
+#: The arguments of `ray.init` in this process, with the address of the cluster.
+_connections: Final = list[tuple[Mapping[str, Any], str]]()
 
 
 def check_init_args(options: Mapping[str, Any]) -> None:
-    """Accept what `ray.init` takes; what starts with an underscore is experimental, and Ray's own to check.
+    """Check the names of options of `ray.init`; experimental ones, which start with an underscore, are left to Ray.
 
     Raises:
-        OptionError: The installed Ray does not know an option.
+        OptionError: The installed Ray does not have an option.
     """
     validate_names(
         [name for name in options if not name.startswith("_")], _INIT, "option of ray.init"
@@ -40,14 +39,14 @@ def check_init_args(options: Mapping[str, Any]) -> None:
 
 
 def connect(options: Mapping[str, Any]) -> None:
-    """Use the Ray that this process is connected to; connect to one or start one if there is none.
+    """Connect this process to a Ray cluster, or start one, unless it is connected already.
 
-    It stays until the process ends: to start takes ten seconds, and results of one run may be used by the next.
-    Ray itself sees to the end: what `ray.init` started ends with this process, what it only joined goes on.
+    The connection lasts until the process ends: a start takes ten seconds, and the next run may use results of this one.
+    A cluster that `ray.init` started ends with this process; one that it connected to continues.
 
     Raises:
-        EngineError: There is no cluster at the address, or it does not let us in.
-        OptionError: Another cluster is wanted than the one that this process is connected to.
+        EngineError: No cluster answers at the address, or it refuses the connection.
+        OptionError: The address is that of another cluster than this process is connected to.
     """
     with _starting:
         if ray.is_initialized():
@@ -55,9 +54,9 @@ def connect(options: Mapping[str, Any]) -> None:
             return
         address = options.get("address") or os.environ.get("RAY_ADDRESS") or ""
         check_ray_answers(address, encrypted=_uses_tls(options))
-        open_closed_streams()  # before their numbers are those of sockets
+        open_closed_streams()  # before sockets get their descriptors
         try:
-            with hash_seed_set():  # workers inherit it from what is started here
+            with hash_seed_set():  # inherited by the workers of a cluster that is started here
                 ray.init(**options)
         except (AuthenticationError, RuntimeError, OSError, ValueError) as error:
             raise EngineError(_advice(address, error)) from error
@@ -70,10 +69,10 @@ def _uses_tls(options: Mapping[str, Any]) -> bool:
 
 
 def _check_unused(options: Mapping[str, Any]) -> None:
-    """See that nobody waits for what Ray, which is there already, was not told.
+    """Warn about options without an effect, since Ray is initialised already.
 
     Raises:
-        OptionError: Another cluster is wanted.
+        OptionError: The address is that of another cluster.
     """
     address, used = options.get("address") or "", cluster_address()
     if (options, used) in _connections:
@@ -88,7 +87,7 @@ def _check_unused(options: Mapping[str, Any]) -> None:
     if unused and not options.get("ignore_reinit_error"):
         message = (
             f"Ray is initialised already, so ray_init_args are not used: {', '.join(unused)}. "
-            "Give them to ray.init where it is called, or call ray.shutdown() before run()"
+            "Pass them to ray.init where it is called, or call ray.shutdown() before run()"
         )
         warnings.warn(message, FunctionFuseWarning, stacklevel=5)  # where run() was called
 
@@ -103,21 +102,21 @@ def _advice(address: str, error: Exception) -> str:
     where = f"the Ray cluster at {address!r}" if address else "Ray"
     return (
         f"{where} could not be used: {error}\n"
-        "A cluster that asks for a token wants RAY_AUTH_MODE=token and either RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH "
+        "A cluster with token authentication requires RAY_AUTH_MODE=token and either RAY_AUTH_TOKEN or RAY_AUTH_TOKEN_PATH "
         "in the environment before Ray is imported; "
         "its Ray and Python versions must be those of this process"
     )
 
 
 class Session:
-    """The connection of this process to a cluster, as it is when a run begins."""
+    """The connection of this process to a cluster at the start of a run."""
 
     def __init__(self) -> None:  # noqa: D107
         self._connection = current_connection()
 
     @property
     def is_over(self) -> bool:
-        """Whether Ray was shut down since, also if it was initialised again."""
+        """Whether Ray was shut down after the start of the run, also if it was initialised again."""
         return not ray.is_initialized() or current_connection() is not self._connection
 
     def check(self) -> None:

@@ -1,4 +1,4 @@
-"""The engine: gives units to Ray as soon as they are known, and lets Ray keep their order."""
+"""Ray engine: submits each unit as soon as it is known; Ray orders them by their inputs."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from functionfuse.backends.builtin.rayback._compat import (
     start_task,
 )
 from functionfuse.backends.builtin.rayback.cluster import Session
-from functionfuse.backends.builtin.rayback.envelopes import REDUCERS, dumps, unwrapped, wrapped
+from functionfuse.backends.builtin.rayback.envelopes import REDUCERS, dumps, unwrap, wrap
 from functionfuse.backends.builtin.rayback.tasks import (
     InstanceActor,
     RetryableExceptionEnvelope,
@@ -49,16 +49,13 @@ if TYPE_CHECKING:
 __all__ = ["RayEngine"]
 
 R = TypeVar("R")
-_LARGE: Final = (
-    100_000  # bytes of a function or literal that go into the store once, not along with each node
-)
-_BATCH: Final = 100  # nodes that are waited for together ...
-_POLL_TIMEOUT: Final = (
-    0.02  # ... for so many seconds at most: to wait for each by itself costs as much as to run it
-)
-_CHECK_INTERVAL: Final = 1.0  # seconds between two looks whether Ray was shut down
-_GRACE: Final = 1.0  # seconds that nodes have to end by themselves when a run is interrupted
-#: Made once: Ray keeps each remote function and class as long as the process lives.
+_LARGE: Final = 100_000  # bytes; larger functions and literals are put into Ray's store once
+#: Units in one call of `ray.wait`, and its timeout in seconds: a call for each unit costs as much as running it.
+_BATCH: Final = 100
+_POLL_TIMEOUT: Final = 0.02
+_CHECK_INTERVAL: Final = 1.0  # seconds between two checks whether Ray was shut down
+_GRACE: Final = 1.0  # seconds that nodes have to end when a run is interrupted
+#: Created once: Ray keeps each remote function and class as long as the process lives.
 _task: Final[Any] = ray.remote(run_unit)
 _actor: Final[Any] = ray.remote(InstanceActor)
 _DEATHS: Final = (WorkerCrashedError, ActorDiedError, NodeDiedError, OutOfMemoryError)
@@ -66,24 +63,24 @@ _DEATHS: Final = (WorkerCrashedError, ActorDiedError, NodeDiedError, OutOfMemory
 
 @dataclass(eq=False, slots=True)
 class _Handle:
-    """A unit that Ray has."""
+    """A submitted unit, or one that could not be submitted."""
 
     name: str
     value: Any = None  # Ray's reference to the value
     record: Any = None  # to the record, which is fetched without the value
-    actor: Any = None  # where the instance is that this unit made or called
+    actor: Any = None  # of the instance that this unit created or called
     answer: bytes | None = None  # the record, fetched together with others
-    recorded: bool = False  # its record was given
-    released: bool = False  # nobody will ask for the value
-    error: BaseException | None = None  # it never reached Ray
+    recorded: bool = False  # its record was returned
+    released: bool = False  # its value is not fetched
+    error: BaseException | None = None  # why it could not be submitted
 
 
-class _Sent(NamedTuple):
-    """A unit as it is sent."""
+class _PickledUnit(NamedTuple):
+    """A pickled unit, in the parts that are sent."""
 
-    code: Any  # its function
-    packed: bytes
-    refs: Sequence[BroadcastRef[Any]]  # the large objects that it takes
+    code: Any  # its function: pickled, or Ray's reference to it
+    packed: bytes  # the rest of it
+    refs: Sequence[BroadcastRef[Any]]  # its large arguments
 
     @property
     def literals(self) -> list[Any]:
@@ -99,19 +96,19 @@ class RayEngine:
         """Use the cluster that this process is connected to.
 
         Args:
-            graph: What is run.
-            actors: Instances of decorated classes stay in actors, instead of going from task to task.
-            read_only: Arrays are given out as Ray does it, instead of a copy for each node that takes one.
+            graph: The graph of the run.
+            actors: Keep instances of decorated classes in actors, instead of passing them from task to task.
+            read_only: Nodes take Ray's read-only arrays, instead of a copy each.
         """
         self.capabilities = Capabilities(schedules=True, cancels_queued=True, releases_early=True)
         self._actors = actors
-        self._returned_instances = _instances_taken(graph) if actors else frozenset()
-        self._code: dict[int, tuple[Any, Any]] = {}  # functions as they are sent, by id
+        self._returned_instances = _instances_used(graph) if actors else frozenset()
+        self._code: dict[int, tuple[Any, Any]] = {}  # pickled functions, by id of the function
         self._read_only = read_only
         self._broadcaster = Broadcaster(graph, self._put, _LARGE, dict(REDUCERS))
         self._session = Session()
         hide_unhandled_errors()
-        self._failed: list[_Handle] = []  # what never reached Ray, and nobody was told of
+        self._failed: list[_Handle] = []  # could not be submitted, and not reported yet
         self._cancelled: list[_Handle] = []  # by the last call of cancel
 
     def submit(  # noqa: D102 - as in Engine
@@ -126,18 +123,18 @@ class RayEngine:
             retried = options.get("retry_exceptions")
             types = retried if isinstance(retried, (list, tuple)) else ()
             packed = pickle_unit(unit, types, self._broadcaster, read_only=self._read_only)
-            sent = _Sent(self._pickled_function(unit.node.func), *packed)
-        except Exception as error:  # noqa: BLE001 - whatever the user's objects raise
+            sent = _PickledUnit(self._pickle_function(unit.node.func), *packed)
+        except Exception as error:  # noqa: BLE001 - pickling the user's objects raises anything
             message = (
-                f"node {name!r} cannot be sent to a worker, since its function or what it is given "
-                f"cannot be pickled: {describe_exception(error)}. Make what cannot be pickled inside of a node"
+                f"node {name!r} cannot be sent to a worker, since its function or an argument "
+                f"cannot be pickled: {describe_exception(error)}. Create objects that cannot be pickled in the node"
             )
             failure = EngineError(message)
             failure.__cause__ = error
             return self._fail(name, failure)
         if self._actors and unit.node.kind is not Kind.FUNCTION and not unit.load:
             return self._call(unit, sent, inputs, options)
-        if unit.load:  # reading takes neither a graphics card nor a second try
+        if unit.load:  # loading requires neither resources nor retries
             options = {key: options[key] for key in options if key == "runtime_env"}
         elif types:
             options = {**options, "retry_exceptions": [RetryableExceptionEnvelope]}
@@ -152,9 +149,9 @@ class RayEngine:
         return handle
 
     def _call(
-        self, unit: Unit, sent: _Sent, inputs: Sequence[_Handle], options: Mapping[str, Any]
+        self, unit: Unit, sent: _PickledUnit, inputs: Sequence[_Handle], options: Mapping[str, Any]
     ) -> _Handle:
-        """Give a constructor or method to the actor of its instance."""
+        """Submit a constructor or method to the actor of its instance."""
         node, before = unit.node, None
         actor: Any
         values = [handle.value for handle in inputs]
@@ -172,18 +169,18 @@ class RayEngine:
         )
         return _Handle(node.name, value, record, actor)
 
-    def _pickled_function(self, function: Any) -> Any:
-        """A function as it is sent: pickled once in a run."""
+    def _pickle_function(self, function: Any) -> Any:
+        """Pickle a function, once in a run; a large one is put into Ray's store."""
         known = self._code.get(id(function))
         if known is None:
             code = dumps(function)
             known = function, ray.put(code) if len(code) > _LARGE else code
-            self._code[id(function)] = known  # with the function, so that its id stays its own
+            self._code[id(function)] = known  # holds the function, so that its id is not reused
         return known[1]
 
     def _put(self, literal: Any) -> Any:
         """Put a large object into Ray's store, for all nodes that take it."""
-        return ray.put(wrapped(literal, "a large argument", read_only=self._read_only))
+        return ray.put(wrap(literal, "a large argument", read_only=self._read_only))
 
     def wait(self, pending: Collection[_Handle]) -> Iterable[_Handle]:  # noqa: D102
         failed, self._failed = self._failed, []
@@ -192,7 +189,7 @@ class RayEngine:
             return failed
         self._session.check()
         handles = {handle.record: handle for handle in islice(pending, _BATCH)}
-        # a quarter, so that a run with few in flight soon has the next
+        # for a quarter of them, so that a run with few units in flight soon submits the next
         done, _ = ray.wait([*handles], num_returns=-(-len(handles) // 4), timeout=_POLL_TIMEOUT)
         if not done:
             handles = {handle.record: handle for handle in pending}
@@ -204,12 +201,12 @@ class RayEngine:
         return finished
 
     def record(self, handle: _Handle) -> Record:
-        """What became of a unit.
+        """The record of a unit.
 
         Raises:
-            Withdrawn: It was taken back before it started.
-            EngineError: It never came back.
-            BaseException: What the user's function raised.
+            Cancelled: It was cancelled before it started.
+            EngineError: Its worker died, or Ray could not run it.
+            BaseException: The exception of the user's function.
         """
         if handle.error is not None:
             raise handle.error
@@ -223,16 +220,16 @@ class RayEngine:
 
     def fetch(self, handle: _Handle) -> Any:  # noqa: D102
         self._session.check()
-        return unwrapped(_get(handle.value, handle.name))
+        return unwrap(_get(handle.value, handle.name))
 
     def release(self, handle: _Handle) -> None:
-        """Drop the references: Ray frees the value when no task takes it, and ends an actor that nobody can call."""
+        """Drop the references: Ray frees the value when no task takes it, and ends an actor without references."""
         handle.value, handle.released = None, True
         if handle.recorded:
             handle.record = handle.actor = None
 
     def cancel(self, pending: Collection[_Handle]) -> None:
-        """Take back what has not started; what runs is told as well, and may not listen."""
+        """Cancel queued units; running ones ignore it."""
         if self._session.is_over:
             return
         self._cancelled = [handle for handle in pending if handle.record is not None]
@@ -240,19 +237,19 @@ class RayEngine:
             ray.cancel(handle.record, recursive=False)
 
     def drive(self, body: Callable[[], R]) -> R:
-        """Run the loop; if it was left before everything was settled, let no node go on."""
+        """Run the loop; after an exception, end units that were cancelled but still run."""
         try:
             return body()
         except BaseException as error:
             if self._session.is_over:
                 if not isinstance(error, EngineError | KeyboardInterrupt):
-                    self._session.check()  # Ray's errors, SystemExit among them, do not say why
+                    self._session.check()  # raises the reason, which Ray's errors, such as SystemExit, lack
             elif self._cancelled:
                 self._end_cancelled()
             raise
 
     def _end_cancelled(self) -> None:
-        """End what did not listen, with its worker: it would keep the next run from its cores."""
+        """End cancelled units that still run, with their workers: they would occupy the cores of the next run."""
         handles = {handle.record: handle for handle in self._cancelled}
         _, running = ray.wait([*handles], num_returns=len(handles), timeout=_GRACE)
         for record in running:
@@ -262,27 +259,27 @@ class RayEngine:
                 ray.kill(handles[record].actor)
 
 
-def _instances_taken(graph: Graph) -> frozenset[int]:
-    """The steps whose instance somebody takes as they leave it, and not only the next method."""
+def _instances_used(graph: Graph) -> frozenset[int]:
+    """Numbers of the nodes whose instance other nodes take, in addition to the next method call."""
     followed = Counter(node.state.number for node in graph if node.state is not None)
     readers = graph.instance_uses
     return frozenset(number for number in readers if readers[number] > followed[number])
 
 
 def _refers_to(node: GraphNode, number: int) -> bool:
-    """Tell whether the arguments of a method refer to a step, apart from the instance that it works on."""
+    """Tell whether the arguments of a method refer to a node, apart from its own instance."""
     arguments = (*node.args, *node.kwargs.values())
     return any(ref.number == number for ref in references(arguments))
 
 
-# ---- what comes back ----
+# ---- records and values ----
 
 
 def _fetch_records(handles: Sequence[_Handle]) -> None:
-    """Fetch the records of what is done in one go, which takes a third of the time; not if one failed."""
+    """Fetch the records of finished units in one call, which takes a third of the time; none if a unit failed."""
     try:
         answers = ray.get([handle.record for handle in handles])
-    except Exception:  # noqa: BLE001 - each is asked for its own
+    except Exception:  # noqa: BLE001 - `record` fetches each and raises its own exception
         return
     for handle, answer in zip(handles, answers, strict=True):
         handle.answer = answer
@@ -292,7 +289,9 @@ def _get(reference: Any, name: str) -> Any:
     try:
         return ray.get(reference)
     except RayTaskError as error:
-        if isinstance(cause_of(error), TaskCancelledError):  # when its worker had it, but not begun
+        if isinstance(
+            cause_of(error), TaskCancelledError
+        ):  # its worker had received, but not started it
             raise Cancelled from error
         original = _user_exception(error)
     except TaskCancelledError as error:
@@ -307,11 +306,11 @@ def _get(reference: Any, name: str) -> Any:
     except RayError as error:
         message = f"Ray could not run node {name!r}: {describe_exception(error)}"
         raise EngineError(message) from error
-    raise original  # here, and not where Ray's own error would become its context
+    raise original  # outside of the except block, or Ray's error would become its context
 
 
 def _user_exception(error: RayTaskError) -> BaseException:
-    """What was raised in the worker."""
+    """The exception that was raised in the worker, or an `EngineError` of Ray's."""
     cause = cause_of(error)
     if isinstance(cause, ExceptionEnvelope):
         return cause.error

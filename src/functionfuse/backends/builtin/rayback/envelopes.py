@@ -1,4 +1,4 @@
-"""Envelopes of values in Ray's object store: pickled when Ray pickles them, so that Ray sees its references in them.
+"""Envelopes of values in Ray's object store: pickled when Ray pickles them, so that Ray finds its references in them.
 
 Ray returns arrays as read-only views of shared memory.
 On every other engine a function may write to its arguments, so each node gets a copy,
@@ -20,22 +20,22 @@ from functionfuse._transport.pickled_value import CopyPolicy, PickledValue, pick
 from functionfuse.backends.builtin.rayback._compat import REFERENCE_REDUCERS
 from functionfuse.errors import EngineError
 
-__all__ = ["REDUCERS", "dumps", "unwrapped", "wrapped"]
+__all__ = ["REDUCERS", "dumps", "unwrap", "wrap"]
 
-#: As on all engines, so that classes made in functions stay themselves; and Ray's references as Ray does.
+#: Those of all engines, by which local classes keep their identity, and Ray's for its references.
 REDUCERS: Final[Any] = ChainMap(pickler.Pickler.dispatch_table, REFERENCE_REDUCERS)
 
 
 dumps: Final = partial(pickler.dumps, protocol=PROTOCOL, reducers=REDUCERS)
 
 
-def wrapped(value: Any, what: str, *, read_only: bool) -> Any:
-    """A value in its envelope; an immutable one is sent without.
+def wrap(value: Any, what: str, *, read_only: bool) -> Any:
+    """Put a value into an envelope; atoms are returned unchanged.
 
     Args:
         value: The value.
-        what: What errors call it.
-        read_only: Nodes do not write to its arrays, so these are not copied.
+        what: The name of the value in errors.
+        read_only: Do not copy arrays, since nodes do not write to them.
     """
     if type(value) in ATOMS:
         return value
@@ -47,8 +47,8 @@ def _has_instance(value: Any) -> bool:
     return type(value) is GroupResult or (type(value) is InstanceResult and value.state is not None)
 
 
-def unwrapped(value: Any) -> Any:
-    """A value without its envelope."""
+def unwrap(value: Any) -> Any:
+    """Take a value out of its envelope."""
     if type(value) is PickledValue:
         return value.open()
     return value.value if type(value) is _Envelope else value

@@ -1,4 +1,4 @@
-"""The options that a node can be given: those of Ray's tasks and actors, as the installed Ray knows them."""
+"""Options of Ray tasks and actors: validate them as the installed Ray does."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 __all__ = ["check_actor", "check_task"]
 
 _ORDER: Final = "the calls on an instance run one after the other"
-_LOSES_STATE: Final = "a new actor would have lost what the calls before did to the instance"
+_LOSES_STATE: Final = "a new actor would lack the changes that earlier calls made to the instance"
 _ONE_RUN: Final = "the actor belongs to one run, and ends with it"
-_RETURNS: Final = "FunctionFuse decides how results travel"
-#: What Ray knows and a workflow cannot leave to the user, with the reason.
+_RETURNS: Final = "FunctionFuse decides how results are sent"
+#: Options of Ray that users cannot set, with the reason.
 _RESERVED: Final = {
     "num_returns": _RETURNS,
     "_generator_backpressure_num_objects": _RETURNS,
@@ -38,24 +38,24 @@ _RESERVED: Final = {
 
 
 def check_task(options: Mapping[str, Any]) -> None:
-    """Accept what a Ray task takes.
+    """Check options of a Ray task.
 
     Raises:
-        OptionError: The installed Ray does not know an option, or refuses its value.
+        OptionError: The installed Ray does not have an option, or refuses its value.
     """
     _check_reserved(options)
     _validate("task", options, "option of a Ray task")
 
 
 def check_actor(options: Mapping[str, Any], name: str) -> None:
-    """Accept what a Ray actor takes.
+    """Check options of a Ray actor.
 
     Args:
-        options: What a node was given.
-        name: The node, an instance or a call of a method.
+        options: The options of a node.
+        name: The name of the node: an instance or a method call.
 
     Raises:
-        OptionError: The installed Ray does not know an option, or refuses its value.
+        OptionError: The installed Ray does not have an option, or refuses its value.
     """
     _check_reserved(options)
     what = f"option of a Ray actor, and node {name!r} runs in one (not with RayWorkflow(..., actors=False))"

@@ -24,7 +24,7 @@ from functionfuse._transport.exceptions import (
     pickle_exception,
     unpickle_error,
 )
-from functionfuse.backends.builtin.rayback.envelopes import dumps, unwrapped, wrapped
+from functionfuse.backends.builtin.rayback.envelopes import dumps, unwrap, wrap
 from functionfuse.errors import EngineError
 
 if TYPE_CHECKING:
@@ -40,49 +40,49 @@ __all__ = [
 ]
 
 T = TypeVar("T")
-_OMITTED: Final = cast("Any", None)  # the function of a step, which travels by itself
-#: How many large objects there are, and whether arrays are read-only; Ray itself pickles all but plain bytes.
+_OMITTED: Final = cast("Any", None)  # a node's function, which is sent separately
+#: The number of large objects, and whether arrays are read-only; as bytes, which Ray does not pickle.
 _HEAD: Final = struct.Struct("<I?")
 _SMALL: Final = 100_000  # bytes of a pickled function that a worker keeps unpickled
 
 
 class RetryableExceptionEnvelope(ExceptionEnvelope):
-    """Carries an exception that the node's `retry_exceptions` names: Ray repeats the call."""
+    """An envelope of an exception in the node's `retry_exceptions`: Ray repeats the call."""
 
 
 def run_unit(code: bytes, packed: bytes, *inputs: Any) -> tuple[Any, bytes]:
     """Run a unit; returns the value in its envelope, and the pickled record.
 
     Args:
-        code: The pickled function of the step.
+        code: The pickled function of the node.
         packed: The rest of the unit.
-        inputs: The large objects that the unit takes, and the values of the step's parents.
+        inputs: The large objects that the unit takes, and the values of the node's parents.
     """
     return _run(_execute, code, packed, inputs)
 
 
 class InstanceActor:
-    """Keeps one instance; its calls come in the order in which they were written."""
+    """Keeps one instance; its method calls run in the order in which they were recorded."""
 
-    def __init__(self) -> None:  # noqa: D107 - the instance is made by a call, whose failure is then that of its node
+    def __init__(self) -> None:  # noqa: D107 - `run` creates the instance, so that its failure is that of a node
         self._instance: Any = None
 
     def run(
         self,
         code: bytes,
         packed: bytes,
-        return_instance: bool,  # noqa: FBT001 - Ray's actors take what comes by position fastest
+        return_instance: bool,  # noqa: FBT001 - positional arguments are the fastest with Ray
         _before: bytes | None,
         *inputs: Any,
     ) -> tuple[Any, bytes]:
-        """Make the instance, or call a method of it.
+        """Create the instance, or call a method of it.
 
         Args:
             code: The pickled constructor or method.
             packed: The rest of the unit.
-            return_instance: Somebody else takes the instance as this call leaves it.
-            _before: The record of the call before: where that failed, Ray does not make this one.
-            inputs: The large objects, and the values of the step's parents; None for the one that stands only for the instance.
+            return_instance: Other nodes take the instance in its state after this call.
+            _before: The record of the previous call: if that failed, Ray does not run this one.
+            inputs: The large objects, and the values of the node's parents; None for a parent that is only the instance.
         """
 
         def call_instance(unit: Unit, values: Sequence[Any]) -> Outcome:
@@ -100,7 +100,7 @@ class InstanceActor:
             return Outcome(None, record)
         node = unit.node._replace(state=None)
         try:
-            values = dict(zip(node.parents, map(unwrapped, inputs), strict=True))
+            values = dict(zip(node.parents, map(unwrap, inputs), strict=True))
             args, kwargs = bind(node, values.__getitem__, exclusive_instance=False)
         except BaseException as error:
             add_node_note(error, unit.node, unit.workflow)
@@ -112,7 +112,7 @@ class InstanceActor:
 
 def _execute(unit: Unit, inputs: Sequence[Any]) -> Outcome:
     try:
-        values = [unwrapped(value) for value in inputs]
+        values = [unwrap(value) for value in inputs]
     except EngineError as error:
         add_node_note(error, unit.node, unit.workflow)
         raise
@@ -132,25 +132,23 @@ def _run(
         literals, read_only = _HEAD.unpack_from(packed)
         unit, retried = _unpickle_unit(code, packed[_HEAD.size :], inputs[:literals])
         value, record = body(unit, inputs[literals:])
-        return wrapped(value, _what(unit), read_only=read_only), pickle.dumps(record)
+        return wrap(value, _what(unit), read_only=read_only), pickle.dumps(record)
     except BaseException as error:  # noqa: BLE001 - also SystemExit: Ray would end the worker
         kind = RetryableExceptionEnvelope if isinstance(error, retried) else ExceptionEnvelope
         envelope = kind(pickle_exception(error, with_traceback=True))
-    raise envelope  # here, where the node's exception is no context of it: with tblib, Ray would pickle that too
+    raise envelope  # here, where the node's exception is not its context: with tblib, Ray would pickle that too
 
 
 def _what(unit: Unit) -> str:
     """The name of a unit's value in errors."""
     result = f"the result of node {unit.node.name!r}"
-    return (
-        result if unit.node.kind is Kind.FUNCTION else f"{result}, or the instance that it leaves,"
-    )
+    return result if unit.node.kind is Kind.FUNCTION else f"{result}, or its instance,"
 
 
 def _ignore_interrupts() -> None:
-    """Ignore interrupts by Ray: `ray.cancel` shall only cancel tasks that have not started.
+    """Ignore interrupts by Ray: `ray.cancel` must only cancel tasks that have not started.
 
-    Also when the function has ended and Ray has not yet taken what it gave, which would be lost.
+    They are also ignored after the function has ended, until Ray has stored its result, which would be lost.
     """
     global _running, _before  # noqa: PLW0603 - a worker runs one task at a time
     _running = ray.get_runtime_context().get_task_id()
@@ -161,8 +159,8 @@ def _ignore_interrupts() -> None:
         _before = signal.signal(signal.SIGINT, _interrupted)
 
 
-_running: str | None = None  # the last task of ours
-_before: Any = None  # what interrupts did to the tasks of others
+_running: str | None = None  # the id of the last task of this package
+_before: Any = None  # the signal handler for other tasks
 
 
 def _interrupted(number: int, frame: Any) -> None:
@@ -184,9 +182,9 @@ def pickle_unit(
 
     Args:
         unit: The unit.
-        retried: The exceptions after which it is tried again.
+        retried: The exceptions after which it is retried.
         broadcaster: Sends the large objects.
-        read_only: Nobody may write to the arrays of its value.
+        read_only: Nodes do not write to the arrays of its value.
     """
     sent = unit._replace(node=unit.node._replace(func=_OMITTED)), tuple(retried)
     if not broadcaster.applies_to(unit):
@@ -224,7 +222,7 @@ def _unpickle_unit(
     try:
         # the unit first: its context extends the path on which the function's module is found
         if literals:
-            unit, retried = unpickle(stream, lambda number: unwrapped(literals[number]))
+            unit, retried = unpickle(stream, lambda number: unwrap(literals[number]))
         else:
             unit, retried = pickle.loads(stream)
         function = (_cached_loads if len(code) < _SMALL else pickle.loads)(code)

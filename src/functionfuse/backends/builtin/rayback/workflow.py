@@ -1,4 +1,4 @@
-"""The facade: a workflow whose nodes run on Ray."""
+"""`RayWorkflow`: runs a graph on Ray, each node as a task or as a call of an actor."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from functionfuse.options import Options
 
     class _Options(TypedDict):
-        """What the constructor takes besides the targets, for type checkers."""
+        """Keyword parameters of the constructor, for type checkers."""
 
         workflow_name: str
         ray_init_args: NotRequired[Mapping[str, Any] | None]
@@ -41,7 +41,7 @@ __all__ = ["RayQuery", "RayWorkflow"]
 
 
 class RayQuery(Query):
-    """The nodes that a pattern matched, to be given options of Ray tasks and actors."""
+    """Nodes that a pattern matches, and methods that set their options of Ray tasks and actors."""
 
     def __init__(  # noqa: D107
         self, names: Sequence[str], options: Options, in_actors: Collection[str]
@@ -50,10 +50,10 @@ class RayQuery(Query):
         self._in_actors = in_actors
 
     def set_remote_args(self, options: Mapping[str, Any]) -> Self:
-        """Give nodes the options of a Ray task, and instances those of a Ray actor.
+        """Set options of Ray tasks for the nodes, and of Ray actors for instances.
 
         Raises:
-            OptionError: The installed Ray does not know an option, or refuses its value.
+            OptionError: The installed Ray does not have an option, or refuses its value.
         """
         tasks = [name for name in self.names if name not in self._in_actors]
         actors = [name for name in self.names if name in self._in_actors]
@@ -87,21 +87,21 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
         actors: bool = True,
         read_only: bool = False,
     ) -> None:
-        """Make a workflow of everything that some nodes need.
+        """Create a workflow of targets and their transitive dependencies.
 
         Args:
             nodes: The targets: nodes, items of nodes, instances of decorated classes.
             workflow_name: The name under which results are stored and runs are shown.
-            ray_init_args: What `ray.init` is called with, if Ray is not initialised when the workflow runs.
-            actors: Instances of decorated classes stay in an actor each.
-                Without, they go from task to task, which takes no process for each, but time for large ones.
-            read_only: Nodes take arrays as Ray gives them out, which saves copying them:
-                writing to one is an error. Without, a node may write to what it takes, as on every engine.
+            ray_init_args: Arguments of `ray.init`, if Ray is not initialised when the workflow runs.
+            actors: Keep each instance of a decorated class in an actor.
+                If False, instances are passed from task to task: without a process for each, but slower for large ones.
+            read_only: Nodes take Ray's read-only arrays, which saves copies: writing to one is an error.
+                If False, a node may write to its arguments, as on every engine.
 
         Raises:
-            NotANodeError: A target is something else.
+            NotANodeError: A target is another object.
             DuplicateNameError: Two nodes have one name.
-            OptionError: `ray.init` does not take such an option.
+            OptionError: `ray.init` does not have an option.
         """
         super().__init__(*nodes, workflow_name=workflow_name, read_only=read_only)
         self._init_args = dict(ray_init_args or {})
@@ -109,10 +109,10 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
         self._actors = actors
 
     def query(self, pattern: str | None = None) -> RayQuery:
-        """The nodes whose names a regular expression matches in full, to be given options.
+        """Select the nodes whose full names match a regular expression, to set their options.
 
         Raises:
-            OptionError: It is not a regular expression.
+            OptionError: The pattern is not a regular expression.
         """
         names = select(self._graph, pattern, stacklevel=2)
         in_actors = {node.name for node in self._graph if self._in_actor(node)}
@@ -147,21 +147,21 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
         """Compute the targets.
 
         Args:
-            return_results: Give the values of the targets; without, they are left in the storage.
-            max_pending_tasks: How many nodes Ray has at a time, calls on instances included; 0 for all.
-            on_error: After the first failure, `"raise"` starts nothing new and lets what is running end;
-                `"continue"` lets everything that does not depend on the failed node end first.
-            check_mutation: True fails a node that changes a value in place that others have, too.
+            return_results: Return the values of the targets; if False, they are only stored.
+            max_pending_tasks: The maximum number of submitted nodes, method calls included; 0 for no limit.
+            on_error: After the first failure, `"raise"` starts no more nodes and waits for running ones;
+                `"continue"` runs all nodes that do not depend on the failed node first.
+            check_mutation: True fails a node that changes a value of another node in place.
                 None does so if the environment has `FUNCTIONFUSE_DEBUG=1`.
 
         Returns:
             The value of the target; for several targets a list, in their order.
 
         Raises:
-            OptionError: There is no storage to leave results in, or no node of the cluster has what a node asks for.
+            OptionError: No storage is set for the results, or no machine of the cluster has the resources of a node.
             EngineError: The cluster cannot be reached, or a worker died.
-            MutationError: A node changed a value that others have, too.
-            BaseException: The first failure, as the user's function raised it, with the node in a note.
+            MutationError: A node changed a value of another node in place.
+            BaseException: The first exception of a node, unwrapped, with a note that names the node.
             SystemExit: SIGTERM or SIGHUP arrived in the main thread, and you have not set a handler for it.
         """
         validate_names([on_error], ("raise", "continue"), "value of on_error")
@@ -194,13 +194,13 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
         return self._actors and node.kind is not Kind.FUNCTION
 
     def _may_fuse(self, name: str) -> bool:
-        """What runs in an actor cannot run together with what does not."""
+        """Tell whether a node can be in a group: nodes in actors cannot."""
         return not self._in_actor(self._graph.nodes[name])
 
     # ---- checks before anything is submitted ----
 
     def _check_methods(self) -> None:
-        """See that no method asks for something else than the actor that it runs in."""
+        """Check that no method has other options than its instance: it runs in the actor of the instance."""
         given = self._options.of("remote")
         for name in given:
             node = self._graph.nodes[name]
@@ -213,7 +213,7 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
                 raise OptionError(message)
 
     def _check_requests(self, spec: RunSpec) -> None:
-        """See that the cluster has a node for each that will be computed: Ray itself would wait for ever."""
+        """Check that a machine of the cluster has the resources of each node to compute: Ray would wait without end."""
         known: dict[tuple[int, bool], str | None] = {}
         lacking: dict[str, str] = {}
         for node in spec.graph:
@@ -236,7 +236,7 @@ _NOTHING: Mapping[str, Any] = {}
 
 
 def _constructor(graph: Graph, node: GraphNode) -> str:
-    """The name of the step that makes the instance of a step; its own for a function."""
+    """The name of the node that constructs the instance of a method call; a function's own name."""
     while node.state is not None:
         node = graph.nodes[node.state.node]
     return node.name

@@ -168,6 +168,7 @@ VALUE_TYPES: Final = (
     ValueType("array, large", lambda: np.arange(_MANY)),
     ValueType("array, large, read-only", lambda: _read_only(np.arange(_MANY))),
     ValueType("array, large, Fortran order", lambda: np.asfortranarray(np.ones((_MANY // 4, 4)))),
+    ValueType("array, megabytes, Fortran order", lambda: np.asfortranarray(np.ones((600, 500)))),
     ValueType("array, large, view", lambda: np.arange(4 * _MANY).reshape(-1, 4)[1:, ::2]),
     ValueType("array, large, other byte order", lambda: np.arange(_MANY, dtype=">i8")),
     ValueType("array, large, structured", lambda: np.zeros(_MANY, _RECORD)),

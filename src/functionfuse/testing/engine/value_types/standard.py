@@ -250,6 +250,7 @@ VALUE_TYPES: Final = (
     ValueType("bytearray, large", lambda: bytearray(_BYTES * (LARGE // 256))),
     ValueType("memoryview", lambda: memoryview(_BYTES)),
     ValueType("memoryview, writeable", lambda: memoryview(bytearray(_BYTES))),
+    ValueType("memoryview, of shorts", lambda: memoryview(b"abcdef").cast("H")),
     ValueType("memoryview, slice", lambda: memoryview(bytearray(_BYTES))[10:20]),
     ValueType("memoryview, two-dimensional", _numbers_view),
     ValueType("memoryview, large", lambda: memoryview(bytearray(_BYTES * (LARGE // 256)))),
@@ -309,5 +310,6 @@ VALUE_TYPES: Final = (
     ValueType("exception, of the system", lambda: FileNotFoundError(2, "missing", "a.txt")),
     ValueType("exception, of a codec", lambda: UnicodeDecodeError("utf-8", b"\xff", 0, 1, "bad")),
     ValueType("exception, group", lambda: ExceptionGroup("several", [Problem(code=1), OSError(5)])),
+    ValueType("exception, next to a large text", lambda: ["x" * 10 * LARGE, Problem(code=1)]),
     ValueType("exception, that ends programs", lambda: [SystemExit(3), KeyboardInterrupt()]),
 )
