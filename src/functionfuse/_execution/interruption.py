@@ -19,6 +19,8 @@ __all__ = ["SignalScope"]
 _SIGNALS: Final = tuple(
     getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)
 )
+#: Packages whose handlers are replaced as well: `ray.init` sets one, which exits with another code.
+_LIBRARIES: Final = frozenset({"ray"})
 _MAX_FRAMES: Final = 8  # of a node, in a note of one line
 _EXIT_CODE: Final = 128  # plus the number of the signal, as shells report it
 
@@ -31,15 +33,10 @@ class SignalScope:
     It is not a generator: contextlib sets attributes of the exceptions that pass, which some classes refuse.
     """
 
-    __slots__ = ("_before", "_library", "_received")
+    __slots__ = ("_before", "_received")
 
-    def __init__(self, library: str = "") -> None:
-        """Install nothing yet.
-
-        Args:
-            library: A package whose own handlers are replaced as well.
-        """
-        self._library = library
+    def __init__(self) -> None:
+        """Install nothing yet."""
         self._before: dict[int, Any] = {}
         self._received: int | None = None
 
@@ -48,7 +45,7 @@ class SignalScope:
             return  # only the main thread may set handlers, and runs them
         for number in _SIGNALS:
             handler = signal.getsignal(number)
-            if handler is signal.SIG_DFL or self._is_of_library(handler):
+            if handler is signal.SIG_DFL or _is_of_library(handler):
                 self._before[number] = signal.signal(number, self._exit)
 
     def __exit__(
@@ -66,9 +63,10 @@ class SignalScope:
         self._received = number
         raise SystemExit(_EXIT_CODE + number)
 
-    def _is_of_library(self, handler: Any) -> bool:
-        module = getattr(handler, "__module__", None) or ""
-        return bool(self._library) and module.partition(".")[0] == self._library
+
+def _is_of_library(handler: Any) -> bool:
+    module = getattr(handler, "__module__", None) or ""
+    return module.partition(".")[0] in _LIBRARIES
 
 
 def _hide_library_frames(error: KeyboardInterrupt) -> None:

@@ -187,7 +187,7 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
         connect(self._init_args)
         self._check_requests(spec)
         engine = RayEngine(spec.graph, actors=self._actors, read_only=self.read_only)
-        with SignalScope(library="ray"):  # ray.init has set a handler of its own
+        with SignalScope():  # again: `ray.init` may have set a handler of its own
             return engine.drive(lambda: self._execute(spec, engine))
 
     def _in_actor(self, node: GraphNode) -> bool:
