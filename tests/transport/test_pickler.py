@@ -12,6 +12,7 @@ import subprocess
 import sys
 import traceback
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial, singledispatch
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -306,6 +307,33 @@ def slotted_classes() -> dict[str, Any]:
         **{kind.__name__: kind for kind in (One, Derived, Data, Pair, Named)},
         "with a dict": WithDict,
     }
+
+
+def test_members_of_enums_keep_their_attributes() -> None:
+    """An enum whose `__init__` sets attributes, as in Python's documentation, also where only the class is sent."""
+
+    class Planet(Enum):
+        EARTH = (3.0, 1.0)
+        ALIAS = (3.0, 1.0)  # noqa: PIE796
+        MARS = (0.6, 0.5)
+
+        def __init__(self, mass: float, radius: float) -> None:
+            self.mass = mass
+            self._radius = radius
+
+        def size(self) -> float:
+            return self._radius
+
+    program = (
+        f"import pickle; cls, mars = pickle.loads({dumps((Planet, Planet.MARS))!r}); "
+        "print(cls.EARTH.mass, cls['ALIAS'] is cls.EARTH, mars is cls.MARS, mars.size())"
+    )
+
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=60
+    )
+
+    assert done.stdout.split() == ["3.0", "True", "True", "0.5"]
 
 
 def test_single_dispatch_is_sent() -> None:
