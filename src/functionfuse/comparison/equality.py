@@ -179,6 +179,8 @@ class Equality:
 
 def _has_own_recipe(kind: type) -> bool:
     """Whether objects of a type may have more state than their attributes, as those of `random.Random`."""
+    if issubclass(kind, BaseException):  # their recipe has the notes, too
+        return False
     return getattr(kind, "__reduce__") is not object.__reduce__  # noqa: B009 - mypy
 
 
