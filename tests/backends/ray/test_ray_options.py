@@ -56,7 +56,7 @@ class TestRemoteArgs:
             ({"max_retries": "3"}, "Ray refuses.*max_retries"),
             ({"resources": {"CPU": 1}}, "Ray refuses.*num_cpus"),
             ({"num_returns": 3}, "'num_returns' cannot be set"),
-            ({"max_restarts": 3}, "'max_restarts' cannot be set.*state"),
+            ({"max_restarts": 3}, "'max_restarts' cannot be set.*lack the changes"),
             ({"namespace": "x"}, "unknown option of a Ray task: 'namespace'"),
         ],
     )
