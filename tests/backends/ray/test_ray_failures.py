@@ -112,7 +112,7 @@ class TestFailures:
         """An instance that cannot be pickled fails in a node that takes it as an argument, not in its methods."""
         locked = Locked()
 
-        with pytest.raises(EngineError, match=r"the instance.*cannot be pickled.*lock"):
+        with pytest.raises(EngineError, match=r"its instance, cannot be pickled.*lock"):
             ray_workflow(same(locked)).run()
 
     def test_exceptions_that_cannot_be_pickled(self) -> None:
