@@ -101,6 +101,7 @@ class TestFlowOptions:
         ]
         assert 1 == len([word for word, *_ in outcome.said if word == "on_failure"])
 
+    @pytest.mark.timeout(0)  # Prefect's timeout in the main thread needs the same signal, SIGALRM
     def test_timeout(self, sides: Sides) -> None:
         """A flow that takes longer than timeout_seconds is TimedOut; what runs ends before the call does."""
 
