@@ -196,7 +196,10 @@ VALUE_TYPES: Final = (
     # scalars and what belongs to arrays
     ValueType("scalars, numbers", lambda: [np.int8(1), np.float32(-0.0), np.longdouble(1) / 3]),
     ValueType("scalars, texts", lambda: [np.str_("a\ud800"), np.bytes_(b"a\0b"), np.True_]),
-    ValueType("scalars, times", lambda: [np.datetime64("2026-01-02", "ns"), np.timedelta64("NaT")]),
+    ValueType(
+        "scalars, times",
+        lambda: [np.datetime64("2026-01-02", "ns"), np.timedelta64("NaT", "s")],
+    ),
     ValueType("scalar, structured", lambda: np.ones(1, _ALIGNED)[0]),
     ValueType("scalar, complex", lambda: np.complex64(complex(-0.0, np.nan))),
     ValueType("dtypes", lambda: [_RECORD, np.dtype(">f8"), np.float64]),
