@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
+from contextlib import closing
 from multiprocessing.shared_memory import SharedMemory
 from typing import TYPE_CHECKING, Any
 
@@ -115,7 +116,6 @@ REFUSED: dict[str, tuple[Callable[[Path], Any], str]] = {
         lambda source: h5py.File(source / "data.h5")["numbers"],
         "h5py objects cannot be pickled",
     ),
-    "connection": (lambda _: sqlite3.connect(":memory:"), "cannot pickle .*Connection"),
 }
 
 
@@ -194,3 +194,11 @@ def test_references_to_memory_are_refused(tmp_path: Path) -> None:
     finally:
         memory.close()
         memory.unlink()
+
+
+def test_connections_are_refused(tmp_path: Path) -> None:
+    """A connection of a database cannot be stored; the error names its place."""
+    with closing(sqlite3.connect(":memory:")) as connection:
+        storage = storage_factory(str(tmp_path))
+        with pytest.raises(StorageError, match=r"result\['a'\]\[0\].*cannot pickle .*Connection"):
+            storage.save("w", "node", {"a": [connection]})

@@ -67,7 +67,10 @@ def test_signals_from_a_terminal(kind: str, number: signal.Signals, tmp_path: Pa
         _, errors = process.communicate(timeout=LIMIT)
 
     assert SIGNALS[number] == process.returncode
-    assert SHORT > len(errors.splitlines()), errors
+    lines = [
+        line for line in errors.splitlines() if set(line.strip()) - {"~", "^"}
+    ]  # of Python 3.13
+    assert SHORT > len(lines), errors
     finished = {"first", "second"} if kind == "threads" else {"first"}
     assert finished == {path.name for path in (tmp_path / "results" / "w").iterdir()}
 
