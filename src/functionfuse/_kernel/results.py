@@ -26,7 +26,15 @@ from functionfuse.errors import GraphError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["NodeInResultError", "Role", "complete", "make_reusable", "refuse_lost_parts", "role_of"]
+__all__ = [
+    "NodeInResultError",
+    "Role",
+    "complete",
+    "is_flat",
+    "make_reusable",
+    "refuse_lost_parts",
+    "role_of",
+]
 
 
 class NodeInResultError(GraphError):
@@ -116,7 +124,7 @@ def _has_single_use(value: Any) -> bool:
     """
     kind: Any = type(value)
     role = role_of(kind)
-    if role is None or _is_flat(value, kind):
+    if role is None or is_flat(value, kind):
         return False
     level, seen = [value], set[int]()
     while level:
@@ -135,7 +143,7 @@ def _has_single_use(value: Any) -> bool:
     return False
 
 
-def _is_flat(value: Any, kind: type) -> bool:
+def is_flat(value: Any, kind: type) -> bool:
     """Whether a value is a container of nothing but atoms, as far as one pass in C shows."""
     if kind not in _PLAIN_CONTAINERS:
         return kind.__name__ == "ndarray" and value.dtype.kind != "O"
