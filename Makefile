@@ -24,7 +24,7 @@ demo: $(VENV)/installed
 	@echo "==> next: read docs/frontend.md and change examples/demo.py, or run everything that has to pass: make test"
 
 test: check
-	@echo "==> tests: all of them, which takes about ten minutes (a minute: make test-quick)"
+	@echo "==> tests: all of them, which takes about twenty minutes (two: make test-quick)"
 	@$(BIN)/pytest -q -n 2 --dist loadfile
 	@echo "==> all passed with $(BIN)/python; next: CONTRIBUTING.md says what a change comes with"
 
