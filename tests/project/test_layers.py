@@ -25,6 +25,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "_common": {"_common", "errors"},
     "_context": {"_context", "_common"},
     "_graph": {"_graph", "_common", "errors"},
+    "_provenance": {"_provenance", "_graph", "_common", "errors"},
     "workflow": {"_graph"},
     "serializers.base": {"errors"},
     "serializers": {"serializers", "errors"},
@@ -38,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "comparison.equality": {"comparison"},  # the kernel explains with it what a node changed
     "_kernel": {"_kernel", "_graph", "_context", "comparison.equality", "storage.base", "errors"},
     "_transport": {"_transport", "_kernel", "_graph", "_context", "_common", "errors"},
-    "plan": {"_graph", "_common"},
+    "plan": {"_graph", "_provenance", "_common"},
     "options": {"_graph", "_common", "errors"},
     "events": {"plan", "_kernel.units"},
     "engine": {"_kernel", "_transport.exceptions", "_common"},

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from contextlib import suppress
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -69,9 +70,15 @@ def failing() -> RayWorkflow:
     return RayWorkflow(divide(add(1, 2), 0), workflow_name="failing")
 
 
+ATTEMPTS = 3
+
+
 @pytest.mark.parametrize("make", [functions, instances, options, failing])
 def test_objects_do_not_grow_with_runs(make: Callable[[], RayWorkflow]) -> None:
-    """A run leaves no object in the process, whatever ran."""
+    """A run leaves no object in the process, whatever ran.
+
+    Threads of Ray, and of other tests, make objects now and then; what a run leaves shows in each attempt.
+    """
 
     def objects_after(runs: int) -> int:
         for _ in range(runs):
@@ -80,6 +87,6 @@ def test_objects_do_not_grow_with_runs(make: Callable[[], RayWorkflow]) -> None:
         gc.collect()
         return len(gc.get_objects())
 
-    before = objects_after(3)
+    counts = [objects_after(3), *(objects_after(RUNS) for _ in range(ATTEMPTS))]
 
-    assert objects_after(RUNS) < before + RUNS * 5  # threads of Ray keep a few for a while
+    assert any(after < before + RUNS * 5 for before, after in pairwise(counts)), counts
