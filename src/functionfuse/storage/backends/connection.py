@@ -50,6 +50,7 @@ _ADVICE: Final = {  # by the name of the exception class, which belongs to an op
 }
 _PASSWORD: Final = re.compile(r"(?<=//)([^/@:]*):([^/@]+)(?=@)")  # in a URL
 #: By process and options; those of a parent process stay after a fork but are not used.
+#: One for all folders of an S3 server: making its client takes a quarter of a second and megabytes of memory.
 _filesystems: Final[dict[tuple[int, str], tuple[AbstractFileSystem, str]]] = {}
 
 
@@ -74,7 +75,8 @@ class Connection:
             raise OptionError(message)
         self.url = url
         self._options = dict(options)
-        recipe = json.dumps([url, self._options], sort_keys=True, default=repr)
+        shared = url.partition("://")[0] if self._is_s3 else url
+        recipe = json.dumps([shared, self._options], sort_keys=True, default=repr)
         self._digest = hashlib.sha256(recipe.encode(errors="surrogatepass")).hexdigest()
 
     def __reduce__(self) -> tuple[type[Connection], tuple[str, dict[str, Any]]]:
@@ -104,7 +106,7 @@ class Connection:
     @property
     def root(self) -> str:
         """The path of the URL on the file system."""
-        return self._connect()[1]
+        return self.url.partition("://")[2].rstrip("/") if self._is_s3 else self._connect()[1]
 
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:
         """Call a method of the file system.
