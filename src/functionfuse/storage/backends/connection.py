@@ -22,12 +22,13 @@ from functionfuse.storage.backends.redaction import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from fsspec import AbstractFileSystem
 
 __all__ = ["Connection"]
 
+_CONCURRENT: Final = 256  # reads that wait for a server at the same time
 _PATTERN: Final = re.compile(r"[*?\[]")
 _CHECK_SERVER: Final = "check endpoint_url, and that the server runs"
 _GIVE_TIME: Final = (
@@ -123,7 +124,37 @@ class Connection:
         # raised outside of the except block: else the original error, with secrets, would be the context
         if isinstance(failure, FileNotFoundError):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
-        raise StorageError(self.clean(_explain(failure))) from self._redact_cause(failure)
+        raise self._explained(failure)
+
+    def starts(self, paths: Sequence[str], size: int) -> list[bytes | None]:
+        """The first `size` bytes of files, read concurrently by asynchronous file systems; None for missing files.
+
+        Raises:
+            StorageError: A file cannot be read.
+        """
+        found: list[bytes | None] = []
+        for batch in _batches(paths, _CONCURRENT):  # a server that hangs fails the first batch
+            read = self.call("cat_ranges", batch, 0, size, on_error="return")
+            found += map(self._start, batch, read)
+        return found
+
+    def _start(self, path: str, read: bytes | Exception) -> bytes | None:
+        """The start of a file from the outcome of its read."""
+        if not isinstance(read, Exception):
+            return bytes(read)
+        if isinstance(read, FileNotFoundError):
+            return None
+        # S3 refuses a range of an empty file
+        invalid_range = isinstance(read, OSError) and read.errno == errno.EINVAL
+        if invalid_range and not self.call("info", path)["size"]:
+            return b""
+        raise self._explained(read)
+
+    def _explained(self, failure: Exception) -> StorageError:
+        """The error to raise for a failure of the file system, with advice and without secrets."""
+        error = StorageError(self.clean(_explain(failure)))
+        error.__cause__ = self._redact_cause(failure)
+        return error
 
     def remove_all(self, path: str) -> None:
         """Remove a folder with its contents, if it exists."""
@@ -199,6 +230,10 @@ class Connection:
             f"cannot create the file system of {self.shown_url!r}: {reason}; check URL and options"
         )
         raise StorageError(message)
+
+
+def _batches(paths: Sequence[str], size: int) -> Iterator[list[str]]:
+    return (list(paths[first : first + size]) for first in range(0, len(paths), size))
 
 
 def _explain(error: Exception) -> str:
