@@ -17,6 +17,7 @@ from storage_servers import BUCKET
 from functionfuse.errors import CorruptResult, StorageError
 from functionfuse.serializers import FILE_PROTOCOL, FOLDER_PROTOCOL, S3_PROTOCOL, generate_name
 from functionfuse.storage import storage_factory
+from functionfuse.storage.backends.sidecar_folders import SIDECARS
 from functionfuse.storage.file_format.file_format import frame
 
 if TYPE_CHECKING:
@@ -125,7 +126,7 @@ def storage(pair: tuple[str, type[Published]], configuration: dict[str, Any]) ->
 
 def written(storage: Any) -> list[str]:
     """The files that serializers wrote for workflow `w`."""
-    objects = storage._backend.sidecars("w")  # noqa: SLF001 - files below the interface
+    objects = storage._backend.hidden_folder("w", SIDECARS)  # noqa: SLF001 - files below the interface
     return sorted(objects.filesystem.find(objects.path))
 
 
@@ -136,7 +137,7 @@ def sidecars(storage: Any) -> list[str]:
 
 def age_candidates(storage: Any) -> None:
     """Let all candidates be of the year 1970: the time is in the name of the marker."""
-    folder = storage._backend.sidecars("w").inner(".candidates")  # noqa: SLF001 - files below the interface
+    folder = storage._backend.hidden_folder("w", SIDECARS).inner(".candidates")  # noqa: SLF001 - files below the interface
     for name in folder.names():
         folder.write_bytes(f"{name[0]}{0:012x}{name[13:]}", folder.read_bytes(name))
         folder.remove(name)
