@@ -219,7 +219,7 @@ def test_a_failed_save_leaves_nothing_new(storage: Any) -> None:
 def orphan(storage: Any, name: str) -> None:
     """Leave sidecar files behind as a process does that is killed before the result file is complete."""
     storage.save("w", name, 1j)
-    storage._backend.remove("w", storage._file_name(name))  # noqa: SLF001 - files below the interface
+    storage._backend.remove("w", storage._names.file(name))  # noqa: SLF001 - files below the interface
 
 
 def test_objects_of_a_save_that_may_still_run_stay(storage: Any) -> None:
