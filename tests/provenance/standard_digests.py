@@ -81,6 +81,7 @@ STANDARD_DIGESTS = {
     "bound method": "9ad8fdfd54f0",
     "builtin method": "f727b301f9ae",
     "method descriptor": "fc145aee116e",
+    "class method descriptor": "0e074917649b",
     "module": "7d44667f8a32",
     "property": "864004148743",
     "lru_cache": "d9b8066659e7",

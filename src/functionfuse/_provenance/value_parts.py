@@ -170,6 +170,11 @@ _PARTS: Final[dict[type, Callable[[Any], Parts]]] = {
     mmap.mmap: _memory,
     functools.partial: _partial,
     functools.cached_property: lambda value: (("cached property",), ("",), (value.func,)),
+    type(vars(dict)["fromkeys"]): lambda value: (
+        ("class method", value.__name__),
+        ("",),
+        (value.__objclass__,),
+    ),
     property: lambda value: (
         ("property",),
         (".fget", ".fset", ".fdel"),
