@@ -38,6 +38,11 @@ _KINDS: Final = (  # flags that the body of a function does not show
 )
 _HAS_DOCSTRING: Final = getattr(inspect, "CO_HAS_DOCSTRING", None)  # since Python 3.13
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+#: All that compiles to a code object of its own; equal ones on one line would be merged.
+_SCOPES: Final = (
+    *_FUNCTIONS,
+    *(ast.ClassDef, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
+)
 
 
 class Origin(Enum):
@@ -127,14 +132,16 @@ def _definitions_in(source: str, file: str, flags: int) -> _Definitions:
 
 
 def _number_functions(tree: ast.Module) -> dict[int, ast.AST]:
-    """Give each function a line number of its own, which tells which code object was made of it."""
+    """Give each scope a line number of its own, which tells which code object was made of which function."""
     nodes: dict[int, ast.AST] = {}
+    count = 1
     waiting: list[tuple[ast.AST, int]] = [(tree, 1)]
     while waiting:
         node, number = waiting.pop()
-        if isinstance(node, _FUNCTIONS):
-            number = len(nodes) + 2
-            nodes[number] = node
+        if isinstance(node, _SCOPES):
+            count = number = count + 1
+            if isinstance(node, _FUNCTIONS):
+                nodes[number] = node
         if hasattr(node, "lineno"):
             positions: Any = node
             positions.lineno = positions.end_lineno = number
