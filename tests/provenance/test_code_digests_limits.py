@@ -330,3 +330,31 @@ def test_threads_make_the_same_digests() -> None:
     assert 4 == len(found)
     assert 1 == len({*found})
     assert "xxhash" in sys.modules
+
+
+ODD = """
+import functools
+class Odd:
+    __module__ = property(lambda self: 1 / 0)
+    def __getattr__(self, name): raise RuntimeError(name)
+class Meta(type):
+    def __getattribute__(cls, name):
+        if name == "__dict__": raise RuntimeError(name)
+        return super().__getattribute__(name)
+class Strange(metaclass=Meta): pass
+def itself(x): return 1
+itself.__wrapped__ = itself
+BIG = lambda x: TERMS
+odd = Odd()
+def fit(x): return odd, Odd, Strange, itself(x), BIG
+"""
+
+
+def test_odd_objects_are_never_an_error(tmp_path: Path) -> None:
+    """Attributes that raise, functions that wrap themselves and very long expressions have digests or are unknown."""
+    source = ODD.replace("TERMS", "+".join(["x"] * 900))
+    before, _ = digest_project(tmp_path / "before", source)
+    after, _ = digest_project(tmp_path / "after", source.replace("return 1", "return 2"))
+    assert {"study.fit", "study.itself", "study.<lambda>"} <= dict(before.parts).keys()
+    assert before.digest != after.digest
+    assert before.unknown == after.unknown

@@ -9,6 +9,7 @@ import __future__
 import ast
 import inspect
 import linecache
+import threading
 import weakref
 from enum import Enum
 from types import CodeType
@@ -64,14 +65,19 @@ class CodeText(NamedTuple):
 def code_text(code: CodeType, module_globals: dict[str, Any]) -> CodeText:
     """Return the text of a function's code; it is made once for a code object of this process."""
     key = id(code)
-    known = _texts.get(key)
-    if known is None or known[0]() is not code:
-        found = _from_source(code, module_globals)
-        # by identity: equal code objects may be of different files
-        known = _texts[key] = weakref.ref(code, lambda _: _texts.pop(key, None)), found
-    return known[1]
+    with _lock:
+        known = _texts.get(key)
+        if known is None or known[0]() is not code:
+            try:
+                found = _from_source(code, module_globals)
+            except RecursionError:  # an expression of a thousand terms
+                found = _from_bytecode(code, Origin.BYTECODE)
+            # by identity: equal code objects may be of different files
+            known = _texts[key] = weakref.ref(code, lambda _: _texts.pop(key, None)), found
+        return known[1]
 
 
+_lock: Final = threading.RLock()
 _texts: Final[dict[int, tuple[weakref.ref[CodeType], CodeText]]] = {}
 
 
