@@ -22,7 +22,12 @@ _SKIPPED: Final = frozenset(
         *("__abstractmethods__", "_abc_impl", "__static_attributes__", "__type_params__"),
         *("__parameters__", "__orig_bases__", "__dataclass_params__", "__dataclass_fields__"),
         *("_is_protocol", "_is_runtime_protocol", "__protocol_attrs__", "__signature__"),
-        *("__non_callable_proto_members__", "__attrs_attrs__", "__match_args__"),
+        *(
+            "__non_callable_proto_members__",
+            "__callable_proto_members_only__",
+            "__attrs_attrs__",
+            "__match_args__",
+        ),
     }
 )
 _PYTHON_MADE: Final = (MemberDescriptorType, GetSetDescriptorType)
