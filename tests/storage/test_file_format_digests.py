@@ -19,6 +19,7 @@ from functionfuse.errors import CorruptResult, UntrustedResult
 from functionfuse.storage import storage_factory
 from functionfuse.storage.backends.file_io import PrivateContents
 from functionfuse.storage.file_format import frame as frames
+from functionfuse.storage.file_format.checksums import xxh3
 from functionfuse.storage.file_format.file_format import header_of, header_size
 from functionfuse.storage.file_format.frame import frame
 from functionfuse.storage.file_format.layout import CHUNK
@@ -116,7 +117,7 @@ def test_chunks_of_signed_files_have_cryptographic_digests() -> None:
 
 def test_a_signed_file_with_other_checksums_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """No version of the library writes one: its contents could be forged under a valid signature."""
-    monkeypatch.setattr(frames, "blake3", frames.xxh3)
+    monkeypatch.setattr(frames, "blake3", xxh3)
     data = framed(LARGE, key=KEY)
     monkeypatch.undo()
     read(data)
@@ -142,7 +143,7 @@ def test_the_signature_is_that_of_the_description() -> None:
 def storage(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A storage that reads large files into private memory."""
     monkeypatch.setenv("KEY_OF_TESTS", "0123456789abcdef")
-    options = {
+    options: Any = {
         "signed": {"signing_key": "env:KEY_OF_TESTS"},
         "unmapped": {"map": False},
         "neither verified nor mapped": {"map": False, "verify": "never"},

@@ -40,7 +40,7 @@ class Storage(ABC):
         obj: Any,
         *,
         metadata: Mapping[str, Any] | None = None,
-    ) -> SavedResult | None:
+    ) -> SavedResult:
         """Store a result atomically.
 
         Args:
@@ -50,7 +50,7 @@ class Storage(ABC):
             metadata: More fields for its header: function, seconds, seed, engine.
 
         Returns:
-            Its size and the digest of its value, if known.
+            Its size, and the digest of its value.
 
         Raises:
             StorageError: The result cannot be stored; an earlier one is unchanged.

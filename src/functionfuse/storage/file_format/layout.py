@@ -7,6 +7,7 @@ The prefix has the digest of itself and of the header, so that a change of any b
 
 from __future__ import annotations
 
+import functools
 import struct
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
@@ -46,6 +47,7 @@ SURROGATES: Final = "surrogatepass"
 #: Magic, version, and length of the header, which all versions begin with.
 _START: Final = struct.Struct("<8sII")
 START_SIZE: Final = _START.size
+_LONGEST: Final = 80  # bytes of a prefix, of any version
 #: Separates keys of signatures from other keys that are derived from the same secret.
 _KEY_CONTEXT: Final = "functionfuse 2026-11-28 signatures of result files"
 
@@ -101,17 +103,15 @@ def unpack_head(view: memoryview) -> Head:
         CorruptResult: The head is damaged.
         StorageError: The file has another version of the format.
     """
-    start = bytes(view[: _START.size])
-    layout = layout_of(_START.unpack(start)[1] if len(start) == _START.size else VERSION)
-    prefix = bytes(
-        view[: layout.prefix.size]
-    )  # read once: a mapped file may change in the meantime
-    if len(prefix) < layout.prefix.size:
+    prefix = bytes(view[:_LONGEST])  # read once: a mapped file may change in the meantime
+    layout = layout_of(int.from_bytes(prefix[8:12], "little"))
+    size = layout.prefix.size
+    if len(prefix) < size:
         message = "the file is truncated"
         raise CorruptResult(message)
-    _, version, length, digest, signature = layout.prefix.unpack(prefix)
-    header = bytes(view[layout.prefix.size : layout.prefix.size + length])
-    if layout.head_digest(prefix[: _START.size], signature, header) != digest:
+    _, version, length, digest, signature = layout.prefix.unpack_from(prefix)
+    header = bytes(view[size : size + length])
+    if layout.head_digest(prefix[:START_SIZE], signature, header) != digest:
         message = "the header does not match its checksum"
         raise CorruptResult(message)
     if version != layout.version:
@@ -137,18 +137,26 @@ def header_size(start: bytes) -> int:
 
 def _contents(header: Mapping[str, Any]) -> Algorithm:
     """The algorithm that the header names."""
-    for algorithm in (xxh3, blake3):
-        if header.get("checksums") == algorithm().name:
-            return algorithm()
+    match header.get("checksums"):
+        case "xxh3-128":
+            return xxh3()
+        case "blake3":
+            return blake3()
     message = "the header is intact but names no checksum algorithm of this version"
     raise CorruptResult(message)
 
 
 def _keyed_blake3(secret: bytes, message: bytes) -> bytes:
     start: Any = blake3().start
-    key = start(secret, derive_key_context=_KEY_CONTEXT).digest()
-    signature: bytes = start(message, key=key).digest()
+    signature: bytes = start(message, key=_derived_key(secret)).digest()
     return signature
+
+
+@functools.lru_cache(maxsize=8)
+def _derived_key(secret: bytes) -> bytes:
+    start: Any = blake3().start
+    key: bytes = start(secret, derive_key_context=_KEY_CONTEXT).digest()
+    return key
 
 
 _CURRENT: Final = Layout(
