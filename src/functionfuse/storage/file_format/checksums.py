@@ -38,7 +38,7 @@ class Algorithm(NamedTuple):
     size: int  # bytes of a digest
     digest: Callable[[Any], bytes]
     start: Callable[[], Hasher]
-    is_cryptographic: bool  # whether nobody can find other bytes with the same digest
+    is_cryptographic: bool  # other bytes with the same digest cannot be found
 
 
 @functools.cache

@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from functionfuse.errors import CorruptResult, UntrustedResult
 from functionfuse.storage.file_format.checksums import digests, split
+from functionfuse.storage.file_format.head import header_size, unpack_head
 from functionfuse.storage.file_format.layout import (
     ALIGNMENT,
     MAGIC,
     SURROGATES,
     UNSIGNED,
-    header_size,
-    unpack_head,
 )
 from functionfuse.storage.file_format.legacy_format import legacy_stream
 from functionfuse.storage.file_format.pickle_stream import unpickle_value
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from functionfuse.storage.file_format.checksums import Algorithm
-    from functionfuse.storage.file_format.layout import Head, Layout
+    from functionfuse.storage.file_format.head import Head
+    from functionfuse.storage.file_format.layout import Layout
     from functionfuse.storage.file_format.restricted_unpickler import PickleAllowlist
     from functionfuse.storage.file_format.signatures import SigningKey
 
@@ -121,18 +121,25 @@ def unframe(  # noqa: PLR0913 - keyword options of a read
     if bytes(view[: len(MAGIC)]) != MAGIC:
         return _unframe_legacy(view, key, allowed, loader)
     head = unpack_head(view)
-    if key:
-        key.check(head.signature, head.layout.version, workflow, node, head.header)
-        defer, verify = None, True
-    header = _fields(head.header)
-    check_result_name(header, workflow, node)
+    header = _trusted_fields(head, workflow, node, key)
     is_private = load is not None or not isinstance(view.obj, mmap.mmap)
     parts = _parts(view, head, header, is_private=is_private)
-    if key and not parts[0].chunks[0].algorithm.is_cryptographic:
-        raise UntrustedResult(_WEAK)
+    if key:
+        defer, verify = None, True
     stream, buffers = _verify(parts, defer, load, verify=verify)
     find = loader(header) if loader else None
     return unpickle_value(stream.data, [buffer.data for buffer in buffers], allowed, find)
+
+
+def _trusted_fields(head: Head, workflow: str, node: str, key: SigningKey | None) -> dict[str, Any]:
+    """The fields of a header that is signed, if there is a key, and has the requested names."""
+    if key:
+        key.check(head.signature, head.layout.version, workflow, node, head.header)
+    header = _fields(head.header)
+    check_result_name(header, workflow, node)
+    if key and not head.layout.contents(header).is_cryptographic:
+        raise UntrustedResult(_WEAK)
+    return header
 
 
 def _load_head(view: memoryview, load: Load) -> None:
