@@ -115,20 +115,17 @@ def unframe(  # noqa: PLR0913 - keyword options of a read
         UntrustedResult: The file is not signed with the key, or uses types that are not allowed.
         StorageError: The file is intact but cannot be read here.
     """
-    view = memoryview(data)
-    if load:
-        _load_head(view, load)
+    view = _with_head(data, load)
     if bytes(view[: len(MAGIC)]) != MAGIC:
         return _unframe_legacy(view, key, allowed, loader)
     head = unpack_head(view)
     header = _trusted_fields(head, workflow, node, key)
-    is_private = load is not None or not isinstance(view.obj, mmap.mmap)
-    parts = _parts(view, head, header, is_private=is_private)
+    is_mapped = load is None and isinstance(view.obj, mmap.mmap)
+    parts = _parts(view, head, header, is_private=not is_mapped)
     if key:
         defer, verify = None, True
     stream, buffers = _verify(parts, defer, load, verify=verify)
-    find = loader(header) if loader else None
-    return unpickle_value(stream.data, [buffer.data for buffer in buffers], allowed, find)
+    return unpickle_value(stream, buffers, allowed, loader(header) if loader else None)
 
 
 def _trusted_fields(head: Head, workflow: str, node: str, key: SigningKey | None) -> dict[str, Any]:
@@ -142,18 +139,21 @@ def _trusted_fields(head: Head, workflow: str, node: str, key: SigningKey | None
     return header
 
 
-def _load_head(view: memoryview, load: Load) -> None:
-    """Load prefix and header, or all of a file of the legacy format."""
-    guess = min(_GUESS, len(view))
-    load(0, guess)
-    size = header_size(bytes(view[:guess])) or len(view)
-    if size > guess:
-        load(0, min(size, len(view)))
+def _with_head(data: bytearray | mmap.mmap | memoryview, load: Load | None) -> memoryview:
+    """The file, with loaded prefix and header; with all of its bytes if it has the legacy format."""
+    view = memoryview(data)
+    if load:
+        guess = min(_GUESS, len(view))
+        load(0, guess)
+        size = header_size(bytes(view[:guess])) or len(view)
+        if size > guess:
+            load(0, min(size, len(view)))
+    return view
 
 
 def _verify(
     parts: Iterable[_Part], defer: Defer | None, load: Load | None, *, verify: bool
-) -> tuple[_Part, list[_Part]]:
+) -> tuple[memoryview, list[memoryview]]:
     """The pickle stream and the buffers of a file, verified or deferred; see `unframe`."""
     stream, *buffers = parts
     now, later = [stream], list[_Part]()
@@ -166,7 +166,7 @@ def _verify(
     if defer and verify:
         for chunk in _chunks_of(later):
             defer(chunk)
-    return stream, buffers
+    return stream.data, [buffer.data for buffer in buffers]
 
 
 def check_result_name(header: Mapping[str, Any], workflow: str, node: str) -> None:
