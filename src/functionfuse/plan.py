@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Iterator, ValuesView
 
     from functionfuse._graph.graph import Graph, ItemRef
+    from functionfuse._provenance.run_provenance import RunProvenance
 
 __all__ = ["Action", "Plan", "PlannedNode", "make_plan"]
 
@@ -28,6 +29,8 @@ class Action(Enum):
 
     COMPUTE = "compute"
     LOAD = "load"
+    #: Kept if the stale results that it was computed from get the same values again; else computed.
+    MAYBE = "maybe"
     SKIP = "skip"
 
 
@@ -48,6 +51,8 @@ class Plan:
     graph: Graph
     _stored: Container[str]
     _always_run: Collection[str]
+    #: What results are stamped with and compared by; None without a storage that keeps fingerprints.
+    provenance: RunProvenance | None = None
 
     def __len__(self) -> int:
         return len(self.actions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from functionfuse._provenance.policy import ProvenanceOptions
 from functionfuse.options import for_run
 from functionfuse.plan import Plan, make_plan
 
@@ -39,6 +40,8 @@ class RunSpec:
     fetch_targets: bool = True  # else the targets' values stay in the storage
     mutation: OnMutation = "warn"
     read_only: bool = False  # nodes take arrays and frames read-only
+    seeds: Mapping[str, int] = field(default_factory=dict)  # by node
+    provenance: ProvenanceOptions = field(default_factory=ProvenanceOptions)
 
     def plan(self) -> Plan:
         """Plan a run by the results that are stored now."""
