@@ -43,6 +43,9 @@ if TYPE_CHECKING:
 
 __all__ = ["DAMAGE_ERRORS", "FAILED_SUBUNIT", "call", "compute", "execute", "save", "worker_name"]
 
+_FUNCTION: Final = Kind.FUNCTION  # the attribute of an enum is slow, for each node
+_CONSTRUCT: Final = Kind.CONSTRUCT
+_METHOD: Final = Kind.METHOD
 #: Exceptions of a storage that make a result count as not stored.
 DAMAGE_ERRORS: Final = (CorruptResult, ResultNotFound)
 
@@ -205,7 +208,7 @@ def compute(
     """
     value = node.func(*args, **kwargs)
     kind = type(value)
-    if kind not in UNSHARED_TYPES and node.kind is not Kind.CONSTRUCT:
+    if kind not in UNSHARED_TYPES and node.kind is not _CONSTRUCT:
         try:
             value = materialize_result(value, kind)
         except NodeInResultError:
@@ -213,11 +216,9 @@ def compute(
             raise
     if scope.made:
         scope.check()
-    if node.kind is Kind.FUNCTION:
+    if node.kind is _FUNCTION:
         return value
-    return (
-        InstanceResult(args[0], value) if node.kind is Kind.METHOD else InstanceResult(value, None)
-    )
+    return InstanceResult(args[0], value) if node.kind is _METHOD else InstanceResult(value, None)
 
 
 def materialize_result(value: Any, kind: type) -> Any:
