@@ -10,6 +10,7 @@ from functionfuse._context.caller_context import CallerContext
 from functionfuse._execution.argument_guards import ArgumentGuards
 from functionfuse._execution.delivery import MessageDelivery
 from functionfuse._execution.recovery import Recovery
+from functionfuse._execution.replanning import Replanner
 from functionfuse._execution.run_state import NodeState, RunState, Submitted
 from functionfuse._graph.graph import new_tuple
 from functionfuse._kernel.annotations import add_failures_note, add_node_note
@@ -62,7 +63,8 @@ class Scheduler(Generic[H]):
         self._actions, self._records = self._run.actions, self._run.records
         self._results, self._groups = self._run.results, self._run.groups
         self._pending, self._failures = self._run.pending, self._run.failures
-        self._recovery = Recovery(spec, engine, self._run)
+        self._replanner = Replanner(spec, self._run)
+        self._recovery = Recovery(spec, engine, self._run, self._replanner)
         self._outdated = self._recovery.outdated
         self._max_in_flight = spec.max_in_flight or len(self._nodes) + 1
         self._stopping = False  # nothing is submitted any more
@@ -190,7 +192,7 @@ class Scheduler(Generic[H]):
             node.state is not None and spec.graph.instance_uses[node.state.number] == 1
         )
         setup, engine = self._setups.get(name), self._engine.name
-        recompute = name in self._recovery.unusable
+        recompute = name in self._replanner.damaged
         fields = (
             node,
             spec.workflow,

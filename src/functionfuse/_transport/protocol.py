@@ -184,6 +184,7 @@ def encode_unit(
         unit.recompute,
         None if unit.context is None else share(unit.context),
         unit.guard,
+        unit.fingerprint,
     )
 
 
@@ -191,7 +192,7 @@ def decode_unit(fields: tuple[Any, ...], shared_objects: Mapping[int, Any]) -> U
     """Decode a unit of `encode_unit`."""
     name, number, func, args, kwargs, kind, state, location, parents, *rest = fields
     workflow, engine, storage, load, setup, exclusive_instance, subunits, *rest = rest
-    outputs, recompute, context, guard = rest
+    outputs, recompute, context, guard, fingerprint = rest
     node = new_tuple(
         GraphNode,
         (name, number, shared_objects[func], args, kwargs, Kind(kind), state, location, parents),
@@ -211,5 +212,6 @@ def decode_unit(fields: tuple[Any, ...], shared_objects: Mapping[int, Any]) -> U
         recompute,
         None if context is None else shared_objects[context],
         guard,
+        fingerprint,
     )
     return new_tuple(Unit, fields)
