@@ -6,6 +6,7 @@ So beside a first run are as many plain files, and another one is in shared memo
 
 from __future__ import annotations
 
+import os
 import sys
 import tempfile
 from contextlib import contextmanager
@@ -99,13 +100,16 @@ def resumed(options: Options) -> Iterator[Row]:
 
 @contextmanager
 def opened(folder: str) -> Iterator[list[str]]:
-    """The files of a folder that are opened in the block."""
+    """The files of a folder that are opened in the block, also by their names in an opened folder."""
     files: list[str] = []
     watching = True
 
     def hook(event: str, given: tuple[Any, ...]) -> None:
-        if watching and event == "open" and str(given[0]).startswith(folder):
-            files.append(str(given[0]))
+        if not watching or event != "open" or given[2] & os.O_DIRECTORY:
+            return
+        path = given[0]
+        if isinstance(path, str) and (path.startswith(folder) or os.sep not in path):
+            files.append(path)
 
     sys.addaudithook(hook)  # it cannot be taken away
     yield files

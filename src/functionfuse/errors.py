@@ -19,6 +19,7 @@ A message says what is wrong, where in the user's file, and what to do::
     FunctionFuseWarning (UserWarning)
     ├── NoMatchWarning                 a pattern that matches no node
     ├── DamagedResultWarning           a damaged stored result is computed again
+    ├── IgnoredProvenanceWarning       an accepted fingerprint or a source text that cannot be used
     ├── ExposedKeyWarning              a key file that other users can read or write
     └── MutationWarning                a value was changed that several nodes take
 
@@ -35,6 +36,7 @@ __all__ = [
     "FunctionFuseError",
     "FunctionFuseWarning",
     "GraphError",
+    "IgnoredProvenanceWarning",
     "MissingExtraError",
     "MutationError",
     "MutationWarning",
@@ -115,6 +117,10 @@ class NoMatchWarning(FunctionFuseWarning):
 
 class DamagedResultWarning(FunctionFuseWarning):
     """A stored result cannot be read and is computed again."""
+
+
+class IgnoredProvenanceWarning(FunctionFuseWarning):
+    """The accepted fingerprint of a result, or the text of its code, is damaged or not signed with the key."""
 
 
 class ExposedKeyWarning(FunctionFuseWarning):

@@ -52,8 +52,9 @@ class SignalScope:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         for number, handler in self._before.items():
-            if signal.getsignal(number) == self._exit:
-                signal.signal(number, handler)
+            replaced = signal.signal(number, handler)
+            if replaced != self._exit:  # a node has set another one, which stays
+                signal.signal(number, replaced)
         if self._received is not None:  # libraries and nodes may replace the exception
             raise SystemExit(_EXIT_CODE + self._received) from None
         if isinstance(error, KeyboardInterrupt):

@@ -48,10 +48,13 @@ __all__ = [
     "compute",
     "execute",
     "save",
-    "stored_digest",
+    "stored_header",
     "worker_name",
 ]
 
+_FUNCTION: Final = Kind.FUNCTION  # the attribute of an enum is slow, for each node
+_CONSTRUCT: Final = Kind.CONSTRUCT
+_METHOD: Final = Kind.METHOD
 #: The size and the digest of a stored result.
 _Saved = tuple[int | None, str | None]
 _NOT_SAVED: Final[_Saved] = (None, None)
@@ -172,11 +175,11 @@ def _load_or_compute(
     node = unit.node
     if unit.load:
         return results.read(node.name), "loaded", _NOT_SAVED
-    if node.kind is Kind.CONSTRUCT:  # an instance is not stored: it is constructed again
+    if node.kind is _CONSTRUCT:  # an instance is not stored: it is constructed again
         return _compute(unit, args, kwargs), "computed", _NOT_SAVED
     # stored since the plan was made, by a retry or by another run
     stored = None if unit.recompute else _read_stored(unit, results)
-    if node.kind is Kind.METHOD:
+    if node.kind is _METHOD:
         outcome = _compute(unit, args, kwargs)
         if stored:  # it ran only for its instance
             value, digest = stored
@@ -192,24 +195,29 @@ def _load_or_compute(
 
 def _read_stored(unit: Unit, results: Results) -> tuple[Any, str | None] | None:
     """The stored value that a unit would compute, and its digest."""
-    name = unit.node.name
-    if not results.contains(name):
-        return None
-    header = results.headers([name]).get(name, {}) if unit.fingerprint else {}
-    if not _has_fingerprint(header, unit):
+    header = stored_header(unit, results)
+    if header is None:
         return None
     try:
-        return results.read(name), header.get("value")
+        return results.read(unit.node.name), header.get("value")
     except DAMAGE_ERRORS:
         return None
 
 
-def _has_fingerprint(header: Mapping[str, Any], unit: Unit) -> bool:
-    """Tell whether a stored result was derived as the unit's would be; without a fingerprint, its name counts."""
+def stored_header(unit: Unit, results: Results) -> Mapping[str, Any] | None:
+    """Return the header of the stored result that a unit would compute; None if another one or none is stored.
+
+    Without a fingerprint, of the unit or the stored result, the name counts; without headers it is empty.
+    """
+    name, fingerprint = unit.node.name, unit.fingerprint
+    if not results.contains(name):
+        return None
+    if fingerprint is None:
+        return {}
+    header = results.headers([name]).get(name, {})
     stored = header.get("fingerprint")
-    if unit.fingerprint is None or not isinstance(stored, dict):
-        return True
-    return bool(stored.get("derivation") == unit.fingerprint["derivation"])
+    same = not isinstance(stored, dict) or stored.get("derivation") == fingerprint["derivation"]
+    return header if same else None
 
 
 def _compute(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -235,7 +243,7 @@ def compute(
     """
     value = node.func(*args, **kwargs)
     kind = type(value)
-    if kind not in UNSHARED_TYPES and node.kind is not Kind.CONSTRUCT:
+    if kind not in UNSHARED_TYPES and node.kind is not _CONSTRUCT:
         try:
             value = materialize_result(value, kind)
         except NodeInResultError:
@@ -243,11 +251,9 @@ def compute(
             raise
     if scope.made:
         scope.check()
-    if node.kind is Kind.FUNCTION:
+    if node.kind is _FUNCTION:
         return value
-    return (
-        InstanceResult(args[0], value) if node.kind is Kind.METHOD else InstanceResult(value, None)
-    )
+    return InstanceResult(args[0], value) if node.kind is _METHOD else InstanceResult(value, None)
 
 
 def materialize_result(value: Any, kind: type) -> Any:

@@ -2,17 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["RunProvenance"]
+from functionfuse._graph.nodes import Kind
+from functionfuse._provenance.staleness import combined_digest
+from functionfuse._provenance.stored_fingerprints import Derivations
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from functionfuse._graph.graph import GraphNode
+    from functionfuse._provenance.fingerprint import Fingerprint
+    from functionfuse._provenance.staleness import Staleness
+
+__all__ = ["RunProvenance", "kept_fingerprint"]
 
 
-class RunProvenance(Protocol):
+class RunProvenance:
     """What the scheduler asks about fingerprints; nodes are given by number.
 
     A fingerprint is made of the results that were really used: call `stamp` and `keep` in an order
     in which parents come before their dependents.
     """
+
+    def __init__(self, staleness: Staleness) -> None:
+        """Begin with nothing computed.
+
+        Args:
+            staleness: The verdicts of the plan.
+        """
+        self.staleness = staleness
+        self._used: dict[int, Derivations] = {}  # of nodes that were computed or kept in this run
+        self._current: set[int] = set()  # nodes whose stored results are of this run
 
     def stamp(self, number: int) -> dict[str, Any] | None:
         """Return the header field `fingerprint` with which a node that is submitted now is stored.
@@ -20,24 +42,95 @@ class RunProvenance(Protocol):
         From now on the node counts as computed in this run, also if it was planned to be loaded or kept.
         None for nodes that are not stored: instances, and nodes that always run.
         """
+        node = self.staleness.graph.order[number]
+        used = self._parents_used(node)
+        derivations = self._used[number] = self.staleness.derive(node, used)
+        self._current.add(number)
+        if node.kind is Kind.CONSTRUCT or node.name in self.staleness.always_run:
+            return None
+        return self._fingerprint(node, used, derivations).to_header()
 
     def keep(self, number: int) -> dict[str, Any]:
         """Return the header field with which the stored result of a `MAYBE` node is re-stamped.
 
         Call it when all stale parents got the values that they replace: the result counts as loaded from now on.
         """
+        staleness = self.staleness
+        node, stored = staleness.graph.order[number], staleness.stored_at(number)
+        assert stored is not None
+        assert stored.fingerprint is not None
+        kept = kept_fingerprint(staleness, node, stored.fingerprint, self._parents_used(node))
+        self._used[number] = Derivations(kept.derivation, kept.graph_derivation)
+        self._current.add(number)
+        return kept.to_header()
 
-    def stale_parents(self, number: int) -> list[int]:
+    def stale_parents(self, number: int) -> tuple[int, ...]:
         """The parents for which a `MAYBE` node waits: it is kept if all of them get the values that they replace."""
+        return self.staleness.verdict(number).parents
 
     def replaced_digest(self, number: int) -> str | None:
         """The digest of the stored value that a computed node replaces; None if it has none."""
+        stored = self.staleness.stored_at(number)
+        return stored.digest if stored else None
 
     def expected(self, number: int) -> str:
         """The derivation that the current graph and code give a node."""
+        return self.staleness.expected.derivation(number)
 
     def may_load(self, number: int) -> bool:
         """Tell whether the stored result of a node may be loaded in this run.
 
         For recovery, which loads results that the plan did not need: a stale result is not loaded again.
         """
+        return number in self._current or self.staleness.verdict(number).outcome == "load"
+
+    # ---- what was used ----
+
+    def _fingerprint(
+        self, node: GraphNode, used: Mapping[int, Derivations], derivations: Derivations
+    ) -> Fingerprint:
+        if self.staleness.is_expected(node.number, derivations):
+            return self.staleness.expected.fingerprint(node.number)
+        upstream = {parent: each.derivation for parent, each in used.items()}
+        made = self.staleness.expected.fingerprint(node.number, upstream)
+        return replace(made, graph_derivation=derivations.graph)
+
+    def _parents_used(self, node: GraphNode) -> dict[int, Derivations]:
+        return {parent: self._used_of(parent, node) for parent in node.parents}
+
+    def _used_of(self, parent: int, node: GraphNode) -> Derivations:
+        """The derivations of the result of a parent: computed in this run, or loaded."""
+        known = self._used.get(parent)
+        if known is not None:
+            return known
+        instance = parent in self.staleness.instance_parents(node)
+        if not instance:
+            self.staleness.verdict(parent)
+        return self.staleness.effective(parent, instance=instance)
+
+
+def kept_fingerprint(
+    staleness: Staleness, node: GraphNode, stored: Fingerprint, used: Mapping[int, Derivations]
+) -> Fingerprint:
+    """The fingerprint of a stored result whose results upstream have other derivations, but the same values.
+
+    Args:
+        staleness: The expected fingerprints.
+        node: The node.
+        stored: The fingerprint with which the result is stored.
+        used: The derivations of its parents now.
+    """
+    derivations = staleness.derive(node, used)
+    upstream = {parent: each.derivation for parent, each in used.items()}
+    made = staleness.expected.fingerprint(node.number, upstream)
+    if made.code == stored.code:
+        return replace(made, graph_derivation=derivations.graph)
+    # its own code is still stale: it must differ from what the current code gives
+    mixed = combined_digest(stored.derivation, derivations.derivation)
+    return replace(
+        stored,
+        derivation=mixed,
+        graph_derivation=derivations.graph,
+        upstream=made.upstream,
+        structure=made.structure,
+    )

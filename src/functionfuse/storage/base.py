@@ -10,7 +10,7 @@ from functionfuse.errors import DamagedResultWarning, StorageError
 from functionfuse.storage.file_format import verification
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Mapping
+    from collections.abc import Container, Iterable, Mapping
 
 __all__ = ["Results", "Storage"]
 
@@ -74,16 +74,58 @@ class Storage(ABC):
     def info(self, workflow_name: str, task_name: str) -> dict[str, Any]:
         """The header of a stored result: function, seconds, created and so on; the value is not read.
 
+        A fingerprint that was accepted for this result replaces the one in the result file,
+        and the field `accepted` has the time in seconds since 1970.
+
         Raises:
             ResultNotFound: No such result is stored.
             CorruptResult: The header is damaged.
         """
 
     @abstractmethod
+    def info_many(self, workflow_name: str, task_names: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """The headers of several results by name, as from `info`; concurrently on object stores.
+
+        Missing results, and those whose headers are damaged or not signed with the key, are absent.
+        """
+
+    @abstractmethod
+    def stamp(
+        self,
+        workflow_name: str,
+        fingerprints: Mapping[str, Mapping[str, Any]],
+        *,
+        headers: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> list[str]:
+        """Accept fingerprints for stored results, which stay unchanged.
+
+        A result that is stored later under the same name is not affected.
+
+        Args:
+            workflow_name: The workflow that the results belong to.
+            fingerprints: The fingerprints by name, of JSON types.
+            headers: What `info_many` has returned: a result that has been replaced since is not stamped.
+
+        Returns:
+            The names of the stamped results, sorted; missing, damaged and replaced results are not stamped.
+        """
+
+    @abstractmethod
+    def save_sources(self, workflow_name: str, texts: Mapping[str, str]) -> None:
+        """Store texts of code by digest; texts that are stored already are not written again."""
+
+    @abstractmethod
+    def read_source(self, workflow_name: str, digest: str) -> str | None:
+        """The text of code with this digest; None if it is missing, and with a warning if it is damaged."""
+
+    @abstractmethod
     def remove_task(
         self, workflow_name: str, task_name: str | None = None, pattern: str | None = None
-    ) -> None:
+    ) -> list[str]:
         """Remove one result, or all results whose names match a glob pattern.
+
+        Returns:
+            The names of the removed results, sorted.
 
         Raises:
             ResultNotFound: `task_name` is not stored.
@@ -168,6 +210,38 @@ class Results:
         except StorageError:  # removed in the meantime, or damaged
             return None
         return seconds if isinstance(seconds, int | float) else None
+
+    @property
+    def has_fingerprints(self) -> bool:
+        """Whether the storage keeps fingerprints of results; foreign storages do not."""
+        return isinstance(self._storage, Storage)
+
+    def headers(self, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """The readable headers of results by name; empty for foreign storages."""
+        if not isinstance(self._storage, Storage):
+            return {}
+        return self._storage.info_many(self._workflow, names)
+
+    def stamp(
+        self,
+        fingerprints: Mapping[str, Mapping[str, Any]],
+        headers: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> list[str]:
+        """Accept fingerprints for stored results; returns the names of the stamped ones, see `Storage.stamp`."""
+        if not isinstance(self._storage, Storage) or not fingerprints:
+            return []
+        return self._storage.stamp(self._workflow, fingerprints, headers=headers)
+
+    def save_sources(self, texts: Mapping[str, str]) -> None:
+        """Store the texts of code that are missing, by digest."""
+        if isinstance(self._storage, Storage) and texts:
+            self._storage.save_sources(self._workflow, texts)
+
+    def read_source(self, digest: str) -> str | None:
+        """The text of code with this digest; None if it is not stored."""
+        if not isinstance(self._storage, Storage):
+            return None
+        return self._storage.read_source(self._workflow, digest)
 
     def save(self, name: str, value: Any, metadata: Mapping[str, Any]) -> int | None:
         """Store the result of a node; returns its size if known.

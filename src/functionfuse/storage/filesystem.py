@@ -15,23 +15,20 @@ from functionfuse._common.version import VERSION
 from functionfuse.errors import OptionError, ResultNotFound, StorageError
 from functionfuse.serializers.base import pickling_result
 from functionfuse.storage.backends.directories import NotAFileError
-from functionfuse.storage.backends.file_names import file_name, is_cut, stored_name
 from functionfuse.storage.backends.protocol import WorkflowRemovedError
 from functionfuse.storage.backends.sidecar_candidates import DAY, check_grace
 from functionfuse.storage.base import Storage
 from functionfuse.storage.file_format import verification
-from functionfuse.storage.file_format.file_format import (
-    check_result_name,
-    check_signature,
-    frame,
-    header_of,
-    unframe,
-)
+from functionfuse.storage.file_format.file_format import frame, unframe
 from functionfuse.storage.file_format.signatures import SigningKey
-from functionfuse.storage.sidecars import ReplacedError, SidecarStore, start_at
+from functionfuse.storage.headers import HeaderReader
+from functionfuse.storage.result_names import ResultNames
+from functionfuse.storage.sidecars import ReplacedError, SidecarStore
+from functionfuse.storage.sources import SourceStore
+from functionfuse.storage.stamps import StampStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from functionfuse.storage.backends.protocol import FileBackend
     from functionfuse.storage.file_format.restricted_unpickler import PickleAllowlist
@@ -112,7 +109,11 @@ class FilesystemStorage(Storage):
         self._backend = backend
         self._recipe = recipe
         self._home = home
-        self._sidecars = SidecarStore(backend, recipe.grace, lambda: self._key_and_allowlist()[0])
+        self._names = ResultNames(backend)
+        self._sidecars = SidecarStore(backend, recipe.grace, self._key)
+        self._stamps = StampStore(backend, self._key)
+        self._sources = SourceStore(backend, self._key)
+        self._headers = HeaderReader(backend, self._stamps, self._key)
         self._loaded: tuple[SigningKey | None, PickleAllowlist | None] | None = None
         self._registered: tuple[Any, ...] = ()
 
@@ -146,11 +147,11 @@ class FilesystemStorage(Storage):
         }
         with self._named_errors("save", workflow_name, task_name):
             verification.wait_verified(forget=False)  # the value may depend on a damaged result
-            where = self._file_of(workflow_name, task_name)
+            where = self._names.where(workflow_name, task_name)
             if self._sidecars.serializers:
                 return self._save_with_objects(where, obj, fields)
             with pickling_result():
-                framed = frame(obj, fields, key=self._key_and_allowlist()[0])
+                framed = frame(obj, fields, key=self._key())
             return self._backend.write(*where, framed)
 
     def _save_with_objects(
@@ -174,7 +175,7 @@ class FilesystemStorage(Storage):
                 framed = frame(
                     obj,
                     save.header(fields),
-                    key=self._key_and_allowlist()[0],
+                    key=self._key(),
                     persistent_id=save.persistent_id,
                 )
             with sidecars.replacing(*where):
@@ -195,7 +196,7 @@ class FilesystemStorage(Storage):
 
     def _read(self, workflow_name: str, task_name: str) -> Any:
         with self._named_errors("read", workflow_name, task_name):
-            where = self._file_of(workflow_name, task_name)
+            where = self._names.where(workflow_name, task_name)
             key, allowed = self._key_and_allowlist()
             # signed results are read into private memory: a mapped file may change after its verification
             data, check = self._backend.read(
@@ -222,63 +223,83 @@ class FilesystemStorage(Storage):
 
     def file_exists(self, workflow_name: str, task_name: str) -> bool:  # noqa: D102
         with self._named_errors("look for", workflow_name, task_name):
-            return self._backend.exists(*self._file_of(workflow_name, task_name))
+            return self._backend.exists(*self._names.where(workflow_name, task_name))
 
     def info(self, workflow_name: str, task_name: str) -> dict[str, Any]:  # noqa: D102
         with self._named_errors("read", workflow_name, task_name):
-            start = start_at(self._backend, *self._file_of(workflow_name, task_name))
-            if key := self._key_and_allowlist()[0]:
-                check_signature(start, workflow_name, task_name, key)
-            header = header_of(start)
-            if header is None:
-                return {"format": "old", "workflow": workflow_name, "node": task_name}
-            check_result_name(header, workflow_name, task_name)
-        return header
+            where = self._names.where(workflow_name, task_name)
+            return self._headers.one(*where, workflow_name, task_name)
 
     # ---- many results ----
 
     def list_tasks(self, workflow_name: str, pattern: str = "*") -> list[str]:  # noqa: D102
-        subfolder = self._file_name(workflow_name)
         with self._named_errors("list", workflow_name, pattern):
-            files = self._backend.names(subfolder)
-            names = [self._name_of(file, "node", subfolder, file) for file in files]
-        return sorted(
-            name for name in names if name is not None and fnmatch.fnmatchcase(name, pattern)
-        )
+            names = self._names.nodes(workflow_name)
+        return sorted(name for name in names if fnmatch.fnmatchcase(name, pattern))
 
     def list_workflows(self) -> list[str]:  # noqa: D102
         with self._named_errors("list", "*", "*"):
-            names = [self._workflow_in(subfolder) for subfolder in self._backend.subfolders()]
-        return sorted(name for name in names if name is not None)
+            return sorted(self._names.workflows())
+
+    def info_many(  # noqa: D102
+        self, workflow_name: str, task_names: Iterable[str]
+    ) -> dict[str, dict[str, Any]]:
+        with self._named_errors("read", workflow_name, "*"):
+            nodes = {self._names.file(name): name for name in task_names}
+            return self._headers.many(self._names.file(workflow_name), workflow_name, nodes)
+
+    def stamp(  # noqa: D102
+        self,
+        workflow_name: str,
+        fingerprints: Mapping[str, Mapping[str, Any]],
+        *,
+        headers: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> list[str]:
+        subfolder = self._names.file(workflow_name)
+        with self._named_errors("save", workflow_name, "*"):
+            given = {self._names.file(name): (name, each) for name, each in fingerprints.items()}
+            return sorted(self._headers.stamp(subfolder, workflow_name, given, headers))
+
+    def save_sources(self, workflow_name: str, texts: Mapping[str, str]) -> None:  # noqa: D102
+        with self._named_errors("save", workflow_name, "*"):
+            self._sources.write(self._names.file(workflow_name), workflow_name, texts)
+
+    def read_source(self, workflow_name: str, digest: str) -> str | None:  # noqa: D102
+        with self._named_errors("read", workflow_name, digest):
+            return self._sources.read(self._names.file(workflow_name), workflow_name, digest)
 
     def remove_task(  # noqa: D102
         self, workflow_name: str, task_name: str | None = None, pattern: str | None = None
-    ) -> None:
+    ) -> list[str]:
         if (task_name is None) == (pattern is None):
             message = "remove_task() takes either a task_name or a pattern"
             raise TypeError(message)
         if task_name is not None:
             self._remove(workflow_name, task_name)
-            return
+            return [task_name]
+        removed = []
         for name in self.list_tasks(workflow_name, pattern or ""):
             with suppress(ResultNotFound):  # another process removed it in the meantime
                 self._remove(workflow_name, name)
+                removed.append(name)
+        return removed
 
     def _remove(self, workflow_name: str, task_name: str) -> None:
         with self._named_errors("remove", workflow_name, task_name):
-            where = self._file_of(workflow_name, task_name)
+            where = self._names.where(workflow_name, task_name)
             sidecar = self._sidecars.stored(*where)
             self._backend.remove(*where)
+            self._stamps.remove(*where)
             self._sidecars.remove(*where, sidecar)
 
     def remove_workflow(self, workflow_name: str) -> None:  # noqa: D102
         with self._named_errors("remove", workflow_name, "*"):
-            self._backend.remove_all(self._file_name(workflow_name))
+            self._backend.remove_all(self._names.file(workflow_name))
 
     def new_workflow(self, workflow_name: str) -> None:
         """Create the folder of a workflow, and remove leftovers of killed processes."""
         with self._named_errors("make a folder for", workflow_name, "*"):
-            subfolder = self._file_name(workflow_name)
+            subfolder = self._names.file(workflow_name)
             self._backend.make(subfolder)
             self._backend.sweep(subfolder)
             self._sidecars.sweep(subfolder)
@@ -304,50 +325,12 @@ class FilesystemStorage(Storage):
             self._loaded = key, _allowlist(recipe.allowed_types)
         return self._loaded
 
+    def _key(self) -> SigningKey | None:
+        return self._key_and_allowlist()[0]
+
     def _defers_verification(self) -> bool:
         """Whether verification may run in the background: not in workers, whose values leave the process."""
         return self._recipe.verify == "lazy" and self._home == this_process()
-
-    def _file_name(self, name: str) -> str:
-        return file_name(name, fold_case=self._backend.fold_case, globs=self._backend.globs)
-
-    def _file_of(self, workflow_name: str, task_name: str) -> tuple[str, str]:
-        return self._file_name(workflow_name), self._file_name(task_name)
-
-    def _workflow_in(self, subfolder: str) -> str | None:
-        """The workflow of a subfolder; None if it has no results or cannot be listed."""
-        try:
-            files = self._backend.names(subfolder)
-        except OSError:
-            return None
-        names = (self._name_of(subfolder, "workflow", subfolder, file) for file in files)
-        return next((name for name in names if name is not None), None)
-
-    def _name_of(self, quoted: str, field: str, subfolder: str, file: str) -> str | None:
-        """Decode a file name; None if another program created the file.
-
-        Args:
-            quoted: The file name.
-            field: The header field with the full name, for a shortened file name.
-            subfolder: The subfolder of a file with that header.
-            file: The name of a file with that header.
-        """
-        if is_cut(quoted):
-            name = self._header_name(subfolder, file, field)
-            return name if name is not None and self._file_name(name) == quoted else None
-        return stored_name(quoted, fold_case=self._backend.fold_case, globs=self._backend.globs)
-
-    def _header_name(self, subfolder: str, file: str, field: str) -> str | None:
-        """A field of a header; None if the header cannot be read."""
-        try:
-            start = start_at(self._backend, subfolder, file)
-        except OSError:  # removed in the meantime, or not permitted
-            return None
-        try:
-            name = (header_of(start) or {}).get(field)
-        except StorageError:  # damaged, or of another version: reading it by name reports that
-            return None
-        return name if isinstance(name, str) else None
 
     @contextmanager
     def _named_errors(self, verb: str, workflow_name: str, task_name: str) -> Iterator[None]:

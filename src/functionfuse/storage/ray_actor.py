@@ -14,6 +14,7 @@ from functionfuse.storage.file_format import verification
 
 if TYPE_CHECKING:
     import os
+    from collections.abc import Iterable
 
 __all__ = ["RayStorage"]
 
@@ -93,6 +94,27 @@ class RayStorage(Storage):
     def info(self, workflow_name: str, task_name: str) -> dict[str, Any]:  # noqa: D102
         return dict(self._call("info", workflow_name, task_name))
 
+    def info_many(  # noqa: D102
+        self, workflow_name: str, task_names: Iterable[str]
+    ) -> dict[str, dict[str, Any]]:
+        return dict(self._call("info_many", workflow_name, list(task_names)))
+
+    def stamp(  # noqa: D102
+        self,
+        workflow_name: str,
+        fingerprints: Mapping[str, Mapping[str, Any]],
+        *,
+        headers: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> list[str]:
+        return list(self._call("stamp", workflow_name, fingerprints, headers=headers))
+
+    def save_sources(self, workflow_name: str, texts: Mapping[str, str]) -> None:  # noqa: D102
+        self._call("save_sources", workflow_name, texts)
+
+    def read_source(self, workflow_name: str, digest: str) -> str | None:  # noqa: D102
+        text: str | None = self._call("read_source", workflow_name, digest)
+        return text
+
     def list_tasks(self, workflow_name: str, pattern: str = "*") -> list[str]:  # noqa: D102
         return list(self._call("list_tasks", workflow_name, pattern))
 
@@ -101,8 +123,8 @@ class RayStorage(Storage):
 
     def remove_task(  # noqa: D102
         self, workflow_name: str, task_name: str | None = None, pattern: str | None = None
-    ) -> None:
-        self._call("remove_task", workflow_name, task_name, pattern)
+    ) -> list[str]:
+        return list(self._call("remove_task", workflow_name, task_name, pattern))
 
     def remove_workflow(self, workflow_name: str) -> None:  # noqa: D102
         self._call("remove_workflow", workflow_name)

@@ -11,6 +11,7 @@ from functionfuse.errors import CorruptResult, StorageError, UntrustedResult
 from functionfuse.serializers.base import Serializers, generate_name
 from functionfuse.storage.backends.file_names import file_name
 from functionfuse.storage.backends.sidecar_candidates import DAY, TOKEN, Candidate, Candidates
+from functionfuse.storage.backends.sidecar_folders import SIDECARS
 from functionfuse.storage.damage_marks import StoredResult, mark_of
 from functionfuse.storage.file_format.file_format import check_signature, header_of, header_size
 from functionfuse.storage.file_format.legacy_format import legacy_references
@@ -191,7 +192,7 @@ class SidecarStore:
             return
         self._collect(subfolder, self._candidates(subfolder).all())
         there = set(self._backend.names(subfolder))
-        for file in self._backend.sidecars(subfolder).names():
+        for file in self._sidecars(subfolder).names():
             if file not in there and not file.startswith("."):
                 # removed in the meantime, or not permitted
                 with contextlib.suppress(OSError, StorageError):
@@ -199,7 +200,7 @@ class SidecarStore:
 
     def _sweep_one(self, subfolder: str, file: str) -> None:
         """Delete the sidecar folders of a missing result that no recent save has written."""
-        folder = self._backend.sidecars(subfolder).inner(file)
+        folder = self._sidecars(subfolder).inner(file)
         for token in self._tokens(subfolder, file):
             if folder.inner(token).changed() < time.time() - max(self._grace, DAY):
                 folder.remove(token)
@@ -289,11 +290,15 @@ class SidecarStore:
 
     def _tokens(self, subfolder: str, file: str) -> set[str]:
         """The sidecar folders of a result."""
-        names = self._backend.sidecars(subfolder).inner(file).names()
+        names = self._sidecars(subfolder).inner(file).names()
         return {name for name in names if TOKEN.fullmatch(name)}
 
+    def _sidecars(self, subfolder: str) -> SidecarFolder:
+        """The folder of all sidecar folders of a subfolder."""
+        return self._backend.hidden_folder(subfolder, SIDECARS)
+
     def _candidates(self, subfolder: str) -> Candidates:
-        return Candidates(self._backend.sidecars(subfolder))
+        return Candidates(self._sidecars(subfolder))
 
     def _quote(self, name: str) -> str:
         return file_name(name, fold_case=self._backend.fold_case, globs=self._backend.globs)
@@ -302,10 +307,10 @@ class SidecarStore:
         return self._folder(subfolder, file, token) if token else self._of_all(subfolder)
 
     def _of_all(self, subfolder: str) -> SidecarFolder:
-        return self._backend.sidecars(subfolder).legacy()
+        return self._sidecars(subfolder).legacy()
 
     def _folder(self, subfolder: str, file: str, token: str) -> SidecarFolder:
-        return self._backend.sidecars(subfolder).inner(file, token)
+        return self._sidecars(subfolder).inner(file, token)
 
 
 class SidecarSave:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import itertools
+import io
 import mmap
 import os
 import re
 import secrets
 import sys
-import time
 import weakref
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Final
@@ -20,13 +19,13 @@ from functionfuse.storage.backends.connection import Connection
 from functionfuse.storage.backends.directories import (
     ATTEMPTS,
     close_directory,
-    create_file,
     directory,
     is_regular,
     make_directories,
     not_a_file,
     open_directory,
     open_file,
+    open_regular,
     remove_entry,
     remove_file,
     rename_entry,
@@ -37,25 +36,27 @@ from functionfuse.storage.backends.file_names import native_name, portable_names
 from functionfuse.storage.backends.local_sidecar_folders import LocalSidecarFolder
 from functionfuse.storage.backends.permissions import file_mode, folder_mode
 from functionfuse.storage.backends.protocol import Content, WorkflowRemovedError
-from functionfuse.storage.backends.sidecar_folders import LEGACY_SIDECARS, SIDECARS
+from functionfuse.storage.backends.sidecar_folders import (
+    LEGACY_SIDECARS,
+    SIDECARS,
+    SOURCES,
+    STAMPS,
+)
+from functionfuse.storage.backends.temporary_files import replacing_file, sweep_temporary_files
 from functionfuse.storage.file_format import verification
 
 if TYPE_CHECKING:
-    import io
+    from collections.abc import Callable, Sequence
 
     from functionfuse.errors import StorageError
     from functionfuse.storage.file_format.file_format import Frame
 
 __all__ = ["LocalBackend"]
 
-_TEMPORARY: Final = ".tmp-"
-_OF_A_SAVE: Final = re.compile(r"\.tmp-\d+-\d+-[0-9a-f]{8}")
 _REMOVED: Final = ".removed-"  # a workflow that is being removed
 _OF_A_REMOVAL: Final = re.compile(r"\.removed-[0-9a-f]{16}")
 _SINGLE_WRITE: Final = 2**16  # bytes; up to here a copy costs less than a second write
 _MAPPED: Final = 2**20  # bytes; smaller files are read faster than mapped
-_DAY: Final = 24 * 60 * 60.0  # seconds; younger temporary files may belong to a running save
-_counter: Final = itertools.count()
 #: A link or a file in place of a folder has no results.
 _nothing_if_missing: Final = contextlib.suppress(FileNotFoundError, NotADirectoryError)
 _maps: Final = weakref.WeakSet[mmap.mmap]()
@@ -107,10 +108,10 @@ class LocalBackend:
         self.create()
         return _ignores_case(Path(self._at()))
 
-    def sidecars(self, subfolder: str) -> LocalSidecarFolder:
-        """The folder of all sidecar folders of a subfolder."""
+    def hidden_folder(self, subfolder: str, name: str) -> LocalSidecarFolder:
+        """A hidden folder in a subfolder, next to the result files."""
         everything = Connection("file:///", {"auto_mkdir": True})
-        parts = (self._at().strip("/"), native_name(subfolder), SIDECARS)
+        parts = (self._at().strip("/"), native_name(subfolder), name)
         return LocalSidecarFolder(everything, parts, mode=self._mode)
 
     def has_sidecars(self, subfolder: str) -> bool:
@@ -157,22 +158,16 @@ class LocalBackend:
         return self._write(subfolder, name, frame, requires)
 
     def _write(self, subfolder: str, name: str, frame: Frame, requires: str) -> int:
-        temporary = f"{_TEMPORARY}{os.getpid()}-{next(_counter)}-{secrets.token_hex(4)}"
         folder = open_directory(self._at(subfolder))
         try:
             if requires:
                 _check_there(requires, folder)
-            with create_file(temporary, folder, self._mode) as file:
+            with replacing_file(native_name(name), folder, self._mode) as file:
                 size = _write_frame(file, frame)
                 if self._fsync:
                     os.fsync(file.fileno())
-            rename_entry(temporary, native_name(name), folder)
             if self._fsync:
                 sync_directory(folder)
-        except BaseException:
-            with contextlib.suppress(OSError):
-                remove_file(temporary, folder)
-            raise
         finally:
             close_directory(folder)
         return size
@@ -200,6 +195,17 @@ class LocalBackend:
             if size > _SINGLE_WRITE:  # the size is that of a header, which may be forged
                 size = min(size, os.fstat(file.fileno()).st_size)
             return bytes(_read_all(file, size))
+
+    def starts(
+        self, subfolder: str, names: Sequence[str], size: int, needed: Callable[[bytes], int]
+    ) -> dict[str, bytes]:
+        """The beginnings of several files; each file is opened once."""
+        found = {}
+        with _nothing_if_missing, directory(self._at(), native_name(subfolder)) as folder:
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):
+                    found[name] = _start_of(native_name(name), folder, size, needed)
+        return found
 
     def exists(self, subfolder: str, name: str) -> bool:
         """Whether a regular file exists."""
@@ -266,8 +272,12 @@ class LocalBackend:
 
     def sweep(self, subfolder: str) -> None:
         """Remove old temporary files of killed processes, and the rest of interrupted removals."""
-        with _nothing_if_missing, directory(self._at(), native_name(subfolder)) as folder:
-            _sweep_temporary(folder)
+        for hidden in ((), (STAMPS,), (SOURCES,)):
+            with (
+                _nothing_if_missing,
+                directory(self._at(), native_name(subfolder), *hidden) as folder,
+            ):
+                sweep_temporary_files(folder)
         with directory(self._at()) as root:
             for name in filter(_OF_A_REMOVAL.fullmatch, os.listdir(root)):
                 with contextlib.suppress(OSError):  # removed in the meantime, or not permitted
@@ -291,14 +301,6 @@ def _check_there(path: str, folder: int) -> None:
     except FileNotFoundError:
         message = "its workflow was removed in the meantime; save it again"
         raise WorkflowRemovedError(message) from None
-
-
-def _sweep_temporary(folder: int) -> None:
-    oldest = time.time() - _DAY
-    for name in filter(_OF_A_SAVE.fullmatch, os.listdir(folder)):
-        with contextlib.suppress(OSError):  # removed in the meantime, or not permitted
-            if status_of(name, folder).st_mtime < oldest:
-                remove_file(name, folder)
 
 
 @functools.cache
@@ -346,6 +348,14 @@ def _read_all(file: io.FileIO, size: int) -> bytearray:
         view.release()
         del data[done:]
     return data
+
+
+def _start_of(name: str, folder: int, size: int, needed: Callable[[bytes], int]) -> bytes:
+    """The beginning of a file in the folder of a descriptor."""
+    with io.FileIO(open_regular(name, os.O_RDONLY, folder)) as file:
+        start = bytes(_read_all(file, size))
+        more = min(needed(start), os.fstat(file.fileno()).st_size) - len(start)
+        return start + _read_all(file, more) if more > 0 else start
 
 
 def _ignores_case(path: Path) -> bool:

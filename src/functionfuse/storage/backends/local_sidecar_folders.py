@@ -21,8 +21,11 @@ from functionfuse.storage.backends.file_names import native_name, portable_names
 from functionfuse.storage.backends.permissions import folder_mode
 from functionfuse.storage.backends.protocol import WorkflowRemovedError
 from functionfuse.storage.backends.sidecar_folders import SidecarFolder, inside
+from functionfuse.storage.backends.temporary_files import replacing_file
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
     from functionfuse.storage.backends.connection import Connection
     from functionfuse.storage.backends.sidecar_folders import MarkableResult
 
@@ -102,6 +105,35 @@ class LocalSidecarFolder(SidecarFolder):
         with self.open(name, "wb") as file:
             file.write(data)
 
+    def read_many(self, names: Sequence[str]) -> dict[str, bytes]:
+        """The contents of small files; missing files and links are absent."""
+        found = {}
+        missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
+        with missing, self._directory() as folder:
+            for name in names:
+                with missing, self._open_in(folder, native_name(inside(name)), "rb") as file:
+                    found[name] = file.read()
+        return found
+
+    def replace_many(self, files: Mapping[str, bytes]) -> None:
+        """Write files, each atomically; the first one creates the folder.
+
+        Raises:
+            NotADirectoryError: A symbolic link or a file is in place of a folder.
+        """
+        remaining = dict(files)
+        for _ in range(ATTEMPTS):
+            with contextlib.suppress(FileNotFoundError):  # the folder is missing, or was removed
+                self._replace_in_folder(remaining)
+            if not remaining:
+                return
+            self._create([])
+        self._replace_in_folder(remaining)
+
+    def remove_file(self, name: str) -> None:
+        """Remove a file of this folder, if it exists, and parent folders that become empty."""
+        self.remove(name)
+
     def remove(self, name: str = "") -> None:
         """Remove an entry of this folder, or the whole folder, and parent folders that become empty."""
         inner = native_name(inside(name)).split("/") if name else []
@@ -154,8 +186,23 @@ class LocalSidecarFolder(SidecarFolder):
 
     def _open(self, folders: list[str], file: str, mode: str) -> Any:
         with self._directory(*folders) as parent:
+            return self._open_in(parent, file, mode)
 
-            def opener(name: str, flags: int) -> int:
-                return open_regular(name, flags, parent, self._mode)
+    def _open_in(self, parent: int, file: str, mode: str) -> Any:
+        """Open a file in the folder of a descriptor."""
 
-            return open(file, mode, opener=opener)
+        def opener(name: str, flags: int) -> int:
+            return open_regular(name, flags, parent, self._mode)
+
+        return open(file, mode, opener=opener)
+
+    def _replace_in_folder(self, files: dict[str, bytes]) -> None:
+        """Write files to this folder, and drop those that are written."""
+        with self._directory() as folder:
+            for name in list(files):
+                with (
+                    replacing_file(native_name(inside(name)), folder, self._mode) as raw,
+                    open(raw.fileno(), "wb", closefd=False) as file,  # completes partial writes
+                ):
+                    file.write(files[name])
+                del files[name]

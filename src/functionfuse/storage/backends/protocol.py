@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from functionfuse.errors import StorageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
     from mmap import mmap
 
     from functionfuse.storage.backends.sidecar_folders import SidecarFolder
@@ -79,6 +80,18 @@ class FileBackend(Protocol):
     def start(self, subfolder: str, name: str, size: int) -> bytes:
         """The first `size` bytes of a file, or all of a shorter file."""
 
+    def starts(
+        self, subfolder: str, names: Sequence[str], size: int, needed: Callable[[bytes], int]
+    ) -> dict[str, bytes]:
+        """The beginnings of several files, by name, read concurrently on object stores; missing files are absent.
+
+        Args:
+            subfolder: The subfolder of the files.
+            names: The names of the files.
+            size: The bytes to read first.
+            needed: Takes these bytes, and returns how many the caller needs.
+        """
+
     def exists(self, subfolder: str, name: str) -> bool:
         """Whether a file exists."""
 
@@ -94,8 +107,8 @@ class FileBackend(Protocol):
     def remove_all(self, subfolder: str) -> None:
         """Remove a subfolder with its contents."""
 
-    def sidecars(self, subfolder: str) -> SidecarFolder:
-        """The folder of all sidecar folders of a subfolder."""
+    def hidden_folder(self, subfolder: str, name: str) -> SidecarFolder:
+        """A hidden folder in a subfolder, next to the result files."""
 
     def has_sidecars(self, subfolder: str) -> bool:
         """Whether the subfolder may have sidecar folders."""

@@ -6,9 +6,11 @@ import posixpath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from functionfuse.storage.backends.protocol import Content
-from functionfuse.storage.backends.sidecar_folders import SIDECARS, SidecarFolder, is_link
+from functionfuse.storage.backends.sidecar_folders import SidecarFolder, is_link
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from fsspec import AbstractFileSystem
 
     from functionfuse.errors import StorageError
@@ -77,6 +79,16 @@ class RemoteBackend:
         data: bytes = self.call("cat_file", self.at(subfolder, name), start=0, end=size)
         return data
 
+    def starts(
+        self, subfolder: str, names: Sequence[str], size: int, needed: Callable[[bytes], int]
+    ) -> dict[str, bytes]:
+        """The beginnings of several files, concurrently on file systems that can."""
+        found = self._starts(subfolder, names, size)
+        more = {name: total for name, start in found.items() if (total := needed(start)) > size}
+        if more:
+            found |= self._starts(subfolder, list(more), max(more.values()))
+        return {name: start[: more.get(name, size)] for name, start in found.items()}
+
     def exists(self, subfolder: str, name: str) -> bool:
         """Whether a file exists."""
         try:
@@ -101,9 +113,9 @@ class RemoteBackend:
         """Remove a subfolder with its contents."""
         self.connection.remove_all(self.at(subfolder))
 
-    def sidecars(self, subfolder: str) -> SidecarFolder:
-        """The folder of all sidecar folders of a subfolder."""
-        return SidecarFolder(self.connection, (subfolder, SIDECARS))
+    def hidden_folder(self, subfolder: str, name: str) -> SidecarFolder:
+        """A hidden folder in a subfolder, next to the result files."""
+        return SidecarFolder(self.connection, (subfolder, name))
 
     def has_sidecars(self, subfolder: str) -> bool:  # noqa: ARG002 - a query costs as much as a listing
         """Always true: the folder may exist."""
@@ -119,6 +131,10 @@ class RemoteBackend:
     def call(self, method: str, *arguments: Any, **options: Any) -> Any:
         """Call a method of the file system; see `Connection.call`."""
         return self.connection.call(method, *arguments, **options)
+
+    def _starts(self, subfolder: str, names: Sequence[str], size: int) -> dict[str, bytes]:
+        found = self.connection.starts([self.at(subfolder, name) for name in names], size)
+        return {name: start for name, start in zip(names, found, strict=True) if start is not None}
 
     def _put(self, subfolder: str, name: str, data: bytes) -> None:
         self.call("pipe_file", self.at(subfolder, name), data)

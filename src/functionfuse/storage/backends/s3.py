@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING, Any
 from functionfuse.errors import StorageError
 from functionfuse.storage.backends.protocol import Content
 from functionfuse.storage.backends.remote import RemoteBackend
-from functionfuse.storage.backends.sidecar_folders import SIDECARS, S3SidecarFolder
+from functionfuse.storage.backends.sidecar_folders import S3SidecarFolder
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from functionfuse.storage.backends.connection import Connection
 
 __all__ = ["S3Backend"]
@@ -46,9 +48,18 @@ class S3Backend(RemoteBackend):
         except StorageError:
             return bytes(self.read(subfolder, name).data[:size])
 
-    def sidecars(self, subfolder: str) -> S3SidecarFolder:
-        """The folder of all sidecar folders of a subfolder."""
-        return S3SidecarFolder(self.connection, (subfolder, SIDECARS))
+    def starts(
+        self, subfolder: str, names: Sequence[str], size: int, needed: Callable[[bytes], int]
+    ) -> dict[str, bytes]:
+        """The beginnings of several files, by concurrent requests; reports a missing bucket as such."""
+        found = super().starts(subfolder, names, size, needed)
+        if len(found) < len(names):
+            self._check_bucket()
+        return found
+
+    def hidden_folder(self, subfolder: str, name: str) -> S3SidecarFolder:
+        """A hidden folder in a subfolder, next to the result files."""
+        return S3SidecarFolder(self.connection, (subfolder, name))
 
     def exists(self, subfolder: str, name: str) -> bool:
         """Whether a file exists, by one request."""

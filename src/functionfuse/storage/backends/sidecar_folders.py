@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Final, Protocol
@@ -10,13 +11,15 @@ from functionfuse.errors import CorruptResult, StorageError
 from functionfuse.serializers.base import FOLDER_PROTOCOL, S3_PROTOCOL
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from functionfuse.storage.backends.connection import Connection
 
 __all__ = [
     "LEGACY_SIDECARS",
     "SIDECARS",
+    "SOURCES",
+    "STAMPS",
     "MarkableResult",
     "S3SidecarFolder",
     "SidecarFolder",
@@ -31,10 +34,18 @@ _TIMES: Final = (
     "created",
 )  # names in different file systems
 
+#: Bytes up to which `read_many` reads a file.
+_SMALL: Final = 2**26
 #: The subfolder of a workflow with the sidecar folders: `.objects/<file of the result>/<one save>/`.
 SIDECARS: Final = ".objects"
 #: The folder of the legacy format, which all results share: `bigdata/<object>`.
 LEGACY_SIDECARS: Final = "bigdata"
+
+
+#: The subfolder of a workflow with the accepted fingerprints of results: `.stamps/<file of the result>`.
+STAMPS: Final = ".stamps"
+#: The subfolder of a workflow with the texts of code: `.sources/<digest>`.
+SOURCES: Final = ".sources"
 
 
 class MarkableResult(Protocol):
@@ -155,6 +166,34 @@ class SidecarFolder:
         except FileNotFoundError:
             self._create_parent(path)
             self._connection.call("pipe_file", path, data)
+
+    def read_many(self, names: Sequence[str]) -> dict[str, bytes]:
+        """The contents of small files, read concurrently on file systems that can; missing files are absent."""
+        paths = [f"{self.path}/{inside(name)}" for name in names]
+        found = self._connection.starts(paths, _SMALL)
+        return {name: data for name, data in zip(names, found, strict=True) if data is not None}
+
+    def replace_many(self, files: Mapping[str, bytes]) -> None:
+        """Write files, each atomically where one put is, concurrently on file systems that can."""
+        if not files:
+            return
+        self._check_links()
+        given = {f"{self.path}/{inside(name)}": data for name, data in files.items()}
+        try:
+            self._connection.call("pipe", given)
+        except FileNotFoundError:
+            self._connection.call("makedirs", self.path, exist_ok=True)
+            self._connection.call("pipe", given)
+
+    def remove_file(self, name: str) -> None:
+        """Remove a file of this folder, if it exists.
+
+        Raises:
+            StorageError: The path has a symbolic link.
+        """
+        self._check_links()
+        with contextlib.suppress(FileNotFoundError):
+            self._connection.call("rm_file", f"{self.path}/{inside(name)}")
 
     def remove(self, name: str = "") -> None:
         """Remove an entry of this folder, or the whole folder, if it exists.

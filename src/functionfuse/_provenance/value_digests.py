@@ -1,0 +1,63 @@
+"""Structural digests of values: equal for equal values in every process, different for different ones."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+
+from functionfuse._common.recursion import deep_recursion
+from functionfuse._provenance.unit_cache import UnitCache
+from functionfuse._provenance.value_walk import ValueWalk
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+__all__ = ["ValueDigest", "ValueDigests"]
+
+W = TypeVar("W", bound=ValueWalk)
+
+
+class ValueDigest(NamedTuple):
+    """The digest of a value, and what it leaves open."""
+
+    #: XXH3-128 in 32 hexadecimal digits.
+    digest: str
+    #: Parts that have no digest, each with its place: "rows[2].file: an open file".
+    unknown: tuple[str, ...] = ()
+    #: Functions and types in the value: they count by their name here, and by their text elsewhere.
+    reached: tuple[Any, ...] = ()
+
+
+class ValueDigests:
+    """Digests of values for one plan: a large array is hashed once, however many values hold it."""
+
+    def __init__(
+        self,
+        name_of: Callable[[Any], str],
+        text_of: Callable[[Any], str] | None = None,
+    ) -> None:
+        """Make the digests of one plan.
+
+        Args:
+            name_of: Gives the stable qualified name of a function or type.
+            text_of: Gives the digest of the text of a lambda or local function, whose name says little.
+                Without it, these count by their name and by the values that they hold.
+        """
+        self._name_of = name_of
+        self._text_of = text_of
+        self._units = UnitCache()
+
+    def walk(self, kind: type[W]) -> W:
+        """Begin a walk: objects that occur twice in it are one object."""
+        return kind(self._name_of, self._text_of, self._units)
+
+    def of(self, value: Any, place: str = "") -> ValueDigest:
+        """Return the digest of a value.
+
+        Args:
+            value: Any object; there is none whose digest is an error.
+            place: What the value is, for the texts of unknown parts: "argument rows".
+        """
+        walk = self.walk(ValueWalk)
+        with deep_recursion:
+            token = walk.token(value, (None, place))
+        return ValueDigest(walk.digest_of(token), tuple(walk.unknown), tuple(walk.reached))
