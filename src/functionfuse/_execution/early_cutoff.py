@@ -67,7 +67,7 @@ class EarlyCutoff(Generic[H]):
                 computed = [p for p in node.parents if self._will_have_value(p)]
                 run.results.retain(computed)
                 self._retained[node.number] = computed
-                self._stale[node.number] = self._provenance.stale_parents(node.number)
+                self._stale[node.number] = [*self._provenance.stale_parents(node.number)]
                 waiting.append(node.number)
         return self._settle([number for number in waiting if not self._wait(number)])
 
@@ -81,7 +81,9 @@ class EarlyCutoff(Generic[H]):
         for number in numbers:
             if self._run.actions[number] is Action.COMPUTE:
                 self._is_same[number] = self._has_replaced_value(number)
-                ready += self._release_children(number)
+            elif number in self._children:  # loaded, since recovery found that another unit had stored it
+                self._is_same.setdefault(number, False)
+            ready += self._release_children(number)
         return self._settle(ready) if ready else []
 
     def end(self) -> None:
@@ -91,7 +93,7 @@ class EarlyCutoff(Generic[H]):
     # ---- waiting ----
 
     def _will_have_value(self, number: int) -> bool:
-        return self._run.actions[number] in {Action.COMPUTE, Action.LOAD}
+        return self._run.actions[number] in (Action.COMPUTE, Action.LOAD)
 
     def _wait(self, number: int) -> bool:
         """Let a node wait for its stale parents that are not settled; tell whether there are any."""
@@ -162,7 +164,8 @@ class EarlyCutoff(Generic[H]):
     def _keep(self, node: GraphNode) -> None:
         self._is_same[node.number] = True
         self._replanner.mark_loadable(node)
-        self._stamping.add(node.name, self._provenance.keep(node.number))
+        fingerprint = self._provenance.keep(node.number)
+        self._stamping.add(node.name, fingerprint, self._provenance.header(node.number))
         self._run.results.release(self._retained.pop(node.number))
 
     def _continue(self, settled: _Settled) -> list[str]:

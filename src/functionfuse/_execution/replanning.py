@@ -54,7 +54,7 @@ class Replanner(Generic[H]):
     def mark_stored(self, record: Record) -> None:
         """Record that a unit stored its results, as far as it did."""
         for part in record.subrecords or (record,):
-            if part.nbytes is not None or part.status == "loaded":
+            if part.nbytes is not None or part.digest is not None or part.status == "loaded":
                 self.mark_loadable(self._spec.graph.nodes[part.name])
 
     def reset(self, nodes: Iterable[GraphNode], dependents: Collection[int]) -> None:
@@ -117,6 +117,7 @@ class Replanner(Generic[H]):
                 continue
             for parent in node.parents:
                 heappush(waiting, -parent)
+            self._judge(node.parents)
             if self._spec.graph.has_instances:
                 instances |= node.instance_parents
                 repeated.update(self._earlier_calls(node))
@@ -168,6 +169,13 @@ class Replanner(Generic[H]):
         if self._provenance is None:
             return name in self._stored
         return number not in self.changed and self._provenance.may_load(number)
+
+    def _judge(self, numbers: Iterable[int]) -> None:
+        """Read the headers of stored results that may be loaded, in one call of the storage."""
+        results, nodes = self._run.results, self._run.nodes
+        if self._provenance is not None:
+            without = [n for n in numbers if results[n] is None and not self._run.is_open(nodes[n])]
+            self._provenance.judge(without)
 
     def _earlier_calls(self, node: GraphNode) -> Iterable[int]:
         """The call before a method that runs again, if the instance may have changed since."""

@@ -184,6 +184,8 @@ def _load_or_compute(
         if stored:  # it ran only for its instance
             value, digest = stored
             return InstanceResult(outcome.state, value), "computed", (None, digest)
+        if not unit.replace and results.contains(node.name):
+            return outcome, "computed", _NOT_SAVED
         value, saved = _save_and_read_back(unit, results, outcome.value, clock)
         return InstanceResult(outcome.state, value), "computed", saved
     if stored:

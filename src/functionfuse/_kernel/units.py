@@ -99,6 +99,7 @@ class Unit(NamedTuple):
     )
     guard: Guard | None = None  # of the arguments
     fingerprint: Mapping[str, Any] | None = None  # what the result depends on, for its header
+    replace: bool = True  # a stored result that depends on something else is replaced
 
     def __reduce__(self) -> tuple[Any, ...]:
         # the context first: it extends the path on which the modules of functions are found

@@ -10,7 +10,7 @@ from functionfuse._provenance.staleness import combined_digest
 from functionfuse._provenance.stored_fingerprints import Derivations
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Mapping
 
     from functionfuse._graph.graph import GraphNode
     from functionfuse._provenance.fingerprint import Fingerprint
@@ -34,7 +34,6 @@ class RunProvenance:
         """
         self.staleness = staleness
         self._used: dict[int, Derivations] = {}  # of nodes that were computed or kept in this run
-        self._current: set[int] = set()  # nodes whose stored results are of this run
 
     def stamp(self, number: int) -> dict[str, Any] | None:
         """Return the header field `fingerprint` with which a node that is submitted now is stored.
@@ -45,7 +44,6 @@ class RunProvenance:
         node = self.staleness.graph.order[number]
         used = self._parents_used(node)
         derivations = self._used[number] = self.staleness.derive(node, used)
-        self._current.add(number)
         if node.kind is Kind.CONSTRUCT or node.name in self.staleness.always_run:
             return None
         return self._fingerprint(node, used, derivations).to_header()
@@ -61,7 +59,6 @@ class RunProvenance:
         assert stored.fingerprint is not None
         kept = kept_fingerprint(staleness, node, stored.fingerprint, self._parents_used(node))
         self._used[number] = Derivations(kept.derivation, kept.graph_derivation)
-        self._current.add(number)
         return kept.to_header()
 
     def stale_parents(self, number: int) -> tuple[int, ...]:
@@ -78,11 +75,20 @@ class RunProvenance:
         return self.staleness.expected.derivation(number)
 
     def may_load(self, number: int) -> bool:
-        """Tell whether the stored result of a node may be loaded in this run.
+        """Tell whether the result of a node that was stored before this run may be loaded.
 
-        For recovery, which loads results that the plan did not need: a stale result is not loaded again.
+        For results that the plan did not need.
         """
-        return number in self._current or self.staleness.verdict(number).outcome == "load"
+        return self.staleness.verdict(number).outcome == "load"
+
+    def judge(self, numbers: Iterable[int]) -> None:
+        """Read the headers of some stored results, in as few calls of the storage as possible."""
+        self.staleness.judge(numbers)
+
+    def header(self, number: int) -> Mapping[str, Any]:
+        """The header that the stored result of a node had when it was judged."""
+        stored = self.staleness.stored_at(number)
+        return stored.header if stored else {}
 
     # ---- what was used ----
 

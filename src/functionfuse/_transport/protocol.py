@@ -185,6 +185,7 @@ def encode_unit(
         None if unit.context is None else share(unit.context),
         unit.guard,
         unit.fingerprint,
+        unit.replace,
     )
 
 
@@ -192,7 +193,7 @@ def decode_unit(fields: tuple[Any, ...], shared_objects: Mapping[int, Any]) -> U
     """Decode a unit of `encode_unit`."""
     name, number, func, args, kwargs, kind, state, location, parents, *rest = fields
     workflow, engine, storage, load, setup, exclusive_instance, subunits, *rest = rest
-    outputs, recompute, context, guard, fingerprint = rest
+    outputs, recompute, context, guard, fingerprint, replace = rest
     node = new_tuple(
         GraphNode,
         (name, number, shared_objects[func], args, kwargs, Kind(kind), state, location, parents),
@@ -213,5 +214,6 @@ def decode_unit(fields: tuple[Any, ...], shared_objects: Mapping[int, Any]) -> U
         None if context is None else shared_objects[context],
         guard,
         fingerprint,
+        replace,
     )
     return new_tuple(Unit, fields)
