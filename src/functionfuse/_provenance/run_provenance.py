@@ -6,15 +6,23 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from functionfuse._graph.nodes import Kind
-from functionfuse._provenance.staleness import combined_digest
-from functionfuse._provenance.stored_fingerprints import Derivations
+from functionfuse._provenance.causes import Causes
+from functionfuse._provenance.code import CodeDigests
+from functionfuse._provenance.graph_fingerprints import GraphFingerprints
+from functionfuse._provenance.staleness import Staleness
+from functionfuse._provenance.stored_fingerprints import (
+    Derivations,
+    StoredFingerprints,
+    combined_digest,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Collection, Container, Iterable, Mapping
 
-    from functionfuse._graph.graph import GraphNode
+    from functionfuse._graph.graph import Graph, GraphNode
     from functionfuse._provenance.fingerprint import Fingerprint
-    from functionfuse._provenance.staleness import Staleness
+    from functionfuse._provenance.policy import ProvenanceOptions
+    from functionfuse._provenance.stored_fingerprints import HeaderSource
 
 __all__ = ["RunProvenance", "kept_fingerprint"]
 
@@ -26,13 +34,16 @@ class RunProvenance:
     in which parents come before their dependents.
     """
 
-    def __init__(self, staleness: Staleness) -> None:
+    def __init__(self, staleness: Staleness, texts: Mapping[str, str]) -> None:
         """Begin with nothing computed.
 
         Args:
             staleness: The verdicts of the plan.
+            texts: The texts of the current code, by digest.
         """
         self.staleness = staleness
+        self.causes = Causes(staleness, texts)
+        self.texts = texts
         self._used: dict[int, Derivations] = {}  # of nodes that were computed or kept in this run
 
     def stamp(self, number: int) -> dict[str, Any] | None:
@@ -89,6 +100,32 @@ class RunProvenance:
         """The header that the stored result of a node had when it was judged."""
         stored = self.staleness.stored_at(number)
         return stored.header if stored else {}
+
+    @classmethod
+    def of_graph(  # noqa: PLR0913 - all that fingerprints are made of
+        cls,
+        graph: Graph,
+        source: HeaderSource,
+        stored: Container[str],
+        seeds: Mapping[str, int],
+        options: ProvenanceOptions,
+        always_run: Collection[str] = frozenset(),
+    ) -> RunProvenance:
+        """Return the provenance of a run that begins now.
+
+        Args:
+            graph: The graph.
+            source: Reads the headers of stored results.
+            stored: The names of the stored results.
+            seeds: The seeds of nodes.
+            options: What counts as code, and the reactions to stale results.
+            always_run: The names of nodes that always run and are never stored.
+        """
+        code = CodeDigests(options.code_roots, options.ignore)
+        expected = GraphFingerprints(graph, code, seeds)
+        fingerprints = StoredFingerprints(source, stored)
+        staleness = Staleness(graph, expected, fingerprints, options.policies, always_run)
+        return cls(staleness, code.texts)
 
     # ---- what was used ----
 

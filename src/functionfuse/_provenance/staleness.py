@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
-import xxhash
-
 from functionfuse._graph.nodes import Kind
-from functionfuse._provenance.stored_fingerprints import Derivations
+from functionfuse._provenance.stored_fingerprints import Derivations, combined_digest
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -22,7 +20,7 @@ if TYPE_CHECKING:
     from functionfuse._provenance.policy import Difference, Reaction, StalePolicies
     from functionfuse._provenance.stored_fingerprints import StoredFingerprint, StoredFingerprints
 
-__all__ = ["FRESH", "Staleness", "Verdict", "combined_digest"]
+__all__ = ["FRESH", "Staleness", "Verdict"]
 
 
 class Verdict(NamedTuple):
@@ -84,7 +82,8 @@ class Staleness:
 
     def verdict(self, number: int) -> Verdict:
         """The verdict on one node."""
-        return self.judge((number,))[number]
+        known = self._verdicts.get(number)
+        return known or self.judge((number,))[number]
 
     def known_verdict(self, number: int) -> Verdict | None:
         """The verdict on a node, if it was judged."""
@@ -117,9 +116,7 @@ class Staleness:
 
     def expected_of(self, number: int) -> Derivations:
         """The derivations by the current graph and code."""
-        return Derivations(
-            self.expected.derivation(number), self.expected.graph_derivation(number)
-        )
+        return Derivations(self.expected.derivation(number), self.expected.graph_derivation(number))
 
     def is_expected(self, number: int, derivations: Derivations) -> bool:
         """Tell whether a node has the derivation that the current graph and code give it."""
@@ -149,6 +146,22 @@ class Staleness:
             return graph(node.number)
         return combined_digest(graph(node.number), *[used[parent].graph for parent in others])
 
+    def inputs(self, node: GraphNode, stored: Fingerprint) -> list[tuple[int, str]]:
+        """The parents of a node, each with the derivation of what it took in its place when it was computed.
+
+        Compared by position: a parent may have another name now.
+        """
+        nodes = self.graph.nodes
+        now = [nodes[name].number for name in self.fingerprint(node.number).upstream]
+        return [*zip(now, stored.upstream.values(), strict=False)]
+
+    def fingerprint(self, number: int) -> Fingerprint:
+        """The fingerprint that the current graph and code give a node."""
+        known = self._fingerprints.get(number)
+        if known is None:
+            known = self._fingerprints[number] = self.expected.fingerprint(number)
+        return known
+
     # ---- the walk upstream ----
 
     def _descend(self, level: Sequence[_Key]) -> set[_Key]:
@@ -174,25 +187,9 @@ class Staleness:
             return []
         return [
             (parent, parent in made)
-            for parent, before in self._inputs(node, stored.fingerprint)
+            for parent, before in self.inputs(node, stored.fingerprint)
             if before != self.expected.derivation(parent)
         ]
-
-    def _inputs(self, node: GraphNode, stored: Fingerprint) -> list[tuple[int, str]]:
-        """The parents of a node, each with the derivation of what it took in its place when it was computed.
-
-        Compared by position: a parent may have another name now.
-        """
-        nodes = self.graph.nodes
-        now = [nodes[name].number for name in self.fingerprint(node.number).upstream]
-        return [*zip(now, stored.upstream.values(), strict=False)]
-
-    def fingerprint(self, number: int) -> Fingerprint:
-        """The fingerprint that the current graph and code give a node."""
-        known = self._fingerprints.get(number)
-        if known is None:
-            known = self._fingerprints[number] = self.expected.fingerprint(number)
-        return known
 
     def _is_fresh(self, number: int, fingerprint: Fingerprint) -> bool:
         return fingerprint.derivation == self.expected.derivation(number)
@@ -225,9 +222,7 @@ class Staleness:
 
     def _parents_effective(self, node: GraphNode) -> dict[int, Derivations]:
         made = self.instance_parents(node)
-        return {
-            parent: self.effective(parent, instance=parent in made) for parent in node.parents
-        }
+        return {parent: self.effective(parent, instance=parent in made) for parent in node.parents}
 
     def _judge(self, node: GraphNode, stored: StoredFingerprint) -> Verdict:
         fingerprint, number = stored.fingerprint, node.number
@@ -263,7 +258,7 @@ class Staleness:
     def _changed_parents(self, node: GraphNode, fingerprint: Fingerprint) -> list[int]:
         """The parents that have another derivation in this run than when the node was computed."""
         made, changed = self.instance_parents(node), []
-        for parent, before in self._inputs(node, fingerprint):
+        for parent, before in self.inputs(node, fingerprint):
             now = self.effective(parent, instance=parent in made).derivation
             if before not in (now, self.expected.derivation(parent)):
                 changed.append(parent)
@@ -307,7 +302,7 @@ class Staleness:
         stored = self.stored_at(parent)
         if stored is None or stored.fingerprint is None or stored.digest is None:
             return False
-        before = dict(self._inputs(node, fingerprint))[parent]
+        before = dict(self.inputs(node, fingerprint))[parent]
         return before == stored.fingerprint.derivation
 
     def _consistent(self, node: GraphNode, fingerprint: Fingerprint) -> Verdict:
@@ -353,12 +348,7 @@ def same_graph_parts(one: Fingerprint, other: Fingerprint) -> bool:
     """
     return (
         one.function == other.function
-        and one.arguments == other.arguments
+        and [*one.arguments.items()] == [*other.arguments.items()]  # a function sees their order
         and one.seed == other.seed
         and len(one.upstream) == len(other.upstream)
     )
-
-
-def combined_digest(*parts: str) -> str:
-    """One digest of several texts."""
-    return xxhash.xxh3_128_hexdigest("\0".join(parts).encode())

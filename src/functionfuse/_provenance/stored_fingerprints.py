@@ -9,7 +9,20 @@ from functionfuse._provenance.fingerprint import Fingerprint
 if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Mapping
 
-__all__ = ["Derivations", "HeaderSource", "StoredFingerprint", "StoredFingerprints"]
+__all__ = [
+    "Derivations",
+    "HeaderSource",
+    "StoredFingerprint",
+    "StoredFingerprints",
+    "combined_digest",
+]
+
+
+def combined_digest(*parts: str) -> str:
+    """One digest of several texts."""
+    import xxhash  # late: only runs with a storage need it
+
+    return xxhash.xxh3_128_hexdigest("\0".join(parts).encode("utf-8", "surrogatepass"))
 
 
 class HeaderSource(Protocol):
@@ -49,8 +62,10 @@ class StoredFingerprint(NamedTuple):
 
     @property
     def without_fingerprint(self) -> str:
-        """In place of a derivation: which file it is."""
-        return f"unknown {self.digest or self.header.get('created')}"
+        """In place of a derivation: a digest that tells which file it is."""
+        return combined_digest(
+            "without fingerprint", str(self.digest or self.header.get("created"))
+        )
 
 
 class StoredFingerprints:
