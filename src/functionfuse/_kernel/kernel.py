@@ -41,11 +41,23 @@ if TYPE_CHECKING:
     from functionfuse._kernel.units import Status
     from functionfuse.storage.base import Results
 
-__all__ = ["DAMAGE_ERRORS", "FAILED_SUBUNIT", "call", "compute", "execute", "save", "worker_name"]
+__all__ = [
+    "DAMAGE_ERRORS",
+    "FAILED_SUBUNIT",
+    "call",
+    "compute",
+    "execute",
+    "save",
+    "stored_header",
+    "worker_name",
+]
 
 _FUNCTION: Final = Kind.FUNCTION  # the attribute of an enum is slow, for each node
 _CONSTRUCT: Final = Kind.CONSTRUCT
 _METHOD: Final = Kind.METHOD
+#: The size and the digest of a stored result.
+_Saved = tuple[int | None, str | None]
+_NOT_SAVED: Final[_Saved] = (None, None)
 #: Exceptions of a storage that make a result count as not stored.
 DAMAGE_ERRORS: Final = (CorruptResult, ResultNotFound)
 
@@ -138,15 +150,18 @@ def _call(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Outcome
     started, clock = time.time(), time.perf_counter()
     try:
         if unit.storage is None:
-            value, status, nbytes = _compute(unit, args, kwargs), "computed", None
+            value, status, (nbytes, digest) = _compute(unit, args, kwargs), "computed", _NOT_SAVED
         else:
-            value, status, nbytes = _load_or_compute(unit, unit.storage, args, kwargs, clock)
+            value, status, (nbytes, digest) = _load_or_compute(
+                unit, unit.storage, args, kwargs, clock
+            )
     except BaseException as error:
         add_node_note(error, unit.node, unit.workflow)
         mark_damage(error, unit.workflow)
         raise
     seconds = time.perf_counter() - clock
-    record = new_tuple(Record, (unit.node.name, status, started, seconds, _worker, nbytes, (), ()))
+    fields = (unit.node.name, status, started, seconds, _worker, nbytes, (), (), digest)
+    record = new_tuple(Record, fields)
     return new_tuple(Outcome, (value, record))
 
 
@@ -156,33 +171,55 @@ def _load_or_compute(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     clock: float,
-) -> tuple[Any, Status, int | None]:
+) -> tuple[Any, Status, _Saved]:
     node = unit.node
     if unit.load:
-        return results.read(node.name), "loaded", None
-    if node.kind is Kind.CONSTRUCT:  # an instance is not stored: it is constructed again
-        return _compute(unit, args, kwargs), "computed", None
+        return results.read(node.name), "loaded", _NOT_SAVED
+    if node.kind is _CONSTRUCT:  # an instance is not stored: it is constructed again
+        return _compute(unit, args, kwargs), "computed", _NOT_SAVED
     # stored since the plan was made, by a retry or by another run
-    stored = None if unit.recompute else _read_stored(results, node.name)
-    if node.kind is Kind.METHOD:
+    stored = None if unit.recompute else _read_stored(unit, results)
+    if node.kind is _METHOD:
         outcome = _compute(unit, args, kwargs)
         if stored:  # it ran only for its instance
-            return InstanceResult(outcome.state, stored[0]), "computed", None
-        value, nbytes = _save_and_read_back(unit, results, outcome.value, clock)
-        return InstanceResult(outcome.state, value), "computed", nbytes
+            value, digest = stored
+            return InstanceResult(outcome.state, value), "computed", (None, digest)
+        if not unit.replace and results.contains(node.name):
+            return outcome, "computed", _NOT_SAVED
+        value, saved = _save_and_read_back(unit, results, outcome.value, clock)
+        return InstanceResult(outcome.state, value), "computed", saved
     if stored:
-        return stored[0], "loaded", None
-    value, nbytes = _save_and_read_back(unit, results, _compute(unit, args, kwargs), clock)
-    return value, "computed", nbytes
+        value, digest = stored
+        return value, "loaded", (None, digest)
+    value, saved = _save_and_read_back(unit, results, _compute(unit, args, kwargs), clock)
+    return value, "computed", saved
 
 
-def _read_stored(results: Results, name: str) -> tuple[Any] | None:
-    if not results.contains(name):
+def _read_stored(unit: Unit, results: Results) -> tuple[Any, str | None] | None:
+    """The stored value that a unit would compute, and its digest."""
+    header = stored_header(unit, results)
+    if header is None:
         return None
     try:
-        return (results.read(name),)
+        return results.read(unit.node.name), header.get("value")
     except DAMAGE_ERRORS:
         return None
+
+
+def stored_header(unit: Unit, results: Results) -> Mapping[str, Any] | None:
+    """Return the header of the stored result that a unit would compute; None if another one or none is stored.
+
+    Without a fingerprint, of the unit or the stored result, the name counts; without headers it is empty.
+    """
+    name, fingerprint = unit.node.name, unit.fingerprint
+    if not results.contains(name):
+        return None
+    if fingerprint is None:
+        return {}
+    header = results.headers([name]).get(name, {})
+    stored = header.get("fingerprint")
+    same = not isinstance(stored, dict) or stored.get("derivation") == fingerprint["derivation"]
+    return header if same else None
 
 
 def _compute(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -242,14 +279,14 @@ def materialize_result(value: Any, kind: type) -> Any:
 
 def _save_and_read_back(
     unit: Unit, results: Results, value: Any, clock: float
-) -> tuple[Any, int | None]:
-    """Store a result; return the value for its dependents, and the stored size."""
-    nbytes = save(unit, value, time.perf_counter() - clock)
-    return (results.read(unit.node.name) if results.always_read else value), nbytes
+) -> tuple[Any, _Saved]:
+    """Store a result; return the value for its dependents, and what is stored."""
+    saved = save(unit, value, time.perf_counter() - clock)
+    return (results.read(unit.node.name) if results.always_read else value), saved
 
 
-def save(unit: Unit, value: Any, seconds: float) -> int | None:
-    """Store the result of a unit; return its size, if the storage reports one.
+def save(unit: Unit, value: Any, seconds: float) -> _Saved:
+    """Store the result of a unit; return its size and digest, if the storage reports them.
 
     Raises:
         StorageError: The result cannot be stored.
@@ -260,10 +297,10 @@ def save(unit: Unit, value: Any, seconds: float) -> int | None:
         "seconds": seconds,
         "seed": getattr(unit.setup, "seed", None),
         "engine": unit.engine,
-        "fingerprint": None,
+        "fingerprint": unit.fingerprint,
     }
     try:
-        return None if unit.storage is None else unit.storage.save(node.name, value, metadata)
+        return (unit.storage and unit.storage.save(node.name, value, metadata)) or _NOT_SAVED
     except CorruptResult:  # an input turned out to be damaged
         raise
     except Exception as error:

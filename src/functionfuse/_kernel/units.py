@@ -39,6 +39,7 @@ class Record(NamedTuple):
     nbytes: int | None  # stored size, if the storage reports one
     subrecords: Sequence[Record] = ()  # of the nodes of a group
     messages: Sequence[bytes] = ()  # log records and warnings of a worker process
+    digest: str | None = None  # of the stored value, if the storage computes one
 
 
 class Outcome(NamedTuple):
@@ -97,6 +98,8 @@ class Unit(NamedTuple):
         None  # what surrounds the call; None: it is in the caller's thread
     )
     guard: Guard | None = None  # of the arguments
+    fingerprint: Mapping[str, Any] | None = None  # what the result depends on, for its header
+    replace: bool = True  # a stored result that depends on something else is replaced
 
     def __reduce__(self) -> tuple[Any, ...]:
         # the context first: it extends the path on which the modules of functions are found

@@ -284,7 +284,7 @@ class Workflow(StaleResults, Generic[Q, ResultT]):
         try:
             values = run.execute()
         finally:
-            self._report = Report(spec.workflow, run.plan, run.records)
+            self._report = Report(spec.workflow, run.plan, run.records, run.kept)
         return values[0] if len(values) == 1 else values
 
     def _engine(self) -> Engine[Any]:

@@ -15,7 +15,7 @@ from functionfuse.plan import Action
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping
 
     from functionfuse.plan import Plan
 
@@ -31,6 +31,8 @@ class Report:
     workflow: str
     plan: Plan
     records: Mapping[str, Record]
+    #: Nodes that might have been computed, and whose stored results turned out to be right.
+    kept: Collection[str] = ()
 
     def __getitem__(self, name: str) -> Record:
         return self.records[name]
@@ -42,10 +44,13 @@ class Report:
         """The status of a node, including skipped and not started."""
         if name in self.records:
             return self.records[name].status
-        return "skipped" if self.plan.actions[name] is Action.SKIP else "not started"
+        is_skipped = self.plan.actions[name] is Action.SKIP or name in self.kept
+        return "skipped" if is_skipped else "not started"
 
     def why(self, name: str) -> str:
         """The reason of the plan for the action of a node, or the failure because of which it was not started."""
+        if name in self.kept:
+            return "stored; what it was computed from got the same values again"
         return self._upstream_failures.get(name) or self.plan[name].reason
 
     @cached_property
