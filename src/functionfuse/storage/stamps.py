@@ -1,7 +1,7 @@
 """Stamps: accepted fingerprints of stored results, each in a small file that is bound to its result file.
 
 A stamp replaces the fingerprint in the header of one result file, without a change of that file.
-It names the checksum of prefix and header, which are different for each save, so a later result has no stamp.
+It names the checksum of prefix and header, which is another one for each save, so a later result has no stamp.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _to_json: Final = json.JSONEncoder(separators=(",", ":"), default=str, ensure_as
 class Stamp(NamedTuple):
     """An accepted fingerprint."""
 
-    result: str  # the checksum of prefix and header of its result file
+    result: str  # bytes of its result file that are different for each save, in hexadecimal
     accepted: float  # seconds since 1970
     fingerprint: Mapping[str, Any]
 
@@ -87,9 +87,9 @@ class StampStore:
         """Remove the stamp of a removed result, if there is one."""
         self._folder(subfolder).remove_file(file)
 
-    def files(self, subfolder: str) -> set[str]:
-        """The result files that have stamps."""
-        return set(self._folder(subfolder).names())
+    def files(self, subfolder: str) -> frozenset[str]:
+        """The result files that have stamps, also of removed and replaced results."""
+        return frozenset(self._folder(subfolder).names())
 
     def _stamped(self, subfolder: str, nodes: Mapping[str, str]) -> list[str]:
         there = self.files(subfolder)

@@ -232,6 +232,22 @@ class S3SidecarFolder(SidecarFolder):
         backend = {"client": self.filesystem, "folder": self.path}
         return {S3_PROTOCOL: backend, FOLDER_PROTOCOL: self}
 
+    def names(self) -> list[str]:
+        """The entries of the folder; s3fs would list the parent folder too if this one is missing."""
+        bucket, _, prefix = f"{self.path}/".partition("/")
+        request = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "/"}
+        found = list[str]()
+        with contextlib.suppress(FileNotFoundError):
+            while True:
+                page = self._connection.call("call_s3", "list_objects_v2", **request)
+                found += (entry["Key"] for entry in page.get("Contents", ()))
+                found += (entry["Prefix"] for entry in page.get("CommonPrefixes", ()))
+                if not page.get("NextContinuationToken"):
+                    break
+                request["ContinuationToken"] = page["NextContinuationToken"]
+        names = (key.removeprefix(prefix).rstrip("/") for key in found)
+        return [name for name in names if name]
+
     def _check_links(self) -> None:
         """S3 has no links."""
 
