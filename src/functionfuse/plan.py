@@ -68,7 +68,8 @@ class Plan:
     @property
     def reads(self) -> bool:
         """Tell whether stored results are read: to load them, or by methods that run only for their instance."""
-        if not {Action.LOAD, Action.MAYBE}.isdisjoint(self.actions.values()):
+        planned = self.actions.values()
+        if Action.LOAD in planned or Action.MAYBE in planned:
             return True
         return self.graph.has_instances and any(
             self.actions[node.name] is Action.COMPUTE and node.name in self._stored

@@ -61,11 +61,10 @@ class RunState(Generic[H]):
         self.pending: dict[H, Submitted] = {}
         # computing units that an engine that schedules has not reported: their results are inputs of others
         self.unreported: set[H] = set()
-        self.may_keep = self.plan.provenance is not None and bool(self.plan.names(Action.MAYBE))
+        self.may_keep = Action.MAYBE in self.plan.actions.values()
         # a loaded result may be damaged, and a node that was to be kept may be computed:
         # then results of units in flight may be needed again
         reads = self.plan.reads or (spec.results is not None and spec.results.always_read)
-        reads = reads or self.may_keep
         self.releases_early = engine.capabilities.releases_early and not reads
         self.results = RefCounts(
             engine,
