@@ -75,7 +75,7 @@ def test_a_stamp_without_the_key_is_ignored(
     header = (tmp_path / "storage/w/node").read_bytes()
     stamped = with_other_key.stamp("w", {"node": NEW})
     assert ([] if writer else ["node"]) == stamped  # its own results are signed with another key
-    if writer:  # a stamp that is bound to the file, as somebody with another key would make it
+    if writer:  # a stamp that is bound to the file, as an owner of another key would make it
         signed(tmp_path, None).stamp("w", {"node": NEW})
     with_other_key.save_sources("w", {"0": "text"})
     with pytest.warns(IgnoredProvenanceWarning, match="node: it is not signed"):
@@ -201,7 +201,7 @@ class Shelf:
 
 
 def test_a_foreign_storage_has_no_fingerprints() -> None:
-    """Of a storage that only saves and reads, nothing is asked, and nothing is known."""
+    """The adapter calls no other method of a storage that only saves and reads."""
     results = Results(Shelf(), "w")
     results.save("node", 1, {})
     assert not results.has_fingerprints
@@ -239,7 +239,7 @@ def test_no_warning_without_damage(tmp_path: Path) -> None:
 
 
 def test_the_content_of_a_hidden_file_is_bound_to_its_kind() -> None:
-    """A text of code is no stamp, whatever it contains."""
+    """A text of code is not a stamp, whatever it contains."""
     data = encode_file("source", "w", "node", b"content", None)
     assert b"content" == decode_file("source", "w", "node", data, None)
     for kind, workflow, name in (

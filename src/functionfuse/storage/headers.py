@@ -97,7 +97,7 @@ class HeaderReader:
         starts, headers = self._read(subfolder, workflow, nodes)
         now = time.time()
         stamps = {
-            file: (nodes[file], Stamp(bound, now, fingerprints[file][1]))
+            file: (nodes[file], Stamp(bound, now, dict(fingerprints[file][1])))
             for file, header in headers.items()
             if seen is None or _is_same(header, seen.get(nodes[file]))
             if (bound := self._bound(subfolder, file, starts[file]))

@@ -69,11 +69,8 @@ class StampStore:
             workflow: The workflow of the results.
             nodes: The nodes by result file.
         """
-        files = list(nodes) if len(nodes) <= 1 else self._stamped(subfolder, nodes)
-        if not files:
-            return {}
         found, ignored = dict[str, Stamp](), list[str]()
-        for file, data in self._folder(subfolder).read_many(files).items():
+        for file, data in self._data(subfolder, nodes).items():
             try:
                 content = decode_file(_KIND, workflow, nodes[file], data, self._key())
                 found[file] = _decode(content)
@@ -91,9 +88,16 @@ class StampStore:
         """The result files that have stamps, also of removed and replaced results."""
         return frozenset(self._folder(subfolder).names())
 
-    def _stamped(self, subfolder: str, nodes: Mapping[str, str]) -> list[str]:
-        there = self.files(subfolder)
-        return [file for file in nodes if file in there] if there else []
+    def _data(self, subfolder: str, nodes: Mapping[str, str]) -> dict[str, bytes]:
+        """The bytes of the stamps that exist, by result file."""
+        try:
+            if len(nodes) > 1:
+                there = self.files(subfolder)
+                nodes = {file: node for file, node in nodes.items() if file in there}
+            return self._folder(subfolder).read_many(list(nodes)) if nodes else {}
+        except PermissionError as error:  # without them, accepted results would be computed again
+            message = f"its folder {STAMPS} cannot be read: {error.strerror}"
+            raise StorageError(message) from error
 
     def _folder(self, subfolder: str) -> SidecarFolder:
         return self._backend.hidden_folder(subfolder, STAMPS)
@@ -124,8 +128,8 @@ def _decode(content: bytes) -> Stamp:
     except (ValueError, RecursionError):
         fields = None
     match fields:
-        case {"result": str(result), "accepted": int() | float() as seconds, "fingerprint": dict()}:
+        case {"result": str(result), "accepted": float(seconds), "fingerprint": dict(fingerprint)}:
             if math.isfinite(seconds):
-                return Stamp(result, float(seconds), fields["fingerprint"])
+                return Stamp(result, seconds, fingerprint)
     message = "it was not written by FunctionFuse"
     raise CorruptResult(message)

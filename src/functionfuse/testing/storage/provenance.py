@@ -37,6 +37,7 @@ FOREIGN: Final = [
     *("", "[]", "null", "1", "{}", "[" * 100_000, '{"result": "", "accepted": 1}', "\ud800"),
     '{"result": 1, "accepted": 1, "fingerprint": {}}',
     '{"result": "", "accepted": "1", "fingerprint": {}}',
+    f'{{"result": "", "accepted": {10**400}, "fingerprint": {{}}}}',
     '{"result": "", "accepted": NaN, "fingerprint": {}}',
     '{"result": "", "accepted": Infinity, "fingerprint": {}}',
     '{"result": "", "accepted": 1, "fingerprint": []}',
