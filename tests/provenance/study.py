@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from functionfuse import workflow
 from functionfuse.backends.builtin.localback import LocalWorkflow
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 #: The names of functions that ran, with their arguments, in this order.
 calls: list[str] = []
@@ -34,14 +31,14 @@ def parts(data: list[int]) -> dict[str, Any]:
 
 
 @workflow
-def fit(data: Any, C: float = 1.0, seed: int | None = None) -> float:
+def fit(data: Any, C: float = 1.0, seed: int | None = None) -> float:  # noqa: N803 - as in papers
     """A model."""
     ran("fit", C)
     return float(sum(data)) * C + (seed or 0)
 
 
 @workflow
-def train(data: Any, C: float = 1.0) -> float:
+def train(data: Any, C: float = 1.0) -> float:  # noqa: N803 - the same
     """Another model."""
     ran("train", C)
     return -float(sum(data)) * C
@@ -133,7 +130,7 @@ def signs(count: int) -> Any:
     return fit([sign(load(count).set_name("data")).set_name("sign")], C=2).set_name("fit")
 
 
-def study_workflow(nodes: Any, path: Path | None, **options: Any) -> LocalWorkflow:
+def study_workflow(nodes: Any, path: Any, **options: Any) -> LocalWorkflow:
     """A workflow of nodes, with a storage; nothing is noted as having run."""
     nodes = nodes if isinstance(nodes, tuple) else (nodes,)
     made = LocalWorkflow(*nodes, workflow_name="study")

@@ -21,9 +21,10 @@ from study import (
 )
 
 from functionfuse.plan import Action
+from functionfuse.storage.kinds import FileStorage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
     from pathlib import Path
 
 COMPUTE, LOAD, MAYBE, SKIP = Action.COMPUTE, Action.LOAD, Action.MAYBE, Action.SKIP
@@ -45,6 +46,7 @@ class Edit:
         return self.name
 
 
+REPLACED = "function study.fit was replaced by study.train"
 C_CHANGED = "argument C changed: 10 -> 0.001"
 EDITS = [
     Edit("nothing", lambda: sweep(10, 1), lambda: sweep(10, 1)),
@@ -155,18 +157,17 @@ EDITS = [
                 "stale: upstream fit-0: argument C changed: 1 -> 1.0; kept if 'fit-0' gets the same value again",
             ),
         },
-        ("fit(1.0,)", "table()"),
+        ("fit(1.0,)",),
     ),
     Edit(
         "another function",
         lambda: sweep(1),
         lambda: sweep(1, func=train),
         {
-            "fit-0": (COMPUTE, "stale: function study.fit was replaced by study.train"),
+            "fit-0": (COMPUTE, f"stale: {REPLACED}"),
             "table": (
                 MAYBE,
-                "stale: upstream fit-0: function study.fit was replaced by study.train; "
-                "kept if 'fit-0' gets the same value again",
+                f"stale: upstream fit-0: {REPLACED}; kept if 'fit-0' gets the same value again",
             ),
         },
         ("train(1,)", "table()"),
@@ -274,3 +275,122 @@ def test_an_edit_of_the_graph_is_honoured(edit: Edit, tmp_path: Path) -> None:
     again = study_workflow(edit.after(), tmp_path / "old")
     assert fresh == again.run()
     assert [] == [call for call in study.calls if not call.startswith("Model")]
+
+
+# ---- several runs ----
+
+
+def test_a_removed_intermediate_result_is_not_needed(tmp_path: Path) -> None:
+    """What was computed from it is compared by the expected derivations."""
+    study_workflow(sweep(10, 1), tmp_path).run()
+    made = study_workflow(sweep(10, 1), tmp_path)
+    assert ["fit-1"] == made.forget("fit-1", downstream=False)
+    assert {} == study.reasons(made)
+    made.run()
+    assert [] == study.calls
+
+
+def test_a_removed_intermediate_result_that_changed_is_noticed(tmp_path: Path) -> None:
+    """Its dependents are stale, although nothing is stored of it."""
+    study_workflow(sweep(10, 1), tmp_path).run()
+    made = study_workflow(sweep(10, 2), tmp_path)
+    made.forget("fit-1", downstream=False)
+    expected = "compute, stale: upstream fit-1: it changed, and it is not stored"
+    assert {"table": expected} == study.reasons(made)
+    assert study_workflow(sweep(10, 2), None).run() == made.run()
+
+
+def test_an_intermediate_result_is_computed_again_alone_and_then_the_end(tmp_path: Path) -> None:
+    """The end was computed from the file that is no longer there."""
+    study_workflow(sweep(10, 1), tmp_path).run()
+    data = load(5).set_name("data")
+    study_workflow(fit(data, C=7).set_name("fit-0"), tmp_path).run()
+    made = study_workflow(sweep(7, 1), tmp_path)
+    assert {"table": "compute, stale: fit-0 was computed again since"} == study.reasons(made)
+    assert study_workflow(sweep(7, 1), None).run() == made.run()
+
+
+def test_an_intermediate_result_is_changed_alone_and_the_end_is_asked_for_as_before(
+    tmp_path: Path,
+) -> None:
+    """The end is what the graph gives, so it is loaded, and nothing asks for the other file."""
+    study_workflow(sweep(10, 1), tmp_path).run()
+    study_workflow(fit(load(5).set_name("data"), C=7).set_name("fit-0"), tmp_path).run()
+    made = study_workflow(sweep(10, 1), tmp_path)
+    assert {} == study.reasons(made)
+    made.run()
+    assert [] == study.calls
+
+
+def test_there_and_back(tmp_path: Path) -> None:
+    """Each edit is honoured, also the one that takes an edit back."""
+    for cost in (10, 1, 10):
+        made = study_workflow(sweep(cost), tmp_path)
+        assert study_workflow(sweep(cost), None).run() == made.run()
+
+
+def test_a_node_that_always_runs_counts_by_its_derivation(tmp_path: Path) -> None:
+    """It runs, and its dependents are stale if its arguments differ, and only then."""
+
+    def made(cost: float) -> Any:
+        workflow = study_workflow(sweep(cost), tmp_path)
+        workflow.always_run("fit-0")
+        return workflow
+
+    made(10).run()
+    assert {} == study.reasons(made(10))
+    assert study_workflow(sweep(10), None).run() == made(10).run()
+    assert ["fit(10,)"] == study.calls
+    assert study_workflow(sweep(1), None).run() == made(1).run()
+    assert ["fit(1,)", "table()"] == study.calls
+
+
+def test_a_replaced_function_counts(tmp_path: Path) -> None:
+    """`replace_func` is an edit of the graph."""
+    study_workflow(sweep(1), tmp_path).run()
+    made = study_workflow(sweep(1), tmp_path)
+    made.replace_func("fit-0", train)
+    assert f"compute, stale: {REPLACED}" == study.reasons(made)["fit-0"]
+    assert study_workflow(sweep(1, func=train), None).run() == made.run()
+
+
+def test_a_result_with_a_damaged_header_is_computed(tmp_path: Path) -> None:
+    """It counts as not stored."""
+    study_workflow(sweep(1), tmp_path).run()
+    file = tmp_path / "study" / "table"
+    content = bytearray(file.read_bytes())
+    content[200] ^= 1  # in the header
+    file.write_bytes(content)
+    made = study_workflow(sweep(1), tmp_path)
+    assert COMPUTE is made.plan()["table"].action
+    assert study_workflow(sweep(1), None).run() == made.run()
+
+
+def test_a_resumed_run_reads_one_header(tmp_path: Path) -> None:
+    """A finished graph needs the header of its target only, and an edit those of the nodes on the way to it."""
+    study_workflow(sweep(10, 1, 2), tmp_path).run()
+    assert [["table"]] == headers_read(sweep(10, 1, 2), tmp_path)
+    assert [["table"], ["fit-1"], ["data"]] == headers_read(sweep(10, 5, 2), tmp_path)
+    assert [["table"], ["fit-0", "fit-1", "fit-2"], ["data"]] == headers_read(
+        sweep(10, 1, 2, count=6), tmp_path
+    )
+
+
+def headers_read(nodes: Any, path: Path) -> list[list[str]]:
+    """The names in each call of the storage for headers, when a plan is made."""
+    storage = _Recorded(path)
+    study_workflow(nodes, storage).plan()
+    return storage.read
+
+
+class _Recorded(FileStorage):
+    """Records the names in each request for headers."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.read: list[list[str]] = []
+
+    def info_many(self, workflow_name: str, names: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """Note the names."""
+        self.read.append(list(names))
+        return super().info_many(workflow_name, self.read[-1])
