@@ -138,7 +138,7 @@ class Plan:
         return values | instances
 
 
-def make_plan(
+def make_plan(  # noqa: PLR0913 - the last are for runs with fingerprints, and for recovery
     graph: Graph,
     stored: Container[str],
     always_run: Collection[str] = frozenset(),

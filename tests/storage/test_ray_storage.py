@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
+import fsspec
 import numpy as np
 import pytest
 
 from functionfuse import workflow
 from functionfuse.errors import CorruptResult, ResultNotFound, StorageError
 from functionfuse.storage import ray_actor, storage_factory
+from functionfuse.testing import RawAccess
+from functionfuse.testing.storage.provenance import ProvenanceTests
 
 ray = pytest.importorskip("ray")
 
@@ -20,6 +24,8 @@ from functionfuse.backends.builtin.rayback import RayWorkflow  # noqa: E402 - no
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from functionfuse.testing.storage.suite import Make
 
 pytestmark = pytest.mark.usefixtures("ray_cluster")
 
@@ -50,8 +56,8 @@ def test_all_methods(storage: Any, tmp_path: Path) -> None:
     assert {"name": "a"} == storage_factory(str(tmp_path)).read_task("w", "a")
     assert 1.0 == storage.info("w", "a")["seconds"]
     assert (True, False) == (storage.file_exists("w", "a"), storage.file_exists("w", "c"))
-    storage.remove_task("w", "a")
-    storage.remove_task("w", pattern="b*")
+    assert ["a"] == storage.remove_task("w", "a")
+    assert ["b"] == storage.remove_task("w", pattern="b*")
     assert ["other"] == storage.list_tasks("w")
     storage.remove_workflow("w")
     assert [] == storage.list_workflows()
@@ -199,3 +205,26 @@ def test_reading_later(storage: Any, tmp_path: Path) -> None:
         [sys.executable, "-c", program], capture_output=True, text=True, check=False, timeout=120
     )
     assert "42 ['kept']\n" == done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for several tests: another one would need another actor."""
+    return tmp_path_factory.mktemp("provenance")
+
+
+class TestProvenance(ProvenanceTests):
+    """Headers, stamps and texts of code of the storage in the actor, whose warnings reach the caller."""
+
+    @pytest.fixture
+    def make(self, folder: Path) -> Make:
+        """Storages in the folder, which is empty."""
+        for path in folder.iterdir():
+            shutil.rmtree(path)
+        options = {"remoteArgs": {"num_cpus": 0}, "path": str(folder)}
+        return lambda: storage_factory({"kind": "ray", "options": options})
+
+    @pytest.fixture
+    def raw_access(self, folder: Path) -> RawAccess:
+        """The folder on the node of the actor, which is this machine."""
+        return RawAccess(fsspec.filesystem("file", skip_instance_cache=True), str(folder))

@@ -167,6 +167,15 @@ class TestMemoryStorage(StorageTests):
         for function in (read_number, save_value):
             with pytest.raises(StorageError, match="memory of another process"):
                 call_in_process(function, storage, *((1,) if function is save_value else ()))
+        calls: dict[str, Any] = {
+            "info_many": ["node"],
+            "stamp": {"node": {}},
+            "save_sources": {"digest": "text"},
+            "read_source": "digest",
+        }
+        for method, argument in calls.items():
+            with pytest.raises(StorageError, match="memory of another process"):
+                call_in_process(getattr(storage, method), "w", argument)
 
 
 class TestMemoryUrlStorage(StorageTests):
@@ -250,9 +259,13 @@ class S3Tests(RemoteTests, StorageTests):
     def test_a_bucket_that_is_not_there(self, server: S3Server) -> None:
         """The first use says so, rather than that nothing is stored."""
         storage = of_kind("S3", path="no-such-bucket/folder", s3fs=server.options())
-        for method in ("save", "read_task", "list_tasks", "new_workflow", "file_exists"):
-            arguments = {
+        methods = ("save", "read_task", "list_tasks", "new_workflow", "file_exists", "info_many")
+        for method in (*methods, "stamp", "save_sources"):
+            arguments: dict[str, Any] = {
                 "save": ("w", "node", 1),
+                "info_many": ("w", ["node"]),
+                "stamp": ("w", {"node": {}}),
+                "save_sources": ("w", {"digest": "text"}),
                 "read_task": ("w", "node"),
                 "file_exists": ("w", "node"),
             }

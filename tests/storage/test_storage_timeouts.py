@@ -45,7 +45,10 @@ def test_silent_s3_server(silent_server: str) -> None:
     made = LocalWorkflow(one(), workflow_name="w")
     made.set_storage(storage)
 
-    for call in (made.plan, made.run, storage_factory(storage).list_workflows):
+    def headers() -> object:
+        return storage_factory(storage).info_many("w", ["a", "b"])
+
+    for call in (made.plan, made.run, storage_factory(storage).list_workflows, headers):
         with pytest.raises(StorageError, match=r"does not answer in time.*read_timeout"):
             call()
 

@@ -60,17 +60,18 @@ class Causes:
             return None  # its instance is needed, and it gives its result on the way
         if verdict.unknown:
             return f"unknown: {self._unknown(number, verdict)}"
-        text = self._cause_text(number)
+        return self._stale_reason(number, action, verdict)
+
+    def _stale_reason(self, number: int, action: str, verdict: Verdict) -> str:
+        text, kind = self._cause_text(number), _stale(verdict)
         if action == "skip":
-            return f"{_stale(verdict)}: {text}; nothing that is computed needs it"
+            return f"{kind}: {text}; nothing that is computed needs it"
         if verdict.outcome == "compute":
             return f"stale: {text}"
         if verdict.outcome == "maybe":
             names = [repr(self._name(parent)) for parent in verdict.parents]
             return f"stale: {text}; kept if {_and(names)} {_get(names)} the same value again"
-        return (
-            f"{_stale(verdict)}, {'an error' if verdict.reaction == 'error' else 'loaded'}: {text}"
-        )
+        return f"{kind}, {'an error' if verdict.reaction == 'error' else 'loaded'}: {text}"
 
     def _cause_text(self, number: int) -> str:
         cause = self.first(number)
@@ -171,11 +172,12 @@ class Causes:
     def code_cause(self, number: int, before: Fingerprint, now: Fingerprint) -> Cause:
         """The cause of a node whose own code differs."""
         changes = changed_parts(before, now)
-        texts = [self._describe(change, now.function) for change in changes]
+        texts = [self.describe(change, now.function) for change in changes]
         names = tuple(change.name for change in changes)
         return Cause(number, _listed(texts) or "its code changed", names)
 
-    def _describe(self, change: PartChange, function: str) -> str:
+    def describe(self, change: PartChange, function: str) -> str:
+        """A changed part of the code, in words."""
         if change.before is None:
             return f"{change.name} is reached now"
         if change.now is None:

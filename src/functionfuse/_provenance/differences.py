@@ -47,7 +47,7 @@ def _argument_differences(
             yield f"argument {name} is new" + (f": {new}" if new else "")
         elif name not in now:
             yield f"argument {name} is no longer given" + (f"; it was {old}" if old else "")
-        elif old is None and new is None or old == new:
+        elif old == new:
             yield f"argument {name} changed"
         else:
             yield f"argument {name} changed: {old or '...'} -> {new or '...'}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal, get_args
@@ -9,12 +10,22 @@ from typing import Any, Final, Literal, get_args
 from functionfuse._common.validation import validate_names
 from functionfuse.errors import OptionError
 
-__all__ = ["Difference", "ProvenanceOptions", "Reaction", "StalePolicies", "reactions"]
+__all__ = [
+    "Difference",
+    "OnStale",
+    "ProvenanceOptions",
+    "Reaction",
+    "StalePolicies",
+    "reactions",
+    "validated_names",
+]
 
 #: What a run does with a stale result that it needs.
 Reaction = Literal["recompute", "warn", "ignore", "error"]
 #: What differs: something that is written in the graph (or a value that is recomputed), or code only.
 Difference = Literal["graph", "code"]
+#: An argument `on_stale`.
+OnStale = Reaction | Mapping[Difference, Reaction]
 
 _DEFAULTS: Final[Mapping[Difference, Reaction]] = {"graph": "recompute", "code": "warn"}
 
@@ -58,3 +69,16 @@ def reactions(on_stale: Any) -> dict[Difference, Reaction]:
             raise OptionError(message)
     validate_names(given.values(), get_args(Reaction), "value of on_stale")
     return dict(given)
+
+
+def validated_names(names: Any, what: str) -> list[str]:
+    """Return the names of an argument that takes several.
+
+    Raises:
+        OptionError: It is one string, or holds something else.
+    """
+    each = [] if isinstance(names, str | bytes) else [os.fspath(name) for name in names]
+    if isinstance(names, str | bytes) or not all(isinstance(name, str) for name in each):
+        message = f"{what} takes a list of strings, not {names!r}"
+        raise OptionError(message)
+    return each

@@ -89,6 +89,15 @@ class Staleness:
         """The verdict on a node, if it was judged."""
         return self._verdicts.get(number)
 
+    def reaction(self, number: int) -> Reaction | None:
+        """The reaction to a stored result that a run uses although it is stale; None if it is not."""
+        verdict = self._verdicts.get(number)
+        if verdict is None or (verdict.outcome != "load" and not verdict.own):
+            return None
+        if verdict.outcome == "maybe":  # its own code changed, too: it may be kept
+            return self._policies.of(self.graph.order[number].name, "code")
+        return verdict.reaction if verdict.outcome == "load" else None
+
     def stored_at(self, number: int) -> StoredFingerprint | None:
         """What is stored of a node; None for nodes that are never stored."""
         node = self.graph.order[number]
@@ -230,17 +239,19 @@ class Staleness:
             return _UNKNOWN
         if self._is_fresh(number, fingerprint):
             return _UNKNOWN if self.expected.is_unknown(number) else FRESH
-        expected = self.fingerprint(number)
+        return self._compare(node, fingerprint)
+
+    def _compare(self, node: GraphNode, fingerprint: Fingerprint) -> Verdict:
+        """The verdict on a result whose derivation is not the expected one."""
+        expected = self.fingerprint(node.number)
         if not same_graph_parts(fingerprint, expected):
             return self._react(node, "graph", own=True)
         changed = self._changed_parents(node, fingerprint)
         own_code = fingerprint.code != expected.code
         if changed and self._differs_by_graph(node, fingerprint, changed):
             return self._with_upstream(node, fingerprint, changed, own_code=own_code)
-        if own_code:
-            return self._react(node, "code", own=True, parents=changed)
-        if changed:
-            return self._react(node, "code", parents=changed)
+        if own_code or changed:
+            return self._react(node, "code", own=own_code, parents=changed)
         return self._consistent(node, fingerprint)
 
     def _react(
@@ -289,7 +300,7 @@ class Staleness:
         if verdict.outcome == "load":
             return verdict
         code = self._policies.of(node.name, "code") if own_code else None
-        keeps = code != "recompute" and all(
+        keeps = code not in ("recompute", "error") and all(
             self._may_stay(node, fingerprint, parent) for parent in changed
         )
         outcome: Final = "maybe" if keeps else "compute"

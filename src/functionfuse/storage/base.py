@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
-from functionfuse.errors import DamagedResultWarning, StorageError
+from functionfuse.errors import DamagedResultWarning, OptionError, ResultNotFound, StorageError
 from functionfuse.storage.file_format import verification
 
 if TYPE_CHECKING:
@@ -242,6 +243,23 @@ class Results:
         if not isinstance(self._storage, Storage):
             return None
         return self._storage.read_source(self._workflow, digest)
+
+    def remove(self, names: Iterable[str]) -> list[str]:
+        """Remove results; returns the names of those that were stored.
+
+        Raises:
+            OptionError: The storage cannot remove results.
+        """
+        if not hasattr(self._storage, "remove_task"):
+            message = f"{self!r} cannot remove results: it has no method remove_task"
+            raise OptionError(message)
+        stored, removed = self.names(), list[str]()
+        for name in names:
+            if name in stored:
+                with suppress(ResultNotFound):  # another process removed it in the meantime
+                    self._storage.remove_task(self._workflow, name)
+                    removed.append(name)
+        return removed
 
     def save(self, name: str, value: Any, metadata: Mapping[str, Any]) -> int | None:
         """Store the result of a node; returns its size if known.

@@ -28,7 +28,7 @@ from functionfuse.storage.sources import SourceStore
 from functionfuse.storage.stamps import StampStore
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 
     from functionfuse.storage.backends.protocol import FileBackend
     from functionfuse.storage.file_format.restricted_unpickler import PickleAllowlist
@@ -277,20 +277,30 @@ class FilesystemStorage(Storage):
         if task_name is not None:
             self._remove(workflow_name, task_name)
             return [task_name]
-        removed = []
-        for name in self.list_tasks(workflow_name, pattern or ""):
+        names = self.list_tasks(workflow_name, pattern or "")
+        removed, stamped = list[str](), self._stamped(workflow_name) if names else frozenset[str]()
+        for name in names:
             with suppress(ResultNotFound):  # another process removed it in the meantime
-                self._remove(workflow_name, name)
+                self._remove(workflow_name, name, stamped)
                 removed.append(name)
         return removed
 
-    def _remove(self, workflow_name: str, task_name: str) -> None:
+    def _remove(
+        self, workflow_name: str, task_name: str, stamped: Container[str] | None = None
+    ) -> None:
+        """Remove a result, its stamp and its sidecar files; `stamped` are the files with stamps, if known."""
         with self._named_errors("remove", workflow_name, task_name):
-            where = self._names.where(workflow_name, task_name)
-            sidecar = self._sidecars.stored(*where)
-            self._backend.remove(*where)
-            self._stamps.remove(*where)
-            self._sidecars.remove(*where, sidecar)
+            subfolder, file = self._names.where(workflow_name, task_name)
+            sidecar = self._sidecars.stored(subfolder, file)
+            self._backend.remove(subfolder, file)
+            if stamped is None or file in stamped:
+                self._stamps.remove(subfolder, file)
+            self._sidecars.remove(subfolder, file, sidecar)
+
+    def _stamped(self, workflow_name: str) -> frozenset[str]:
+        """The result files of a workflow that have stamps."""
+        with self._named_errors("list", workflow_name, "*"):
+            return self._stamps.files(self._names.file(workflow_name))
 
     def remove_workflow(self, workflow_name: str) -> None:  # noqa: D102
         with self._named_errors("remove", workflow_name, "*"):

@@ -23,11 +23,12 @@ if TYPE_CHECKING:
     from functionfuse.storage.file_format.signatures import SigningKey
     from functionfuse.storage.stamps import StampStore
 
-__all__ = ["HeaderReader", "result_checksum"]
+__all__ = ["HeaderReader"]
 
 _GUESS: Final = 4096  # bytes; headers of results with many parts are longer
 _LONGEST: Final = 2**26  # bytes; longer than any header, whose length may be forged
-_CHECKSUM: Final = slice(16, 48)  # of the prefix, in each version of the format
+#: The checksum of prefix and header, and the signature or its begin, in each version of the format.
+_BOUND: Final = slice(16, 64)
 _SHA1: Final = slice(-20, None)  # of a file in the legacy format
 
 
@@ -96,7 +97,7 @@ class HeaderReader:
         starts, headers = self._read(subfolder, workflow, nodes)
         now = time.time()
         stamps = {
-            file: (nodes[file], Stamp(bound, now, fingerprints[file][1]))
+            file: (nodes[file], Stamp(bound, now, dict(fingerprints[file][1])))
             for file, header in headers.items()
             if seen is None or _is_same(header, seen.get(nodes[file]))
             if (bound := self._bound(subfolder, file, starts[file]))
@@ -140,15 +141,10 @@ class HeaderReader:
     def _bound(self, subfolder: str, file: str, start: bytes) -> str:
         """What a stamp of a result file is bound to; empty if the file was removed in the meantime."""
         if header_size(start):
-            return result_checksum(start).hex()
+            return start[_BOUND].hex()
         with suppress(FileNotFoundError, CorruptResult):
             return bytes(self._backend.read(subfolder, file).data[_SHA1]).hex()
         return ""
-
-
-def result_checksum(start: bytes) -> bytes:
-    """The checksum of prefix and header, from the prefix of a result file; another one for each save."""
-    return start[_CHECKSUM]
 
 
 def _needed(start: bytes) -> int:

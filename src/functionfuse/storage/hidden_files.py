@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 __all__ = ["decode_file", "encode_file"]
 
 _VERSION: Final = 1
+#: The version of result files whose algorithm signs hidden files.
+_SIGNED_AS: Final = 3
 _LENGTH: Final = struct.Struct("<I")
 _SECOND_LINE: Final = re.compile(rb"([0-9a-f]{32}) ([0-9a-f]{64})\n")
 _UNSIGNED: Final = bytes(32)
@@ -36,7 +38,7 @@ def encode_file(
         key: Signs the file, if there is one.
     """
     line = _first_line(kind)
-    signature = key.sign(_VERSION, workflow, name, line + content) if key else _UNSIGNED
+    signature = key.sign(_SIGNED_AS, workflow, name, line + content) if key else _UNSIGNED
     checksum = _checksum(line, workflow, name, content)
     return b"%s%s %s\n%s" % (line, checksum, signature.hex().encode(), content)
 
@@ -60,7 +62,7 @@ def decode_file(kind: str, workflow: str, name: str, data: bytes, key: SigningKe
         raise CorruptResult(message)
     if key:
         signature = bytes.fromhex(found[2].decode())
-        key.check(signature, _VERSION, workflow, name, line + content)
+        key.check(signature, _SIGNED_AS, workflow, name, line + content)
     return content
 
 

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._common.ray_resources import unsatisfied_request
 from functionfuse._transport.pickled_value import PickledValue, pickle_value
-from functionfuse.errors import MissingExtraError, OptionError, StorageError
+from functionfuse.errors import (
+    FunctionFuseWarning,
+    MissingExtraError,
+    OptionError,
+    StorageError,
+)
 from functionfuse.storage.base import Storage
 from functionfuse.storage.file_format import verification
 
@@ -148,13 +154,16 @@ class RayStorage(Storage):
         if self._actor is None or self._session != _session(ray):
             self._actor, self._session = self._get_actor(ray), _session(ray)
         try:
-            return ray.get(self._actor.call.remote(method, *arguments, **options))
+            found, warned = ray.get(self._actor.call.remote(method, *arguments, **options))
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
         except ray.exceptions.RayActorError as error:
             self._actor = None
             message = f"the actor of {self!r} died: {error}"
             raise StorageError(message) from error
+        for warning in warned:
+            warnings.warn(warning, stacklevel=3)
+        return found
 
     def _get_actor(self, ray: Any) -> Any:
         """Find or create the actor."""
@@ -210,13 +219,24 @@ class _StorageActor:
     def ready(self) -> None:
         """Do nothing, once the storage is created."""
 
-    def call(self, method: str, *arguments: Any, **options: Any) -> Any:
-        """Call a method of the storage; values are pickled on their way, and not by Ray's rules."""
+    def call(self, method: str, *arguments: Any, **options: Any) -> tuple[Any, list[Any]]:
+        """Call a method of the storage; returns also its warnings, which the caller has to see.
+
+        Values are pickled on their way, and not by Ray's rules.
+        """
         given = [each.open() if type(each) is PickledValue else each for each in arguments]
-        found = getattr(self._storage, method)(*given, **options)
-        if method != "read_task":
-            return found
-        return pickle_value(found, what=f"the result of node {arguments[-1]!r}")
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", FunctionFuseWarning)
+            found = getattr(self._storage, method)(*given, **options)
+        ours = []
+        for each in caught:
+            if issubclass(each.category, FunctionFuseWarning):
+                ours.append(each.message)
+            else:  # of another library, whose class may not be known to the caller
+                warnings.showwarning(each.message, each.category, each.filename, each.lineno)
+        if method == "read_task":
+            found = pickle_value(found, what=f"the result of node {arguments[-1]!r}")
+        return found, ours
 
 
 def _session(ray: Any) -> str:

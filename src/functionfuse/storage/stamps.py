@@ -1,7 +1,7 @@
 """Stamps: accepted fingerprints of stored results, each in a small file that is bound to its result file.
 
 A stamp replaces the fingerprint in the header of one result file, without a change of that file.
-It names the checksum of prefix and header, which are different for each save, so a later result has no stamp.
+It names the checksum of prefix and header, which is another one for each save, so a later result has no stamp.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ _to_json: Final = json.JSONEncoder(separators=(",", ":"), default=str, ensure_as
 class Stamp(NamedTuple):
     """An accepted fingerprint."""
 
-    result: str  # the checksum of prefix and header of its result file
+    result: str  # bytes of its result file that are different for each save, in hexadecimal
     accepted: float  # seconds since 1970
     fingerprint: Mapping[str, Any]
 
@@ -69,11 +69,8 @@ class StampStore:
             workflow: The workflow of the results.
             nodes: The nodes by result file.
         """
-        files = list(nodes) if len(nodes) <= 1 else self._stamped(subfolder, nodes)
-        if not files:
-            return {}
         found, ignored = dict[str, Stamp](), list[str]()
-        for file, data in self._folder(subfolder).read_many(files).items():
+        for file, data in self._data(subfolder, nodes).items():
             try:
                 content = decode_file(_KIND, workflow, nodes[file], data, self._key())
                 found[file] = _decode(content)
@@ -87,13 +84,20 @@ class StampStore:
         """Remove the stamp of a removed result, if there is one."""
         self._folder(subfolder).remove_file(file)
 
-    def files(self, subfolder: str) -> set[str]:
-        """The result files that have stamps."""
-        return set(self._folder(subfolder).names())
+    def files(self, subfolder: str) -> frozenset[str]:
+        """The result files that have stamps, also of removed and replaced results."""
+        return frozenset(self._folder(subfolder).names())
 
-    def _stamped(self, subfolder: str, nodes: Mapping[str, str]) -> list[str]:
-        there = self.files(subfolder)
-        return [file for file in nodes if file in there] if there else []
+    def _data(self, subfolder: str, nodes: Mapping[str, str]) -> dict[str, bytes]:
+        """The bytes of the stamps that exist, by result file."""
+        try:
+            if len(nodes) > 1:
+                there = self.files(subfolder)
+                nodes = {file: node for file, node in nodes.items() if file in there}
+            return self._folder(subfolder).read_many(list(nodes)) if nodes else {}
+        except PermissionError as error:  # without them, accepted results would be computed again
+            message = f"its folder {STAMPS} cannot be read: {error.strerror}"
+            raise StorageError(message) from error
 
     def _folder(self, subfolder: str) -> SidecarFolder:
         return self._backend.hidden_folder(subfolder, STAMPS)
@@ -124,8 +128,8 @@ def _decode(content: bytes) -> Stamp:
     except (ValueError, RecursionError):
         fields = None
     match fields:
-        case {"result": str(result), "accepted": int() | float() as seconds, "fingerprint": dict()}:
+        case {"result": str(result), "accepted": float(seconds), "fingerprint": dict(fingerprint)}:
             if math.isfinite(seconds):
-                return Stamp(result, float(seconds), fields["fingerprint"])
+                return Stamp(result, seconds, fingerprint)
     message = "it was not written by FunctionFuse"
     raise CorruptResult(message)

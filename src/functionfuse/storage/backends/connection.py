@@ -144,9 +144,8 @@ class Connection:
             return bytes(read)
         if isinstance(read, FileNotFoundError):
             return None
-        # S3 refuses a range of an empty file
-        invalid_range = isinstance(read, OSError) and read.errno == errno.EINVAL
-        if invalid_range and not self.call("info", path)["size"]:
+        # object stores refuse a range of an empty file; a server that does not answer is not asked again
+        if not _advice(read) and not self.call("info", path)["size"]:
             return b""
         raise self._explained(read)
 
@@ -239,7 +238,11 @@ def _batches(paths: Sequence[str], size: int) -> Iterator[list[str]]:
 def _explain(error: Exception) -> str:
     """The message of a file system error, with advice."""
     reason = (isinstance(error, OSError) and error.strerror) or str(error)
-    names = [kind.__name__ for kind in type(error).__mro__]
-    advice = [_ADVICE[name] for name in names if name in _ADVICE]
     given = reason not in {"", "None"}  # s3fs has the message None for a server without a reason
-    return "; ".join([reason if given else names[0], *advice[:1]])
+    return "; ".join([reason if given else type(error).__name__, *_advice(error)])
+
+
+def _advice(error: Exception) -> list[str]:
+    """What to do about a known error; at most one sentence."""
+    names = [kind.__name__ for kind in type(error).__mro__]
+    return [_ADVICE[name] for name in names if name in _ADVICE][:1]

@@ -110,9 +110,8 @@ class LocalBackend:
 
     def hidden_folder(self, subfolder: str, name: str) -> LocalSidecarFolder:
         """A hidden folder in a subfolder, next to the result files."""
-        everything = Connection("file:///", {"auto_mkdir": True})
         parts = (self._at().strip("/"), native_name(subfolder), name)
-        return LocalSidecarFolder(everything, parts, mode=self._mode)
+        return LocalSidecarFolder(_file_system(), parts, mode=self._mode)
 
     def has_sidecars(self, subfolder: str) -> bool:
         """Whether a subfolder has sidecar folders."""
@@ -289,6 +288,12 @@ class LocalBackend:
     def _at(self, *names: str) -> str:
         """The path of a subfolder or file."""
         return native_name(os.path.join(self.path, *names))
+
+
+@functools.cache
+def _file_system() -> Connection:
+    """The file system of this machine, from its root."""
+    return Connection("file:///", {"auto_mkdir": True})
 
 
 def _folder(path: str, fsync: bool, map_files: bool, mode: int | None) -> LocalBackend:  # noqa: FBT001 - of a recipe

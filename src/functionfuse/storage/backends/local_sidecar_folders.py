@@ -123,11 +123,12 @@ class LocalSidecarFolder(SidecarFolder):
         """
         remaining = dict(files)
         for _ in range(ATTEMPTS):
-            with contextlib.suppress(FileNotFoundError):  # the folder is missing, or was removed
-                self._replace_in_folder(remaining)
             if not remaining:
                 return
-            self._create([])
+            try:
+                self._replace_in_folder(remaining)
+            except FileNotFoundError:  # the folder is missing, or was removed
+                self._create([])
         self._replace_in_folder(remaining)
 
     def remove_file(self, name: str) -> None:

@@ -9,7 +9,10 @@ from functionfuse.errors import StorageError
 from functionfuse.storage.backends.remote import RemoteBackend
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
     from functionfuse.storage.backends.connection import Connection
+    from functionfuse.storage.backends.sidecar_folders import SidecarFolder
 
 __all__ = ["MemoryBackend"]
 
@@ -35,13 +38,36 @@ class MemoryBackend(RemoteBackend):
         Raises:
             StorageError: The files are in another process.
         """
+        self._check_process()
+        return super().call(method, *arguments, **options)
+
+    def starts(
+        self, subfolder: str, names: Sequence[str], size: int, needed: Callable[[bytes], int]
+    ) -> dict[str, bytes]:
+        """The beginnings of several files.
+
+        Raises:
+            StorageError: The files are in another process.
+        """
+        self._check_process()
+        return super().starts(subfolder, names, size, needed)
+
+    def hidden_folder(self, subfolder: str, name: str) -> SidecarFolder:
+        """A hidden folder in a subfolder.
+
+        Raises:
+            StorageError: The files are in another process.
+        """
+        self._check_process()
+        return super().hidden_folder(subfolder, name)
+
+    def _check_process(self) -> None:
         if this_process() != self._home:
             message = (
                 "it is in the memory of another process; "
                 "use a storage of kind 'file', 'S3' or 'fsspec' for results that several processes share"
             )
             raise StorageError(message)
-        return super().call(method, *arguments, **options)
 
     def _listed(self, kind: str, *subfolder: str) -> list[str]:
         """List by one search of all files, because other threads add and remove files in the meantime."""

@@ -182,7 +182,7 @@ class SidecarFolder:
         try:
             self._connection.call("pipe", given)
         except FileNotFoundError:
-            self._connection.call("makedirs", self.path, exist_ok=True)
+            self._create_parent(next(iter(given)))
             self._connection.call("pipe", given)
 
     def remove_file(self, name: str) -> None:
@@ -192,8 +192,10 @@ class SidecarFolder:
             StorageError: The path has a symbolic link.
         """
         self._check_links()
+        path = f"{self.path}/{inside(name)}"
         with contextlib.suppress(FileNotFoundError):
-            self._connection.call("rm_file", f"{self.path}/{inside(name)}")
+            if self._connection.call("exists", path):  # not all file systems tell why they refuse
+                self._connection.call("rm_file", path)
 
     def remove(self, name: str = "") -> None:
         """Remove an entry of this folder, or the whole folder, if it exists.
@@ -231,6 +233,31 @@ class S3SidecarFolder(SidecarFolder):
         """The protocols that this folder offers to serializers."""
         backend = {"client": self.filesystem, "folder": self.path}
         return {S3_PROTOCOL: backend, FOLDER_PROTOCOL: self}
+
+    def names(self) -> list[str]:
+        """The entries of the folder; s3fs would list the parent folder too if this one is missing."""
+        bucket, _, prefix = f"{self.path}/".partition("/")
+        request = {"Bucket": bucket, "Prefix": prefix, "Delimiter": "/"}
+        found = list[str]()
+        with contextlib.suppress(FileNotFoundError):
+            while True:
+                page = self._connection.call("call_s3", "list_objects_v2", **request)
+                found += (entry["Key"] for entry in page.get("Contents", ()))
+                found += (entry["Prefix"] for entry in page.get("CommonPrefixes", ()))
+                if not page.get("NextContinuationToken"):
+                    break
+                request["ContinuationToken"] = page["NextContinuationToken"]
+        names = (key.removeprefix(prefix).rstrip("/") for key in found)
+        return [name for name in names if name]
+
+    def remove_file(self, name: str) -> None:
+        """Remove an object, if it exists, by one request."""
+        self._connection.call("rm_file", f"{self.path}/{inside(name)}")
+
+    def _create_parent(self, path: str) -> None:
+        """Raise: S3 has no folders, so that the bucket is missing, which s3fs would create."""
+        message = f"there is no bucket {path.partition('/')[0]!r}: create it, or check the path and endpoint_url"
+        raise StorageError(message)
 
     def _check_links(self) -> None:
         """S3 has no links."""

@@ -105,6 +105,20 @@ def use_what_cannot_be_written(storage: Any) -> dict[str, Any]:
     return outcome
 
 
+def read_headers(storage: Any) -> list[str]:
+    """Read headers with `info` and `info_many`; returns their fingerprints, or the errors."""
+    outcomes = []
+    for call in (
+        lambda: storage.info("w", "node"),
+        lambda: storage.info_many("w", ["node", "other"])["node"],
+    ):
+        try:
+            outcomes.append(call()["fingerprint"]["derivation"])
+        except StorageError as error:
+            outcomes.append(str(error))
+    return outcomes
+
+
 def read_damaged(storage: Any) -> list[str]:
     """Read a result until its damage is detected, and once more."""
     outcomes = []
@@ -188,6 +202,22 @@ class FolderTests(LinkTests, ForeignFileTests):
         assert ["new", "save", "save elsewhere"] == sorted(outcome)
         assert all("ermission denied" in message for message in outcome.values()), outcome
         assert "w/node" in outcome["save"]
+
+    def test_stamps_that_may_not_be_read(self, folder: Path) -> None:
+        """They are an error that names their folder: accepted results are not computed again without a word."""
+        storages = [self.make_in(folder / name) for name in ("rehearsal", "storage")]
+        for storage in storages:
+            storage.save("w", "node", 1)
+            storage.stamp("w", {"node": {"derivation": "accepted"}})
+        stamps = folder / "storage" / "w" / ".stamps"
+        mode = stamps.stat().st_mode
+        stamps.chmod(0)
+        try:
+            outcomes = call_in_process(as_nobody, read_headers, *storages)
+        finally:
+            stamps.chmod(mode)
+        assert all(".stamps cannot be read: Permission denied" in each for each in outcomes)
+        assert ["accepted"] * 2 == read_headers(storages[1])
 
     def test_damage_that_cannot_be_moved_aside(self, folder: Path) -> None:
         """Detected damage is remembered if the folder is read-only."""

@@ -29,6 +29,11 @@ LINKS: Final = {
     "entry of a sidecar folder": (f"w/.objects/node/{SIDECAR}/link", ""),
     "candidates": ("w/.objects/.candidates", ""),
     "published": ("w/bigdata", ""),
+    "stamps": ("w/.stamps", ""),
+    "stamp": ("w/.stamps/node", "thesis"),
+    "sources": ("w/.sources", ""),
+    "source": ("w/.sources/thesis", "thesis"),
+    "temporary file of a stamp": ("w/.stamps/.tmp-1-1-0123abcd", "thesis"),
     "result": ("w/node", "thesis"),
     "temporary file": ("w/.tmp-1-1-0123abcd", "thesis"),
     "removed workflow": (".removed-0123456789abcdef", ""),
@@ -91,6 +96,10 @@ class LinkTests:
                 lambda: storage.save("w", "node", Numbered(1)),
                 lambda: storage.save("w", "node", Numbered(2)),
                 lambda: storage.save("w", "node", 3),
+                lambda: storage.info_many("w", ["node", "thesis"]),
+                lambda: storage.stamp("w", {"node": {}, "thesis": {}}),
+                lambda: storage.save_sources("w", {"thesis": "text", "node": "text"}),
+                lambda: storage.read_source("w", "thesis"),
                 lambda: storage.new_workflow("w"),
                 lambda: storage.remove_task("w", pattern="*"),
                 lambda: storage.save("w", "thesis", 4),
@@ -117,6 +126,27 @@ class LinkTests:
             elsewhere.read_task("w", "node"),
         )
         assert not link.is_symlink()
+
+    @pytest.mark.parametrize("link", [".stamps", ".stamps/node", ".sources", ".sources/0"])
+    def test_linked_provenance_is_not_used(self, tmp_path: Path, link: str) -> None:
+        """Stamps and texts of code are not read through links, and saved in their place where these are files."""
+        storage = self.make_in(tmp_path / "storage")
+        storage.save("w", "node", 1, metadata={"fingerprint": {"derivation": "1"}})
+        storage.stamp("w", {"node": {"derivation": "2"}})
+        storage.save_sources("w", {"0": "text"})
+        place = tmp_path / "storage" / "w" / link
+        place.rename(tmp_path / "elsewhere")
+        place.symlink_to(tmp_path / "elsewhere")
+        is_stamp = link.startswith(".stamps")
+        for headers in ({"node": storage.info("w", "node")}, storage.info_many("w", ["node", "x"])):
+            assert ("1" if is_stamp else "2") == headers["node"]["fingerprint"]["derivation"]
+        assert (None if not is_stamp else "text") == storage.read_source("w", "0")
+        attempt(lambda: storage.stamp("w", {"node": {"derivation": "3"}}))
+        attempt(lambda: storage.save_sources("w", {"0": "another"}))
+        assert place.is_symlink() == ("/" not in link)
+        storage.remove_task("w", "node")
+        storage.remove_workflow("w")
+        assert (tmp_path / "elsewhere").exists()
 
     def test_a_linked_workflow_is_no_workflow(self, tmp_path: Path) -> None:
         """A link in place of a workflow is not listed, nothing in it is read or removed, and a run raises at its start."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pytest
@@ -16,6 +16,17 @@ if TYPE_CHECKING:
     from functionfuse.testing.storage.suite import Connection, Requests
 
 __all__ = ["ConnectionTests", "RequestTests"]
+
+#: Methods that need a connection, and their arguments.
+METHODS: Final[dict[str, tuple[Any, ...]]] = {
+    **dict.fromkeys(("read_task", "file_exists", "info", "remove_task"), ("w", "node")),
+    "list_tasks": ("w",),
+    "list_workflows": (),
+    "info_many": ("w", ["node", "other"]),
+    "stamp": ("w", {"node": {}}),
+    "save_sources": ("w", {"digest": "text"}),
+    "read_source": ("w", "digest"),
+}
 
 
 class ConnectionTests(StorageSuite):
@@ -36,16 +47,13 @@ class ConnectionTests(StorageSuite):
         storage.save("w", "node", value_of(3))
         assert 3 == number_of(storage.read_task("w", "node"))
 
-    @pytest.mark.parametrize(
-        "method",
-        ["read_task", "file_exists", "list_tasks", "list_workflows", "info", "remove_task"],
-    )
+    @pytest.mark.parametrize("method", METHODS)
     def test_a_broken_connection_is_no_missing_result(
         self, storage: Storage, connection: Connection, method: str
     ) -> None:
         """A query without a connection is an error, not an empty answer."""
         storage.save("w", "node", 1)
-        arguments = {"list_tasks": ("w",), "list_workflows": ()}.get(method, ("w", "node"))
+        arguments = METHODS[method]
         connection.break_after(0)
         with pytest.raises(StorageError) as caught:
             getattr(storage, method)(*arguments)
@@ -102,9 +110,25 @@ class RequestTests(StorageSuite):
         # 19 reads, a listing, new_workflow, and some for each of the two computed nodes
         assert len(made) <= 19 + 3 + 2 * 4, made
 
-    @pytest.mark.parametrize("method", ["save", "read_task", "file_exists", "info", "list_tasks"])
+    def test_headers_need_a_request_each(self, storage: Storage, requests: Requests) -> None:
+        """`info` requests a header and its stamp; `info_many` headers, stamps that exist, and one listing of stamps."""
+        names = [str(number) for number in range(20)]
+        for name in names:
+            storage.save("w", name, 1)
+        with requests() as made:
+            storage.info("w", "1")
+        assert 2 == len(made), made
+        with requests() as made:
+            assert 20 == len(storage.info_many("w", names))
+        assert 20 + 1 == len(made), made
+        storage.stamp("w", {name: {} for name in "123"})
+        with requests() as made:
+            assert 20 == len(storage.info_many("w", names))
+        assert 20 + 1 + 3 == len(made), made
+
+    @pytest.mark.parametrize("method", ["save", "read_task", "file_exists", "list_tasks"])
     def test_one_request(self, storage: Storage, requests: Requests, method: str) -> None:
-        """Saving, reading, `info` and listing each need one request."""
+        """Saving, reading and listing each need one request."""
         arguments = {"save": ("w", "node", np.zeros(1_000)), "list_tasks": ("w",)}
         storage.save("w", "node", np.ones(1_000))
         storage.list_tasks("w")

@@ -7,6 +7,7 @@ from functionfuse.testing.storage.damage import DamageTests
 from functionfuse.testing.storage.failures import FailureTests
 from functionfuse.testing.storage.headers import HeaderTests
 from functionfuse.testing.storage.mapping import DictTests
+from functionfuse.testing.storage.provenance import ProvenanceTests
 from functionfuse.testing.storage.remote import ConnectionTests, RequestTests
 from functionfuse.testing.storage.runs import RunTests
 from functionfuse.testing.storage.secrets import SecretTests
@@ -39,6 +40,7 @@ class StorageTests(
     ThreadTests,
     ProcessTests,
     SidecarTests,
+    ProvenanceTests,
 ):
     """All tests for a storage that has every method of `functionfuse.storage.base.Storage`.
 
