@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from functionfuse._graph.graph import GraphNode
     from functionfuse._graph.nodes import Node
     from functionfuse._kernel.units import Status
-    from functionfuse.storage.base import Results
+    from functionfuse.storage.base import Results, SavedResult
 
 __all__ = ["DAMAGE_ERRORS", "FAILED_SUBUNIT", "call", "compute", "execute", "save", "worker_name"]
 
@@ -135,15 +135,18 @@ def _call(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Outcome
     started, clock = time.time(), time.perf_counter()
     try:
         if unit.storage is None:
-            value, status, nbytes = _compute(unit, args, kwargs), "computed", None
+            value, status, saved = _compute(unit, args, kwargs), "computed", None
         else:
-            value, status, nbytes = _load_or_compute(unit, unit.storage, args, kwargs, clock)
+            value, status, saved = _load_or_compute(unit, unit.storage, args, kwargs, clock)
     except BaseException as error:
         add_node_note(error, unit.node, unit.workflow)
         mark_damage(error, unit.workflow)
         raise
     seconds = time.perf_counter() - clock
-    record = new_tuple(Record, (unit.node.name, status, started, seconds, _worker, nbytes, (), ()))
+    nbytes, digest = saved or (None, None)
+    record = new_tuple(
+        Record, (unit.node.name, status, started, seconds, _worker, nbytes, (), (), digest)
+    )
     return new_tuple(Outcome, (value, record))
 
 
@@ -153,7 +156,7 @@ def _load_or_compute(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     clock: float,
-) -> tuple[Any, Status, int | None]:
+) -> tuple[Any, Status, SavedResult | None]:
     node = unit.node
     if unit.load:
         return results.read(node.name), "loaded", None
@@ -165,12 +168,12 @@ def _load_or_compute(
         outcome = _compute(unit, args, kwargs)
         if stored:  # it ran only for its instance
             return InstanceResult(outcome.state, stored[0]), "computed", None
-        value, nbytes = _save_and_read_back(unit, results, outcome.value, clock)
-        return InstanceResult(outcome.state, value), "computed", nbytes
+        value, saved = _save_and_read_back(unit, results, outcome.value, clock)
+        return InstanceResult(outcome.state, value), "computed", saved
     if stored:
         return stored[0], "loaded", None
-    value, nbytes = _save_and_read_back(unit, results, _compute(unit, args, kwargs), clock)
-    return value, "computed", nbytes
+    value, saved = _save_and_read_back(unit, results, _compute(unit, args, kwargs), clock)
+    return value, "computed", saved
 
 
 def _read_stored(results: Results, name: str) -> tuple[Any] | None:
@@ -241,14 +244,14 @@ def materialize_result(value: Any, kind: type) -> Any:
 
 def _save_and_read_back(
     unit: Unit, results: Results, value: Any, clock: float
-) -> tuple[Any, int | None]:
-    """Store a result; return the value for its dependents, and the stored size."""
-    nbytes = save(unit, value, time.perf_counter() - clock)
-    return (results.read(unit.node.name) if results.always_read else value), nbytes
+) -> tuple[Any, SavedResult | None]:
+    """Store a result; return the value for its dependents, and what the storage reports."""
+    saved = save(unit, value, time.perf_counter() - clock)
+    return (results.read(unit.node.name) if results.always_read else value), saved
 
 
-def save(unit: Unit, value: Any, seconds: float) -> int | None:
-    """Store the result of a unit; return its size, if the storage reports one.
+def save(unit: Unit, value: Any, seconds: float) -> SavedResult | None:
+    """Store the result of a unit; return its size and digest, if the storage reports them.
 
     Raises:
         StorageError: The result cannot be stored.
