@@ -33,9 +33,7 @@ class Stamping:
         self._last: Future[None] | None = None
         self._errors: list[Exception] = []
 
-    def add(
-        self, name: str, fingerprint: Mapping[str, Any], header: Mapping[str, Any]
-    ) -> None:
+    def add(self, name: str, fingerprint: Mapping[str, Any], header: Mapping[str, Any]) -> None:
         """Stamp the stored result of a node soon.
 
         Args:
