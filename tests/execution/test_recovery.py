@@ -17,9 +17,9 @@ from functionfuse.testing.programs import Program, describe
 from functionfuse.testing.strategies import graphs
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
-    from functionfuse.engine import Record, Unit
+    from ordered_engine import Handle
 
 
 class MemoryStorage:

@@ -17,15 +17,16 @@ from file_format_helpers import ABOUT, KEY, SMALL, WITH_BUFFERS, corrupt, framed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
+from xxhash import xxh3_128_hexdigest
 
 from functionfuse.errors import StorageError
 from functionfuse.storage.file_format.file_format import (
     file_size,
-    frame,
     header_of,
     header_size,
     is_signed,
 )
+from functionfuse.storage.file_format.frame import frame
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -82,7 +83,7 @@ def test_arrays_of_any_type_come_back(data: st.DataObject) -> None:
 def test_the_header_says_what_it_was_given(name: str, more: dict[str, Any]) -> None:
     """Names are kept whatever they are, other things as JSON or text; the rest is ours."""
     metadata = {**more, "workflow": name, "node": "\ud800"}
-    data = b"".join(frame(1, metadata))
+    data = frame(1, metadata).joined()
     header = header_of(data[: header_size(data)])
     assert header is not None
     assert (name, "\ud800", "pickle5") == (header["workflow"], header["node"], header["codec"])
@@ -100,7 +101,7 @@ def test_the_header_may_tell_what_pickling_wrote() -> None:
             return "elsewhere"
         return None
 
-    header = header_of(b"".join(frame([SMALL], metadata, persistent_id=store)))
+    header = header_of(frame([SMALL], metadata, persistent_id=store).joined())
     assert header is not None
     assert ["stored"] == header["objects"]
 
@@ -138,21 +139,22 @@ def test_framing_copies_no_array() -> None:
     array = np.zeros(1_000_000)
     tracemalloc.start()
     try:
-        chunks = frame({"x": array, "transposed": array.reshape(1_000, -1).T}, ABOUT)
+        chunks = [*frame({"x": array, "transposed": array.reshape(1_000, -1).T}, ABOUT).body()]
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()
-    views = [np.frombuffer(chunk) for chunk in chunks if len(chunk) == array.nbytes]
-    assert [True, True] == [np.shares_memory(array, view) for view in views]
+    views = [np.frombuffer(chunk) for chunk in chunks if len(chunk) > array.nbytes / 4]
+    assert [True] * 4 == [np.shares_memory(array, view) for view in views]
     assert peak < array.nbytes / 20
 
 
 @pytest.mark.parametrize("size", [0, 1_000, 5_000_000], ids=["none", "small", "blocks"])
 def test_the_length_of_the_head_is_known_before_it_is(size: int) -> None:
     """The body can be written first, at its offset, while its checksum is computed."""
-    chunks = frame([np.zeros(size), "text"], ABOUT)
-    assert chunks.head_size == len(chunks.head())
-    assert [chunks.head(), *chunks.body] == [*chunks]
+    framed = frame([np.zeros(size), "text"], ABOUT)
+    head_size, body = framed.head_size(), b"".join(framed.body())
+    assert (head_size, framed.body_size) == (len(framed.head()), len(body))
+    assert framed.head() + body == framed.joined()
 
 
 def test_arrays_share_the_memory_of_the_file() -> None:
@@ -241,13 +243,14 @@ def test_a_stored_object_needs_a_loader() -> None:
 def test_buffers_and_stored_objects_combine() -> None:
     """Arrays next to a serializer's objects are still not copied."""
     array = np.zeros(1_000)
-    chunks = frame(
+    framed = frame(
         [Kept(1), array],
         ABOUT,
         persistent_id=lambda obj: 7 if isinstance(obj, Kept) else None,
     )
+    chunks = framed.body()
     assert any(np.shares_memory(array, np.frombuffer(c, np.uint8)) for c in chunks if len(c))
-    kept, result = read(bytearray(b"".join(chunks)), loader=lambda _: lambda pid: pid)
+    kept, result = read(bytearray(framed.joined()), loader=lambda _: lambda pid: pid)
     assert 7 == kept
     np.testing.assert_array_equal(array, result)
 
@@ -272,7 +275,7 @@ def test_what_cannot_be_unpickled_here_is_intact() -> None:
     assert header is not None
     size = header_size(bytes(data))
     stream = broken[size : size + header["parts"][0][0]]
-    header["parts"][0][1] = hashlib.sha256(stream).hexdigest()
+    header["parts"][0][1] = xxh3_128_hexdigest(stream)
     with pytest.raises(StorageError, match=r"intact but cannot be unpickled here \(Attribute"):
         read(resigned(broken, header))
 

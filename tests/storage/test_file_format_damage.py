@@ -2,30 +2,40 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import struct
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from file_format_helpers import ABOUT, KEY, SMALL, WITH_BUFFERS, corrupt, framed, read, resigned
+from file_format_helpers import (
+    ABOUT,
+    KEY,
+    SMALL,
+    WITH_BUFFERS,
+    corrupt,
+    framed,
+    headed,
+    read,
+    resigned,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from xxhash import xxh3_128_digest
 
 from functionfuse.errors import CorruptResult, StorageError
 from functionfuse.storage.file_format.file_format import (
     DEFERRED,
-    PREFIX_SIZE,
     header_of,
     header_size,
     unframe,
 )
+from functionfuse.storage.file_format.layout import CHUNK
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from functionfuse.storage.file_format.file_format import Chunk
     from functionfuse.storage.file_format.signatures import SigningKey
 
 
@@ -107,8 +117,17 @@ HEADERS: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize("header", HEADERS.values(), ids=HEADERS)
 def test_a_header_that_makes_no_sense_is_damage(header: dict[str, Any]) -> None:
     """An intact header is validated, too: its author may be an attacker."""
+    usual = {**ABOUT, "checksums": "xxh3-128"}
     with pytest.raises(CorruptResult, match=r"not list the parts|header announces|not match"):
-        read(resigned(framed(1), {**ABOUT, **header}))
+        read(resigned(framed(1), {**usual, **header}))
+
+
+@pytest.mark.parametrize("name", [None, "", "sha256", "blake3 ", 3, ["xxh3-128"], {}])
+def test_checksums_of_another_algorithm_are_damage(name: object) -> None:
+    """A checksum that this version does not have is not skipped."""
+    header = header_of(bytes(framed(1)))
+    with pytest.raises(CorruptResult, match="names no checksum algorithm"):
+        read(resigned(framed(1), {**(header or {}), "checksums": name}))
 
 
 NAMES: dict[str, dict[str, Any]] = {
@@ -136,20 +155,16 @@ def test_a_header_that_names_another_node_is_damage(names: dict[str, Any]) -> No
 @pytest.mark.parametrize("text", [b"3", b'"text"', b"{", b"[" * 100_000, b"\xff", b"[[1]]"])
 def test_a_header_that_is_not_an_object_is_damage(text: bytes) -> None:
     """Neither other JSON nor invalid JSON is accepted as a header."""
-    start = struct.pack("<8sII", framed(1)[:8], 2, len(text))
-    digest = hashlib.sha256(start + bytes(32) + text).digest()
     with pytest.raises(CorruptResult):
-        header_of(start + digest + bytes(32) + text)
+        header_of(headed(text))
 
 
 def test_a_later_version_is_not_damage() -> None:
     """A later version is an intact result that cannot be read here, and not a damaged one."""
     data = framed(1)
-    size = header_size(bytes(data))
-    struct.pack_into("<I", data, 8, 3)
-    data[16:48] = hashlib.sha256(data[:16] + data[48:size]).digest()
-    with pytest.raises(StorageError, match="format version 3") as caught:
-        read(data)
+    later = bytearray(headed(bytes(data[64 : header_size(bytes(data))]), version=4))
+    with pytest.raises(StorageError, match="format version 4") as caught:
+        read(later)
     assert not isinstance(caught.value, CorruptResult)
 
 
@@ -164,7 +179,7 @@ def test_without_verification_header_and_stream_are_checked() -> None:
         corrupt(data, verify=False)
         data[position] ^= 1
     assert (1_000,) == read(data, verify=False).shape
-    data[PREFIX_SIZE] ^= 1
+    data[64] ^= 1
     corrupt(data, verify=False)
 
 
@@ -197,27 +212,29 @@ LARGE = np.zeros(DEFERRED // 8)
 def test_large_buffers_alone_are_deferred() -> None:
     """The deferred check gets buffer, checksum and offset; all else is verified immediately."""
     data = framed({"large": LARGE, "less": LARGE[1:], "small": np.arange(3)})
-    deferred: list[tuple[memoryview, bytes, int]] = []
-    result = read(data, defer=lambda *noted: deferred.append(noted))
-    ((buffer, digest, start),) = deferred
-    assert (DEFERRED, hashlib.sha256(LARGE.tobytes()).digest()) == (buffer.nbytes, digest)
-    assert np.shares_memory(result["large"], np.frombuffer(buffer))
+    deferred: list[Chunk] = []
+    result = read(data, defer=deferred.append)
+    assert [CHUNK] * 4 == [len(chunk.data) for chunk in deferred]
+    assert {xxh3_128_digest(bytes(CHUNK))} == {chunk.digest for chunk in deferred}
+    assert all(np.shares_memory(result["large"], np.frombuffer(chunk.data)) for chunk in deferred)
     result["large"][:] = 1
-    assert buffer == memoryview(data)[start : start + DEFERRED]
+    whole = memoryview(data)
+    assert all(chunk.data == whole[chunk.start : chunk.start + CHUNK] for chunk in deferred)
 
 
-def test_a_very_large_buffer_is_checked_by_blocks() -> None:
-    """Each block has a checksum and is reported separately, and no byte is left unverified."""
-    data = framed(np.zeros(2 * DEFERRED + 100, np.uint8))
-    deferred: list[tuple[memoryview, bytes, int]] = []
-    read(data, defer=lambda *noted: deferred.append(noted))
-    assert [DEFERRED, DEFERRED, 100] == [len(block) for block, _, _ in deferred]
-    for block, digest, start in deferred:
-        assert hashlib.sha256(data[start : start + len(block)]).digest() == digest
-    for position in (0, DEFERRED - 1, DEFERRED, 2 * DEFERRED, 2 * DEFERRED + 99):
-        data[deferred[0][2] + position] ^= 1
+def test_a_very_large_buffer_is_checked_by_chunks() -> None:
+    """Each chunk has a checksum and is reported separately, and no byte is left unverified."""
+    data = framed(np.zeros(5 * CHUNK + 100, np.uint8))
+    deferred: list[Chunk] = []
+    read(data, defer=deferred.append)
+    assert [CHUNK] * 5 + [100] == [len(chunk.data) for chunk in deferred]
+    for chunk in deferred:
+        content = data[chunk.start : chunk.start + len(chunk.data)]
+        assert xxh3_128_digest(content) == chunk.digest
+    for position in (0, CHUNK - 1, CHUNK, 5 * CHUNK, 5 * CHUNK + 99):
+        data[deferred[0].start + position] ^= 1
         corrupt(data)
-        data[deferred[0][2] + position] ^= 1
+        data[deferred[0].start + position] ^= 1
     read(data)
 
 
@@ -225,7 +242,7 @@ def test_damage_in_a_deferred_buffer_is_left_to_the_deferred_check() -> None:
     """The result is returned immediately; without a deferred check it is verified before."""
     data = framed(LARGE)
     data[-1] ^= 1
-    assert LARGE.shape == read(data, defer=lambda *_: None).shape
+    assert LARGE.shape == read(data, defer=lambda _: None).shape
     corrupt(data)
 
 
@@ -233,21 +250,21 @@ def test_the_stream_and_padding_are_never_deferred() -> None:
     """A large stream is verified before it is unpickled, and so is padding."""
     deferred: list[Any] = []
     stream = framed([b"x" * DEFERRED])
-    read(stream, defer=lambda *noted: deferred.append(noted))
+    read(stream, defer=deferred.append)
     assert [] == deferred
     stream[DEFERRED // 2] ^= 1
-    corrupt(stream, defer=lambda *_: None)
+    corrupt(stream, defer=lambda _: None)
     padded = framed(np.zeros(DEFERRED + 1, np.uint8))
     padded[-1] ^= 1
-    corrupt(padded, defer=lambda *_: None)
+    corrupt(padded, defer=lambda _: None)
 
 
 def test_with_a_key_nothing_is_deferred_or_omitted() -> None:
     """A signature is for all of a result or for nothing."""
     data = framed(LARGE, key=KEY)
     deferred: list[Any] = []
-    read(data, key=KEY, defer=lambda *noted: deferred.append(noted))
+    read(data, key=KEY, defer=deferred.append)
     assert [] == deferred
     data[-1] ^= 1
-    corrupt(data, key=KEY, defer=lambda *_: None)
+    corrupt(data, key=KEY, defer=lambda _: None)
     corrupt(data, key=KEY, verify=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import pickle
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trust_helpers import ANOTHER, KEY, Calls, forged, framed, old_format, untrusted
+from xxhash import xxh3_128_digest
 
 from functionfuse.errors import OptionError
 from functionfuse.storage.file_format.file_format import header_size, unframe
@@ -66,7 +66,7 @@ def test_a_swapped_result_is_refused(trace: Path, workflow: str, node: str) -> N
 @given(*[st.text(max_size=5)] * 4)
 def test_names_are_distinct(workflow: str, node: str, other: str, another: str) -> None:
     """No two pairs of names share a signature."""
-    same = KEY.sign(2, workflow, node, b"") == KEY.sign(2, other, another, b"")
+    same = KEY.sign(3, workflow, node, b"") == KEY.sign(3, other, another, b"")
     assert same == ((workflow, node) == (other, another))
 
 
@@ -98,8 +98,8 @@ def test_a_signature_cannot_be_removed_or_added(trace: Path) -> None:
     payload = framed(Calls(os.mkdir, str(trace)))
     harmless = framed("harmless", key=KEY)
     size = header_size(bytes(payload))
-    payload[48:80] = harmless[48:80]
-    payload[16:48] = hashlib.sha256(payload[:16] + payload[48:size]).digest()
+    payload[32:64] = harmless[32:64]
+    payload[16:32] = xxh3_128_digest(payload[:16] + payload[32:size])
     untrusted(payload, trace, "it was altered", key=KEY)
 
 
@@ -116,7 +116,7 @@ def test_a_key_is_read_from_the_environment_or_a_file(
         SigningKey.load(source)
         for source in ("env:KEY_OF_TESTS", "file:key", f"file:{tmp_path}/key")
     ]
-    assert {KEY.sign(2, "w", "n", b"x")} == {key.sign(2, "w", "n", b"x") for key in keys}
+    assert {KEY.sign(3, "w", "n", b"x")} == {key.sign(3, "w", "n", b"x") for key in keys}
     assert f"file:{tmp_path}/key" == keys[1].source
 
 
@@ -128,7 +128,7 @@ def test_a_key_is_never_shown_and_is_pickled_by_its_source(monkeypatch: pytest.M
     assert "SigningKey('env:KEY_OF_TESTS')" == repr(key) == str(key)
     assert b"0123456789abcdef" not in travelling
     monkeypatch.setenv("KEY_OF_TESTS", "fedcba9876543210")
-    assert ANOTHER.sign(2, "w", "n", b"") == pickle.loads(travelling).sign(2, "w", "n", b"")
+    assert ANOTHER.sign(3, "w", "n", b"") == pickle.loads(travelling).sign(3, "w", "n", b"")
     monkeypatch.delenv("KEY_OF_TESTS")
     with pytest.raises(OptionError, match="'KEY_OF_TESTS' of the signing key is not set in this"):
         pickle.loads(travelling)

@@ -6,16 +6,17 @@ import hashlib
 import json
 import os
 import pickle
-import struct
 import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from file_format_helpers import headed
 
 from functionfuse.storage.__main__ import main
-from functionfuse.storage.file_format.file_format import frame, unframe
+from functionfuse.storage.file_format.file_format import header_size, unframe
+from functionfuse.storage.file_format.frame import frame
 from functionfuse.storage.file_format.signatures import SigningKey
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def result(tmp_path: Path) -> Path:
     """A result file that leaves a trace when it is unpickled."""
     path = tmp_path / "svm-model"
     value = [Trace(str(tmp_path / "trace")), np.zeros(1_000)]
-    path.write_bytes(b"".join(frame(value, ABOUT)))
+    path.write_bytes(frame(value, ABOUT).joined())
     return path
 
 
@@ -92,11 +93,9 @@ def test_a_terminal_obeys_nothing_of_a_header(
 ) -> None:
     """Every text of a header is printed as plain text."""
     path = tmp_path / "node"
-    data = b"".join(frame(1, {"workflow": "w", "node": "n\x1b[2J"}))
-    length = struct.unpack_from("<I", data, 12)[0]
-    header = data[80 : 80 + length].replace(b'"pickle5"', b'"\\u001b["')
-    start = data[:16] + hashlib.sha256(data[:16] + data[48:80] + header).digest() + data[48:80]
-    path.write_bytes(start + header + data[80 + length :])
+    data = frame(1, {"workflow": "w", "node": "n\x1b[2J"}).joined()
+    size = header_size(data)
+    path.write_bytes(headed(data[64:size].replace(b'"pickle5"', b'"\\u001b["')) + data[size:])
     assert 0 == main(["info", str(path)])
     assert "\x1b" not in capsys.readouterr().out
 
@@ -112,9 +111,10 @@ def test_the_header_is_printed(result: Path, capsys: pytest.CaptureFixture[str])
         "created": "2023-11-14 22:13:20 UTC",
         "seed": "3",
         "fingerprint": "null",
+        "checksums": "xxh3-128",
         "signed": "no",
         "size": f"{result.stat().st_size:,} bytes",
-    } == {name: text for name, text in printed.items() if name != "contents"}
+    } == {name: text for name, text in printed.items() if name not in ("contents", "value")}
     assert ["workflow", "node", "function", "created"] == list(printed)[:4]
     assert printed["contents"].endswith(" bytes and 1 buffers of 8,000 bytes")
 
@@ -130,7 +130,7 @@ def test_nothing_is_unpickled(result: Path) -> None:
 def test_a_signed_file_is_reported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """No key is needed to describe it, and the signature is not verified."""
     key = SigningKey("a test", bytes(16))
-    (tmp_path / "file").write_bytes(b"".join(frame(1, ABOUT, key=key)))
+    (tmp_path / "file").write_bytes(frame(1, ABOUT, key=key).joined())
     assert 0 == main(["info", str(tmp_path / "file")])
     assert told(capsys)["signed"].startswith("yes")
 
@@ -139,7 +139,7 @@ def test_a_url_is_read(capsys: pytest.CaptureFixture[str]) -> None:
     """Any that fsspec knows."""
     fsspec = pytest.importorskip("fsspec")
     with fsspec.open("memory://of-a-test/node", "wb") as file:
-        file.write(b"".join(frame(1, ABOUT)))
+        file.write(frame(1, ABOUT).joined())
     assert 0 == main(["info", "memory://of-a-test/node"])
     assert "svm-model" == told(capsys)["node"]
 
@@ -204,11 +204,11 @@ def test_a_header_cannot_command_the_terminal(
 ) -> None:
     """Names and values are printed in one line each, whatever characters they have."""
     metadata = {"workflow": "\x1b[31mred", "node": "a\nsize 3", "key\x1b[0m": "x", "empty": ""}
-    (tmp_path / "file").write_bytes(b"".join(frame(1, metadata)))
+    (tmp_path / "file").write_bytes(frame(1, metadata).joined())
     assert 0 == main(["info", str(tmp_path / "file")])
     out = capsys.readouterr().out
     assert "\x1b" not in out
-    assert len(metadata) + 3 == len(out.splitlines())
+    assert len(metadata) + 5 == len(out.splitlines())
     assert r'"\u001b[31mred"' in out
 
 
@@ -218,7 +218,7 @@ def test_a_strange_header_is_printed_unchanged(
 ) -> None:
     """An invalid time does not hide the rest."""
     metadata = {"workflow": "w", "node": "n", "created": created}
-    (tmp_path / "file").write_bytes(b"".join(frame(1, metadata)))
+    (tmp_path / "file").write_bytes(frame(1, metadata).joined())
     assert 0 == main(["info", str(tmp_path / "file")])
     expected = created if isinstance(created, str) else json.dumps(created)
     assert expected == told(capsys)["created"]
@@ -229,9 +229,7 @@ def test_a_header_without_parts_is_refused(
 ) -> None:
     """An intact header that the library did not write is refused."""
     header = b'{"workflow":"w"}'
-    start = b"\x89FFUSE\r\n" + struct.pack("<II", 2, len(header))
-    digest = hashlib.sha256(start + bytes(32) + header).digest()
-    (tmp_path / "file").write_bytes(start + digest + bytes(32) + header)
+    (tmp_path / "file").write_bytes(headed(header))
     code, said = refused(tmp_path / "file", capsys)
     assert (1, True) == (code, "does not list the parts" in said)
 
@@ -250,8 +248,8 @@ def test_it_is_a_command(result: Path) -> None:
 def test_names_that_the_terminal_cannot_show(tmp_path: Path) -> None:
     """With LC_ALL=C they are shown as JSON, which is ASCII."""
     path = tmp_path / "node"
-    path.write_bytes(b"".join(frame(1, {"workflow": "w", "node": "été"})))
+    path.write_bytes(frame(1, {"workflow": "w", "node": "été"}).joined())
     environment = {**os.environ, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
     command = [sys.executable, "-m", "functionfuse.storage", "info", str(path)]
     done = subprocess.run(command, check=True, capture_output=True, env=environment)  # noqa: S603
-    assert b'node      "\\u00e9t\\u00e9"\n' in done.stdout
+    assert b'node       "\\u00e9t\\u00e9"\n' in done.stdout

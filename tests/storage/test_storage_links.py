@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
-import struct
 import tempfile
 from pathlib import Path
 from typing import Any
 
 import pytest
+from file_format_helpers import headed
 
 from functionfuse.errors import StorageError, UntrustedResult
 from functionfuse.storage import storage_factory
@@ -21,11 +20,9 @@ from functionfuse.testing.storage.sidecars import Numbered, NumberedSerializer
 
 def forged(**fields: Any) -> bytes:
     """A result file that its header says anything of, and that is not signed."""
-    fields.setdefault("parts", [[2, "00" * 32]])
+    fields.setdefault("parts", [[2, "00" * 16]])
     header = json.dumps(fields).encode()
-    header += b" " * (-(80 + len(header)) % 64)
-    start = struct.pack("<8sII", b"\x89FFUSE\r\n", 2, len(header))
-    return start + hashlib.sha256(start + bytes(32) + header).digest() + bytes(32) + header
+    return headed(header + b" " * (-len(header) % 64))
 
 
 def numbered(**options: Any) -> Any:

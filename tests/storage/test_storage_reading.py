@@ -15,7 +15,8 @@ import pytest
 
 from functionfuse.errors import ExposedKeyWarning
 from functionfuse.storage import storage_factory
-from functionfuse.storage.file_format.file_format import frame, unframe
+from functionfuse.storage.file_format.file_format import unframe
+from functionfuse.storage.file_format.frame import frame
 from functionfuse.storage.kinds import FileStorage
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def test_the_stream_and_header_that_were_checked_are_used(tmp_path: Path) -> Non
     """A mapped file that is written to after its verification changes neither what is unpickled nor the header."""
     path = tmp_path / "result"
     metadata = {"workflow": "w", "node": "node", "objects": "right"}
-    path.write_bytes(b"".join(frame({"text": "right", "array": LARGE}, metadata)))
+    path.write_bytes(frame({"text": "right", "array": LARGE}, metadata).joined())
     headers = []
 
     def forge(*_: object) -> None:

@@ -11,10 +11,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
+from blake3 import blake3
 from hypothesis import strategies as st
+from xxhash import xxh3_128_digest, xxh3_128_hexdigest
 
 from functionfuse.errors import CorruptResult, UntrustedResult
-from functionfuse.storage.file_format.file_format import frame, header_size, unframe
+from functionfuse.storage.file_format.file_format import header_size, unframe
+from functionfuse.storage.file_format.frame import frame
 from functionfuse.storage.file_format.restricted_unpickler import PickleAllowlist
 from functionfuse.storage.file_format.signatures import SigningKey
 
@@ -60,7 +63,7 @@ class Calls:
 
 def framed(value: object, workflow: str = "w", node: str = "node", **options: Any) -> bytearray:
     """The bytes of a result file."""
-    return bytearray(b"".join(frame(value, {"workflow": workflow, "node": node}, **options)))
+    return bytearray(frame(value, {"workflow": workflow, "node": node}, **options).joined())
 
 
 def old_format(value: object) -> bytearray:
@@ -71,14 +74,15 @@ def old_format(value: object) -> bytearray:
 def forged(data: bytearray, old: bytes, new: bytes) -> bytearray:
     """A file altered with knowledge of the format, but not of the key: all checksums are right."""
     size = header_size(bytes(data))
-    header, body = data[80:size], data[size:].replace(old, new)
+    header, body = data[64:size], data[size:].replace(old, new)
     stream_length = int(header.split(b'"parts":[[')[1].split(b",")[0])
-    before = hashlib.sha256(data[size : size + stream_length]).hexdigest().encode()
-    after = hashlib.sha256(body[:stream_length]).hexdigest().encode()
-    header = header.replace(old, new).replace(before, after)
-    start, signature = data[:16], data[48:80]
-    digest = hashlib.sha256(start + signature + header).digest()
-    return start + digest + signature + header + body
+    for checksum in (lambda stream: blake3(stream).hexdigest(), xxh3_128_hexdigest):
+        before, after = (checksum(bytes(part[:stream_length])) for part in (data[size:], body))
+        header = header.replace(before.encode(), after.encode())
+    header = header.replace(old, new)
+    start, signature = data[:16], data[32:64]
+    digest = xxh3_128_digest(start + signature + header)
+    return bytearray(start + digest + signature + header + body)
 
 
 def untrusted(data: bytearray, trace: Path, match: str, **options: Any) -> None:

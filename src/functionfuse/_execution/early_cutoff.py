@@ -53,17 +53,13 @@ class EarlyCutoff(Generic[H]):
         self._provenance = run.plan.provenance
         self._planned = run.plan.actions
         self._stamping = Stamping(spec.results)
-        self._stale: dict[int, list[int]] = {}  # the parents that each open node waits for
-        self._awaited: dict[int, set[int]] = {}  # of these, those that are not settled
-        self._children: defaultdict[int, list[int]] = defaultdict(
-            list
-        )  # the nodes that wait for one
-        self._retained: dict[
-            int, list[int]
-        ] = {}  # values of parents, for the case that a node is computed
-        self._is_same: dict[
-            int, bool
-        ] = {}  # whether a node has its earlier value, where that is known
+        # by node that is not settled: its stale parents; those that it waits for;
+        # and the parents whose values are retained, for the case that it is computed
+        self._stale: dict[int, list[int]] = {}
+        self._awaited: dict[int, set[int]] = {}
+        self._retained: dict[int, list[int]] = {}
+        self._children: defaultdict[int, list[int]] = defaultdict(list)  # that wait for a node
+        self._is_same: dict[int, bool] = {}  # whether a settled node has its earlier value
 
     def begin(self) -> list[str]:
         """Let the planned nodes wait for their stale parents; return the names of those that are kept already."""
@@ -87,9 +83,7 @@ class EarlyCutoff(Generic[H]):
         for number in numbers:
             if self._run.actions[number] is Action.COMPUTE:
                 self._is_same[number] = self._has_replaced_value(number)
-            elif (
-                number in self._children
-            ):  # loaded, since recovery found that another unit had stored it
+            elif number in self._children:  # a unit had stored it before recovery ran it again
                 self._is_same.setdefault(number, False)
             ready += self._release_children(number)
         return self._settle(ready) if ready else []

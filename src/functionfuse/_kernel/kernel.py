@@ -172,27 +172,36 @@ def _load_or_compute(
     kwargs: Mapping[str, Any],
     clock: float,
 ) -> tuple[Any, Status, _Saved]:
-    node = unit.node
     if unit.load:
-        return results.read(node.name), "loaded", _NOT_SAVED
-    if node.kind is _CONSTRUCT:  # an instance is not stored: it is constructed again
+        return results.read(unit.node.name), "loaded", _NOT_SAVED
+    if unit.node.kind is _CONSTRUCT:  # an instance is not stored: it is constructed again
         return _compute(unit, args, kwargs), "computed", _NOT_SAVED
     # stored since the plan was made, by a retry or by another run
     stored = None if unit.recompute else _read_stored(unit, results)
-    if node.kind is _METHOD:
+    if unit.node.kind is _METHOD:
         outcome = _compute(unit, args, kwargs)
-        if stored:  # it ran only for its instance
-            value, digest = stored
-            return InstanceResult(outcome.state, value), "computed", (None, digest)
-        if not unit.replace and results.contains(node.name):
-            return outcome, "computed", _NOT_SAVED
-        value, saved = _save_and_read_back(unit, results, outcome.value, clock)
+        value, saved = _value_of_method(unit, results, stored, outcome.value, clock)
         return InstanceResult(outcome.state, value), "computed", saved
     if stored:
         value, digest = stored
         return value, "loaded", (None, digest)
     value, saved = _save_and_read_back(unit, results, _compute(unit, args, kwargs), clock)
     return value, "computed", saved
+
+
+def _value_of_method(
+    unit: Unit,
+    results: Results,
+    stored: tuple[Any, str | None] | None,
+    value: Any,
+    clock: float,
+) -> tuple[Any, _Saved]:
+    """The value for dependents of a method that has run, and what is stored."""
+    if stored:  # it ran only for its instance
+        return stored[0], (None, stored[1])
+    if not unit.replace and results.contains(unit.node.name):
+        return value, _NOT_SAVED
+    return _save_and_read_back(unit, results, value, clock)
 
 
 def _read_stored(unit: Unit, results: Results) -> tuple[Any, str | None] | None:
@@ -280,7 +289,7 @@ def materialize_result(value: Any, kind: type) -> Any:
 def _save_and_read_back(
     unit: Unit, results: Results, value: Any, clock: float
 ) -> tuple[Any, _Saved]:
-    """Store a result; return the value for its dependents, and what is stored."""
+    """Store a result; return the value for its dependents, and what the storage reports."""
     saved = save(unit, value, time.perf_counter() - clock)
     return (results.read(unit.node.name) if results.always_read else value), saved
 

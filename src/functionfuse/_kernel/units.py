@@ -39,7 +39,7 @@ class Record(NamedTuple):
     nbytes: int | None  # stored size, if the storage reports one
     subrecords: Sequence[Record] = ()  # of the nodes of a group
     messages: Sequence[bytes] = ()  # log records and warnings of a worker process
-    digest: str | None = None  # of the stored value, if the storage computes one
+    digest: str | None = None  # of the stored value, if the storage reports one
 
 
 class Outcome(NamedTuple):

@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from functionfuse.errors import CorruptResult, StorageError
 from functionfuse.storage.file_format.file_format import (
-    PREFIX_SIZE,
     file_size,
     header_of,
     header_size,
     is_signed,
 )
+from functionfuse.storage.file_format.layout import START_SIZE
 from functionfuse.storage.file_format.legacy_format import legacy_stream
 
 if TYPE_CHECKING:
@@ -80,8 +80,8 @@ def _opener(path: str, flags: int) -> int:
 
 
 def _start(file: BinaryIO) -> bytes:
-    prefix = file.read(PREFIX_SIZE)
-    return prefix + file.read(max(0, header_size(prefix) - PREFIX_SIZE))
+    start = file.read(START_SIZE)
+    return start + file.read(max(0, header_size(start) - START_SIZE))
 
 
 def _describe(start: bytes) -> dict[str, str] | None:

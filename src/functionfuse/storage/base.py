@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from functionfuse.errors import DamagedResultWarning, OptionError, ResultNotFound, StorageError
 from functionfuse.storage.file_format import verification
@@ -13,7 +13,14 @@ from functionfuse.storage.file_format import verification
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
 
-__all__ = ["Results", "Storage"]
+__all__ = ["Results", "SavedResult", "Storage"]
+
+
+class SavedResult(NamedTuple):
+    """A result that was stored."""
+
+    nbytes: int  # of its file
+    digest: str | None  # of the value, as in the header; None if sidecar files belong to it
 
 
 class Storage(ABC):
@@ -34,7 +41,7 @@ class Storage(ABC):
         obj: Any,
         *,
         metadata: Mapping[str, Any] | None = None,
-    ) -> int | None:
+    ) -> SavedResult | None:
         """Store a result atomically.
 
         Args:
@@ -44,7 +51,7 @@ class Storage(ABC):
             metadata: More fields for its header: function, seconds, seed, engine.
 
         Returns:
-            The stored size in bytes, if known.
+            Its size and the digest of its value, if known.
 
         Raises:
             StorageError: The result cannot be stored; an earlier one is unchanged.
@@ -261,8 +268,8 @@ class Results:
                     removed.append(name)
         return removed
 
-    def save(self, name: str, value: Any, metadata: Mapping[str, Any]) -> int | None:
-        """Store the result of a node; returns its size if known.
+    def save(self, name: str, value: Any, metadata: Mapping[str, Any]) -> SavedResult | None:
+        """Store the result of a node; returns None if the storage does not report size and digest.
 
         Raises:
             CorruptResult: A result that this process has read since the run began is damaged.

@@ -17,9 +17,10 @@ from functionfuse.serializers.base import pickling_result
 from functionfuse.storage.backends.directories import NotAFileError
 from functionfuse.storage.backends.protocol import WorkflowRemovedError
 from functionfuse.storage.backends.sidecar_candidates import DAY, check_grace
-from functionfuse.storage.base import Storage
+from functionfuse.storage.base import SavedResult, Storage
 from functionfuse.storage.file_format import verification
-from functionfuse.storage.file_format.file_format import frame, unframe
+from functionfuse.storage.file_format.file_format import unframe
+from functionfuse.storage.file_format.frame import frame
 from functionfuse.storage.file_format.signatures import SigningKey
 from functionfuse.storage.headers import HeaderReader
 from functionfuse.storage.result_names import ResultNames
@@ -137,7 +138,7 @@ class FilesystemStorage(Storage):
         obj: Any,
         *,
         metadata: Mapping[str, Any] | None = None,
-    ) -> int:
+    ) -> SavedResult:
         fields = {
             "created": time.time(),
             **_ORIGIN,
@@ -152,21 +153,22 @@ class FilesystemStorage(Storage):
                 return self._save_with_objects(where, obj, fields)
             with pickling_result():
                 framed = frame(obj, fields, key=self._key())
-            return self._backend.write(*where, framed)
+            size = self._backend.write(*where, framed)
+            return SavedResult(size, framed.value)
 
     def _save_with_objects(
         self, where: tuple[str, str], obj: Any, fields: Mapping[str, Any]
-    ) -> int:
+    ) -> SavedResult:
         for _ in range(_ATTEMPTS):
-            size = self._try_to_save(where, obj, fields)
-            if size is not None:
-                return size
+            saved = self._try_to_save(where, obj, fields)
+            if saved is not None:
+                return saved
         message = "other processes removed its workflow during every attempt to save it"
         raise StorageError(message)
 
     def _try_to_save(
         self, where: tuple[str, str], obj: Any, fields: Mapping[str, Any]
-    ) -> int | None:
+    ) -> SavedResult | None:
         """Save a result and its sidecar folder; None if another process removed the workflow in the meantime."""
         sidecars = self._sidecars
         save = sidecars.saving(*where)
@@ -186,7 +188,7 @@ class FilesystemStorage(Storage):
         except BaseException:
             save.undo()
             raise
-        return size if sidecars.collect(*where, save) else None
+        return SavedResult(size, framed.value) if sidecars.collect(*where, save) else None
 
     def read_task(self, workflow_name: str, task_name: str) -> Any:  # noqa: D102
         for _ in range(_ATTEMPTS):
@@ -199,8 +201,8 @@ class FilesystemStorage(Storage):
             where = self._names.where(workflow_name, task_name)
             key, allowed = self._key_and_allowlist()
             # signed results are read into private memory: a mapped file may change after its verification
-            data, check = self._backend.read(
-                *where, mapped=not key, deferred=self._defers_verification()
+            data, check, source = self._backend.read(
+                *where, mapped=not key, deferred=self._defers_verification(), on_demand=True
             )
             try:
                 value = unframe(
@@ -211,12 +213,16 @@ class FilesystemStorage(Storage):
                     allowed=allowed,
                     loader=partial(self._sidecars.loader, *where, (workflow_name, task_name)),
                     defer=check.defer if check else None,
+                    load=source.load if source else None,
                     verify=self._recipe.verify != "never",
                 )
             except BaseException:
                 if check:
                     check.cancel()
                 raise
+            finally:
+                if source:
+                    source.close()
             if check:
                 check.begin()
             return value

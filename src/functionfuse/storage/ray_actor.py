@@ -15,7 +15,7 @@ from functionfuse.errors import (
     OptionError,
     StorageError,
 )
-from functionfuse.storage.base import Storage
+from functionfuse.storage.base import SavedResult, Storage
 from functionfuse.storage.file_format import verification
 
 if TYPE_CHECKING:
@@ -83,12 +83,14 @@ class RayStorage(Storage):
         obj: Any,
         *,
         metadata: Mapping[str, Any] | None = None,
-    ) -> int | None:
+    ) -> SavedResult | None:
         verification.wait_verified(forget=False)
         # copied when it is opened: of an array that is read-only, the file would say so
         pickled = pickle_value(obj, what=f"the result of node {task_name!r}")
-        size: int | None = self._call("save", workflow_name, task_name, pickled, metadata=metadata)
-        return size
+        saved: SavedResult | None = self._call(
+            "save", workflow_name, task_name, pickled, metadata=metadata
+        )
+        return saved
 
     def read_task(self, workflow_name: str, task_name: str) -> Any:  # noqa: D102
         pickled: PickledValue = self._call("read_task", workflow_name, task_name)

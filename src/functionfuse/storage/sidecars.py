@@ -235,7 +235,7 @@ class SidecarStore:
         """The sidecar files of a result of the legacy format, from its pickle stream, since it has no header."""
         if self._key() or not self._of_all(subfolder).names():  # the format has no signature
             return None
-        data, _ = self._backend.read(subfolder, file, mapped=False)
+        data = self._backend.read(subfolder, file, mapped=False).data
         written = legacy_references(memoryview(data))
         return _Sidecar("", written, b"") if written else None
 

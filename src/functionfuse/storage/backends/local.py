@@ -32,6 +32,12 @@ from functionfuse.storage.backends.directories import (
     status_of,
     sync_directory,
 )
+from functionfuse.storage.backends.file_io import (
+    READS_ON_DEMAND,
+    PrivateContents,
+    read_all,
+    write_frame,
+)
 from functionfuse.storage.backends.file_names import native_name, portable_names
 from functionfuse.storage.backends.local_sidecar_folders import LocalSidecarFolder
 from functionfuse.storage.backends.permissions import file_mode, folder_mode
@@ -49,13 +55,13 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from functionfuse.errors import StorageError
-    from functionfuse.storage.file_format.file_format import Frame
+    from functionfuse.storage.file_format.frame import Frame
 
 __all__ = ["LocalBackend"]
 
 _REMOVED: Final = ".removed-"  # a workflow that is being removed
 _OF_A_REMOVAL: Final = re.compile(r"\.removed-[0-9a-f]{16}")
-_SINGLE_WRITE: Final = 2**16  # bytes; up to here a copy costs less than a second write
+_SHORT: Final = 2**16  # bytes; shorter files are not looked at before they are read
 _MAPPED: Final = 2**20  # bytes; smaller files are read faster than mapped
 #: A link or a file in place of a folder has no results.
 _nothing_if_missing: Final = contextlib.suppress(FileNotFoundError, NotADirectoryError)
@@ -162,7 +168,7 @@ class LocalBackend:
             if requires:
                 _check_there(requires, folder)
             with replacing_file(native_name(name), folder, self._mode) as file:
-                size = _write_frame(file, frame)
+                size = write_frame(file, frame)
                 if self._fsync:
                     os.fsync(file.fileno())
             if self._fsync:
@@ -172,16 +178,26 @@ class LocalBackend:
         return size
 
     def read(
-        self, subfolder: str, name: str, *, mapped: bool = True, deferred: bool = False
+        self,
+        subfolder: str,
+        name: str,
+        *,
+        mapped: bool = True,
+        deferred: bool = False,
+        on_demand: bool = False,
     ) -> Content:
         """Read a file; large files are mapped copy-on-write."""
         path = self._at(subfolder, name)
         with open_file(self._at(subfolder), native_name(name)) as file:
             status = os.fstat(file.fileno())
             verification.check_known_damage(status)
-            mapped = mapped and self._map_files and status.st_size >= _MAPPED
+            is_large = status.st_size >= _MAPPED
+            mapped = mapped and self._map_files and is_large
             if not mapped or len(_maps) >= _most_maps():
-                return Content(_read_all(file, status.st_size))
+                if on_demand and is_large and READS_ON_DEMAND:
+                    source = PrivateContents(file, status.st_size)
+                    return Content(source.data, source=source)
+                return Content(read_all(file, status.st_size))
             data = mmap.mmap(file.fileno(), status.st_size, access=mmap.ACCESS_COPY)
             _maps.add(data)
             return Content(
@@ -191,9 +207,9 @@ class LocalBackend:
     def start(self, subfolder: str, name: str, size: int) -> bytes:
         """The first `size` bytes of a file."""
         with open_file(self._at(subfolder), native_name(name)) as file:
-            if size > _SINGLE_WRITE:  # the size is that of a header, which may be forged
+            if size > _SHORT:  # the size is that of a header, which may be forged
                 size = min(size, os.fstat(file.fileno()).st_size)
-            return bytes(_read_all(file, size))
+            return bytes(read_all(file, size))
 
     def starts(
         self, subfolder: str, names: Sequence[str], size: int, needed: Callable[[bytes], int]
@@ -319,48 +335,12 @@ def _most_maps() -> int:
     return limit // 4 if limit != resource.RLIM_INFINITY else sys.maxsize
 
 
-def _write_frame(file: io.FileIO, frame: Frame) -> int:
-    """Write the body while its digests are computed, then the head, which contains them."""
-    if sum(map(len, frame.body)) < _SINGLE_WRITE:
-        _write_all(file, b"".join(frame))
-        return file.tell()
-    file.seek(frame.head_size)
-    for chunk in frame.body:
-        _write_all(file, chunk)
-    size = file.tell()
-    file.seek(0)
-    _write_all(file, frame.head())
-    return size
-
-
-def _write_all(file: io.FileIO, chunk: bytes | memoryview) -> None:
-    """Write a complete chunk: one call writes at most 2 GiB, and less on a disk that is nearly full."""
-    written = file.write(chunk)
-    if written < len(chunk):
-        rest = memoryview(chunk)
-        while rest := rest[written:]:
-            written = file.write(rest)
-
-
-def _read_all(file: io.FileIO, size: int) -> bytearray:
-    """Read at most `size` bytes of a file: one call reads at most 2 GiB."""
-    data = bytearray(size)
-    done = file.readinto(data)
-    if done < size:
-        view = memoryview(data)
-        while done < size and (count := file.readinto(view[done:])):
-            done += count
-        view.release()
-        del data[done:]
-    return data
-
-
 def _start_of(name: str, folder: int, size: int, needed: Callable[[bytes], int]) -> bytes:
     """The beginning of a file in the folder of a descriptor."""
     with io.FileIO(open_regular(name, os.O_RDONLY, folder)) as file:
-        start = bytes(_read_all(file, size))
+        start = bytes(read_all(file, size))
         more = min(needed(start), os.fstat(file.fileno()).st_size) - len(start)
-        return start + _read_all(file, more) if more > 0 else start
+        return start + read_all(file, more) if more > 0 else start
 
 
 def _ignores_case(path: Path) -> bool:

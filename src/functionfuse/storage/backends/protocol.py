@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from mmap import mmap
 
+    from functionfuse.storage.backends.file_io import PrivateContents
     from functionfuse.storage.backends.sidecar_folders import SidecarFolder
-    from functionfuse.storage.file_format.file_format import Frame
+    from functionfuse.storage.file_format.frame import Frame
     from functionfuse.storage.file_format.verification import DeferredVerification
 
 __all__ = ["Content", "FileBackend", "WorkflowRemovedError"]
@@ -26,6 +27,7 @@ class Content(NamedTuple):
 
     data: bytearray | mmap  # writeable; changes do not reach the file
     check: DeferredVerification | None = None  # if buffers may be verified later
+    source: PrivateContents | None = None  # if the data are read on demand
 
 
 class FileBackend(Protocol):
@@ -66,7 +68,13 @@ class FileBackend(Protocol):
         """
 
     def read(
-        self, subfolder: str, name: str, *, mapped: bool = True, deferred: bool = False
+        self,
+        subfolder: str,
+        name: str,
+        *,
+        mapped: bool = True,
+        deferred: bool = False,
+        on_demand: bool = False,
     ) -> Content:
         """Read a file.
 
@@ -75,6 +83,7 @@ class FileBackend(Protocol):
             name: The name of the file.
             mapped: Allow memory mapping; otherwise the file is read once into private memory.
             deferred: Allow verification of parts of a mapped file after the read has returned.
+            on_demand: Allow a source that reads parts of the file when they are verified.
         """
 
     def start(self, subfolder: str, name: str, size: int) -> bytes:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from functionfuse.errors import StorageError
     from functionfuse.storage.backends.connection import Connection
-    from functionfuse.storage.file_format.file_format import Frame
+    from functionfuse.storage.file_format.frame import Frame
 
 __all__ = ["RemoteBackend"]
 
@@ -55,7 +55,7 @@ class RemoteBackend:
 
     def write(self, subfolder: str, name: str, frame: Frame, *, requires: str = "") -> int:  # noqa: ARG002
         """Write a file by one put."""
-        data = b"".join(frame)
+        data = frame.joined()
         try:
             self._put(subfolder, name, data)
         except FileNotFoundError:  # the first result of a workflow on a file system with folders
@@ -70,6 +70,7 @@ class RemoteBackend:
         *,
         mapped: bool = True,  # noqa: ARG002 - remote files cannot be mapped
         deferred: bool = False,  # noqa: ARG002
+        on_demand: bool = False,  # noqa: ARG002
     ) -> Content:
         """Read a file by one get."""
         return Content(bytearray(self.call("cat_file", self.at(subfolder, name))))

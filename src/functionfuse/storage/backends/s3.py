@@ -36,6 +36,7 @@ class S3Backend(RemoteBackend):
         *,
         mapped: bool = True,  # noqa: ARG002 - remote files cannot be mapped
         deferred: bool = False,  # noqa: ARG002
+        on_demand: bool = False,  # noqa: ARG002
     ) -> Content:
         """Read a file by one get: parallel ones would first request the size."""
         data = self.call("cat_file", self.at(subfolder, name), max_concurrency=1)

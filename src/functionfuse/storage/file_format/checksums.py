@@ -1,46 +1,105 @@
-"""Checksums: SHA-256 of buffers by blocks, computed in several threads."""
+"""Checksum algorithms, and digests of the chunks of a file: inline, or in several threads.
+
+XXH3-128 shows accidents, and is faster than a copy: it is computed inline, for the chunk that is copied next.
+BLAKE3 also shows forgeries, and is slower: threads compute it.
+The threads belong to one call: those of a library would be missing in a forked process, which would wait for them.
+"""
 
 from __future__ import annotations
 
-import hashlib
+import functools
 import os
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["BLOCK", "blocks", "digests", "start_digests"]
+__all__ = ["Algorithm", "Hasher", "blake3", "digests", "split", "xxh3"]
 
-#: Bytes in a block, which has one digest; the last block of a buffer may be smaller.
-BLOCK: Final = 16 * 2**20
+#: Bytes from which on threads are faster than none.
+_THREADED: Final = 4 * 2**20
 _MOST: Final = 4  # threads: more are limited by memory bandwidth
 
 
-def blocks(data: memoryview) -> list[memoryview]:
-    """Split a buffer into blocks, at least one."""
-    if len(data) <= BLOCK:
+class Hasher(Protocol):
+    """An incremental digest."""
+
+    def update(self, data: Any, /) -> object:
+        """Add bytes."""
+
+    def digest(self) -> bytes:
+        """The digest of all bytes so far."""
+
+
+class Algorithm(NamedTuple):
+    """A checksum algorithm."""
+
+    name: str  # in headers
+    size: int  # bytes of a digest
+    digest: Callable[[Any], bytes]
+    start: Callable[[], Hasher]
+    is_cryptographic: bool  # whether nobody can find other bytes with the same digest
+
+
+@functools.cache
+def xxh3() -> Algorithm:
+    """XXH3-128; its library is imported by the first call."""
+    import xxhash
+
+    digest = xxhash.xxh3_128_digest
+    return Algorithm("xxh3-128", 16, digest, xxhash.xxh3_128, is_cryptographic=False)
+
+
+@functools.cache
+def blake3() -> Algorithm:
+    """BLAKE3; its library is imported by the first call."""
+    from blake3 import blake3 as start
+
+    return Algorithm("blake3", 32, lambda data: start(data).digest(), start, is_cryptographic=True)
+
+
+def split(data: memoryview, size: int) -> list[memoryview]:
+    """Split a buffer into chunks, at least one; only the last one is smaller."""
+    if len(data) <= size:
         return [data]
-    return [data[start : start + BLOCK] for start in range(0, len(data), BLOCK)]
+    return [data[start : start + size] for start in range(0, len(data), size)]
 
 
-def start_digests(pieces: Sequence[memoryview]) -> Callable[[], list[bytes]]:
-    """Start computing the SHA-256 of each piece; the returned function waits for the digests."""
-    if len(pieces) == 1 or sum(map(len, pieces)) < BLOCK:  # faster without a thread
-        found = [_digest(piece) for piece in pieces]
-        return lambda: found
+def digests(
+    algorithm: Algorithm,
+    pieces: Sequence[memoryview],
+    fill: Callable[[int], object] | None = None,
+) -> Iterator[bytes]:
+    """The digests of buffers, each computed when it is requested, or before by threads.
+
+    Args:
+        algorithm: The checksum algorithm.
+        pieces: The buffers.
+        fill: Reads the contents of the buffer with this index, just before its digest is computed.
+    """
+    is_fast = fill is None and not algorithm.is_cryptographic
+    if is_fast or len(pieces) == 1 or sum(map(len, pieces)) < _THREADED:
+        return map(functools.partial(_digest, algorithm, pieces, fill), range(len(pieces)))
+    return _digests_of_threads(functools.partial(_digest, algorithm, pieces, fill), len(pieces))
+
+
+def _digest(
+    algorithm: Algorithm,
+    pieces: Sequence[memoryview],
+    fill: Callable[[int], object] | None,
+    index: int,
+) -> bytes:
+    if fill:
+        fill(index)
+    return algorithm.digest(pieces[index])
+
+
+def _digests_of_threads(digest: Callable[[int], bytes], count: int) -> Iterator[bytes]:
     from concurrent.futures import ThreadPoolExecutor
 
-    threads = min(_MOST, len(pieces), os.cpu_count() or 1)
+    threads = min(_MOST, count, os.cpu_count() or 1)
     pool = ThreadPoolExecutor(threads, "functionfuse-digests")
-    later = [pool.submit(_digest, piece) for piece in pieces]
-    pool.shutdown(wait=False)  # the threads end with the last piece
-    return lambda: [future.result() for future in later]
-
-
-def digests(pieces: Sequence[memoryview]) -> list[bytes]:
-    """The SHA-256 of each piece."""
-    return start_digests(pieces)()
-
-
-def _digest(piece: memoryview) -> bytes:
-    return hashlib.sha256(piece).digest()
+    try:
+        yield from pool.map(digest, range(count))
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)  # a running thread may write into a buffer

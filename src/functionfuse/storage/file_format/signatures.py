@@ -1,4 +1,4 @@
-"""Signatures: HMAC of a result with the names of its workflow and node."""
+"""Signatures: a keyed digest of a result with the names of its workflow and node."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import warnings
 from typing import Final
 
 from functionfuse.errors import ExposedKeyWarning, OptionError, UntrustedResult
+from functionfuse.storage.file_format.layout import UNSIGNED, layout_of
 
 __all__ = ["SigningKey"]
 
@@ -18,7 +19,6 @@ __all__ = ["SigningKey"]
 _CONTEXT: Final = b"functionfuse result\0"
 _LENGTH: Final = struct.Struct("<I")
 _SHORTEST: Final = 16  # bytes
-_UNSIGNED: Final = bytes(32)
 _OTHERS: Final = stat.S_IRGRP | stat.S_IWGRP | stat.S_IROTH | stat.S_IWOTH
 _warned: Final = set[str]()  # key files with a warning in this process
 
@@ -75,11 +75,18 @@ class SigningKey:
         return f"SigningKey({self.source!r})"
 
     def sign(self, version: int, workflow: str, node: str, header: bytes) -> bytes:
-        """The signature of a header, which contains the digests of the other parts."""
+        """The signature of a header, which contains the digests of the other parts.
+
+        Args:
+            version: The version of the format, which decides on the algorithm.
+            workflow: The workflow of the result.
+            node: The node of the result.
+            header: The header.
+        """
         names = (name.encode(errors="surrogatepass") for name in (workflow, node))
         bound = b"".join(_LENGTH.pack(len(name)) + name for name in names)
         message = _CONTEXT + _LENGTH.pack(version) + bound + header
-        return hmac.digest(self._secret, message, "sha256")
+        return layout_of(version).mac(self._secret, message)
 
     def check(
         self, signature: bytes, version: int, workflow: str, node: str, header: bytes
@@ -89,7 +96,7 @@ class SigningKey:
         Raises:
             UntrustedResult: There is no signature, or not one of this key for this workflow and node.
         """
-        if signature == _UNSIGNED:
+        if signature == UNSIGNED:
             message = (
                 "it is not signed: it was written without a signing_key. "
                 "Remove it, or read it without a signing_key if you trust its origin"

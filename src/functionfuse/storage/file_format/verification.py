@@ -9,14 +9,17 @@ if renaming fails, this process remembers the file as damaged.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import queue
 import secrets
 import threading
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from functionfuse.errors import CorruptResult
+
+if TYPE_CHECKING:
+    from functionfuse.storage.file_format.checksums import Algorithm
+    from functionfuse.storage.file_format.file_format import Chunk
 
 __all__ = [
     "DAMAGED_PREFIX",
@@ -29,14 +32,14 @@ __all__ = [
 
 #: Prefix of the names of quarantined files.
 DAMAGED_PREFIX: Final = ".damaged-"
-_SLICE: Final = 2**20  # bytes of one read
+_SLICE: Final = 2**18  # bytes of one read
 _MAX_WAITING: Final = (
     64  # queued files, with a descriptor each; further ones are verified synchronously
 )
 
 
 class DeferredVerification:
-    """The verification of one file: add its buffers, then begin."""
+    """The verification of one file: add its chunks, then begin."""
 
     def __init__(self, path: str, descriptor: int) -> None:
         """Duplicate the descriptor of an opened file."""
@@ -44,16 +47,16 @@ class DeferredVerification:
         self._descriptor = os.dup(
             descriptor
         )  # of the file that was read, even if another one replaces it
-        self._buffers: list[tuple[int, int, bytes]] = []
+        self._chunks: list[tuple[int, int, bytes, Algorithm]] = []
         self.done = threading.Event()
 
-    def defer(self, buffer: memoryview, digest: bytes, start: int) -> None:
-        """Add a buffer with its SHA-256 and its offset in the file."""
-        self._buffers.append((start, buffer.nbytes, digest))
+    def defer(self, chunk: Chunk) -> None:
+        """Add a chunk of the file; its data are not kept."""
+        self._chunks.append((chunk.start, len(chunk.data), chunk.digest, chunk.algorithm))
 
     def begin(self) -> None:
-        """Queue the verification of the added buffers."""
-        if not self._buffers:
+        """Queue the verification of the added chunks."""
+        if not self._chunks:
             self.cancel()
         else:
             _verifier.add(self)
@@ -61,12 +64,13 @@ class DeferredVerification:
     def cancel(self) -> None:
         """Close the descriptor without verification."""
         os.close(self._descriptor)
-        self._buffers = []
+        self._chunks = []
 
     def run(self) -> str | None:
         """Verify now; returns a description of damage, or None."""
         try:
-            if all(self._is_intact(*buffer) for buffer in self._buffers):
+            slice_ = memoryview(bytearray(_SLICE))
+            if all(self._is_intact(slice_, *chunk) for chunk in self._chunks):
                 return None
             return f"{self._path!r} is damaged: its contents do not match their checksum; {self._quarantine()}"
         except OSError as error:
@@ -74,11 +78,17 @@ class DeferredVerification:
         finally:
             self.cancel()
 
-    def _is_intact(self, start: int, nbytes: int, digest: bytes) -> bool:
-        found, end = hashlib.sha256(), start + nbytes
-        while start < end and (data := os.pread(self._descriptor, min(_SLICE, end - start), start)):
-            found.update(data)
-            start += len(data)
+    def _is_intact(
+        self, slice_: memoryview, start: int, nbytes: int, digest: bytes, algorithm: Algorithm
+    ) -> bool:
+        """Read a chunk by slices into the same memory, which stays in the cache, and compare its digest."""
+        found, end = algorithm.start(), start + nbytes
+        while start < end:
+            count = os.preadv(self._descriptor, [slice_[: end - start]], start)
+            if not count:
+                return False
+            found.update(slice_[:count])
+            start += count
         return found.digest() == digest
 
     def _quarantine(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 import stat
@@ -11,12 +10,13 @@ import tempfile
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 import pytest
+from xxhash import xxh3_128_digest
 
 from functionfuse import workflow
 from functionfuse.backends.builtin.localback import LocalWorkflow
 from functionfuse.errors import ResultNotFound, StorageError
 from functionfuse.storage.backends.file_names import file_name
-from functionfuse.storage.file_format.file_format import frame
+from functionfuse.storage.file_format.frame import frame
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -84,9 +84,9 @@ def touch(path: bytes) -> None:
 
 def of_version(version: int, data: bytes) -> bytes:
     """A result file with another format version."""
-    header = data[80 : 80 + struct.unpack_from("<I", data, 12)[0]]
+    header = data[64 : 64 + struct.unpack_from("<I", data, 12)[0]]
     start = data[:8] + struct.pack("<I", version) + data[12:16]
-    return start + hashlib.sha256(start + bytes(32) + header).digest() + data[48:]
+    return start + xxh3_128_digest(start + bytes(32) + header) + data[32:]
 
 
 class ForeignFileTests:
@@ -141,7 +141,7 @@ class ForeignFileTests:
         """A listing omits a shortened name whose header cannot be read; reading reports the cause."""
         storage = self.make_in(tmp_path / "storage")
         metadata = {"workflow": "w", "node": LONG}
-        intact = b"".join(frame(1, metadata))
+        intact = frame(1, metadata).joined()
         storage.save("w", "good", 1)
         file = tmp_path / "storage" / "w" / file_name(LONG)
         for data, message in (
@@ -159,7 +159,7 @@ class ForeignFileTests:
                 storage.read_task("w", LONG)
         foreign: list[dict[str, Any]] = [{"workflow": "w"}, {"node": 3}, {"node": "other"}]
         for fields in foreign:
-            file.write_bytes(b"".join(frame(1, fields)))
+            file.write_bytes(frame(1, fields).joined())
             assert (["good"], ["w"]) == (storage.list_tasks("w"), storage.list_workflows())
         file.write_bytes(intact)
         assert ["good", LONG] == storage.list_tasks("w")

@@ -243,15 +243,17 @@ class DictTests(StorageSuite):
 
     def test_info(self, storage: Storage) -> None:
         """The origin of a result is known without reading it."""
-        size = storage.save(
+        saved = storage.save(
             "w", "node", list(range(1000)), metadata={"function": "make", "seed": 3}
         )
         metadata = storage.info("w", "node")
         expected = {"workflow": "w", "node": "node", "function": "make", "seed": 3}
         assert expected == {key: metadata[key] for key in expected}
         assert {"created", "host", "python", "functionfuse"} <= set(metadata)
-        assert size is not None
-        assert size > 1000
+        assert saved is not None
+        assert saved.nbytes > 1000
+        assert saved.digest == metadata["value"]
+        assert 32 == len(metadata["value"])
 
     def test_changes_are_visible_immediately(self, make: Make) -> None:
         """Saves and removals are immediately visible in another storage with the same options."""
