@@ -135,6 +135,7 @@ def study_workflow(nodes: Any, path: Any, **options: Any) -> LocalWorkflow:
     nodes = nodes if isinstance(nodes, tuple) else (nodes,)
     made = LocalWorkflow(*nodes, workflow_name="study")
     if path is not None:
+        options.setdefault("ignore", ["study.calls"])
         made.set_storage(path, **options)
     calls.clear()
     return made

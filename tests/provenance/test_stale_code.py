@@ -98,7 +98,7 @@ class Project:
             ]
             made: Any = LocalWorkflow(proj.table(rows).set_name("table"), workflow_name="study")
             if stored:
-                options.setdefault("code_roots", [str(folder)])
+                options.setdefault("ignore", ["proj.log"])
                 made.set_storage(self.folder / "storage", **options)
             made.ran = proj.log
             yield made
@@ -138,8 +138,8 @@ SCALE = "helper proj.scale changed (1 line)"
     [
         (OWN, "upstream fit-0: function proj.fit changed (1 line)"),
         (HELPER, f"upstream fit-0: {SCALE}"),
-        (("FACTOR = 2", "FACTOR = 3"), "upstream fit-0: global proj.FACTOR changed: 2 -> 3"),
-        (CLASS, "class proj.Unit changed (1 line)"),
+        (("FACTOR = 2", "FACTOR = 3"), "upstream fit-0: FACTOR in helper proj.scale changed: 2 -> 3"),
+        (CLASS, "name in class proj.Unit changed: 's' -> 'ms'"),
         (LAST_HELPER, "helper proj.clean changed (1 line)"),
         (
             ("return list(range(count))", "return [*range(count)]"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from functionfuse._graph.nodes import Kind
@@ -19,7 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["Cause", "Causes"]
 
 _MAX_SHOWN: Final = 2  # differences in one reason
-_MAX_GLOBAL: Final = 40  # characters of a global value in a reason
+_MAX_VALUE: Final = 40  # characters of a global value in a reason
+#: A line of a part's text for a value that it reads.
+_VALUE: Final = re.compile(r"# ([^:]+): (.*)")
 _OLD: Final = "stored before fingerprints"
 
 
@@ -213,13 +216,15 @@ class Causes:
         if change.now is None:
             return f"{change.name} is no longer reached"
         before, now = self.text_before(change), self.text_now(change)
-        kind = _kind(change.name, function, now)
+        part = f"{_kind(change.name, function, now)} {change.name}"
         if before is None or now is None:
-            return f"{kind} {change.name} changed"
-        if kind == "global" and max(len(before), len(now)) <= _MAX_GLOBAL:
-            return f"{kind} {change.name} changed: {before} -> {now}"
-        lines = _changed_lines(before, now)
-        return f"{kind} {change.name} changed ({lines} line{'s' * (lines != 1)})"
+            return f"{part} changed"
+        changed = _changed_lines(before, now)
+        value = _changed_value(changed)
+        if value:
+            return value.format(part)
+        count = sum(max(len(old), len(new)) for old, new in changed)
+        return f"{part} changed ({count} line{'s' * (count != 1)})"
 
     def text_before(self, change: PartChange) -> str | None:
         """The text of a part when the result was stored; None if no text is stored."""
@@ -244,19 +249,35 @@ def _kind(name: str, function: str, text: str | None) -> str:
     """The noun for a part of the code."""
     if name == function:
         return "function"
-    start = (text or "def").lstrip()
-    if start.startswith("class ") or (start.startswith("@") and "\nclass " in start):
-        return "class"
-    return "helper" if start.startswith(("def", "async def", "@", "lambda")) else "global"
+    return "class" if (text or "").startswith("class ") else "helper"
 
 
-def _changed_lines(before: str, now: str) -> int:
-    matcher = difflib.SequenceMatcher(None, before.splitlines(), now.splitlines(), autojunk=False)
-    return sum(
-        max(end - start, new_end - new_start)
+def _changed_lines(before: str, now: str) -> list[tuple[list[str], list[str]]]:
+    """The lines that differ, each group with those in their place."""
+    old, new = before.splitlines(), now.splitlines()
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    return [
+        (old[start:end], new[new_start:new_end])
         for kind, start, end, new_start, new_end in matcher.get_opcodes()
         if kind != "equal"
-    )
+    ]
+
+
+def _changed_value(changed: list[tuple[list[str], list[str]]]) -> str:
+    """A message if nothing but one value differs that a function reads, or that a class has."""
+    if len(changed) != 1 or [len(lines) for lines in changed[0]] != [1, 1]:
+        return ""
+    found = [_VALUE.fullmatch(lines[0]) for lines in changed[0]]
+    old, new = found
+    if old is None or new is None or old[1] != new[1]:
+        return ""
+    values = [_braced(each[2]) for each in (old, new)]
+    arrow = f": {' -> '.join(values)}" if max(map(len, values)) <= _MAX_VALUE else ""
+    return f"{_braced(old[1])} in {{}} changed{arrow}"
+
+
+def _braced(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
 
 
 def _place_of(name: str, fingerprint: Fingerprint) -> str:
