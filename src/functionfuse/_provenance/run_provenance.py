@@ -45,6 +45,7 @@ class RunProvenance:
         self.causes = Causes(staleness, texts)
         self._texts = texts
         self._used: dict[int, Derivations] = {}  # of nodes that were computed or kept in this run
+        self._expected: set[int] = set()  # nodes whose results have the expected derivations
 
     def stamp(self, number: int) -> dict[str, Any] | None:
         """Return the header field `fingerprint` with which a node that is submitted now is stored.
@@ -53,11 +54,13 @@ class RunProvenance:
         None for nodes that are not stored: instances, and nodes that always run.
         """
         node = self.staleness.graph.order[number]
+        stores = node.kind is not Kind.CONSTRUCT and node.name not in self.staleness.always_run
+        if self._expected.issuperset(node.parents):
+            self._expected.add(number)
+            return self.staleness.expected.fingerprint(number).to_header() if stores else None
         used = self._parents_used(node)
-        derivations = self._used[number] = self.staleness.derive(node, used)
-        if node.kind is Kind.CONSTRUCT or node.name in self.staleness.always_run:
-            return None
-        return self._fingerprint(node, used, derivations).to_header()
+        derivations = self._note(number, self.staleness.derive(node, used))
+        return self._fingerprint(node, used, derivations).to_header() if stores else None
 
     def keep(self, number: int) -> dict[str, Any]:
         """Return the header field with which the stored result of a `MAYBE` node is re-stamped.
@@ -69,7 +72,7 @@ class RunProvenance:
         assert stored is not None
         assert stored.fingerprint is not None
         kept = kept_fingerprint(staleness, node, stored.fingerprint, self._parents_used(node))
-        self._used[number] = Derivations(kept.derivation, kept.graph_derivation)
+        self._note(number, Derivations(kept.derivation, kept.graph_derivation))
         return kept.to_header()
 
     def stale_parents(self, number: int) -> tuple[int, ...]:
@@ -144,18 +147,30 @@ class RunProvenance:
         made = self.staleness.expected.fingerprint(node.number, upstream)
         return replace(made, graph_derivation=derivations.graph)
 
+    def _note(self, number: int, derivations: Derivations) -> Derivations:
+        """Remember the derivations of a result that this run has."""
+        self._used[number] = derivations
+        if self.staleness.is_expected(number, derivations):
+            self._expected.add(number)
+        else:
+            self._expected.discard(number)
+        return derivations
+
     def _parents_used(self, node: GraphNode) -> dict[int, Derivations]:
         return {parent: self._used_of(parent, node) for parent in node.parents}
 
     def _used_of(self, parent: int, node: GraphNode) -> Derivations:
         """The derivations of the result of a parent: computed in this run, or loaded."""
+        if parent in self._expected:
+            return self.staleness.expected_of(parent)
         known = self._used.get(parent)
         if known is not None:
             return known
         instance = parent in self.staleness.instance_parents(node)
-        if not instance:
-            self.staleness.verdict(parent)
-        return self.staleness.effective(parent, instance=instance)
+        if instance:
+            return self.staleness.effective(parent, instance=True)
+        self.staleness.verdict(parent)
+        return self._note(parent, self.staleness.effective(parent))
 
 
 def kept_fingerprint(
