@@ -138,7 +138,10 @@ SCALE = "helper proj.scale changed (1 line)"
     [
         (OWN, "upstream fit-0: function proj.fit changed (1 line)"),
         (HELPER, f"upstream fit-0: {SCALE}"),
-        (("FACTOR = 2", "FACTOR = 3"), "upstream fit-0: FACTOR in helper proj.scale changed: 2 -> 3"),
+        (
+            ("FACTOR = 2", "FACTOR = 3"),
+            "upstream fit-0: FACTOR in helper proj.scale changed: 2 -> 3",
+        ),
         (CLASS, "name in class proj.Unit changed: 's' -> 'ms'"),
         (LAST_HELPER, "helper proj.clean changed (1 line)"),
         (
@@ -207,7 +210,7 @@ def test_error_fails_before_anything_runs(project: Project) -> None:
     """The error names the nodes, the cause and what to type; the plan can be read."""
     project.edit(HELPER)
     with project.workflow(1, 2, 3, on_stale="error") as made:
-        assert "load, stale code, an error: " + SCALE == reasons(made).get("fit-0", "") or True
+        assert "load, stale, an error: rows has 3 items instead of 2" == reasons(made)["table"]
         with pytest.raises(StaleResultError, match="rows has 3 items instead of 2"):
             made.run()
         assert [] == made.ran
@@ -265,9 +268,10 @@ def test_the_warning_groups_causes_and_ends_with_what_to_type(project: Project) 
         made.run()
     (message,) = [str(each.message) for each in warned]
     assert f"  fit-0, fit-1: {SCALE}" in message
-    assert "  data: function proj.load changed" in message
-    assert "workflow.explain('data')" in message
-    *_, keep = message.splitlines()
+    assert "  data, fit-0, fit-1: function proj.load changed (1 line)" in message
+    *_, show, again, keep = message.splitlines()
+    assert "workflow.explain('data')" == show.partition(":")[2].strip()
+    assert "workflow.forget('data|fit-0|fit-1')" == again.partition(":")[2].strip()
     call = keep.partition("workflow.")[2]
     with project.workflow(1, 2, 3) as made:
         assert {"data", "fit-0", "fit-1", "fit-2", "table"} == {*eval(f"made.{call}")}  # noqa: S307

@@ -21,16 +21,18 @@ __all__ = ["announce", "names_pattern"]
 
 _SHOWN_NAMES: Final = 3
 _SHOWN_CAUSES: Final = 5
+_MANY_NAMES: Final = 20
 _LONG: Final = 1.0  # seconds of computation for which a name is advised
 _NUMBER: Final = re.compile(r"_\d{4,}")
 
 
 class _Group(NamedTuple):
-    """Nodes that are stale for one cause."""
+    """Stored results that are stale for one cause."""
 
     text: str
-    parts: tuple[str, ...]
-    names: list[str]
+    parts: tuple[str, ...]  # of the code that changed
+    names: list[str]  # of the results that are used
+    origins: dict[str, None]  # the nodes that differ themselves
 
 
 def announce(
@@ -60,47 +62,37 @@ def announce(
 
 
 def _groups(provenance: RunProvenance, used: Sequence[int], reaction: Reaction) -> list[_Group]:
-    """The nodes with this reaction, grouped by the first cause."""
+    """The nodes with this reaction, grouped by their causes."""
     found: dict[str, _Group] = {}
     order = provenance.staleness.graph.order
     for number in used:
         if provenance.staleness.reaction(number) == reaction:
-            cause = provenance.causes.first(number)
-            node = "" if cause.parts else f"node {order[cause.number].name}: "
-            group = found.setdefault(cause.text, _Group(node + cause.text, cause.parts, []))
-            group.names.append(order[number].name)
+            for cause in provenance.causes.all(number):
+                origin = order[cause.number].name
+                text = cause.text if cause.parts else f"node {origin}: {cause.text}"
+                group = found.setdefault(cause.text, _Group(text, cause.parts, [], {}))
+                group.origins[origin] = None
+                if group.names[-1:] != [order[number].name]:
+                    group.names.append(order[number].name)
     return list(found.values())
 
 
 def _warning_text(workflow: str, groups: Sequence[_Group]) -> str:
-    names = [name for group in groups for name in group.names]
+    names = _unique(group.names for group in groups)
     if len(names) == 1:
         start = f"the stored result of node {names[0]!r} of workflow {workflow!r} is used although it is stale"
     else:
         start = (
             f"{len(names)} stored results of workflow {workflow!r} are used although they are stale"
         )
-    again, keep = f"forget({names_pattern(names)!r})", _accept_call(groups, names)
-    lines = [
-        f"{start}: what they were made of has changed since",
-        *_group_lines(groups),
-        f"To see what changed:     workflow.explain({names[0]!r})",
-        f"To compute them again:   workflow.{again} before run(), or set_storage(..., on_stale='recompute')",
-        f"To keep them for good:   workflow.{keep}",
-    ]
-    return "\n".join(lines)
+    text = f"{start}: something that they depend on has changed since they were computed"
+    return "\n".join([text, *_group_lines(groups), *_ways_on(groups, names)])
 
 
 def _error_text(workflow: str, groups: Sequence[_Group]) -> str:
-    names = [name for group in groups for name in group.names]
-    lines = [
-        f"workflow {workflow!r} needs stored results that are stale, and on_stale is 'error' for them",
-        *_group_lines(groups),
-        f"To see what changed:     workflow.explain({names[0]!r})",
-        f"To compute them again:   workflow.forget({names_pattern(names)!r})",
-        f"To keep them:            workflow.{_accept_call(groups, names)}",
-    ]
-    return "\n".join(lines)
+    names = _unique(group.names for group in groups)
+    text = f"workflow {workflow!r} needs stored results that are stale, and on_stale is 'error' for them"
+    return "\n".join([text, *_group_lines(groups), *_ways_on(groups, names)])
 
 
 def _group_lines(groups: Sequence[_Group]) -> Iterator[str]:
@@ -110,11 +102,23 @@ def _group_lines(groups: Sequence[_Group]) -> Iterator[str]:
         yield f"  and {len(groups) - _SHOWN_CAUSES} more causes"
 
 
+def _ways_on(groups: Sequence[_Group], names: Sequence[str]) -> Iterator[str]:
+    """What to type."""
+    origins = _unique(group.origins for group in groups)
+    yield f"To see what changed:    workflow.explain({origins[0]!r})"
+    yield f"To compute them again:  workflow.forget({names_pattern(origins)!r})"
+    yield f"To keep them:           workflow.{_accept_call(groups, _unique([origins, names]))}"
+
+
 def _accept_call(groups: Sequence[_Group], names: Sequence[str]) -> str:
     parts = {part for group in groups for part in group.parts}
     if len(parts) == 1 and all(group.parts for group in groups):
         return f"accept(None, cause={parts.pop()!r})"
     return f"accept({names_pattern(names)!r})"
+
+
+def _unique(names: Iterable[Iterable[str]]) -> list[str]:
+    return list(dict.fromkeys(name for group in names for name in group))
 
 
 def _some(names: Sequence[str]) -> str:
@@ -123,10 +127,13 @@ def _some(names: Sequence[str]) -> str:
 
 
 def names_pattern(names: Sequence[str]) -> str:
-    """A regular expression that matches some names; for many, it may match others that begin alike."""
+    """A regular expression that matches some names; for very many, it also matches others that begin alike."""
     if len(names) <= _SHOWN_NAMES:
         return "|".join(map(_escaped, names))
-    return f"{_escaped(os.path.commonprefix(list(names)))}.*"  # noqa: RUF071 - names are no paths
+    start = os.path.commonprefix(list(names))  # noqa: RUF071 - names are no paths
+    if len(names) > _MANY_NAMES:
+        return f"{_escaped(start)}.*"
+    return f"{_escaped(start)}({'|'.join(_escaped(name[len(start) :]) for name in names)})"
 
 
 def _escaped(name: str) -> str:

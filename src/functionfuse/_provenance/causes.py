@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 __all__ = ["Cause", "Causes"]
 
 _MAX_SHOWN: Final = 2  # differences in one reason
+_MAX_SEEN: Final = 20_000  # nodes upstream of one node that are searched for causes
 _MAX_VALUE: Final = 40  # characters of a global value in a reason
 #: A line of a part's text for a value that it reads.
 _VALUE: Final = re.compile(r"# ([^:]+): (.*)")
@@ -48,6 +49,8 @@ class Causes:
         self._texts = texts
         self._stored_texts: dict[str, str | None] = {}
         self._known: dict[int, Cause] = {}
+        self._own_causes: dict[int, Cause | None] = {}
+        self._described: dict[tuple[PartChange, str], str] = {}
 
     # ---- reasons of a plan ----
 
@@ -103,7 +106,7 @@ class Causes:
         path: list[int] = []
         while number not in self._known:
             path.append(number)
-            found = self._own(number)
+            found = self._own_cause(number)
             upstream = None if found else self._next(number)
             if upstream is None:
                 self._known[number] = found or self._last(number)
@@ -112,6 +115,26 @@ class Causes:
         cause = self._known[number]
         self._known.update(dict.fromkeys(path, cause))
         return cause
+
+    def all(self, number: int) -> list[Cause]:
+        """All causes of a node that is stale: its own difference, or those upstream; the first of each node."""
+        found: dict[int, Cause] = {}
+        waiting, seen = [number], {number}
+        while waiting and len(seen) < _MAX_SEEN:
+            node = waiting.pop()
+            stale = [parent for parent in self._differing_inputs(node) if self._has_cause(parent)]
+            cause = self._own_cause(node) or (None if stale else self.first(node))
+            if cause is not None:
+                found[cause.number] = cause
+            waiting += [parent for parent in reversed(stale) if parent not in seen]
+            seen.update(stale)
+        return [found[each] for each in sorted(found)]
+
+    def _own_cause(self, number: int) -> Cause | None:
+        """As `_own`, found once."""
+        if number not in self._own_causes:
+            self._own_causes[number] = self._own(number)
+        return self._own_causes[number]
 
     def _own(self, number: int) -> Cause | None:
         """The cause that is in the node itself, or in the choice of its inputs."""
@@ -134,17 +157,19 @@ class Causes:
         node, verdict = staleness.graph.order[number], staleness.known_verdict(number)
         if node.state is not None:
             self._read_calls(number)
-        stored = staleness.stored_at(number)
-        if verdict is not None and verdict.parents:
-            parents: Sequence[int] = verdict.parents
-        elif stored is not None and stored.fingerprint is not None:
-            expected = staleness.expected.derivation
-            inputs = staleness.inputs(node, stored.fingerprint)
-            parents = [parent for parent, before in inputs if before != expected(parent)]
-        else:
-            parents = node.parents
+        parents = verdict.parents if verdict and verdict.parents else self._differing_inputs(number)
         stale = [parent for parent in parents if self._has_cause(parent)]
         return stale[0] if stale else None
+
+    def _differing_inputs(self, number: int) -> Sequence[int]:
+        """The parents of which a node has taken something else than the current graph and code give."""
+        staleness = self._staleness
+        node, stored = staleness.graph.order[number], staleness.stored_at(number)
+        if stored is None or stored.fingerprint is None:
+            return node.parents
+        expected = staleness.expected.derivation
+        inputs = staleness.inputs(node, stored.fingerprint)
+        return [parent for parent, before in inputs if before != expected(parent)]
 
     def _has_cause(self, number: int) -> bool:
         """Tell whether a node is stale, or has something upstream that is, as far as can be seen."""
@@ -210,7 +235,18 @@ class Causes:
         return Cause(number, _listed(texts) or "its code changed", names)
 
     def describe(self, change: PartChange, function: str) -> str:
-        """A changed part of the code, in words."""
+        """A changed part of the code, in words.
+
+        Args:
+            change: The part.
+            function: The name of the node's function.
+        """
+        key = change, function
+        if key not in self._described:
+            self._described[key] = self._described_part(change, function)
+        return self._described[key]
+
+    def _described_part(self, change: PartChange, function: str) -> str:
         if change.before is None:
             return f"{change.name} is reached now"
         if change.now is None:
