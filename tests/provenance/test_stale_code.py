@@ -2,135 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
-import importlib
-import sys
-import textwrap
-import warnings
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from edited_study import CLASS, HELPER, LAST_HELPER, OWN, SCALE, Project, reasons
 
-from functionfuse.backends.builtin.localback import LocalWorkflow
 from functionfuse.errors import OptionError, StaleResultError, StaleResultWarning
-from functionfuse.plan import Action
 from functionfuse.storage import storage_factory
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
     from pathlib import Path
-
-SOURCE = """
-    from functionfuse import workflow
-
-    FACTOR = 2
-    log = []
-
-    def scale(x):
-        y = x * FACTOR
-        return y
-
-    def clean(rows):
-        return [row for row in rows if row]
-
-    class Unit:
-        name = "s"
-
-    @workflow
-    def load(count):
-        log.append("load")
-        return list(range(count))
-
-    @workflow
-    def fit(data, C=1):
-        log.append("fit")
-        return scale(sum(data)) * C
-
-    @workflow
-    def table(rows):
-        log.append("table")
-        return [Unit.name, *clean(rows)]
-"""
-HELPER = ("y = x * FACTOR", "y = x * FACTOR + 1")
-OWN = ("return scale(sum(data)) * C", "return scale(sum(data)) * C + 1")
-CLASS = ('name = "s"', 'name = "ms"')
-LAST_HELPER = ("if row]", "if row > 100]")
-
-
-@pytest.fixture(autouse=True)
-def warnings_are_errors() -> Iterator[None]:
-    """A warning that a test does not expect fails it."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", StaleResultWarning)
-        yield
-
-
-class Project:
-    """A project with one module, a storage, and edits."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self.source = textwrap.dedent(SOURCE)
-        self.edits = 0
-
-    def edit(self, *edits: tuple[str, str]) -> None:
-        """Replace texts in the module."""
-        for old, new in edits:
-            assert old in self.source
-            self.source = self.source.replace(old, new)
-        self.edits += 1
-
-    @contextlib.contextmanager
-    def workflow(self, *costs: int, stored: bool = True, **options: Any) -> Iterator[Any]:
-        """A workflow of the module as it is now; its `ran` lists what ran."""
-        folder = self.folder / f"version {self.edits}"
-        folder.mkdir(exist_ok=True)
-        (folder / "proj.py").write_text(self.source)
-        sys.path.insert(0, str(folder))
-        sys.modules.pop("proj", None)
-        importlib.invalidate_caches()
-        try:
-            proj: Any = importlib.import_module("proj")
-            data = proj.load(5).set_name("data")
-            rows = [
-                proj.fit(data, C=cost).set_name(f"fit-{at}")
-                for at, cost in enumerate(costs or (1, 2))
-            ]
-            made: Any = LocalWorkflow(proj.table(rows).set_name("table"), workflow_name="study")
-            if stored:
-                options.setdefault("ignore", ["proj.log"])
-                made.set_storage(self.folder / "storage", **options)
-            made.ran = proj.log
-            yield made
-        finally:
-            sys.path.remove(str(folder))
-            sys.modules.pop("proj", None)
-
-    def fresh(self, *costs: int) -> Any:
-        """The result of a run without storage."""
-        with self.workflow(*costs, stored=False) as made:
-            return made.run()
 
 
 @pytest.fixture
 def project(tmp_path: Path) -> Project:
     """A project with the results of a run."""
-    made = Project(tmp_path)
-    with made.workflow() as workflow:
-        workflow.run()
-    return made
-
-
-def reasons(made: Any) -> dict[str, str]:
-    """The reasons for nodes that are stale or unknown, without those that nothing needs."""
-    return {
-        node.name: f"{node.action.value}, {node.reason}"
-        for node in made.plan()
-        if node.reason.startswith(("stale", "unknown")) and node.action is not Action.SKIP
-    }
-
-
-SCALE = "helper proj.scale changed (1 line)"
+    return Project.stored_in(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -235,8 +122,9 @@ def test_rules_of_a_query_win_and_later_ones_over_earlier_ones(project: Project)
 def test_a_result_is_stamped_with_what_was_used(project: Project) -> None:
     """A table of an old fit and a new one is stale as long as the old fit is."""
     project.edit(HELPER)
-    with project.workflow(1, 2, 3) as made, pytest.warns(StaleResultWarning, match="fit-0, fit-1"):
-        mixed = made.run()
+    with project.workflow(1, 2, 3) as made:
+        with pytest.warns(StaleResultWarning, match="fit-0, fit-1"):
+            mixed = made.run()
         assert ["fit", "table"] == made.ran
     assert project.fresh(1, 2, 3) != mixed
     with project.workflow(1, 2, 3) as made:
@@ -308,6 +196,7 @@ class Foreign:
     always_read = False
 
     def __init__(self) -> None:
+        """Begin without values."""
         self.values: dict[str, Any] = {}
 
     def save(self, workflow: str, name: str, value: Any) -> None:

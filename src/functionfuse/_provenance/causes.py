@@ -7,7 +7,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from functionfuse._graph.nodes import Kind
-from functionfuse._provenance.differences import changed_parts, graph_differences
+from functionfuse._provenance.differences import changed_parts, graph_differences, same_code
 from functionfuse._provenance.stored_fingerprints import Derivations
 
 if TYPE_CHECKING:
@@ -63,6 +63,8 @@ class Causes:
         """
         verdict = self._staleness.known_verdict(number)
         if verdict is None or not (verdict.stale or verdict.unknown):
+            return None
+        if self._staleness.stored_at(number) is None:
             return None
         if action == "compute" and verdict.outcome == "load":
             return None  # its instance is needed, and it gives its result on the way
@@ -147,7 +149,7 @@ class Causes:
         if differences:
             return Cause(number, _listed(differences))
         values_first = verdict is not None and verdict.stale == "graph" and bool(verdict.parents)
-        if before.code != now.code and not values_first:
+        if not values_first and not same_code(before, now):
             return self.code_cause(number, before, now)
         return None
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from functionfuse._provenance.fingerprint import Fingerprint
 
-__all__ = ["PartChange", "changed_parts", "graph_differences"]
+__all__ = ["PartChange", "changed_parts", "graph_differences", "same_code"]
 
 #: The place of a node among the arguments: the parameter, and the first step into it.
 _PLACE: Final = re.compile(r"([^\[.]*)(\[[^\]]*\]|\.\w+)?")
@@ -117,6 +117,13 @@ def changed_parts(stored: Fingerprint, expected: Fingerprint) -> list[PartChange
         if before.get(name) != now.get(name)
     ]
     return sorted(found, key=lambda change: (change.before is None) + 2 * (change.now is None))
+
+
+def same_code(stored: Fingerprint, expected: Fingerprint) -> bool:
+    """Tell whether a node's own code is the same; where a part was accepted, there is no digest of all parts."""
+    if stored.code:
+        return stored.code == expected.code
+    return not changed_parts(stored, expected)
 
 
 def _parts(fingerprint: Fingerprint) -> dict[str, str]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from functionfuse._graph.nodes import Kind
 from functionfuse._provenance.causes import Causes
 from functionfuse._provenance.code import CodeDigests
+from functionfuse._provenance.differences import same_code
 from functionfuse._provenance.graph_fingerprints import GraphFingerprints
 from functionfuse._provenance.staleness import Staleness
 from functionfuse._provenance.stored_fingerprints import (
@@ -187,7 +188,7 @@ def kept_fingerprint(
     derivations = staleness.derive(node, used)
     upstream = {parent: each.derivation for parent, each in used.items()}
     made = staleness.expected.fingerprint(node.number, upstream)
-    if made.code == stored.code:
+    if same_code(stored, made):
         return replace(made, graph_derivation=derivations.graph)
     # its own code is still stale: it must differ from what the current code gives
     mixed = combined_digest(stored.derivation, derivations.derivation)

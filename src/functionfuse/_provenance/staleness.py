@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from functionfuse._graph.nodes import Kind
+from functionfuse._provenance.differences import same_code
 from functionfuse._provenance.stored_fingerprints import Derivations, combined_digest
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ class Verdict(NamedTuple):
 
 FRESH: Final = Verdict("load")
 _UNKNOWN: Final = Verdict("load", unknown=True)
-_NOT_STORED: Final = Verdict("compute")
+_DIFFERENCES: Final[tuple[Difference, ...]] = ("graph", "code")
 
 #: A node as a value, or (True) as the instance after its call, which is never stored.
 _Key = tuple[int, bool]
@@ -69,6 +70,7 @@ class Staleness:
         self._policies = policies
         self.always_run = always_run
         self._verdicts: dict[int, Verdict] = {}
+        self._instances: dict[int, Verdict] = {}  # on nodes as instances, which are never stored
         self._effective: dict[_Key, Derivations] = {}
         self._instance_parents: dict[int, Collection[int]] = {}
         self._fingerprints: dict[int, Fingerprint] = {}
@@ -209,11 +211,11 @@ class Staleness:
         number, instance = key
         node = self.graph.order[number]
         stored = None if instance else self.stored_at(number)
-        if instance:
-            self._effective[key] = self._derived(node)
-            return
-        verdict = _NOT_STORED if stored is None else self._judge(node, stored)
-        self._verdicts[number] = verdict
+        if stored is None:
+            verdict = self._inherited(node)._replace(outcome="compute")
+        else:
+            verdict = self._judge(node, stored)
+        (self._instances if instance else self._verdicts)[number] = verdict
         self._effective[key] = self._effective_of(node, stored, verdict)
 
     def _effective_of(
@@ -247,7 +249,7 @@ class Staleness:
         if not same_graph_parts(fingerprint, expected):
             return self._react(node, "graph", own=True)
         changed = self._changed_parents(node, fingerprint)
-        own_code = fingerprint.code != expected.code
+        own_code = not same_code(fingerprint, expected)
         if changed and self._differs_by_graph(node, fingerprint, changed):
             return self._with_upstream(node, fingerprint, changed, own_code=own_code)
         if own_code or changed:
@@ -318,38 +320,37 @@ class Staleness:
 
     def _consistent(self, node: GraphNode, fingerprint: Fingerprint) -> Verdict:
         """The verdict on a node that was computed from the results that this run would load for it."""
-        inherited = [
-            parent
-            for parent, used in self._parents_effective(node).items()
-            if not self.is_expected(parent, used)
-        ]
-        verdicts = [self._verdicts.get(parent) or FRESH for parent in inherited]
-        stale: Difference | None = None
-        for difference in ("graph", "code"):
-            if any(verdict.stale == difference for verdict in verdicts):
-                stale = difference
-                break
-        if stale is None:
-            if inherited:
-                return Verdict("load", parents=tuple(inherited), unknown=True)
-            expected = self.expected.graph_derivation(node.number)
-            same_graph = fingerprint.graph_derivation == expected
-            return self._react(node, "code" if same_graph else "graph", own=True)
-        return self._inherited(node, stale, inherited, verdicts)
+        verdict = self._inherited(node)
+        if verdict.stale is not None and verdict.reaction is not None:
+            reaction = self._policies.of(node.name, verdict.stale)
+            # to compute it again would change nothing
+            return (
+                verdict
+                if reaction in ("recompute", "warn")
+                else verdict._replace(reaction=reaction)
+            )
+        if verdict.unknown or verdict.parents or not fingerprint.code:  # parts of it were accepted
+            return verdict
+        expected = self.expected.graph_derivation(node.number)
+        same_graph = fingerprint.graph_derivation == expected
+        return self._react(node, "code" if same_graph else "graph", own=True)
 
-    def _inherited(
-        self,
-        node: GraphNode,
-        stale: Difference,
-        inherited: Sequence[int],
-        verdicts: Sequence[Verdict],
-    ) -> Verdict:
-        """The verdict on a result of stale results that are loaded: to compute it again would change nothing."""
-        reaction = self._policies.of(node.name, stale)
-        if reaction != "error":
-            silent = reaction == "ignore" or all(v.reaction == "ignore" for v in verdicts)
-            reaction = "ignore" if silent else "warn"
-        return Verdict("load", stale, reaction, parents=tuple(inherited))
+    def _inherited(self, node: GraphNode) -> Verdict:
+        """The verdict on a result that is computed from those that this run loads: stale or unknown, as these are."""
+        made, found = self.instance_parents(node), dict[int, Verdict]()
+        for parent, used in self._parents_effective(node).items():
+            if not self.is_expected(parent, used):
+                known = self._instances if parent in made else self._verdicts
+                found[parent] = known.get(parent, FRESH)
+        for difference in _DIFFERENCES:
+            stale = {p: verdict for p, verdict in found.items() if verdict.stale == difference}
+            if stale:
+                silent = all(verdict.reaction == "ignore" for verdict in stale.values())
+                return Verdict(
+                    "load", difference, "ignore" if silent else "warn", parents=tuple(stale)
+                )
+        unknown = any(verdict.unknown for verdict in found.values())
+        return Verdict("load", parents=tuple(found), unknown=unknown)
 
 
 def same_graph_parts(one: Fingerprint, other: Fingerprint) -> bool:

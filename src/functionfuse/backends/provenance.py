@@ -89,7 +89,7 @@ class StaleResults:
                 because of this one alone.
 
         Returns:
-            The names of the nodes whose results have a new fingerprint, in graph order.
+            The names of the nodes that were accepted, with such dependents, in graph order.
 
         Raises:
             OptionError: There is no storage, or it keeps no fingerprints, or the pattern is invalid.
@@ -101,14 +101,16 @@ class StaleResults:
         provenance = spec.provenance(spec.stored())
         if provenance is None or spec.results is None:
             raise self._no_fingerprints(self.accept)
-        found = Acceptance(provenance.staleness, selected, cause).fingerprints()
+        acceptance = Acceptance(provenance.staleness, selected, cause)
+        found = acceptance.fingerprints()
         if not found:
             return []
         spec.results.save_sources(provenance.code_texts())
-        headers = {name: provenance.header(self._graph.nodes[name].number) for name in found}
+        numbers = {name: self._graph.nodes[name].number for name in found}
+        headers = {name: provenance.header(number) for name, number in numbers.items()}
         stamps = {name: fingerprint.to_header() for name, fingerprint in found.items()}
         stamped = frozenset(spec.results.stamp(stamps, headers))
-        return [name for name in found if name in stamped]
+        return [name for name in found if name in stamped and acceptance.is_complete(numbers[name])]
 
     def forget(self, pattern: str | None, *, downstream: bool = True) -> list[str]:
         """Remove stored results: the next run computes the nodes again.
