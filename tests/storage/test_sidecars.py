@@ -17,7 +17,8 @@ from storage_servers import BUCKET
 from functionfuse.errors import CorruptResult, StorageError
 from functionfuse.serializers import FILE_PROTOCOL, FOLDER_PROTOCOL, S3_PROTOCOL, generate_name
 from functionfuse.storage import storage_factory
-from functionfuse.storage.file_format.frame import frame
+from functionfuse.storage.backends.sidecar_folders import SIDECARS
+from functionfuse.storage.file_format.file_format import frame
 
 if TYPE_CHECKING:
     from storage_servers import S3Server
@@ -125,7 +126,7 @@ def storage(pair: tuple[str, type[Published]], configuration: dict[str, Any]) ->
 
 def written(storage: Any) -> list[str]:
     """The files that serializers wrote for workflow `w`."""
-    objects = storage._backend.sidecars("w")  # noqa: SLF001 - files below the interface
+    objects = storage._backend.hidden_folder("w", SIDECARS)  # noqa: SLF001 - files below the interface
     return sorted(objects.filesystem.find(objects.path))
 
 
@@ -136,7 +137,7 @@ def sidecars(storage: Any) -> list[str]:
 
 def age_candidates(storage: Any) -> None:
     """Let all candidates be of the year 1970: the time is in the name of the marker."""
-    folder = storage._backend.sidecars("w").inner(".candidates")  # noqa: SLF001 - files below the interface
+    folder = storage._backend.hidden_folder("w", SIDECARS).inner(".candidates")  # noqa: SLF001 - files below the interface
     for name in folder.names():
         folder.write_bytes(f"{name[0]}{0:012x}{name[13:]}", folder.read_bytes(name))
         folder.remove(name)
@@ -218,7 +219,7 @@ def test_a_failed_save_leaves_nothing_new(storage: Any) -> None:
 def orphan(storage: Any, name: str) -> None:
     """Leave sidecar files behind as a process does that is killed before the result file is complete."""
     storage.save("w", name, 1j)
-    storage._backend.remove("w", storage._file_name(name))  # noqa: SLF001 - files below the interface
+    storage._backend.remove("w", storage._names.file(name))  # noqa: SLF001 - files below the interface
 
 
 def test_objects_of_a_save_that_may_still_run_stay(storage: Any) -> None:
@@ -370,8 +371,8 @@ def test_a_header_cannot_lead_out_of_its_folder(tmp_path: Path, objects: object)
     storage = storage_factory(str(tmp_path / "storage"))
     storage.register_persistent_serializers(Published)
     storage.save("w", "own", 1j)  # there is a folder of objects
-    framed = frame(1, {"workflow": "w", "node": "evil", "objects": objects})
-    (tmp_path / "storage" / "w" / "evil").write_bytes(framed.joined())
+    chunks = frame(1, {"workflow": "w", "node": "evil", "objects": objects})
+    (tmp_path / "storage" / "w" / "evil").write_bytes(b"".join(chunks))
     storage.remove_task("w", "evil")
     storage.new_workflow("w")
     assert "precious" == precious.read_text()

@@ -365,7 +365,8 @@ class FilesystemStorage(Storage):
                 reason = f": {error.strerror}" if isinstance(error, NotAFileError) else ""
                 message = f"there is no result {result}{reason}"
                 raise ResultNotFound(message) from None
-            message = f"cannot {verb} {result}: {error.strerror or error}"
+            at = f": {error.filename!r}" if task_name == "*" and error.filename else ""
+            message = f"cannot {verb} {result}: {error.strerror or error}{at}"
             raise StorageError(message) from error
 
 

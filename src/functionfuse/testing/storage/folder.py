@@ -206,19 +206,29 @@ class FolderTests(LinkTests, ForeignFileTests):
 
     def test_stamps_that_may_not_be_read(self, folder: Path) -> None:
         """They are an error that names their folder: accepted results are not computed again without a word."""
-        storages = [self.make_in(folder / name) for name in ("rehearsal", "storage")]
+        outcomes = self.headers_without_permission(folder, ".stamps")
+        assert all(".stamps cannot be read: Permission denied" in each for each in outcomes)
+
+    def test_a_header_that_may_not_be_read(self, folder: Path) -> None:
+        """A query of several headers is an error that names the file, a query of another one is not."""
+        one, several = self.headers_without_permission(folder, "other")
+        assert "accepted" == one
+        assert "Permission denied: 'other'" in several
+
+    def headers_without_permission(self, folder: Path, name: str) -> list[str]:
+        """What `read_headers` returns to a user who may not read one entry of the workflow."""
+        storages = [self.make_in(folder / place) for place in ("rehearsal", "storage")]
         for storage in storages:
             storage.save("w", "node", 1)
+            storage.save("w", "other", 1)
             storage.stamp("w", {"node": {"derivation": "accepted"}})
-        stamps = folder / "storage" / "w" / ".stamps"
-        mode = stamps.stat().st_mode
-        stamps.chmod(0)
+        path = folder / "storage" / "w" / name
+        mode = path.stat().st_mode
+        path.chmod(0)
         try:
-            outcomes = call_in_process(as_nobody, read_headers, *storages)
+            return list(call_in_process(as_nobody, read_headers, *storages))
         finally:
-            stamps.chmod(mode)
-        assert all(".stamps cannot be read: Permission denied" in each for each in outcomes)
-        assert ["accepted"] * 2 == read_headers(storages[1])
+            path.chmod(mode)
 
     def test_damage_that_cannot_be_moved_aside(self, folder: Path) -> None:
         """Detected damage is remembered if the folder is read-only."""
