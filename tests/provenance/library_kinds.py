@@ -24,6 +24,11 @@ def structured(last: int) -> np.ndarray[Any, Any]:
     return made
 
 
+def records(number: int) -> Any:
+    """An array of a subclass."""
+    return structured(number).view(np.recarray)
+
+
 def objects(*items: Any) -> np.ndarray[Any, Any]:
     """An array of objects."""
     made = np.empty(len(items), object)
@@ -36,7 +41,7 @@ def long_double(number: float) -> np.ndarray[Any, Any]:
     return np.full(3, number, np.longdouble)
 
 
-def masked(*mask: bool) -> Any:
+def masked(*mask: int) -> Any:
     """A masked array."""
     return np.ma.masked_array([1, 2], [*mask])
 
@@ -128,12 +133,12 @@ LIBRARY_KINDS: dict[str, tuple[Any, Any]] = {
     ),
     "objects": (lambda: objects("a", None, {"b", "c"}), lambda: objects("a", None, {"b", "d"})),
     "long double": (lambda: long_double(0.1), lambda: long_double(0.2)),
-    "masked": (lambda: masked(True, False), lambda: masked(False, True)),
-    "subclass": (lambda: np.rec.array([(1, 2.0)]), lambda: np.array([(1, 2.0)], "i8,f8")),
+    "masked": (lambda: masked(1, 0), lambda: masked(0, 1)),
+    "subclass": (lambda: records(1), lambda: structured(1)),
     "scalar": (lambda: np.float64(1), lambda: np.float32(1)),
     "complex scalar": (lambda: np.complex64(1j), lambda: np.complex64(-1j)),
     "date scalar": (lambda: np.datetime64("2024"), lambda: np.datetime64("2024-01")),
-    "bool scalar": (lambda: np.bool_(True), lambda: True),
+    "bool scalar": (lambda: np.bool_(1), lambda: True),
     "dtype": (lambda: np.dtype("f8"), lambda: np.dtype(">f8")),
     "structured dtype": (
         lambda: np.dtype([("a", "i1"), ("b", "f8")]),
@@ -219,7 +224,7 @@ def _consolidated() -> pd.DataFrame:
 
 
 def _asked() -> Any:
-    made = masked(True, False)
+    made = masked(1, 0)
     assert made.fill_value
     return made
 
@@ -232,12 +237,12 @@ SAME: dict[str, tuple[Any, Any]] = {
     "reversed": (lambda: np.array([1, 0]), lambda: np.array([0, 1])[::-1]),
     "broadcast": (lambda: np.zeros((2, 3)), lambda: np.broadcast_to(np.zeros(3), (2, 3))),
     "large and not contiguous": (
-        lambda: numbers(600, 1000).T.copy(),
+        numbers(600, 1000).T.copy,
         lambda: numbers(600, 1000).T,
     ),
     "strided records": (lambda: structured(4), lambda: np.repeat(structured(4), 2)[::2]),
     "blocks": (lambda: frame(c=[1, 2]), _consolidated),
-    "fill value": (lambda: masked(True, False), _asked),
+    "fill value": (lambda: masked(1, 0), _asked),
     "chunks": (lambda: table(1), lambda: table(1, 3)),
     "chunks of polars": (
         lambda: pl.Series("a", [1, 2]),

@@ -50,25 +50,85 @@ def relative(x):
 def used(expression: str) -> str:
     """The project, whose function uses something of its modules."""
     source = PACKAGE.replace("USED", expression)
-    lines = [line for line in source.splitlines() if "proj.late" not in line and "from . " not in line[4:]]
+    lines = [
+        line
+        for line in source.splitlines()
+        if "proj.late" not in line and "from . " not in line[4:]
+    ]
     return "\n".join(lines)
 
 
 COUNTS = [
-    Edit("chain over modules", used("proj.core.maths.scale(x)"), "x * 3", "x * 30", ("proj.core.maths.scale",)),
-    Edit("alias of a module", used("aliased.scale(x)"), "x * 3", "x * 30", ("proj.core.maths.scale",)),
+    Edit(
+        "chain over modules",
+        used("proj.core.maths.scale(x)"),
+        "x * 3",
+        "x * 30",
+        ("proj.core.maths.scale",),
+    ),
+    Edit(
+        "alias of a module", used("aliased.scale(x)"), "x * 3", "x * 30", ("proj.core.maths.scale",)
+    ),
     Edit("renamed module", used("renamed.scale(x)"), "x * 3", "x * 30", ("proj.core.maths.scale",)),
-    Edit("function under another name", used("imported(x)"), "x * 8", "x * 80", ("proj.tools.helper",)),
+    Edit(
+        "function under another name",
+        used("imported(x)"),
+        "x * 8",
+        "x * 80",
+        ("proj.tools.helper",),
+    ),
     Edit("imported by a star", used("starred(x)"), "x * 9", "x * 90", ("proj.tools.starred",)),
-    Edit("function of a package", used("proj.reexported(x)"), "x * 5", "x * 50", ("proj.core.maths.reexported",)),
+    Edit(
+        "function of a package",
+        used("proj.reexported(x)"),
+        "x * 5",
+        "x * 50",
+        ("proj.core.maths.reexported",),
+    ),
     Edit("value of a package", used("proj.VERSION"), "VERSION = 1", "VERSION = 2", ("study.fit",)),
     Edit("value in a module", used("tools.TABLE[0]"), "[7]", "[70]", ("study.fit",)),
-    Edit("value behind two modules", used("aliased.double(x)"), "LEVEL = 2", "LEVEL = 3", ("proj.core.maths.double",)),
-    Edit("class in a module", used("aliased.Model().train()"), "return 6", "return 60", ("proj.core.maths.Model.train",)),
-    Edit("import inside a function", used("tools.relative(x)"), "x * 3", "x * 30", ("proj.core.maths.scale",)),
-    Edit("module imported inside", used("tools.relative(x)"), "x * LEVEL", "x + LEVEL", ("proj.core.maths.double",)),
-    Edit("alias inside", used("tools.relative(x)"), "x * 5", "x * 50", ("proj.core.maths.reexported",)),
-    Edit("module as a value", used("getattr(tools, x)"), "x * 8", "x * 80", ("proj.tools (its file)",)),
+    Edit(
+        "value behind two modules",
+        used("aliased.double(x)"),
+        "LEVEL = 2",
+        "LEVEL = 3",
+        ("proj.core.maths.double",),
+    ),
+    Edit(
+        "class in a module",
+        used("aliased.Model().train()"),
+        "return 6",
+        "return 60",
+        ("proj.core.maths.Model.train",),
+    ),
+    Edit(
+        "import inside a function",
+        used("tools.relative(x)"),
+        "x * 3",
+        "x * 30",
+        ("proj.core.maths.scale",),
+    ),
+    Edit(
+        "module imported inside",
+        used("tools.relative(x)"),
+        "x * LEVEL",
+        "x + LEVEL",
+        ("proj.core.maths.double",),
+    ),
+    Edit(
+        "alias inside",
+        used("tools.relative(x)"),
+        "x * 5",
+        "x * 50",
+        ("proj.core.maths.reexported",),
+    ),
+    Edit(
+        "module as a value",
+        used("getattr(tools, x)"),
+        "x * 8",
+        "x * 80",
+        ("proj.tools (its file)",),
+    ),
     Edit(
         "another function under the same name",
         """
@@ -193,7 +253,12 @@ COUNTS = [
 DOES_NOT_COUNT = [
     Edit("unrelated function of a module", used("aliased.scale(x)"), "x * 5", "x * 50"),
     Edit("unrelated value of a module", used("aliased.scale(x)"), "[7]", "[70]"),
-    Edit("unrelated import", used("aliased.scale(x)"), "import proj.core as up", "import proj.core as up, os"),
+    Edit(
+        "unrelated import",
+        used("aliased.scale(x)"),
+        "import proj.core as up",
+        "import proj.core as up, os",
+    ),
     Edit(
         "comment in a module that is imported when the function runs",
         """
@@ -206,7 +271,12 @@ DOES_NOT_COUNT = [
         "def step(x): return 1",
         "# a comment\n        def step(x: int) -> int:\n            '''A docstring.'''\n            return 1",
     ),
-    Edit("name of what is not of the project", "import numpy as np\ndef fit(x): return np.mean(x)", "import numpy as np", "import numpy as np, os"),
+    Edit(
+        "name of what is not of the project",
+        "import numpy as np\ndef fit(x): return np.mean(x)",
+        "import numpy as np",
+        "import numpy as np, os",
+    ),
 ]
 
 

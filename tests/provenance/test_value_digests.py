@@ -6,12 +6,13 @@ import copy
 import json
 import os
 import pickle
+import random
 import socket
 import subprocess
 import sys
 import threading
 import weakref
-from pathlib import Path
+from functools import partial
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
@@ -29,6 +30,7 @@ from functionfuse._provenance.value_digests import ValueDigest, ValueDigests
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
 KINDS = {**STANDARD_KINDS, **LIBRARY_KINDS}
 
@@ -170,26 +172,27 @@ def test_a_script_has_the_digests_of_its_import(tmp_path: Path) -> None:
 
 # ---- what has no digest ----
 
+
+@workflow
+def _node(x: int) -> int:
+    return x
+
+
 UNKNOWN: dict[str, tuple[Callable[[], Any], str]] = {
     "file": (lambda: open(__file__), "an open file"),  # noqa: SIM115
-    "generator": (lambda: (x for x in ()), "a generator"),
+    "generator": (lambda: (x for x in "ab"), "a generator"),
     "lock": (threading.Lock, "a lock"),
     "recursive lock": (threading.RLock, "a lock"),
     "socket": (socket.socket, "a socket"),
     "weak reference": (lambda: weakref.ref(helper), "a weak reference"),
     "system's generator": (
-        lambda: __import__("random").SystemRandom(),
+        random.SystemRandom,
         "an object of type 'SystemRandom', which cannot be pickled",
     ),
-    "node": (lambda: _node(1), "the node <node '_node'"),
+    "node": (partial(_node, 1), "the node <node '_node'"),
     "code": (lambda: helper.__code__, "an object of type 'code', which cannot be pickled"),
-    "frame": (lambda: sys._getframe(), "an object of type 'frame', which cannot be pickled"),
+    "frame": (sys._getframe, "an object of type 'frame', which cannot be pickled"),
 }
-
-
-@workflow
-def _node(x: int) -> int:
-    return x
 
 
 @pytest.mark.parametrize("kind", UNKNOWN)
