@@ -43,7 +43,7 @@ def long_double(number: float) -> np.ndarray[Any, Any]:
 
 def masked(*mask: int) -> Any:
     """A masked array."""
-    return np.ma.masked_array([1, 2], [*mask])
+    return np.ma.masked_array([1, 2], [*map(bool, mask)])
 
 
 def drawn(seed: int) -> np.random.Generator:

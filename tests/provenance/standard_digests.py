@@ -34,7 +34,7 @@ STANDARD_DIGESTS = {
     "keys of any type": "4aad908897cf",
     "Counter": "8c1145ddca12",
     "OrderedDict": "dab191e22a96",
-    "defaultdict": "e79a3d86f837",
+    "defaultdict": "2459dd02c1e6",
     "deque": "872598b621d6",
     "ChainMap": "1d58e4fd6247",
     "UserDict": "ae3215e918a4",

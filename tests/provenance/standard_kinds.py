@@ -286,7 +286,7 @@ STANDARD_KINDS: dict[str, tuple[Any, Any]] = {
     "keys of any type": (lambda: {(1, Colour.RED): [1]}, lambda: {(1, Colour.BLUE): [1]}),
     "Counter": (lambda: Counter("aab"), lambda: Counter("abb")),
     "OrderedDict": (lambda: OrderedDict(a=1, b=2), lambda: OrderedDict(b=2, a=1)),
-    "defaultdict": (lambda: defaultdict(list, a=[1]), lambda: defaultdict(tuple, a=[1])),
+    "defaultdict": (lambda: defaultdict(int, a=1), lambda: defaultdict(bool, a=1)),
     "deque": (lambda: deque([1, 2], maxlen=3), lambda: deque([1, 2], maxlen=4)),
     "ChainMap": (lambda: ChainMap({"a": 1}, {}), lambda: ChainMap({}, {"a": 1})),
     "UserDict": (lambda: UserDict(a=1), lambda: UserDict(a=2)),

@@ -279,7 +279,39 @@ def test_a_replaced_function_is_an_edit_of_the_graph() -> None:
     assert {"fit-0", "table", "all"} == changed(derivations(study()), derivations(replaced))
 
 
-def _other_fit(data: Any, c: Any, more: int) -> Any:
+def test_what_a_callable_holds_is_written_in_the_graph() -> None:
+    """The arguments of a partial object, and the state of an object that is called."""
+    for first, second in (
+        (partial(_other_fit, c=1), partial(_other_fit, c=2)),
+        (Options(1).__eq__, Options(2).__eq__),
+        (Scale(1), Scale(2)),
+        (Scale(1).by, Scale(2).by),
+    ):
+        one, same, other = (
+            derivations(build([workflow(function)(1).set_name("it")]))
+            for function in (first, first, second)
+        )
+        assert one == same
+        assert {"it"} == changed(one, other)
+
+
+class Scale:
+    """An object that is called."""
+
+    def __init__(self, factor: int) -> None:
+        """Take a factor."""
+        self.factor = factor
+
+    def __call__(self, x: int, **_: Any) -> int:
+        """Scale."""
+        return self.factor * x
+
+    def by(self, x: int) -> int:
+        """Scale."""
+        return self.factor * x
+
+
+def _other_fit(data: Any, c: Any, more: int = 0) -> Any:
     return more
 
 

@@ -253,6 +253,24 @@ def test_the_error_of_a_class_is_named() -> None:
     assert (expected,) == digest_of(Failing()).unknown
 
 
+class Meta(type):
+    """A metaclass whose classes cannot be hashed."""
+
+    def __eq__(cls, other: object) -> bool:
+        return False
+
+    __hash__ = None  # type: ignore[assignment]
+
+
+class Unhashable(metaclass=Meta):
+    """A class that cannot be hashed."""
+
+
+def test_a_type_that_cannot_be_hashed_is_no_error() -> None:
+    """Objects of it are unknown."""
+    assert digest_of([Unhashable()]).unknown[0].startswith("value: a value whose type raises")
+
+
 # ---- functions and types that are reached ----
 
 
