@@ -169,9 +169,10 @@ class Tree:
 
     def __init__(self, *children: Tree, name: str = "") -> None:
         """Take children."""
-        self.children, self.name, self.parent = children, name, None
+        self.children, self.name = children, name
+        self.parent: Tree | None = None
         for child in children:
-            child.parent = self  # type: ignore[assignment]
+            child.parent = self
 
 
 class Member:
@@ -244,7 +245,7 @@ def view(text: bytes) -> memoryview:
 
 def seeded(seed: int) -> random.Random:
     """A random generator."""
-    return random.Random(seed)
+    return random.Random(seed)  # noqa: S311 - not for secrets
 
 
 NAN = float("nan")
@@ -285,14 +286,14 @@ STANDARD_KINDS: dict[str, tuple[Any, Any]] = {
     "keys of any type": (lambda: {(1, Colour.RED): [1]}, lambda: {(1, Colour.BLUE): [1]}),
     "Counter": (lambda: Counter("aab"), lambda: Counter("abb")),
     "OrderedDict": (lambda: OrderedDict(a=1, b=2), lambda: OrderedDict(b=2, a=1)),
-    "defaultdict": (lambda: defaultdict(list, a=[1]), lambda: defaultdict(set, a=[1])),
+    "defaultdict": (lambda: defaultdict(int, a=1), lambda: defaultdict(bool, a=1)),
     "deque": (lambda: deque([1, 2], maxlen=3), lambda: deque([1, 2], maxlen=4)),
     "ChainMap": (lambda: ChainMap({"a": 1}, {}), lambda: ChainMap({}, {"a": 1})),
     "UserDict": (lambda: UserDict(a=1), lambda: UserDict(a=2)),
     "UserList": (lambda: UserList([1]), lambda: UserList([2])),
     "proxy": (lambda: types.MappingProxyType({"a": 1}), lambda: types.MappingProxyType({"a": 2})),
-    "keys": (lambda: {"a": 1}.keys(), lambda: {"b": 1}.keys()),
-    "items": (lambda: {"a": 1}.items(), lambda: {"a": 2}.items()),
+    "keys": ({"a": 1}.keys, {"b": 1}.keys),
+    "items": ({"a": 1}.items, {"a": 2}.items),
     "namespace": (lambda: types.SimpleNamespace(a=1), lambda: types.SimpleNamespace(a=2)),
     "subclass of dict": (lambda: Keyed("k", a=1), lambda: Keyed("l", a=1)),
     "subclass of str": (lambda: spoken("a", "en"), lambda: spoken("a", "de")),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from marshal import dumps
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from functionfuse._graph.nodes import Kind
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["CallLayout", "CallLayouts"]
 
+#: Callables of which the name is written in the graph, and nothing else.
+_BY_NAME: Final = (type, FunctionType)
 _VERSION: Final = 2  # of marshal's format
 
 
@@ -37,8 +40,15 @@ class CallLayout(NamedTuple):
 class CallLayouts:
     """The layouts of a graph's calls, made once for each function and set of keywords."""
 
-    def __init__(self, name_of: Callable[[Any], str]) -> None:
-        self._name_of = name_of
+    def __init__(self, name_of: Callable[[Any], str], digest_of: Callable[[Any], str]) -> None:
+        """Make the layouts of one graph.
+
+        Args:
+            name_of: Gives the qualified name of a function.
+            digest_of: Gives the digest of a callable that is not a function or class, as `functools.partial`:
+                what it holds is written in the graph, as arguments are.
+        """
+        self._name_of, self._digest_of = name_of, digest_of
         self._layouts: dict[Any, CallLayout] = {}
         self._signatures: dict[tuple[int, bool], Signature] = {}
 
@@ -60,7 +70,8 @@ class CallLayouts:
         state = () if node.state is None else ("self",)
         names = (*state, *positional, *keywords)
         function = self._name_of(node.func)
-        prefix = dumps((node.kind.value, function, names), _VERSION)
+        held = "" if isinstance(node.func, _BY_NAME) else self._digest_of(node.func)
+        prefix = dumps((node.kind.value, function, held, names), _VERSION)
         return CallLayout(function, names, tuple(keywords), prefix)
 
     def _signature(self, node: GraphNode) -> Signature:

@@ -91,7 +91,7 @@ class GraphFingerprints:
     @cached_property
     def _arguments(self) -> list[NodeArguments]:
         with gc_paused():
-            return ArgumentTokens(function_name, self._own_text).of_all(self._graph)
+            return ArgumentTokens(function_name, self._code.text_digest).of_all(self._graph)
 
     @cached_property
     def _graph_derivations(self) -> list[bytes]:
@@ -130,11 +130,6 @@ class GraphFingerprints:
         if made is None:
             made = self._code_digests[key] = self._code.of(function, reached)
         return made
-
-    def _own_text(self, function: Any) -> str:
-        """The digest of the text of a function alone."""
-        made, name = self._code.of(function), function_name(function)
-        return str(next((digest for part, digest in made.parts if part == name), made.digest))
 
     def _reference_text(self, reference: ResultRef | ItemRef) -> str:
         name = self._graph.order[reference.number].name

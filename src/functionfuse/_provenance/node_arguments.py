@@ -61,7 +61,7 @@ class ArgumentTokens:
     def __init__(self, name_of: Callable[[Any], str], text_of: Callable[[Any], str] | None) -> None:
         self._values = ValueDigests(name_of, text_of)
         self._name_of = name_of
-        self._layouts = CallLayouts(name_of)
+        self._layouts = CallLayouts(name_of, lambda function: self._values.of(function).digest)
 
     def of_all(self, nodes: Iterable[GraphNode]) -> list[NodeArguments]:
         """Return the arguments of nodes, in their order."""

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from fractions import Fraction
+from pathlib import PosixPath, WindowsPath
 from typing import Any, Final
 
 from functionfuse._graph.nodes import ATOMS
@@ -9,22 +14,29 @@ from functionfuse._graph.nodes import ATOMS
 __all__ = ["short_literal"]
 
 _MAX_LENGTH: Final = 60  # of a text
-_FLAT: Final = frozenset({list, tuple})
+_FLAT: Final = frozenset({list, tuple, dict})
+_WITH_TEXT: Final = frozenset(
+    {date, datetime, time, timedelta, Decimal, Fraction, range, PosixPath, WindowsPath}
+)
 
 
 def short_literal(value: Any) -> str | None:
-    """Return the text of an atom, or of a list, tuple or dict of atoms; None for others and for long ones."""
+    """Return the text of a literal of a standard type that has a short one; None for others."""
+    if isinstance(value, Enum):
+        return f"{type(value).__qualname__}.{value.name}"
     kind = type(value)
-    if kind is dict:
-        parts = [*value, *value.values()] if len(value) < _MAX_LENGTH else [value]
-    elif kind in _FLAT:
-        parts = value if len(value) < _MAX_LENGTH else [value]
-    else:
-        parts = [value]
-    if not ATOMS.issuperset(map(type, parts)) or any(map(_is_long, parts)):
+    if kind not in _WITH_TEXT and not _is_small(value, kind):
         return None
     text = repr(value)
     return text if len(text) <= _MAX_LENGTH else None
+
+
+def _is_small(value: Any, kind: type) -> bool:
+    """Tell whether a value is an atom, or a short container of atoms, none of which is long."""
+    parts: list[Any] = [value]
+    if kind in _FLAT and len(value) <= _MAX_LENGTH:
+        parts = [*value, *value.values()] if kind is dict else [*value]
+    return ATOMS.issuperset(map(type, parts)) and not any(map(_is_long, parts))
 
 
 def _is_long(value: Any) -> bool:

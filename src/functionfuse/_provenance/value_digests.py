@@ -83,9 +83,11 @@ class _Names:
 
 
 def token_of(walk: ValueWalk, value: Any, place: str) -> bytes:
-    """Return the token of a value in a walk; of one that is nested too deeply, that of something unknown."""
+    """Return the token of a value in a walk; of one that cannot be walked, that of something unknown."""
     try:
         return walk.token(value, (None, place))
     except RecursionError:
         walk.unknown.append((place, "a value that is nested too deeply"))
-        return b"u"
+    except Exception as error:  # noqa: BLE001 - of the user's metaclasses
+        walk.unknown.append((place, f"a value whose type raises {error!r}"))
+    return b"u"

@@ -68,7 +68,7 @@ def _builtin_method(value: Any) -> Parts:
         return _atoms("builtin", getattr(value, "__module__", None) or "", value.__qualname__)
     shared = reduce_generator(owner)
     if shared is not None:
-        return ("shared generator", value.__name__), ("",), (shared[1][0].__name__,)
+        return ("shared generator", value.__name__), ("", ""), (shared[0], *shared[1])
     return ("builtin method", value.__name__), (".__self__",), (owner,)
 
 
@@ -119,6 +119,13 @@ def _enum(value: Any) -> Parts:
     return ("enum", value._name_), (".value",), (value._value_,)
 
 
+def _exception(value: BaseException) -> Parts:
+    """An exception without its traceback; libraries register functions that pickle exceptions with it."""
+    names = sorted(name for name in vars(value) if isinstance(name, str))
+    labels = [".args", *(f".{name}" for name in names)]
+    return ("exception", *names), labels, [value.args, *(vars(value)[name] for name in names)]
+
+
 def _by_wrapped(value: Any) -> Parts:
     return ("decorated",), ("",), (undecorated(value),)
 
@@ -131,6 +138,7 @@ _VIEWS: Final = (
 #: Standard types by class; subclasses have the same parts, with their own names.
 _PARTS: Final[dict[type, Callable[[Any], Parts]]] = {
     Enum: _enum,
+    BaseException: _exception,
     PurePath: lambda value: _atoms("path", str(value)),
     Decimal: lambda value: _atoms("decimal", str(value)),
     Fraction: lambda value: _atoms("fraction", value.numerator, value.denominator),
