@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,6 +15,8 @@ from functionfuse.testing.programs import describe
 from functionfuse.testing.strategies import edited_graphs
 
 if TYPE_CHECKING:
+    import pytest
+
     from functionfuse.testing.programs import Program
 
 

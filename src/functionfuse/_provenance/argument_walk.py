@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Any, Final
 from functionfuse._graph.graph import ItemRef, ResultRef
 from functionfuse._graph.nodes import Container
 from functionfuse._graph.objects import ObjectBuilder
-from functionfuse._provenance.value_walk import ValueWalk, format_path
+from functionfuse._provenance.value_paths import format_path
+from functionfuse._provenance.value_walk import ValueWalk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from functionfuse._provenance.unit_cache import UnitCache
-    from functionfuse._provenance.value_walk import Path
+    from functionfuse._provenance.value_paths import Path
 
 __all__ = ["ArgumentWalk", "result_token"]
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import difflib
+import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from functionfuse._graph.nodes import Kind
 from functionfuse._provenance.differences import changed_parts, graph_differences
+from functionfuse._provenance.stored_fingerprints import Derivations
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from functionfuse._provenance.differences import PartChange
     from functionfuse._provenance.fingerprint import Fingerprint
@@ -17,7 +20,9 @@ if TYPE_CHECKING:
 __all__ = ["Cause", "Causes"]
 
 _MAX_SHOWN: Final = 2  # differences in one reason
-_MAX_GLOBAL: Final = 40  # characters of a global value in a reason
+_MAX_VALUE: Final = 40  # characters of a global value in a reason
+#: A line of a part's text for a value that it reads.
+_VALUE: Final = re.compile(r"# ([^:]+): (.*)")
 _OLD: Final = "stored before fingerprints"
 
 
@@ -101,7 +106,7 @@ class Causes:
             found = self._own(number)
             upstream = None if found else self._next(number)
             if upstream is None:
-                self._known[number] = found or Cause(number, "its fingerprint changed")
+                self._known[number] = found or self._last(number)
                 break
             number = upstream
         cause = self._known[number]
@@ -112,57 +117,85 @@ class Causes:
         """The cause that is in the node itself, or in the choice of its inputs."""
         staleness = self._staleness
         verdict, stored = staleness.known_verdict(number), staleness.stored_at(number)
-        if verdict is None or stored is None or stored.fingerprint is None:
-            return None if self._next(number) is not None else self._not_stored(number)
+        if stored is None or stored.fingerprint is None:
+            return None
         before, now = stored.fingerprint, staleness.fingerprint(number)
-        differences = [*graph_differences(before, now)]
+        differences = [*graph_differences(before, now)] or self._moved_inputs(number, before)
         if differences:
             return Cause(number, _listed(differences))
-        moved = self._moved_input(number, before, verdict)
-        if moved:
-            return Cause(number, moved)
-        if verdict.own and before.code != now.code and not self._replaced(verdict):
+        values_first = verdict is not None and verdict.stale == "graph" and bool(verdict.parents)
+        if before.code != now.code and not values_first:
             return self.code_cause(number, before, now)
-        return None if verdict.parents else Cause(number, "its place in the graph changed")
-
-    def _replaced(self, verdict: Verdict) -> bool:
-        """Tell whether the values upstream are the first cause, and not the node's own code."""
-        return verdict.stale == "graph" and bool(verdict.parents)
+        return None
 
     def _next(self, number: int) -> int | None:
-        """The parent because of which a node is stale, if that parent is stale itself or has a cause upstream."""
+        """The parent because of which a node is stale; None if the node itself is the cause."""
         staleness = self._staleness
-        verdict = staleness.known_verdict(number)
-        parents = staleness.graph.order[number].parents if verdict is None else verdict.parents
-        if verdict is not None and not parents and staleness.stored_at(number) is None:
-            parents = staleness.graph.order[number].parents
-        for parent in parents:
-            known = staleness.known_verdict(parent)
-            if known is not None and (known.stale or not self._is_expected(parent)):
-                return parent
-        return parents[0] if parents and verdict is not None and verdict.stale else None
+        node, verdict = staleness.graph.order[number], staleness.known_verdict(number)
+        if node.state is not None:
+            self._read_calls(number)
+        stored = staleness.stored_at(number)
+        if verdict is not None and verdict.parents:
+            parents: Sequence[int] = verdict.parents
+        elif stored is not None and stored.fingerprint is not None:
+            expected = staleness.expected.derivation
+            inputs = staleness.inputs(node, stored.fingerprint)
+            parents = [parent for parent, before in inputs if before != expected(parent)]
+        else:
+            parents = node.parents
+        stale = [parent for parent in parents if self._has_cause(parent)]
+        return stale[0] if stale else None
 
-    def _is_expected(self, number: int) -> bool:
-        return self._staleness.is_expected(number, self._staleness.effective(number))
-
-    def _not_stored(self, number: int) -> Cause:
-        stored = self._staleness.stored_at(number)
+    def _has_cause(self, number: int) -> bool:
+        """Tell whether a node is stale, or has something upstream that is, as far as can be seen."""
+        staleness = self._staleness
+        verdict, stored = staleness.known_verdict(number), staleness.stored_at(number)
+        if verdict is not None and verdict.stale:
+            return True
         if stored is None:
-            return Cause(number, "it changed and is not stored")
-        return Cause(number, "it was computed again since")
+            return verdict is not None or staleness.graph.order[number].kind is not Kind.FUNCTION
+        fingerprint = stored.fingerprint
+        return fingerprint is not None and not staleness.is_expected(
+            number, Derivations(fingerprint.derivation, fingerprint.graph_derivation)
+        )
 
-    def _moved_input(self, number: int, before: Fingerprint, verdict: Verdict) -> str:
-        """What a node takes in place of another node, if that is why it is stale."""
+    def _read_calls(self, number: int) -> None:
+        """Read the headers of all calls of an instance, up to one, in one call of the storage."""
+        order, names = self._staleness.graph.order, list[str]()
+        node = order[number]
+        while node.state is not None:
+            names.append(node.name)
+            node = order[node.state.number]
+        self._staleness.stored.read(names)
+
+    def _last(self, number: int) -> Cause:
+        """The cause of a node of which nothing more is known."""
         staleness = self._staleness
-        node = staleness.graph.order[number]
-        old = [*before.upstream]
-        pairs = zip(old, staleness.inputs(node, before), strict=False)
-        for name, (parent, _) in pairs:
+        if staleness.graph.order[number].kind is Kind.CONSTRUCT:
+            return Cause(number, "its arguments or its class changed")
+        if staleness.stored_at(number) is None:
+            return Cause(number, "it changed, and it is not stored")
+        verdict = staleness.known_verdict(number)
+        if verdict is not None and verdict.stale and verdict.parents:
+            names = [self._name(parent) for parent in verdict.parents]
+            return Cause(number, f"{_and(names)} {_was(names)} computed again since")
+        return Cause(number, "its place in the graph changed")
+
+    def _moved_inputs(self, number: int, before: Fingerprint) -> list[str]:
+        """What a node takes in place of other nodes."""
+        staleness, found = self._staleness, list[str]()
+        inputs = staleness.inputs(staleness.graph.order[number], before)
+        for earlier, (parent, derivation) in zip(before.upstream, inputs, strict=False):
             now = self._name(parent)
-            if parent in verdict.parents and name != now:
-                place = _place_of(now, staleness.fingerprint(number)) or "an input"
-                return f"{place} is {now} instead of {name}"
-        return ""
+            if earlier != now and derivation != staleness.expected.derivation(parent):
+                place = _place_of(now, staleness.fingerprint(number))
+                if place == "self":
+                    found.append(
+                        f"the call of its instance before it is {now} instead of {earlier}"
+                    )
+                else:
+                    found.append(f"{place} is {now} instead of {earlier}")
+        return found
 
     def _name(self, number: int) -> str:
         return self._staleness.graph.order[number].name
@@ -183,13 +216,15 @@ class Causes:
         if change.now is None:
             return f"{change.name} is no longer reached"
         before, now = self.text_before(change), self.text_now(change)
-        kind = _kind(change.name, function, now)
+        part = f"{_kind(change.name, function, now)} {change.name}"
         if before is None or now is None:
-            return f"{kind} {change.name} changed"
-        if kind == "global" and max(len(before), len(now)) <= _MAX_GLOBAL:
-            return f"{kind} {change.name} changed: {before} -> {now}"
-        lines = _changed_lines(before, now)
-        return f"{kind} {change.name} changed ({lines} line{'s' * (lines != 1)})"
+            return f"{part} changed"
+        changed = _changed_lines(before, now)
+        value = _changed_value(changed)
+        if value:
+            return value.format(part)
+        count = sum(max(len(old), len(new)) for old, new in changed)
+        return f"{part} changed ({count} line{'s' * (count != 1)})"
 
     def text_before(self, change: PartChange) -> str | None:
         """The text of a part when the result was stored; None if no text is stored."""
@@ -214,26 +249,44 @@ def _kind(name: str, function: str, text: str | None) -> str:
     """The noun for a part of the code."""
     if name == function:
         return "function"
-    start = (text or "def").lstrip()
-    if start.startswith("class ") or (start.startswith("@") and "\nclass " in start):
-        return "class"
-    return "helper" if start.startswith(("def", "async def", "@", "lambda")) else "global"
+    return "class" if (text or "").startswith("class ") else "helper"
 
 
-def _changed_lines(before: str, now: str) -> int:
-    matcher = difflib.SequenceMatcher(None, before.splitlines(), now.splitlines(), autojunk=False)
-    return sum(
-        max(end - start, new_end - new_start)
+def _changed_lines(before: str, now: str) -> list[tuple[list[str], list[str]]]:
+    """The lines that differ, each group with those in their place."""
+    old, new = before.splitlines(), now.splitlines()
+    matcher = difflib.SequenceMatcher(None, old, new, autojunk=False)
+    return [
+        (old[start:end], new[new_start:new_end])
         for kind, start, end, new_start, new_end in matcher.get_opcodes()
         if kind != "equal"
-    )
+    ]
 
 
-def _place_of(name: str, fingerprint: Fingerprint) -> str | None:
+def _changed_value(changed: list[tuple[list[str], list[str]]]) -> str:
+    """A message if nothing but one value differs that a function reads, or that a class has."""
+    if len(changed) != 1 or [len(lines) for lines in changed[0]] != [1, 1]:
+        return ""
+    found = [_VALUE.fullmatch(lines[0]) for lines in changed[0]]
+    old, new = found
+    if old is None or new is None or old[1] != new[1]:
+        return ""
+    values = [_braced(each[2]) for each in (old, new)]
+    arrow = f": {' -> '.join(values)}" if max(map(len, values)) <= _MAX_VALUE else ""
+    return f"{_braced(old[1])} in {{}} changed{arrow}"
+
+
+def _braced(text: str) -> str:
+    return text.replace("{", "{{").replace("}", "}}")
+
+
+def _place_of(name: str, fingerprint: Fingerprint) -> str:
+    """Where a node is among the arguments."""
     for place, reference in fingerprint.structure:
-        if reference == name or reference.startswith(f"{name}["):
+        text = reference.removeprefix("instance ")
+        if text == name or text.startswith(f"{name}["):
             return place
-    return None
+    return "an input"
 
 
 def _listed(texts: list[str]) -> str:
@@ -250,3 +303,7 @@ def _and(names: list[str]) -> str:
 
 def _get(names: list[str]) -> str:
     return "gets" if len(names) == 1 else "get"
+
+
+def _was(names: list[str]) -> str:
+    return "was" if len(names) == 1 else "were"

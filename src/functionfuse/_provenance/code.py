@@ -2,15 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+import sys
 from dataclasses import dataclass, field
-from types import MappingProxyType
+from types import FunctionType, MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from functionfuse._provenance.code_names import code_name, function_name
+from functionfuse._graph.decorators import undecorated
+from functionfuse._provenance.code_names import function_name, module_name
+from functionfuse._provenance.code_parts import render_parts
+from functionfuse._provenance.code_walk import CodeWalk
+from functionfuse._provenance.project_border import (
+    ProjectBorder,
+    code_root,
+    distribution_version,
+    home_roots,
+)
+from functionfuse._provenance.source_text import code_text
+from functionfuse._provenance.value_digests import ValueDigests
+from functionfuse._provenance.wrappers import attributes_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+
+    from functionfuse._provenance.code_parts import Part
 
 __all__ = ["CodeDigest", "CodeDigests", "function_name"]
 
@@ -35,9 +50,21 @@ class CodeDigests:
     """Digests of the functions of one plan: values of globals are those of the time of the first request."""
 
     def __init__(self, roots: Sequence[str] = (), ignore: Collection[str] = ()) -> None:
-        self._roots = tuple(roots)
-        self._ignore = frozenset(ignore)
+        """Make the digests of one plan.
+
+        Args:
+            roots: Folders, files or packages whose code counts in addition to the project's.
+            ignore: Qualified names of globals, attributes of classes, functions and classes that do not count.
+
+        Raises:
+            ValueError: A root is neither.
+        """
+        self._roots = tuple(map(code_root, roots))
+        self._ignored = frozenset(_without_script(name) for name in ignore)
+        self._values = ValueDigests(function_name, self.text_digest)
+        self._walks: dict[tuple[str, ...], CodeWalk] = {}
         self._texts: dict[str, str] = {}
+        self._digests: dict[tuple[int, ...], tuple[CodeDigest, Any]] = {}
 
     @property
     def texts(self) -> Mapping[str, str]:
@@ -46,18 +73,72 @@ class CodeDigests:
 
     def of(self, function: Callable[..., Any], reached: Iterable[Any] = ()) -> CodeDigest:
         """Digest a function, with further functions and classes that its arguments bring."""
-        parts = sorted(self._part(each) for each in (function, *reached))
-        return CodeDigest(_digest(repr(parts)), tuple(parts))
+        values = function, *reached
+        key = tuple(map(id, values))
+        if key not in self._digests:
+            # the values are held, so that no id is used again
+            self._digests[key] = self._digest(values), values
+        return self._digests[key][0]
 
-    def _part(self, function: Any) -> tuple[str, str]:
-        code = getattr(function, "__code__", None)
-        text = function_name(function) if code is None else code_name(function) + code.co_code.hex()
-        digest = _digest(text)
-        self._texts[digest] = text
-        return function_name(function), digest
+    def text_digest(self, function: Callable[..., Any]) -> str:
+        """Digest the text of a lambda or local function alone, without what it reaches."""
+        if not isinstance(function, FunctionType):
+            return ""
+        return _digest(code_text(function.__code__, function.__globals__).text)
+
+    def _digest(self, values: Sequence[Any]) -> CodeDigest:
+        walk = self._walk(values[0])
+        roots = [walk.root(value) for value in values]
+        rendered = render_parts(roots)
+        labels = {id(each.part): each.label for each in rendered}
+        parts = []
+        for each in rendered:
+            digest = _digest(each.text)
+            self._texts[digest] = each.text
+            parts.append((each.label, digest))
+        parts.sort()
+        whole = [labels[id(root)] for root in roots], parts
+        return CodeDigest(
+            digest=_digest(repr(whole)),
+            parts=tuple(parts),
+            packages=_versions(each.part for each in rendered),
+            unknown=tuple(sorted({words for each in rendered for words in each.part.unknown})),
+            notes=tuple(sorted({words for each in rendered for words in each.part.notes})),
+        )
+
+    def _walk(self, function: Any) -> CodeWalk:
+        """The walk for the project of a function."""
+        module, is_own = _home_of(undecorated(function))
+        roots = home_roots(module, is_own=is_own)
+        if roots not in self._walks:
+            border = ProjectBorder((*self._roots, *roots))
+            self._walks[roots] = CodeWalk(border, self._values, self._ignored)
+        return self._walks[roots]
+
+
+def _home_of(function: Any) -> tuple[str, bool]:
+    """The module of a function or class, and whether the module decorates it."""
+    space = getattr(inspect.unwrap(function), "__globals__", None)
+    module = space.get("__name__") if space else getattr(function, "__module__", None)
+    module = module if isinstance(module, str) else "builtins"
+    name = getattr(function, "__name__", "")
+    found: Any = attributes_of(sys.modules.get(module)).get(name)
+    return module, found is not undecorated(found) and undecorated(found) is function
+
+
+def _without_script(name: str) -> str:
+    """A name in the running script, with the name of its file in place of `__main__`."""
+    module, _, rest = name.partition(".")
+    return f"{module_name(module)}.{rest}"
+
+
+def _versions(parts: Iterable[Part]) -> dict[str, str]:
+    tops = {top for part in parts for top in part.packages}
+    found = {distribution_version(top) for top in tops}
+    return dict(sorted(version for version in found if version is not None))
 
 
 def _digest(text: str) -> str:
-    import xxhash
+    import xxhash  # imported when the first digest is made
 
     return xxhash.xxh3_128_hexdigest(text.encode("utf-8", "surrogatepass"))

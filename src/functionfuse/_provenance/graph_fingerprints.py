@@ -10,7 +10,7 @@ from functionfuse._common.gc import gc_paused
 from functionfuse._provenance.code_names import function_name
 from functionfuse._provenance.fingerprint import Fingerprint
 from functionfuse._provenance.node_arguments import ArgumentTokens
-from functionfuse._provenance.value_walk import hash_bytes
+from functionfuse._provenance.raw_parts import hash_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

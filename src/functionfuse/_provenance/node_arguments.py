@@ -9,9 +9,10 @@ from functionfuse._common.recursion import deep_recursion
 from functionfuse._graph.graph import ItemRef, ResultRef
 from functionfuse._provenance.argument_walk import ArgumentWalk, result_token
 from functionfuse._provenance.call_layout import CallLayouts
+from functionfuse._provenance.raw_parts import hash_bytes
 from functionfuse._provenance.short_literals import short_literal
-from functionfuse._provenance.value_digests import ValueDigests
-from functionfuse._provenance.value_walk import LARGE, hash_bytes
+from functionfuse._provenance.value_digests import ValueDigests, token_of
+from functionfuse._provenance.value_walk import LARGE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -88,7 +89,7 @@ class ArgumentTokens:
         layout = self._layouts.of(node)
         walk = self._values.walk(ArgumentWalk)
         pairs = zip(layout.names, layout.arguments(node), strict=True)
-        tokens = [walk.token(value, (None, name)) for name, value in pairs]
-        unknown = [f"argument {each}" for each in walk.unknown]
+        tokens = [token_of(walk, value, name) for name, value in pairs]
+        unknown = [f"argument {place}: {problem}" for place, problem in walk.unknown]
         reached = sorted(walk.reached, key=self._name_of)
         return NodeArguments(layout, tokens, [*walk.parents], walk.references, unknown, reached)

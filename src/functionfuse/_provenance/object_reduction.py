@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import copyreg
 import threading
+from dataclasses import fields
 from functools import cached_property
 from io import IOBase
 from types import AsyncGeneratorType, CoroutineType, GeneratorType
 from typing import TYPE_CHECKING, Any, Final
 from weakref import ReferenceType
 
-from functionfuse._provenance.value_parts import Undigestible
+from functionfuse._provenance.raw_parts import Undigestible
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from functionfuse._provenance.value_parts import Parts
+    from functionfuse._provenance.raw_parts import Parts
 
 __all__ = ["reduce_object"]
 
 _PROTOCOL: Final = 4
 _LENGTH: Final = 6  # of a reduction
 _PAIR: Final = 2  # of attributes in a dict and in slots
-#: Attributes that say which version of a library made an object.
-_VERSIONS: Final = frozenset({"_sklearn_version"})
+#: Attributes that are not part of a value: versions of libraries, and what is computed when it is asked for.
+_NOT_VALUES: Final = frozenset(
+    {
+        "_sklearn_version",
+        *("_has_canonical_format", "_has_sorted_indices"),  # of sparse matrices
+        "__networkx_cache__",
+    }
+)
 _WORDS: Final[tuple[tuple[type | tuple[type, ...], str], ...]] = (
     (IOBase, "an open file"),
     ((GeneratorType, AsyncGeneratorType), "a generator"),
@@ -83,6 +90,8 @@ def _attributes(state: Any, kind: type) -> list[tuple[str, Any]]:
     """The attributes in the state of an object, by name; another state is one attribute without a name."""
     if state is None:
         return []
+    if getattr(kind.__getstate__, "__name__", "") == "_dataclass_getstate":  # of one with slots
+        state = dict(zip([field.name for field in fields(kind)], state, strict=True))
     pair = state if type(state) is tuple and len(state) == _PAIR else (state, None)
     if not all(each is None or type(each) is dict for each in pair):
         return [("", state)]
@@ -92,7 +101,7 @@ def _attributes(state: Any, kind: type) -> list[tuple[str, Any]]:
     return sorted(
         (name, part)
         for name, part in parts.items()
-        if name not in _VERSIONS and not isinstance(getattr(kind, name, None), cached_property)
+        if name not in _NOT_VALUES and not isinstance(getattr(kind, name, None), cached_property)
     )
 
 

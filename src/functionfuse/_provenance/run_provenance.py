@@ -43,7 +43,7 @@ class RunProvenance:
         """
         self.staleness = staleness
         self.causes = Causes(staleness, texts)
-        self.texts = texts
+        self._texts = texts
         self._used: dict[int, Derivations] = {}  # of nodes that were computed or kept in this run
 
     def stamp(self, number: int) -> dict[str, Any] | None:
@@ -91,6 +91,12 @@ class RunProvenance:
         For results that the plan did not need.
         """
         return self.staleness.verdict(number).outcome == "load"
+
+    def code_texts(self) -> Mapping[str, str]:
+        """The texts of all code that the graph reaches, by digest."""
+        if len(self.staleness.graph):
+            self.staleness.expected.derivation(0)  # makes the digests of all nodes
+        return self._texts
 
     def judge(self, numbers: Iterable[int]) -> None:
         """Read the headers of some stored results, in as few calls of the storage as possible."""

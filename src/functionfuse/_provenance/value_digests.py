@@ -5,13 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from functionfuse._common.recursion import deep_recursion
+from functionfuse._provenance.raw_parts import hash_bytes
 from functionfuse._provenance.unit_cache import UnitCache
 from functionfuse._provenance.value_walk import ValueWalk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["ValueDigest", "ValueDigests"]
+__all__ = ["ValueDigest", "ValueDigests", "token_of"]
 
 W = TypeVar("W", bound=ValueWalk)
 
@@ -42,7 +43,7 @@ class ValueDigests:
             text_of: Gives the digest of the text of a lambda or local function, whose name says little.
                 Without it, these count by their name and by the values that they hold.
         """
-        self._name_of = name_of
+        self._name_of = _Names(name_of).of
         self._text_of = text_of
         self._units = UnitCache()
 
@@ -59,5 +60,32 @@ class ValueDigests:
         """
         walk = self.walk(ValueWalk)
         with deep_recursion:
-            token = walk.token(value, (None, place))
-        return ValueDigest(walk.digest_of(token), tuple(walk.unknown), tuple(walk.reached))
+            token = token_of(walk, value, place)
+        unknown = [f"{place}: {problem}" for place, problem in walk.unknown]
+        return ValueDigest(hash_bytes(token).hex(), tuple(unknown), tuple(walk.reached))
+
+
+class _Names:
+    """Remembers the names of functions and types."""
+
+    def __init__(self, name_of: Callable[[Any], str]) -> None:
+        self._name_of = name_of
+        self._known: dict[int, tuple[Any, str]] = {}  # with the object, so that no id is used again
+
+    def of(self, value: Any) -> str:
+        """The name of a function or type."""
+        known = self._known.get(id(value))
+        if known is None:
+            # `pathlib` has its classes in a private module since Python 3.13
+            name = self._name_of(value).replace("pathlib._local.", "pathlib.")
+            known = self._known[id(value)] = value, name
+        return known[1]
+
+
+def token_of(walk: ValueWalk, value: Any, place: str) -> bytes:
+    """Return the token of a value in a walk; of one that is nested too deeply, that of something unknown."""
+    try:
+        return walk.token(value, (None, place))
+    except RecursionError:
+        walk.unknown.append((place, "a value that is nested too deeply"))
+        return b"u"

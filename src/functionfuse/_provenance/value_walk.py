@@ -5,46 +5,42 @@ Tokens are prefix-free: no token begins with another one, so that a sequence of 
 * An atom is its encoding in version 2 of marshal's format, which has neither references nor interned texts.
 * Any other object is the digest of a header and the tokens of its parts.
 * An object that is known by its identity, as a list is, has a number: where it occurs again, its token is the number.
-  Equal values that can be hashed are interchangeable, and have equal tokens.
+  Objects that can be hashed by value are interchangeable: where one occurs again, its token is the same.
 """
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import lru_cache, partial
 from marshal import dumps
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._graph.nodes import ATOMS
 from functionfuse._provenance.object_reduction import reduce_object
-from functionfuse._provenance.value_parts import Raw, Undigestible, parts_of
+from functionfuse._provenance.raw_parts import Raw, Undigestible, hash_bytes
+from functionfuse._provenance.value_parts import parts_of
+from functionfuse._provenance.value_paths import format_path
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Collection, Iterable
 
+    from functionfuse._provenance.raw_parts import Parts
     from functionfuse._provenance.unit_cache import Unit, UnitCache
-    from functionfuse._provenance.value_parts import Parts
+    from functionfuse._provenance.value_paths import Path
 
-    Path = tuple[
-        Any, Any
-    ]  # of the whole, and the label of the part: an index, a text, or a tuple of a key
+__all__ = ["LARGE", "ValueWalk"]
 
-__all__ = ["LARGE", "Path", "ValueWalk", "format_path", "hash_bytes"]
-
+LARGE: Final = 4096  # characters or bytes of an atom that is hashed on its own
 _VERSION: Final = 2  # of marshal's format
-LARGE: Final = 4096  # bytes of an atom that is hashed on its own
-_MAX_REPEATS: Final = 100_000  # objects in sets that are encoded again
+_SMALL: Final = ATOMS - {str, bytes}
+_KEY_DEPTH: Final = 2  # levels of a member of a set that its place among the members depends on
+_MAX_REPEATS: Final = 10_000  # members of sets with equal keys
+#: Modules whose functions and types are not users' code.
+_NOT_REACHED: Final = ("builtins", "copyreg", "functionfuse._")
 #: Libraries whose objects hold no objects of others: each is hashed once, with numbers of its own.
 _UNIT_LIBRARIES: Final = frozenset(
     {"numpy", "pandas", "polars", "pyarrow", "xarray", "dask", "scipy", "torch"}
 )
-
-
-def hash_bytes(data: Any) -> bytes:
-    """The XXH3-128 of bytes or a buffer."""
-    from xxhash import xxh3_128_digest  # imported when the first digest is made
-
-    return bytes(xxh3_128_digest(data))
 
 
 class ValueWalk:
@@ -55,53 +51,56 @@ class ValueWalk:
         name_of: Callable[[Any], str],
         text_of: Callable[[Any], str] | None,
         units: UnitCache,
+        levels: int = -1,
     ) -> None:
-        self._name_of, self._text_of, self._units = name_of, text_of, units
-        self.unknown: list[str] = []
-        self._unknown_parts: list[tuple[str, str]] = []
+        """Begin a walk.
+
+        Args:
+            name_of: Gives the stable qualified name of a function or type.
+            text_of: Gives the digest of the text of a lambda or local function.
+            units: The digests of large objects.
+            levels: The levels of nested objects that are encoded; below, only the types count.
+        """
+        self._name_of, self._text_of, self._units, self._levels = name_of, text_of, units, levels
+        self.unknown: list[tuple[str, str]] = []  # each with its place
         self._reached: dict[int, Any] = {}
         self._numbers: dict[int, int] = {}  # of objects known by identity, by id
         self._held: list[Any] = []  # all objects with an entry by id, so that no id is used again
-        self._plain: dict[int, bytes] = {}  # tokens of objects without numbers in them
+        self._plain: dict[int, bytes] = {}  # tokens of objects that hold none with a number
         self._open: dict[int, int] = {}  # depths of objects without numbers that are being encoded
         self._marks = 0  # numbers that were given or used
-        self._in_sets = 0
         self._repeats = 0
 
     @property
-    def reached(self) -> Iterable[Any]:
+    def reached(self) -> Collection[Any]:
         """The functions and types that were found, in the order of the walk."""
         return self._reached.values()
-
-    @staticmethod
-    def digest_of(token: bytes) -> str:
-        """Return the digest of a token, in hexadecimal digits."""
-        return hash_bytes(token).hex()
 
     def token(self, value: Any, path: Path) -> bytes:
         """Return the token of a value."""
         kind: Any = type(value)
-        if kind in ATOMS:
-            if (kind is str or kind is bytes) and len(value) > LARGE:
-                return self._large(value, kind)
+        if kind in _SMALL:
             return b"a" + dumps(value, _VERSION)
+        if kind is str or kind is bytes:
+            return b"a" + dumps(value, _VERSION) if len(value) <= LARGE else self._large(value)
         if kind is Raw:
             return b"r" + dumps(value.data, _VERSION)
         return _encoder(kind)(self, value, path)
 
-    # ---- atoms and functions ----
-
-    def _large(self, value: str | bytes, kind: type) -> bytes:
+    def _large(self, value: str | bytes) -> bytes:
         known = self._units.get(value)
         if known is None:
+            is_text = type(value) is str
             data = value.encode("utf-8", "surrogatepass") if type(value) is str else value
-            tag = b"S" if kind is str else b"B"
+            tag = b"S" if is_text else b"B"
             known = self._units.add(value, (tag + hash_bytes(data), (), ()))
         return known[0]
 
+    # ---- types and functions ----
+
     def _reach(self, value: Any) -> str:
         """Note a function or type; return its name."""
-        if id(value) not in self._reached:
+        if id(value) not in self._reached and not str(value.__module__).startswith(_NOT_REACHED):
             self._reached[id(value)] = value
         return self._name_of(value)
 
@@ -111,48 +110,71 @@ class ValueWalk:
 
     def function(self, value: FunctionType, path: Path) -> bytes:
         """A function by its name; a lambda or local function also by its text and the values that it holds."""
-        name = self._reach(value)
         if "<" not in value.__qualname__:
-            return b"f" + dumps(name, _VERSION)
+            return b"f" + dumps(self._reach(value), _VERSION)
+        return self._tracked(value, path, self._local_function_parts)
+
+    def _local_function_parts(self, value: FunctionType) -> Parts:
         text = "" if self._text_of is None else self._text_of(value)
-        cells = [cell for cell in value.__closure__ or () if not _is_empty(cell)]
-        values = [
-            *(cell.cell_contents for cell in cells),
-            *(value.__defaults__ or ()),
-            *(value.__kwdefaults__ or {}).values(),
+        cells = [_content(cell) for cell in value.__closure__ or ()]
+        defaults, keywords = value.__defaults__ or (), value.__kwdefaults__ or {}
+        labels = [
+            *(f" variable {name!r}" for name in value.__code__.co_freevars),
+            *(f" default {number}" for number in range(len(defaults))),
+            *(f" default {name!r}" for name in keywords),
         ]
-        labels = [f"{value.__name__}()"] * len(values)
-        header = "lambda", name, text, len(cells), *(value.__kwdefaults__ or ())
-        return self._tracked(value, path, lambda _: (header, labels, values))
+        header = "local", self._reach(value), text, len(cells), len(defaults), *keywords
+        return header, labels, [*cells, *defaults, *keywords.values()]
 
     # ---- containers ----
 
     def sequence(self, value: Any, path: Path) -> bytes:
         """A list or tuple."""
-        return self._tracked(value, path, _sequence_parts)
+        if not _is_flat(value):
+            return self._tracked(value, path, _sequence_parts)
+        if type(value) is list and (number := self._known_or_numbered(value)) is not None:
+            return number
+        return b"q" + hash_bytes(dumps(value, _VERSION))
 
     def mapping(self, value: dict[Any, Any], path: Path) -> bytes:
         """A dict, in its order."""
-        return self._tracked(value, path, _mapping_parts)
+        if not (_is_flat(value) and _is_flat(value.values())):
+            return self._tracked(value, path, _mapping_parts)
+        number = self._known_or_numbered(value)
+        return b"q" + hash_bytes(dumps(value, _VERSION)) if number is None else number
 
-    def set_of_any_order(self, value: Any, path: Path) -> bytes:
-        """A set: its members are in the order of their tokens."""
+    def members(self, value: Any, path: Path) -> bytes:
+        """A set, whose members have no order."""
         return self._tracked(value, path, self._set_parts)
 
     def _set_parts(self, value: Any) -> Parts:
-        if ATOMS.issuperset(map(type, value)):
+        header = (type(value).__name__, len(value))
+        if _is_flat(value):
             tokens = sorted([dumps(member, _VERSION) for member in value])
-        else:
-            tokens = sorted([self._member(member) for member in value])
-        return (type(value).__name__, len(tokens)), ("",), (Raw(b"".join(tokens)),)
+            return header, ("",), (Raw(b"".join(tokens)),)
+        keyed = sorted([(self._key(member), member) for member in value], key=_first)
+        keys = [key for key, _ in keyed]
+        if len({*keys}) == len(keys):
+            return header, [" member"] * len(keys), [member for _, member in keyed]
+        tokens = sorted([self._member(member) for _, member in keyed])
+        return header, ("",), (Raw(b"".join(tokens)),)
+
+    def _key(self, member: Any) -> bytes:
+        """Where a member of a set is among the others: by its contents, but not by what it refers to far away."""
+        levels = _KEY_DEPTH if self._levels < 0 else self._levels - 1
+        walk = ValueWalk(self._name_of, self._text_of, self._units, levels)
+        return walk.token(member, (None, ""))
 
     def _member(self, member: Any) -> bytes:
-        """A member of a set; numbers that it gets are forgotten, since they depend on the set's order."""
-        numbers, self._in_sets = len(self._numbers), self._in_sets + 1
+        """A member with an equal key; numbers that it gets are forgotten, since they depend on the set's order."""
+        self._repeats += 1
+        if self._repeats > _MAX_REPEATS:
+            message = "a set of objects that refer to each other and differ in nothing else"
+            raise Undigestible(message)
+        numbers = len(self._numbers)
         try:
-            return self.token(member, (None, "a member of a set"))
+            return self.token(member, (None, " member"))
         finally:
-            self._in_sets -= 1
             while len(self._numbers) > numbers:
                 self._numbers.popitem()
 
@@ -164,146 +186,145 @@ class ValueWalk:
 
     def unit(self, value: Any, path: Path) -> bytes:
         """An object of a library for data, which is hashed once."""
-        return self._tracked(value, path, self._unit_parts)
+        return self._tracked(value, path, partial(self._unit_parts, path))
 
-    def _unit_parts(self, value: Any) -> Parts:
+    def _unit_parts(self, path: Path, value: Any) -> Parts:
         unit = self._units.get(value)
         if unit is None:
-            walk = type(self)(self._name_of, self._text_of, self._units)
-            header, labels, values = walk._object_parts(value)  # noqa: SLF001 - of this class
-            token = walk._composite(header, labels, values, (None, ""))  # noqa: SLF001
-            made: Unit = token, tuple(walk._unknown_parts), tuple(walk._reached.values())  # noqa: SLF001
+            walk = ValueWalk(self._name_of, self._text_of, self._units)
+            token = walk._encoded(value, (None, ""), walk._object_parts)
+            made: Unit = token, tuple(walk.unknown), tuple(walk.reached)
             unit = self._units.add(value, made)
+        self.unknown += [(format_path(path) + inner, problem) for inner, problem in unit[1]]
         for reached in unit[2]:
             self._reach(reached)
         return ("unit",), ("",), (Raw(unit[0]),)
 
     def _object_parts(self, value: Any) -> Parts:
-        take_apart = parts_of(_type_of(value))
+        kind: Any = type(value)
+        take_apart = parts_of(kind)
         if take_apart is None:
             return reduce_object(value, self._reach)
         header, labels, values = take_apart(value)
-        return (self._reach(type(value)), *header), labels, values
+        return (self._reach(kind), *header), labels, values
+
+    # ---- any object with parts ----
+
+    def _known_or_numbered(self, value: Any) -> bytes | None:
+        """The number of an object that occurs again; None if it got its number now."""
+        number = self._numbers.get(id(value))
+        self._marks += 1
+        if number is not None:
+            return b"n" + dumps(number, _VERSION)
+        self._numbers[id(value)] = len(self._numbers)
+        self._held.append(value)
+        return None
 
     def _tracked(self, value: Any, path: Path, take_apart: Callable[[Any], Parts]) -> bytes:
         """The token of an object that may occur again, or hold itself."""
+        if self._levels == 0:
+            return b"z" + dumps(self._name_of(type(value)), _VERSION)
+        kind: Any = type(value)
         key = id(value)
-        number = self._numbers.get(key)
-        if number is not None:
-            self._marks += 1
-            return b"n" + dumps(number, _VERSION)
+        if _has_identity(kind) or key in self._numbers:
+            number = self._known_or_numbered(value)
+            return self._encoded(value, path, take_apart) if number is None else number
         plain = self._plain.get(key)
         if plain is not None:
             return plain
         if key in self._open:
             self._marks += 1
             return b"o" + dumps(self._open[key], _VERSION)
-        marks = self._marks
-        has_identity = _has_identity(type(value))
-        if has_identity:
-            self._give_number(key)
-        else:
-            self._open[key] = len(self._open)
+        marks, self._open[key] = self._marks, len(self._open)
         self._held.append(value)
         token = self._encoded(value, path, take_apart)
-        if not has_identity:
-            del self._open[key]
-            if self._marks == marks:
-                self._plain[key] = token
-            else:
-                self._give_number(key)
+        del self._open[key]
+        if self._marks == marks:
+            self._plain[key] = token
+        else:
+            self._known_or_numbered(value)
         return token
 
-    def _give_number(self, key: int) -> None:
-        self._numbers[key] = len(self._numbers)
-        self._marks += 1
-
     def _encoded(self, value: Any, path: Path, take_apart: Callable[[Any], Parts]) -> bytes:
+        """The token of an object that was not met before."""
         try:
             header, labels, values = take_apart(value)
         except Undigestible as problem:
             return self._unknown(value, path, str(problem))
         except Exception as error:  # noqa: BLE001 - of the user's classes
-            return self._unknown(value, path, f"{_kind_name(value)}: {error}")
-        return self._composite(header, labels, values, path)
-
-    def _composite(self, header: Any, labels: Any, values: Any, path: Path) -> bytes:
+            return self._unknown(
+                value, path, f"an object of type {type(value).__qualname__!r}: {error}"
+            )
         tokens = [dumps((header, len(values)), _VERSION)]
+        self._levels -= 1
         for label, part in zip(labels, values, strict=True):
-            tokens.append(self.token(part, (path, label)))
+            if type(part) in _SMALL:
+                tokens.append(b"a" + dumps(part, _VERSION))
+            else:
+                tokens.append(self.token(part, (path, label)))
+        self._levels += 1
         return b"d" + hash_bytes(b"".join(tokens))
 
     def _unknown(self, value: Any, path: Path, problem: str) -> bytes:
-        self._unknown_parts.append((format_path(path), problem))
-        self.unknown.append(f"{format_path(path)}: {problem}")
+        self.unknown.append((format_path(path), problem))
         return b"u" + dumps(self._name_of(type(value)), _VERSION)
 
 
+def _is_flat(values: Iterable[Any]) -> bool:
+    """Tell whether all values are atoms, and none is large."""
+    kinds = {*map(type, values)}
+    if not kinds <= ATOMS:
+        return False
+    return kinds <= _SMALL or not any(
+        len(value) > LARGE for value in values if type(value) is str or type(value) is bytes
+    )
+
+
 def _sequence_parts(value: Any) -> Parts:
-    name = type(value).__name__
-    if ATOMS.issuperset(map(type, value)):
-        return (name, "atoms"), ("",), (Raw(dumps(value, _VERSION)),)
-    return (name,), range(len(value)), value
+    return (type(value).__name__,), range(len(value)), value
 
 
 def _mapping_parts(value: dict[Any, Any]) -> Parts:
-    keys, values = [*value], [*value.values()]
-    if ATOMS.issuperset(map(type, keys)) and ATOMS.issuperset(map(type, values)):
-        return ("dict", "atoms"), ("",), (Raw(dumps(value, _VERSION)),)
-    labels = [*((key,) for key in keys), *((key,) for key in keys)]
-    return ("dict",), labels, [*keys, *values]
+    labels = [(key,) for key in value]
+    return ("dict",), [*labels, *labels], [*value, *value.values()]
 
 
-def _type_of(value: Any) -> Any:
-    return type(value)  # which is hashable, unlike what type checkers make of it
+def _first(pair: tuple[bytes, Any]) -> bytes:
+    return pair[0]
 
 
-def _has_identity(kind: Any) -> bool:
-    return kind.__hash__ is None or kind.__hash__ is object.__hash__
-
-
-def _is_empty(cell: Any) -> bool:
+def _content(cell: Any) -> Any:
     try:
-        cell.cell_contents  # noqa: B018 - an empty cell raises
-    except ValueError:
-        return True
-    return False
+        return cell.cell_contents
+    except ValueError:  # empty: the function is called before the variable is set
+        return Raw(b"empty")
 
 
-def _kind_name(value: Any) -> str:
-    return f"an object of type {type(value).__qualname__!r}"
-
-
-def format_path(path: Any) -> str:
-    labels: list[str] = []
-    while path is not None:
-        path, label = path
-        labels.append(_format_label(label))
-    return "".join(reversed(labels))
-
-
-def _format_label(label: Any) -> str:
-    if type(label) is int:
-        return f"[{label}]"
-    return f"[{_short(label[0])}]" if type(label) is tuple else str(label)
-
-
-def _short(key: Any) -> str:
-    return repr(key) if type(key) in ATOMS else f"a {type(key).__qualname__}"
+@lru_cache(maxsize=4096)
+def _has_identity(kind: Any) -> bool:
+    """Tell whether an object that occurs twice differs from two equal objects."""
+    if kind is slice:  # whose hash is new in Python 3.12
+        return False
+    return kind.__hash__ is None or kind.__hash__ is object.__hash__
 
 
 @lru_cache(maxsize=4096)
 def _encoder(kind: Any) -> Callable[[Any, Any, Any], bytes]:
     """Return the method that encodes values of a type."""
-    if kind is list or kind is tuple:
-        return ValueWalk.sequence
-    if kind is dict:
-        return ValueWalk.mapping
-    if kind is set or kind is frozenset:
-        return ValueWalk.set_of_any_order
+    if kind in _ENCODERS:
+        return _ENCODERS[kind]
     if issubclass(kind, type):
         return ValueWalk.type_token
-    if kind is FunctionType:
-        return ValueWalk.function
     library = str(kind.__module__).partition(".")[0]
-    return ValueWalk.unit if library in _UNIT_LIBRARIES else ValueWalk.object
+    is_unit = library in _UNIT_LIBRARIES and kind.__weakrefoffset__
+    return ValueWalk.unit if is_unit else ValueWalk.object
+
+
+_ENCODERS: Final[dict[type, Callable[[Any, Any, Any], bytes]]] = {
+    list: ValueWalk.sequence,
+    tuple: ValueWalk.sequence,
+    dict: ValueWalk.mapping,
+    set: ValueWalk.members,
+    frozenset: ValueWalk.members,
+    FunctionType: ValueWalk.function,
+}

@@ -104,7 +104,7 @@ class StaleResults:
         found = Acceptance(provenance.staleness, selected, cause).fingerprints()
         if not found:
             return []
-        spec.results.save_sources(provenance.texts)
+        spec.results.save_sources(provenance.code_texts())
         headers = {name: provenance.header(self._graph.nodes[name].number) for name in found}
         stamps = {name: fingerprint.to_header() for name, fingerprint in found.items()}
         stamped = frozenset(spec.results.stamp(stamps, headers))
@@ -181,7 +181,7 @@ def announce_stale(spec: RunSpec, plan: Plan) -> None:
     computed = [number for number, action in enumerate(actions) if action is Action.COMPUTE]
     announce(spec.workflow, provenance, used, computed)
     if computed or Action.MAYBE in actions:
-        spec.results.save_sources(provenance.texts)
+        spec.results.save_sources(provenance.code_texts())
 
 
 def with_downstream(graph: Graph, names: Iterable[str]) -> list[str]:

@@ -108,10 +108,11 @@ def use_what_cannot_be_written(storage: Any) -> dict[str, Any]:
 def read_headers(storage: Any) -> list[str]:
     """Read headers with `info` and `info_many`; returns their fingerprints, or the errors."""
     outcomes = []
-    for call in (
+    calls: list[Callable[[], Any]] = [
         lambda: storage.info("w", "node"),
         lambda: storage.info_many("w", ["node", "other"])["node"],
-    ):
+    ]
+    for call in calls:
         try:
             outcomes.append(call()["fingerprint"]["derivation"])
         except StorageError as error:
