@@ -173,7 +173,12 @@ def table(*rows: int) -> Any:
 
 #: Each branch of the graph with its versions: the second and later ones are edits.
 BRANCHES: Final[dict[str, Branch]] = {
-    "scalar": (lambda: show(C=10), lambda: show(C=0.001), lambda: show(C="10"), lambda: show(C=True)),
+    "scalar": (
+        lambda: show(C=10),
+        lambda: show(C=0.001),
+        lambda: show(C="10"),
+        lambda: show(C=True),
+    ),
     "type": (lambda: show(1), lambda: show(1.0), lambda: show(Color.RED), lambda: show(Color.BLUE)),
     "item": (
         lambda: show(pair(1, 2)["a"]),
