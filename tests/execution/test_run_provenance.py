@@ -52,6 +52,7 @@ class Sum:
     """A sum that methods add to."""
 
     def __init__(self, start: int) -> None:
+        """Begin with a number."""
         self.sum = start
 
     def add(self, number: int) -> int:
