@@ -49,7 +49,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "observers": {"observers", "events", "plan", "_kernel.units", "_common"},
     "comparison": {
-        *("comparison", "_kernel", "_graph", "_common", "events", "errors", "backends.base"),
+        *("comparison", "_kernel", "_graph", "_provenance", "_common", "events", "errors"),
+        "backends.base",
     },
     "mypy_plugin": set(),
     "": {"workflow", "comparison", "_common.version"},  # the package itself

@@ -80,10 +80,10 @@ class EarlyCutoff(Generic[H]):
             numbers: The nodes that are done.
         """
         ready: list[int] = []
-        for number in numbers:
+        for number in filter(self._decides, numbers):
             if self._run.actions[number] is Action.COMPUTE:
                 self._is_same[number] = self._has_replaced_value(number)
-            elif number in self._children:  # a unit had stored it before recovery ran it again
+            else:  # loaded: a unit had stored it before recovery ran it again
                 self._is_same.setdefault(number, False)
             ready += self._release_children(number)
         return self._settle(ready) if ready else []
@@ -93,6 +93,13 @@ class EarlyCutoff(Generic[H]):
         self._stamping.end()
 
     # ---- waiting ----
+
+    def _decides(self, number: int) -> bool:
+        """Tell whether the value of a node that is done decides on others, now or later."""
+        if number in self._children or number in self._is_same:
+            return True
+        was_loaded = self._planned[self._run.nodes[number].name] is Action.LOAD
+        return was_loaded and self._run.actions[number] is Action.COMPUTE
 
     def _will_have_value(self, number: int) -> bool:
         return self._run.actions[number] in (Action.COMPUTE, Action.LOAD)

@@ -17,6 +17,7 @@ __all__ = ["members_of"]
 #: Attributes that Python makes, or that do not count; those of a dataclass are read from its fields.
 _SKIPPED: Final = frozenset(
     {
+        "__slotnames__",  # of copyreg, since an instance was pickled
         *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__firstlineno__"),
         *("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__"),
         *("__abstractmethods__", "_abc_impl", "__static_attributes__", "__type_params__"),
