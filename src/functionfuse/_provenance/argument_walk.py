@@ -64,7 +64,9 @@ def result_token(position: int) -> bytes:
 def _container_parts(container: Container) -> Any:
     """A container that holds references: how it is built, and its captured parts."""
     build, parts = container.build, container.parts
-    if build is set or build is frozenset:  # in the order of hashes, which differs between processes
+    if (
+        build is set or build is frozenset
+    ):  # in the order of hashes, which differs between processes
         parts = tuple(sorted(parts, key=_sort_key))
     labels = _labels(build, parts)
     return ("container",), ("", *labels), (build, *parts)
