@@ -5,7 +5,7 @@ from __future__ import annotations
 import warnings
 from abc import ABC, abstractmethod
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from functionfuse.errors import DamagedResultWarning, OptionError, ResultNotFound, StorageError
 from functionfuse.storage.file_format import verification
@@ -13,7 +13,7 @@ from functionfuse.storage.file_format import verification
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
 
-__all__ = ["Results", "SavedResult", "Storage"]
+__all__ = ["HasDownstream", "Results", "SavedResult", "Storage", "remove_downstream"]
 
 
 class SavedResult(NamedTuple):
@@ -21,6 +21,13 @@ class SavedResult(NamedTuple):
 
     nbytes: int  # of its file
     digest: str | None  # of the value, as in the header; None if sidecar files belong to it
+
+
+class HasDownstream(Protocol):
+    """A workflow, which knows the nodes downstream of others."""
+
+    def find_downstream(self, names: Iterable[str]) -> list[str]:
+        """Some nodes and all nodes downstream of them."""
 
 
 class Storage(ABC):
@@ -41,7 +48,7 @@ class Storage(ABC):
         obj: Any,
         *,
         metadata: Mapping[str, Any] | None = None,
-    ) -> SavedResult | None:
+    ) -> SavedResult:
         """Store a result atomically.
 
         Args:
@@ -51,7 +58,7 @@ class Storage(ABC):
             metadata: More fields for its header: function, seconds, seed, engine.
 
         Returns:
-            Its size and the digest of its value, if known.
+            Its size, and the digest of its value.
 
         Raises:
             StorageError: The result cannot be stored; an earlier one is unchanged.
@@ -128,9 +135,20 @@ class Storage(ABC):
 
     @abstractmethod
     def remove_task(
-        self, workflow_name: str, task_name: str | None = None, pattern: str | None = None
+        self,
+        workflow_name: str,
+        task_name: str | None = None,
+        pattern: str | None = None,
+        *,
+        downstream: HasDownstream | None = None,
     ) -> list[str]:
         """Remove one result, or all results whose names match a glob pattern.
+
+        Args:
+            workflow_name: The workflow of the results.
+            task_name: The name of one node.
+            pattern: A glob pattern over names.
+            downstream: A workflow: the results of all nodes downstream in its graph are removed, too.
 
         Returns:
             The names of the removed results, sorted.
@@ -314,3 +332,16 @@ class _NamesOnDemand:
         if known is None:
             known = self._known[str(name)] = self._results.contains(str(name))
         return known
+
+
+def remove_downstream(
+    storage: Storage, workflow: str, removed: list[str], downstream: HasDownstream | None
+) -> list[str]:
+    """Remove what is stored of the nodes downstream of removed ones; return the names of all, sorted."""
+    names = downstream.find_downstream(removed) if downstream is not None and removed else []
+    more = list[str]()
+    for name in names:
+        if name not in removed and storage.file_exists(workflow, name):
+            with suppress(ResultNotFound):  # another process removed it in the meantime
+                more += storage.remove_task(workflow, name)
+    return sorted([*removed, *more])
