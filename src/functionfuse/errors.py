@@ -11,7 +11,8 @@ A message says what is wrong, where in the user's file, and what to do::
     ├── StorageError
     │   ├── ResultNotFound (FileNotFoundError)
     │   ├── CorruptResult              the checksum does not match
-    │   └── UntrustedResult            not signed with the key, or has types that are not allowed
+    │   ├── UntrustedResult            not signed with the key, or has types that are not allowed
+    │   └── StaleResultError           a stale result, and you asked for an error
     ├── EngineError                    the engine failed, not the user's function
     ├── MutationError                  a node changed a value that others have, too
     └── DifferentResults (AssertionError)  results of backends differ, see `functionfuse.compare`
@@ -21,6 +22,7 @@ A message says what is wrong, where in the user's file, and what to do::
     ├── DamagedResultWarning           a damaged stored result is computed again
     ├── IgnoredProvenanceWarning       an accepted fingerprint or a source text that cannot be used
     ├── ExposedKeyWarning              a key file that other users can read or write
+    ├── StaleResultWarning             stale results are loaded, or were recomputed for want of a name
     └── MutationWarning                a value was changed that several nodes take
 
 An exception that a user's function raises reaches the caller with its own type.
@@ -44,6 +46,8 @@ __all__ = [
     "NotANodeError",
     "OptionError",
     "ResultNotFound",
+    "StaleResultError",
+    "StaleResultWarning",
     "StorageError",
     "UntrustedResult",
 ]
@@ -95,6 +99,10 @@ class UntrustedResult(StorageError):
     """A stored result was not unpickled: its signature is missing or wrong, or it needs types that are not allowed."""
 
 
+class StaleResultError(StorageError):
+    """A stored result that a run needs is stale, and `on_stale` is "error"."""
+
+
 class EngineError(FunctionFuseError):
     """The engine failed to run a node; the node's function did not raise."""
 
@@ -121,6 +129,10 @@ class DamagedResultWarning(FunctionFuseWarning):
 
 class IgnoredProvenanceWarning(FunctionFuseWarning):
     """The accepted fingerprint of a result, or the text of its code, is damaged or not signed with the key."""
+
+
+class StaleResultWarning(FunctionFuseWarning):
+    """Stored results are loaded although they are stale, or unnamed nodes are computed again since numbers shifted."""
 
 
 class ExposedKeyWarning(FunctionFuseWarning):

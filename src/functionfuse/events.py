@@ -17,6 +17,7 @@ __all__ = [
     "Event",
     "NodeFailed",
     "NodeFinished",
+    "NodeKept",
     "NodeSubmitted",
     "Observer",
     "RunFinished",
@@ -50,6 +51,13 @@ class NodeFinished:
 
 
 @dataclass(frozen=True, slots=True)
+class NodeKept:
+    """The stored result of a node is kept, and is not loaded: stale results upstream got the same values again."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
 class NodeFailed:
     """A node failed."""
 
@@ -65,7 +73,7 @@ class RunFinished:
     error: BaseException | None
 
 
-Event = RunStarted | NodeSubmitted | NodeFinished | NodeFailed | RunFinished
+Event = RunStarted | NodeSubmitted | NodeFinished | NodeKept | NodeFailed | RunFinished
 Observer = Callable[[Event], object]
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Container, Iterable, Iterator, ValuesView
 
     from functionfuse._graph.graph import Graph, ItemRef
+    from functionfuse._provenance.run_provenance import RunProvenance
 
 __all__ = ["Action", "Plan", "PlannedNode", "make_plan"]
 
@@ -28,6 +29,8 @@ class Action(Enum):
 
     COMPUTE = "compute"
     LOAD = "load"
+    #: Kept if the stale results that it was computed from get the same values again; else computed.
+    MAYBE = "maybe"
     SKIP = "skip"
 
 
@@ -48,6 +51,10 @@ class Plan:
     graph: Graph
     _stored: Container[str]
     _always_run: Collection[str]
+    #: What results are stamped with and compared by; None without a storage that keeps fingerprints.
+    provenance: RunProvenance | None = None
+    #: Why nothing is known of stored results; empty where fingerprints are compared.
+    _unknown: str = ""
 
     def __len__(self) -> int:
         return len(self.actions)
@@ -61,7 +68,8 @@ class Plan:
     @property
     def reads(self) -> bool:
         """Tell whether stored results are read: to load them, or by methods that run only for their instance."""
-        if Action.LOAD in self.actions.values():
+        planned = self.actions.values()
+        if Action.LOAD in planned or Action.MAYBE in planned:
             return True
         return self.graph.has_instances and any(
             self.actions[node.name] is Action.COMPUTE and node.name in self._stored
@@ -94,8 +102,19 @@ class Plan:
     def _reason(self, name: str) -> str:
         if name in self._always_run:
             return "always runs and is never stored"
+        reason = self._staleness_reason(name)
+        if reason:
+            return reason
         stored = "stored; " if name in self._stored else "not stored; "
         return stored + self._causes.get(name, "nothing that is computed needs it")
+
+    def _staleness_reason(self, name: str) -> str | None:
+        action = self.actions[name]
+        if self._unknown and action is Action.LOAD:
+            return f"unknown: {self._unknown}"
+        if self.provenance is None:
+            return None
+        return self.provenance.causes.reason(self.graph.nodes[name].number, action.value)
 
     @cached_property
     def _causes(self) -> dict[str, str]:
@@ -105,8 +124,13 @@ class Plan:
         for ref in self.graph.targets:
             (instances if ref.slot == "state" else values)[ref.node] = "a target"
         order = self.graph.order
-        for name in reversed(self.names(Action.COMPUTE)):
+        computed = Action.COMPUTE, Action.MAYBE
+        for name in reversed([name for name, made in self.actions.items() if made in computed]):
             node = self.graph.nodes[name]
+            if self.provenance and self.actions[name] is Action.MAYBE:
+                for parent in self.provenance.stale_parents(node.number):
+                    values.setdefault(order[parent].name, f"{name!r} depends on its value")
+                continue
             for parent in node.parents:
                 values.setdefault(order[parent].name, f"needed by {name!r}")
             for parent in node.instance_parents:
@@ -114,27 +138,32 @@ class Plan:
         return values | instances
 
 
-def make_plan(
+def make_plan(  # noqa: PLR0913 - the last are for runs with fingerprints
     graph: Graph,
     stored: Container[str],
     always_run: Collection[str] = frozenset(),
     wanted: Iterable[ItemRef] | None = None,
-    running: Container[str] = NOTHING,
+    provenance: RunProvenance | None = None,
+    unknown: str = "",
 ) -> Plan:
-    """Plan backwards from the wanted results: a stored result ends the walk.
+    """Plan backwards from the wanted results: a stored result that is not stale ends the walk.
 
     Args:
         graph: The graph to run.
         stored: The names of the nodes whose results can be loaded.
         always_run: The names of the nodes that always run and are never stored.
         wanted: References to the wanted results; by default the graph's targets.
-        running: The names of nodes that are added to a run already, with everything that they need.
+        provenance: Judges stored results; without it, all of them can be loaded.
+        unknown: Why nothing is known of stored results, for reasons.
     """
     if stored == NOTHING and wanted is None:  # a graph holds only what its targets need
-        return Plan(_AllComputed(graph), graph, stored, always_run)
+        return Plan(_AllComputed(graph), graph, stored, always_run, provenance)
     wanted = graph.targets if wanted is None else wanted
-    actions = _plan_backwards(graph, stored, always_run, wanted, running)
-    return Plan(MappingProxyType(actions), graph, stored, always_run)
+    if provenance is None:
+        actions = _plan_backwards(graph, stored, always_run, wanted)
+    else:
+        actions = _LevelWalk(graph, always_run, provenance).plan(wanted)
+    return Plan(MappingProxyType(actions), graph, stored, always_run, provenance, unknown)
 
 
 class _AllComputed(Mapping[str, Action]):
@@ -164,15 +193,12 @@ def _plan_backwards(
     stored: Container[str],
     always_run: Collection[str],
     wanted: Iterable[ItemRef],
-    running: Container[str],
 ) -> dict[str, Action]:
     values = {ref.number for ref in wanted}
     instances = {ref.number for ref in wanted if ref.slot == "state"}
     actions = dict.fromkeys(graph.nodes, Action.SKIP)
     for node in reversed(graph.order):
         name, needed = node.name, node.number in values
-        if name in running:
-            continue
         # an instance is not stored: the calls that made it run again
         if node.number in instances or name in always_run or (needed and name not in stored):
             actions[name] = Action.COMPUTE
@@ -182,3 +208,52 @@ def _plan_backwards(
         elif needed:
             actions[name] = Action.LOAD
     return actions
+
+
+class _LevelWalk:
+    """Plans by fingerprints, from the wanted results upstream: the headers of each level are read together."""
+
+    def __init__(
+        self, graph: Graph, always_run: Collection[str], provenance: RunProvenance
+    ) -> None:
+        self._graph = graph
+        self._always_run = always_run
+        self._provenance = provenance
+        self._actions = [Action.SKIP] * len(graph)
+
+    def plan(self, wanted: Iterable[ItemRef]) -> dict[str, Action]:
+        """Return the action of each node."""
+        level: dict[int, bool] = {}  # needed nodes; True: computed whatever is stored
+        for ref in wanted:
+            level[ref.number] = level.get(ref.number, False) or ref.slot == "state"
+        nodes = self._graph.nodes
+        level.update({nodes[name].number: True for name in self._always_run})
+        while level:
+            level = self._next_level(level)
+        return dict(zip(nodes, self._actions, strict=True))
+
+    def _next_level(self, level: Mapping[int, bool]) -> dict[int, bool]:
+        actions, compute = self._actions, Action.COMPUTE
+        values = [n for n, computed in level.items() if not computed and actions[n] is Action.SKIP]
+        verdicts = self._provenance.staleness.judge(values)
+        found: dict[int, bool] = {}
+        for number, computed in level.items():
+            known = actions[number]
+            if known is compute or (known is not Action.SKIP and not computed):
+                continue
+            actions[number] = compute if computed else Action(verdicts[number].outcome)
+            for parent, instance in self._needs(number):
+                found[parent] = found.get(parent, False) or instance
+        return found
+
+    def _needs(self, number: int) -> Iterable[tuple[int, bool]]:
+        """The parents that a node requires, each with whether it is for the instance."""
+        match self._actions[number]:
+            case Action.COMPUTE:
+                node = self._graph.order[number]
+                instances = self._provenance.staleness.instance_parents(node)
+                return [(parent, parent in instances) for parent in node.parents]
+            case Action.MAYBE:
+                return [(parent, False) for parent in self._provenance.stale_parents(number)]
+            case _:
+                return ()

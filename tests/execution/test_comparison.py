@@ -152,6 +152,7 @@ def test_backends_that_agree() -> None:
         backends=[LocalWorkflow, threads, processes],
     )
     assert (True, None, (), ()) == (found.equal, found.first, found.differences, found.changes)
+    assert not found.fingerprints
     assert ("LocalWorkflow (1)", "LocalWorkflow (2)", "LocalWorkflow (3)") == found.backends
     assert "no node differs" in str(found)
     found.raise_if_different()
@@ -180,6 +181,23 @@ def test_tolerance_is_used() -> None:
     assert not compare(node, backends=backends).equal
     assert compare(node, backends=backends, rtol=0.01).equal
     assert compare(node, backends=backends, atol=0.01).equal
+
+
+def double(value: int) -> int:
+    """Add in another way."""
+    return value * 2
+
+
+def test_fingerprints_that_differ_are_reported() -> None:
+    """Backends with other code cannot share stored results, also where the values are the same; dependents follow."""
+    node = same(0).set_name("x")
+    found = compare(same(node), backends=[LocalWorkflow, threads, replacing("x", double)])
+    assert found.equal
+    (line,) = found.fingerprints
+    assert "node 'x'" in line
+    assert "LocalWorkflow (3)" in line
+    assert "double" in line
+    assert line in str(found)
 
 
 def test_objects_are_compared_at_their_end() -> None:

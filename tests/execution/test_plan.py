@@ -272,10 +272,10 @@ def test_a_plan_prints_as_a_table(resumed: LocalWorkflow) -> None:
     assert set(rule) <= set("─ ")
     assert [
         ["first", "skip", "not", "stored;", "nothing"],
-        ["second", "load", "stored;", "needed", "by"],
+        ["second", "load", "unknown:", "stored", "before"],
         ["third", "compute", "not", "stored;", "a"],
     ] == [line.split()[:5] for line in lines]
-    assert 1 == len({line.index(word) for line, word in zip(lines, (" not ", " stored", " not "))})  # noqa: B905
+    assert 1 == len({line.index(word) for line, word in zip(lines, (" not ", " unknown", " not "))})  # noqa: B905
 
 
 def test_a_printed_plan_is_not_wrapped() -> None:

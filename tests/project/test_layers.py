@@ -44,12 +44,13 @@ MAY_IMPORT: dict[str, set[str]] = {
     "events": {"plan", "_kernel.units"},
     "engine": {"_kernel", "_transport.exceptions", "_common"},
     "_execution": {
-        *("_execution", "_kernel", "_graph", "_context", "_common"),
+        *("_execution", "_kernel", "_graph", "_provenance", "_context", "_common"),
         *("plan", "options", "events", "engine", "storage.base", "errors"),
     },
     "observers": {"observers", "events", "plan", "_kernel.units", "_common"},
     "comparison": {
-        *("comparison", "_kernel", "_graph", "_common", "events", "errors", "backends.base"),
+        *("comparison", "_kernel", "_graph", "_provenance", "_common", "events", "errors"),
+        "backends.base",
     },
     "mypy_plugin": set(),
     "": {"workflow", "comparison", "_common.version"},  # the package itself

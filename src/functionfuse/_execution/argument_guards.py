@@ -54,7 +54,8 @@ class ArgumentGuards:
     def _count_uses(self, plan: Plan) -> Counter[int]:
         """How many computed nodes and targets take the result of each node."""
         actions, graph = plan.actions, self._spec.graph
-        computed = [node.parents for node in graph if actions[node.name] is Action.COMPUTE]
+        no = Action.LOAD, Action.SKIP
+        computed = [node.parents for node in graph if actions[node.name] not in no]
         targets = {target.number for target in graph.targets}
         return Counter([*chain.from_iterable(computed), *targets])
 

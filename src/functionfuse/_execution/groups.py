@@ -119,6 +119,8 @@ def _plan_groups(spec: RunSpec, plan: Plan) -> dict[int, Group]:
     groups: dict[int, Group] = {}
     for names in spec.graph.groups:
         group = tuple(nodes[name] for name in names if actions[name] is Action.COMPUTE)
-        if len(group) > 1:
+        # a node that may be kept waits for some nodes of the group, and others wait for it
+        is_certain = all(actions[name] is not Action.MAYBE for name in names)
+        if len(group) > 1 and is_certain:
             groups |= dict.fromkeys([node.number for node in group], Group(group))
     return groups

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from functionfuse._provenance.policy import ProvenanceOptions
 from functionfuse.options import for_run
 from functionfuse.plan import Plan, make_plan
 
@@ -12,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Container, Mapping, Sequence
 
     from functionfuse._graph.graph import Graph
+    from functionfuse._provenance.run_provenance import RunProvenance
     from functionfuse.events import Observer
     from functionfuse.options import Plugin
     from functionfuse.storage.base import Results
@@ -39,14 +41,42 @@ class RunSpec:
     fetch_targets: bool = True  # else the targets' values stay in the storage
     mutation: OnMutation = "warn"
     read_only: bool = False  # nodes take arrays and frames read-only
+    seeds: Mapping[str, int] = field(default_factory=dict)  # by node
+    provenance_options: ProvenanceOptions = field(default_factory=ProvenanceOptions)
 
     def plan(self) -> Plan:
         """Plan a run by the results that are stored now."""
-        stored = self.stored()
-        wanted = None
+        stored, wanted = self.stored(), None
+        provenance = self.provenance(stored)
         if not self.fetch_targets:
-            wanted = [ref for ref in self.graph.targets if ref.node not in stored]
-        return make_plan(self.graph, stored, self.always_run, wanted)
+            wanted = [
+                ref
+                for ref in self.graph.targets
+                if ref.node not in stored or (provenance and not provenance.may_load(ref.number))
+            ]
+        unknown = "the storage keeps no fingerprints" if self.results and not provenance else ""
+        return make_plan(
+            self.graph, stored, self.always_run, wanted, provenance=provenance, unknown=unknown
+        )
+
+    def provenance(self, stored: Container[str]) -> RunProvenance | None:
+        """The provenance of a run that begins now; None without a storage that keeps fingerprints.
+
+        Args:
+            stored: The names of the stored results.
+        """
+        if self.results is None or not self.results.has_fingerprints:
+            return None
+        from functionfuse._provenance.run_provenance import RunProvenance  # only with a storage
+
+        return RunProvenance.of_graph(
+            self.graph,
+            self.results,
+            stored,
+            self.seeds,
+            self.provenance_options,
+            self.always_run,
+        )
 
     def stored(self) -> Container[str]:
         """The names of the results that are stored now."""

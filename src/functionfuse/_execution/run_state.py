@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from enum import IntEnum
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 from functionfuse._execution.groups import Groups
@@ -60,7 +61,9 @@ class RunState(Generic[H]):
         self.pending: dict[H, Submitted] = {}
         # computing units that an engine that schedules has not reported: their results are inputs of others
         self.unreported: set[H] = set()
-        # a loaded result may be damaged: then results of units in flight may be needed again
+        self.may_keep = Action.MAYBE in self.plan.actions.values()
+        # a loaded result may be damaged, and a node that was to be kept may be computed:
+        # then results of units in flight may be needed again
         reads = self.plan.reads or (spec.results is not None and spec.results.always_read)
         self.releases_early = engine.capabilities.releases_early and not reads
         self.results = RefCounts(
@@ -72,10 +75,23 @@ class RunState(Generic[H]):
         # in graph order, parents of an inline engine's nodes are done: nothing has to wait
         self._in_order = engine.capabilities.inline and not self.groups
 
+    @cached_property
+    def children(self) -> list[list[int]]:
+        """The numbers of the nodes that take the result of each node."""
+        children: list[list[int]] = [[] for _ in self.nodes]
+        for node in self.nodes:
+            for parent in node.parents:
+                children[parent].append(node.number)
+        return children
+
     def is_open(self, node: GraphNode) -> bool:
         """Tell whether a node was added to the run and is not done."""
         state = self.states[node.number]
         return state is NodeState.WAITING or state is NodeState.IN_FLIGHT
+
+    def will_compute(self, node: GraphNode) -> bool:
+        """Tell whether a node was added to be computed, and is not done."""
+        return self.actions[node.number] is Action.COMPUTE and self.is_open(node)
 
     def has_failed(self, number: int) -> bool:
         """Tell whether a node will have no value in this run."""
@@ -96,7 +112,9 @@ class RunState(Generic[H]):
         return added
 
     def enqueue(self, nodes: Sequence[GraphNode]) -> None:
-        """Make nodes ready, or let them wait for their parents."""
+        """Make nodes ready, or let them wait for their parents; nodes that may be kept wait elsewhere."""
+        if self.may_keep:
+            nodes = [node for node in nodes if self.actions[node.number] is not Action.MAYBE]
         if not self._in_order:
             for node in nodes:
                 self._wait_for_parents(node)

@@ -6,21 +6,22 @@ import time
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
-from functionfuse._context.caller_context import CallerContext
-from functionfuse._execution.argument_guards import ArgumentGuards
 from functionfuse._execution.delivery import MessageDelivery
+from functionfuse._execution.early_cutoff import EarlyCutoff
 from functionfuse._execution.recovery import Recovery
+from functionfuse._execution.replanning import Replanner
 from functionfuse._execution.run_state import NodeState, RunState, Submitted
-from functionfuse._graph.graph import new_tuple
+from functionfuse._execution.unit_factory import UnitFactory
 from functionfuse._kernel.annotations import add_failures_note, add_node_note
 from functionfuse._kernel.binding import resolve_reference
 from functionfuse._kernel.kernel import DAMAGE_ERRORS, FAILED_SUBUNIT
-from functionfuse._kernel.units import Record, Unit
+from functionfuse._kernel.units import Record
 from functionfuse.engine import Cancelled
 from functionfuse.errors import StorageError
 from functionfuse.events import (
     NodeFailed,
     NodeFinished,
+    NodeKept,
     NodeSubmitted,
     RunFinished,
     RunStarted,
@@ -29,11 +30,12 @@ from functionfuse.events import (
 from functionfuse.plan import Action
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
     from functionfuse._execution.groups import Group
     from functionfuse._execution.run_spec import RunSpec
     from functionfuse._graph.graph import GraphNode, ItemRef
+    from functionfuse._kernel.units import Unit
     from functionfuse.engine import Engine
     from functionfuse.events import Event
 
@@ -50,20 +52,20 @@ class Scheduler(Generic[H]):
     def __init__(self, spec: RunSpec, engine: Engine[H]) -> None:
         self._run_spec = spec
         self._engine = engine
-        # settings for units in other threads or processes, and their log records and warnings
-        self._context = None if engine.capabilities.inline else CallerContext()
         self._delivery = MessageDelivery()
         self._inline, self._schedules = engine.capabilities.inline, engine.capabilities.schedules
         self._run = RunState(spec, engine)
         self.plan = self._run.plan
-        self._guards = ArgumentGuards(spec, engine, self.plan)
         # of the run's state, what each node needs
         self._nodes, self._states = self._run.nodes, self._run.states
         self._actions, self._records = self._run.actions, self._run.records
         self._results, self._groups = self._run.results, self._run.groups
         self._pending, self._failures = self._run.pending, self._run.failures
-        self._recovery = Recovery(spec, engine, self._run)
+        self._replanner = Replanner(spec, self._run)
+        self._recovery = Recovery(spec, engine, self._run, self._replanner)
         self._outdated = self._recovery.outdated
+        self._units = UnitFactory(spec, engine, self._run, self._replanner.damaged)
+        self._cutoff = EarlyCutoff(spec, self._run, self._replanner) if self._run.may_keep else None
         self._max_in_flight = spec.max_in_flight or len(self._nodes) + 1
         self._stopping = False  # nothing is submitted any more
 
@@ -71,6 +73,11 @@ class Scheduler(Generic[H]):
     def records(self) -> dict[str, Record]:
         """The records of finished and failed nodes, by name."""
         return {record.name: record for record in self._records if record is not None}
+
+    @property
+    def kept(self) -> Collection[str]:
+        """The names of the nodes whose stored results turned out to be right, and were not loaded."""
+        return self._cutoff.kept if self._cutoff else ()
 
     def execute(self) -> list[Any]:
         """Run the plan; return the values of the targets.
@@ -88,17 +95,21 @@ class Scheduler(Generic[H]):
             self._discard_damage_reports()
             raise
         finally:
+            if self._cutoff is not None:
+                self._cutoff.end()
             self._notify(RunFinished, self._run_spec.workflow, error)
-            self._guards.end()
+            self._units.end()
 
     def _execute(self) -> list[Any]:
         if self._run_spec.results is not None:
             self._run_spec.results.prepare()
-        self._setups = self._run_spec.setups()
+        self._units.prepare()
         targets = self._run_spec.graph.targets if self._run_spec.fetch_targets else ()
         self._results.retain(ref.number for ref in targets)
         run, actions = self._run, self.plan.actions.values()
         run.enqueue(run.add(zip(run.nodes, actions, strict=True)))
+        if self._cutoff is not None:
+            self._notify_kept(self._cutoff.begin())
         self._loop()
         if self._failures:
             raise self._first_failure()
@@ -161,7 +172,8 @@ class Scheduler(Generic[H]):
             return
         if self._run_spec.observers:
             self._notify(NodeSubmitted, node.name)
-        self._submit_unit(self._unit(node, load=load), inputs, (node,), load=load)
+        unit = self._units.loading(node) if load else self._units.computing(node)
+        self._submit_unit(unit, inputs, (node,), load=load)
         self._results.release(parents)
 
     def _submit_group(self, group: Group) -> None:
@@ -173,39 +185,12 @@ class Scheduler(Generic[H]):
             return
         for part in group.nodes:
             self._notify(NodeSubmitted, part.name)
-        unit = self._unit(node, load=False)._replace(
-            guard=None,
-            subunits=tuple(self._unit(part, load=False) for part in group.nodes),
-            outputs=group.outputs(self._results.count, self._groups.recovery_outputs),
-        )
+        outputs = group.outputs(self._results.count, self._groups.recovery_outputs)
+        unit = self._units.fused(group, outputs)
         self._results.release_internal(group.internal_uses)
         self._groups.add_in_flight(group)
         self._submit_unit(unit, inputs, group.nodes, load=False)
         self._results.release(group.external_uses)
-
-    def _unit(self, node: GraphNode, *, load: bool) -> Unit:
-        name, spec = node.name, self._run_spec
-        storage = None if name in spec.always_run else spec.results
-        exclusive_instance = (
-            node.state is not None and spec.graph.instance_uses[node.state.number] == 1
-        )
-        setup, engine = self._setups.get(name), self._engine.name
-        recompute = name in self._recovery.unusable
-        fields = (
-            node,
-            spec.workflow,
-            engine,
-            storage,
-            load,
-            setup,
-            exclusive_instance,
-            (),
-            (),
-            recompute,
-            self._context,
-            None if load else self._guards.of(node),
-        )
-        return new_tuple(Unit, fields)
 
     def _submit_unit(
         self, unit: Unit, inputs: list[Any], nodes: Sequence[GraphNode], *, load: bool
@@ -253,6 +238,8 @@ class Scheduler(Generic[H]):
             self._engine.release(handle)
         if self._run_spec.observers:
             self._notify(NodeFinished, record)
+        if self._cutoff is not None:
+            self._notify_kept(self._cutoff.finish((number,)))
 
     def _finish_with_error(
         self, node: GraphNode, submitted: float, error: BaseException, *, load: bool
@@ -279,6 +266,8 @@ class Scheduler(Generic[H]):
         self._run.deliver(handle, numbers)
         if not self._results.is_referenced(handle):
             self._engine.release(handle)
+        if self._cutoff is not None:
+            self._notify_kept(self._cutoff.finish(numbers))
 
     def _fail(self, node: GraphNode, submitted: float, error: BaseException) -> None:
         self._run.mark_upstream_failed(node)
@@ -322,6 +311,10 @@ class Scheduler(Generic[H]):
 
     def _target(self, ref: ItemRef) -> Any:
         return resolve_reference(ref, self._engine.fetch(self._results[ref.number]))
+
+    def _notify_kept(self, names: Iterable[str]) -> None:
+        for name in names:
+            self._notify(NodeKept, name)
 
     def _notify(self, event: Callable[..., Event], *fields: Any) -> None:
         if self._run_spec.observers:

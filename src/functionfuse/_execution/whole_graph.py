@@ -30,7 +30,7 @@ from functionfuse.events import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from functionfuse._execution.run_spec import RunSpec
     from functionfuse._graph.nodes import Node
@@ -66,6 +66,11 @@ class WholeGraphRun:
             lambda node: self._graph.node(node).name
         )
         self._min_seconds = MIN_SECONDS if spec.mutation == "warn" else float("inf")
+
+    @property
+    def kept(self) -> Collection[str]:
+        """No node: nothing is stored."""
+        return ()
 
     @property
     def records(self) -> Mapping[str, Record]:

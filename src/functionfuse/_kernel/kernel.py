@@ -39,13 +39,25 @@ if TYPE_CHECKING:
     from functionfuse._graph.graph import GraphNode
     from functionfuse._graph.nodes import Node
     from functionfuse._kernel.units import Status
-    from functionfuse.storage.base import Results, SavedResult
+    from functionfuse.storage.base import Results
 
-__all__ = ["DAMAGE_ERRORS", "FAILED_SUBUNIT", "call", "compute", "execute", "save", "worker_name"]
+__all__ = [
+    "DAMAGE_ERRORS",
+    "FAILED_SUBUNIT",
+    "call",
+    "compute",
+    "execute",
+    "save",
+    "stored_header",
+    "worker_name",
+]
 
 _FUNCTION: Final = Kind.FUNCTION  # the attribute of an enum is slow, for each node
 _CONSTRUCT: Final = Kind.CONSTRUCT
 _METHOD: Final = Kind.METHOD
+#: The size and the digest of a stored result.
+_Saved = tuple[int | None, str | None]
+_NOT_SAVED: Final[_Saved] = (None, None)
 #: Exceptions of a storage that make a result count as not stored.
 DAMAGE_ERRORS: Final = (CorruptResult, ResultNotFound)
 
@@ -138,18 +150,18 @@ def _call(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Outcome
     started, clock = time.time(), time.perf_counter()
     try:
         if unit.storage is None:
-            value, status, saved = _compute(unit, args, kwargs), "computed", None
+            value, status, (nbytes, digest) = _compute(unit, args, kwargs), "computed", _NOT_SAVED
         else:
-            value, status, saved = _load_or_compute(unit, unit.storage, args, kwargs, clock)
+            value, status, (nbytes, digest) = _load_or_compute(
+                unit, unit.storage, args, kwargs, clock
+            )
     except BaseException as error:
         add_node_note(error, unit.node, unit.workflow)
         mark_damage(error, unit.workflow)
         raise
     seconds = time.perf_counter() - clock
-    nbytes, digest = saved or (None, None)
-    record = new_tuple(
-        Record, (unit.node.name, status, started, seconds, _worker, nbytes, (), (), digest)
-    )
+    fields = (unit.node.name, status, started, seconds, _worker, nbytes, (), (), digest)
+    record = new_tuple(Record, fields)
     return new_tuple(Outcome, (value, record))
 
 
@@ -159,33 +171,64 @@ def _load_or_compute(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     clock: float,
-) -> tuple[Any, Status, SavedResult | None]:
-    node = unit.node
+) -> tuple[Any, Status, _Saved]:
     if unit.load:
-        return results.read(node.name), "loaded", None
-    if node.kind is Kind.CONSTRUCT:  # an instance is not stored: it is constructed again
-        return _compute(unit, args, kwargs), "computed", None
+        return results.read(unit.node.name), "loaded", _NOT_SAVED
+    if unit.node.kind is _CONSTRUCT:  # an instance is not stored: it is constructed again
+        return _compute(unit, args, kwargs), "computed", _NOT_SAVED
     # stored since the plan was made, by a retry or by another run
-    stored = None if unit.recompute else _read_stored(results, node.name)
-    if node.kind is Kind.METHOD:
+    stored = None if unit.recompute else _read_stored(unit, results)
+    if unit.node.kind is _METHOD:
         outcome = _compute(unit, args, kwargs)
-        if stored:  # it ran only for its instance
-            return InstanceResult(outcome.state, stored[0]), "computed", None
-        value, saved = _save_and_read_back(unit, results, outcome.value, clock)
+        value, saved = _value_of_method(unit, results, stored, outcome.value, clock)
         return InstanceResult(outcome.state, value), "computed", saved
     if stored:
-        return stored[0], "loaded", None
+        value, digest = stored
+        return value, "loaded", (None, digest)
     value, saved = _save_and_read_back(unit, results, _compute(unit, args, kwargs), clock)
     return value, "computed", saved
 
 
-def _read_stored(results: Results, name: str) -> tuple[Any] | None:
-    if not results.contains(name):
+def _value_of_method(
+    unit: Unit,
+    results: Results,
+    stored: tuple[Any, str | None] | None,
+    value: Any,
+    clock: float,
+) -> tuple[Any, _Saved]:
+    """The value for dependents of a method that has run, and what is stored."""
+    if stored:  # it ran only for its instance
+        return stored[0], (None, stored[1])
+    if not unit.replace and results.contains(unit.node.name):
+        return value, _NOT_SAVED
+    return _save_and_read_back(unit, results, value, clock)
+
+
+def _read_stored(unit: Unit, results: Results) -> tuple[Any, str | None] | None:
+    """The stored value that a unit would compute, and its digest."""
+    header = stored_header(unit, results)
+    if header is None:
         return None
     try:
-        return (results.read(name),)
+        return results.read(unit.node.name), header.get("value")
     except DAMAGE_ERRORS:
         return None
+
+
+def stored_header(unit: Unit, results: Results) -> Mapping[str, Any] | None:
+    """Return the header of the stored result that a unit would compute; None if another one or none is stored.
+
+    Without a fingerprint, of the unit or the stored result, the name counts; without headers it is empty.
+    """
+    name, fingerprint = unit.node.name, unit.fingerprint
+    if not results.contains(name):
+        return None
+    if fingerprint is None:
+        return {}
+    header = results.headers([name]).get(name, {})
+    stored = header.get("fingerprint")
+    same = not isinstance(stored, dict) or stored.get("derivation") == fingerprint["derivation"]
+    return header if same else None
 
 
 def _compute(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -245,13 +288,13 @@ def materialize_result(value: Any, kind: type) -> Any:
 
 def _save_and_read_back(
     unit: Unit, results: Results, value: Any, clock: float
-) -> tuple[Any, SavedResult | None]:
+) -> tuple[Any, _Saved]:
     """Store a result; return the value for its dependents, and what the storage reports."""
     saved = save(unit, value, time.perf_counter() - clock)
     return (results.read(unit.node.name) if results.always_read else value), saved
 
 
-def save(unit: Unit, value: Any, seconds: float) -> SavedResult | None:
+def save(unit: Unit, value: Any, seconds: float) -> _Saved:
     """Store the result of a unit; return its size and digest, if the storage reports them.
 
     Raises:
@@ -263,10 +306,10 @@ def save(unit: Unit, value: Any, seconds: float) -> SavedResult | None:
         "seconds": seconds,
         "seed": getattr(unit.setup, "seed", None),
         "engine": unit.engine,
-        "fingerprint": None,
+        "fingerprint": unit.fingerprint,
     }
     try:
-        return None if unit.storage is None else unit.storage.save(node.name, value, metadata)
+        return (unit.storage and unit.storage.save(node.name, value, metadata)) or _NOT_SAVED
     except CorruptResult:  # an input turned out to be damaged
         raise
     except Exception as error:

@@ -98,6 +98,8 @@ class Unit(NamedTuple):
         None  # what surrounds the call; None: it is in the caller's thread
     )
     guard: Guard | None = None  # of the arguments
+    fingerprint: Mapping[str, Any] | None = None  # what the result depends on, for its header
+    replace: bool = True  # a stored result that depends on something else is replaced
 
     def __reduce__(self) -> tuple[Any, ...]:
         # the context first: it extends the path on which the modules of functions are found

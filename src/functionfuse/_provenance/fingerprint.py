@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import Any, Final
 
 __all__ = ["Fingerprint"]
 
@@ -40,7 +40,7 @@ class Fingerprint:
 
     def to_header(self) -> dict[str, Any]:
         """Return the value of the header field `fingerprint`, of JSON types only."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in _FIELDS}
 
     @classmethod
     def from_header(cls, header: Any) -> Fingerprint | None:
@@ -55,3 +55,6 @@ class Fingerprint:
             return cls(**known)
         except (KeyError, TypeError, ValueError):
             return None
+
+
+_FIELDS: Final = tuple(each.name for each in fields(Fingerprint))

@@ -184,6 +184,8 @@ def encode_unit(
         unit.recompute,
         None if unit.context is None else share(unit.context),
         unit.guard,
+        unit.fingerprint,
+        unit.replace,
     )
 
 
@@ -191,7 +193,7 @@ def decode_unit(fields: tuple[Any, ...], shared_objects: Mapping[int, Any]) -> U
     """Decode a unit of `encode_unit`."""
     name, number, func, args, kwargs, kind, state, location, parents, *rest = fields
     workflow, engine, storage, load, setup, exclusive_instance, subunits, *rest = rest
-    outputs, recompute, context, guard = rest
+    outputs, recompute, context, guard, fingerprint, replace = rest
     node = new_tuple(
         GraphNode,
         (name, number, shared_objects[func], args, kwargs, Kind(kind), state, location, parents),
@@ -211,5 +213,7 @@ def decode_unit(fields: tuple[Any, ...], shared_objects: Mapping[int, Any]) -> U
         recompute,
         None if context is None else shared_objects[context],
         guard,
+        fingerprint,
+        replace,
     )
     return new_tuple(Unit, fields)

@@ -18,20 +18,23 @@ from functionfuse._graph.builder import LazyGraph, build
 from functionfuse._graph.changed_objects import forget_objects
 from functionfuse._graph.fusion import fuse_short_nodes
 from functionfuse._graph.scopes import open_scopes, release_nodes
+from functionfuse._provenance.policy import ProvenanceOptions
 from functionfuse.backends.plugins import PluginCollection
+from functionfuse.backends.provenance import StaleQuery, StaleResults, announce_stale
 from functionfuse.errors import GraphError, OptionError
 from functionfuse.observers.report import Report
 from functionfuse.options import Options, Plugin, select
 from functionfuse.storage.base import Results
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
     from typing_extensions import TypeVar as TypeVarWithDefault
 
     from functionfuse._execution.run_spec import OnError
     from functionfuse._graph.graph import Graph
     from functionfuse._graph.placeholder import Placeholder
+    from functionfuse._provenance.policy import OnStale
     from functionfuse.engine import Engine
     from functionfuse.events import Observer
     from functionfuse.plan import Plan
@@ -43,7 +46,7 @@ _DEBUG = "FUNCTIONFUSE_DEBUG"  # the environment variable that enables checks fo
 _OFF = ("", "0")
 
 
-class Query:
+class Query(StaleQuery):
     """The nodes that match a pattern; its methods set their options."""
 
     def __init__(self, names: Sequence[str], options: Options) -> None:  # noqa: D107
@@ -86,7 +89,7 @@ else:
     ResultT = TypeVar("ResultT")
 
 
-class Workflow(Generic[Q, ResultT]):
+class Workflow(StaleResults, Generic[Q, ResultT]):
     """A graph with its options and a way to run it.
 
     For type checkers `ResultT` is the type of the result of `run()`; the overloads of `__init__` infer it from the targets.
@@ -130,6 +133,7 @@ class Workflow(Generic[Q, ResultT]):
         self._options = Options()
         self._always_running: dict[str, None] = {}
         self._results: Results | None = None
+        self._stale_options = ProvenanceOptions()
         self._observers: list[Observer] = []
         self._report: Report | None = None
 
@@ -185,16 +189,29 @@ class Workflow(Generic[Q, ResultT]):
 
     log_nodes = always_run  # the published name
 
-    def set_storage(self, storage: Any) -> None:
+    def set_storage(
+        self,
+        storage: Any,
+        on_stale: OnStale | None = None,
+        code_roots: Iterable[str] = (),
+        ignore: Iterable[str] = (),
+    ) -> None:
         """Save each result when its node finishes, and load stored results instead of computing them.
 
         Args:
             storage: A path, a URL or a mapping, as `storage_factory` takes them;
                 or any object with `save`, `read_task` and `always_read`. None removes the storage.
+            on_stale: What a run does with a stored result that is stale: "recompute", "warn" (load it),
+                "ignore" (load it without a word) or "error". A dict has one for "graph", which is everything
+                that is written in the graph, and one for "code"; by default these are "recompute" and "warn".
+            code_roots: Folders and packages whose code counts as the project's, besides the script's own.
+            ignore: Qualified names of functions and globals whose changes do not count: `["proj.utils._CACHE"]`.
 
         Raises:
-            OptionError: The object lacks `save` or `read_task`, or `storage_factory` refuses the configuration.
+            OptionError: The object lacks `save` or `read_task`, or `storage_factory` refuses the configuration,
+                or an option is invalid.
         """
+        self._set_stale_options(on_stale, code_roots, ignore)
         missing = [method for method in _STORAGE_METHODS if not hasattr(storage, method)]
         if isinstance(storage, str | os.PathLike | Mapping) and missing:
             from functionfuse.storage.factory import storage_factory  # with all kinds of storages
@@ -263,10 +280,11 @@ class Workflow(Generic[Q, ResultT]):
     def _execute_graph(self, spec: RunSpec, engine: Engine[Any]) -> Any:
         whole = can_run_whole_graph(spec, engine)
         run = WholeGraphRun(spec) if whole else Scheduler(spec, engine)
+        announce_stale(spec, run.plan)
         try:
             values = run.execute()
         finally:
-            self._report = Report(spec.workflow, run.plan, run.records)
+            self._report = Report(spec.workflow, run.plan, run.records, run.kept)
         return values[0] if len(values) == 1 else values
 
     def _engine(self) -> Engine[Any]:
@@ -286,6 +304,7 @@ class Workflow(Generic[Q, ResultT]):
             on_error,
             mutation="raise" if os.environ.get(_DEBUG, "0") not in _OFF else "warn",
             read_only=self.read_only,
+            provenance_options=self._provenance_options(),
         )
 
     def _fuse_graph(self) -> Graph:

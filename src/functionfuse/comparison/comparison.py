@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 from functionfuse._graph.builder import build
 from functionfuse._graph.nodes import Kind
 from functionfuse.comparison.equality import Equality, Mismatch, short_repr
+from functionfuse.comparison.fingerprints import fingerprint_differences
 from functionfuse.comparison.mutation import Mutation, read_mutations
 from functionfuse.comparison.result import Comparison, Difference
 from functionfuse.comparison.runs import ComparedRun
 from functionfuse.errors import OptionError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     from functionfuse._graph.graph import Graph, GraphNode
 
@@ -92,7 +93,13 @@ class _NodeComparer:
             tuple(differences),
             tuple(self._changes),
             self._unknown,
+            tuple(self._fingerprint_differences()),
         )
+
+    def _fingerprint_differences(self) -> Iterator[str]:
+        expected = self._reference.fingerprints
+        for run, name in zip(self._others, self._names[1:], strict=True):
+            yield from fingerprint_differences(expected, run.fingerprints, name)
 
     def _reason(self, node: GraphNode, differing: set[int]) -> str:
         order = self._graph.order

@@ -49,6 +49,8 @@ class Comparison:
     differences: tuple[Difference, ...]  # in graph order
     changes: tuple[Mutation, ...]  # arguments that nodes mutate, found on the reference
     unknown: Mapping[str, str]  # reasons by the names of nodes whose results cannot be compared
+    #: One line for each node whose fingerprint differs: backends cannot share its stored results.
+    fingerprints: tuple[str, ...] = ()
 
     @property
     def equal(self) -> bool:
@@ -83,6 +85,7 @@ class Comparison:
         return [
             f"{names}: no node differs" if first is None else f"{names}: the first is {first}",
             *map(str, self.changes),
+            *self.fingerprints,
             *[f"node {name!r} cannot be compared: {why}" for name, why in self.unknown.items()],
         ]
 

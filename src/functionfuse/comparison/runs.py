@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._graph.nodes import Item, Kind, Node
 from functionfuse.comparison.equality import short_repr
+from functionfuse.comparison.fingerprints import fingerprints_of
 from functionfuse.comparison.mutation import with_mutation_checks
 from functionfuse.events import NodeFailed, NodeFinished
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from functionfuse._graph.graph import Graph
+    from functionfuse._provenance.fingerprint import Fingerprint
     from functionfuse.backends.base import Workflow
     from functionfuse.events import Event
 
@@ -39,6 +41,7 @@ class ComparedRun:
         self.values: dict[str, Any] = {}  # by node name
         self.states: dict[str, Any] = {}  # of instances, by the name of the last method call
         self.failures: dict[str, Exception] = {}
+        self.fingerprints: dict[str, Fingerprint] = {}  # by node name
         self.stateless: str = ""  # why the states of instances are unknown
         self._run(nodes, _last_calls(nodes))
 
@@ -81,6 +84,10 @@ class ComparedRun:
         named = {"workflow_name": _NAME} if isinstance(backend, type) else {}
         workflow: Workflow[Any] = backend(*targets, **named)
         self.name = type(workflow).__name__
+        if not self.fingerprints:
+            self.fingerprints = dict(
+                zip(self._names.values(), fingerprints_of(workflow), strict=True)
+            )
         if self._changes is not None:
             file = self._changes
             workflow.transform_graph(lambda graph: with_mutation_checks(graph, file))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Final
 
-from functionfuse.events import Event, NodeFailed, NodeFinished, RunFinished, RunStarted
+from functionfuse.events import Event, NodeFailed, NodeFinished, NodeKept, RunFinished, RunStarted
 from functionfuse.plan import Action
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ class ProgressBar:
         self._bar: Progress | None = None
         self._task: TaskID | None = None
         self._name = ""
-        self._done = self._failed = 0
+        self._total = self._done = self._failed = 0
         self._next = 0.0
 
     def __call__(self, event: Event) -> None:
@@ -42,6 +42,8 @@ class ProgressBar:
             self._failed += type(event) is NodeFailed
             if time.monotonic() >= self._next:
                 self._show()
+        elif isinstance(event, NodeKept):
+            self._total -= 1
         elif isinstance(event, RunStarted):
             self._start(event)
         elif isinstance(event, RunFinished):
@@ -52,9 +54,9 @@ class ProgressBar:
 
         columns = ("{task.description}", BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._bar = Progress(*columns, console=self._console)
-        nodes = len(event.plan) - len(event.plan.names(Action.SKIP))
+        self._total = len(event.plan) - len(event.plan.names(Action.SKIP))
         self._name = event.workflow
-        self._task = self._bar.add_task(self._name, total=nodes)
+        self._task = self._bar.add_task(self._name, total=self._total)
         self._done = self._failed = 0
         self._bar.start()
 
@@ -62,7 +64,8 @@ class ProgressBar:
         self._next = time.monotonic() + _PAUSE
         if self._bar is not None and self._task is not None:
             name = f"{self._name}, {self._failed} failed" if self._failed else self._name
-            self._bar.update(self._task, completed=self._done, description=name)
+            total = max(self._total, self._done)  # more nodes may run than were planned
+            self._bar.update(self._task, total=total, completed=self._done, description=name)
 
     def _stop(self) -> None:
         self._show()

@@ -12,7 +12,7 @@ from functionfuse.testing.programs import Argument, Call, Program, Shape, Use
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-__all__ = ["graphs"]
+__all__ = ["edited_graphs", "graphs"]
 
 
 @dataclass(frozen=True)
@@ -160,3 +160,46 @@ def _program(drafts: list[_Draft], targets: list[int]) -> Program:
     for draft in drafts:
         writer.write(draft)
     return Program(tuple(writer.calls), tuple(map(writer.use, targets)))
+
+
+_edit: Final = st.tuples(
+    st.sampled_from(["replace", "insert", "remove", "swap", "nothing"]), _picks, _draft
+)
+
+
+def edited_graphs(max_calls: int = 8, edits: int = 3) -> st.SearchStrategy[list[Program]]:
+    """Random programs, each but the first an edit of the one before: a call is replaced, added, removed or moved.
+
+    Args:
+        max_calls: The largest number of calls of the first program.
+        edits: The number of edits.
+    """
+    drafts = st.lists(_draft, min_size=1, max_size=max_calls)
+    targets = st.lists(_picks, min_size=1, max_size=3)
+    return st.builds(
+        _edited_programs,
+        drafts,
+        st.lists(_edit, min_size=edits, max_size=edits),
+        st.lists(targets, min_size=1, max_size=2),
+    )
+
+
+def _edited_programs(
+    drafts: list[_Draft], edits: list[tuple[str, int, _Draft]], targets: list[list[int]]
+) -> list[Program]:
+    programs = [_program(drafts, targets[0])]
+    for number, (kind, pick, draft) in enumerate(edits):
+        drafts = _edited(drafts, kind, pick % len(drafts), draft)
+        programs.append(_program(drafts, targets[number % len(targets)]))
+    return programs
+
+
+def _edited(drafts: list[_Draft], kind: str, at: int, draft: _Draft) -> list[_Draft]:
+    before, after = drafts[:at], drafts[at + 1 :]
+    if kind == "remove" and len(drafts) > 1:
+        return [*before, *after]
+    if kind == "swap" and after:
+        return [*before, after[0], drafts[at], *after[1:]]
+    if kind == "insert":
+        return [*before, draft, drafts[at], *after]
+    return [*before, draft, *after] if kind == "replace" else drafts

@@ -12,6 +12,7 @@ from functionfuse.testing.engine.mutation import MutationTests
 from functionfuse.testing.engine.observation import ObservingTests
 from functionfuse.testing.engine.options import OptionTests
 from functionfuse.testing.engine.properties import PropertyTests
+from functionfuse.testing.engine.provenance import ProvenanceTests
 from functionfuse.testing.engine.recording import RecordingTests
 from functionfuse.testing.engine.results import ResultTests
 from functionfuse.testing.engine.robustness import RunningTests
@@ -39,6 +40,7 @@ class EngineTests(
     StorageTests,
     DamageTests,
     LazyDamageTests,
+    ProvenanceTests,
     OptionTests,
     ObservingTests,
     SurroundingTests,

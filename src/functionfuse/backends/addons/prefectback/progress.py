@@ -9,7 +9,7 @@ from prefect.client.orchestration import get_client
 from prefect.client.schemas.actions import ArtifactUpdate
 
 from functionfuse.backends.addons.prefectback.artifact import upsert_artifact
-from functionfuse.events import NodeFailed, NodeFinished, RunFinished, RunStarted
+from functionfuse.events import NodeFailed, NodeFinished, NodeKept, RunFinished, RunStarted
 from functionfuse.plan import Action
 
 if TYPE_CHECKING:
@@ -36,6 +36,8 @@ class Progress:
             case RunStarted(plan=plan):
                 self._nodes = len(plan) - len(plan.names(Action.SKIP))
                 self._artifact = upsert_artifact("progress", 0.0, f"{self._nodes} nodes")
+            case NodeKept():
+                self._nodes -= 1
             case NodeFinished() | NodeFailed():
                 self._done += 1
                 if time.monotonic() >= self._next:
@@ -47,7 +49,8 @@ class Progress:
         self._next = time.monotonic() + _INTERVAL
         if self._artifact is None:
             return
-        percent = 100.0 * self._done / self._nodes if self._nodes else 100.0
-        text = f"{self._done} of {self._nodes} nodes"
+        nodes = max(self._nodes, self._done)  # more nodes may run than were planned
+        percent = 100.0 * self._done / nodes if nodes else 100.0
+        text = f"{self._done} of {nodes} nodes"
         with get_client(sync_client=True) as client:
             client.update_artifact(self._artifact, ArtifactUpdate(data=percent, description=text))

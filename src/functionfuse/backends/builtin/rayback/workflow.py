@@ -227,7 +227,7 @@ class RayWorkflow(Workflow[RayQuery, ResultT]):
                 lacking[node.name] = known[key] or ""
         computed = spec.plan().actions if lacking else {}
         for name, request in lacking.items():
-            if computed[name] is Action.COMPUTE:
+            if computed[name] in {Action.COMPUTE, Action.MAYBE}:
                 message = f"node {name!r} asks for {request}"
                 raise OptionError(message)
 
