@@ -71,7 +71,9 @@ class GraphFingerprints:
         used = {
             parent: really.get(parent) or self.derivation(parent) for parent in arguments.parents
         }
-        derivation = self._derived(number, map(bytes.fromhex, used.values()), code.digest)
+        derivation = self._derivations[number]
+        if upstream:
+            derivation = self._derived(number, map(bytes.fromhex, used.values()), code.digest)
         names = [self._graph.order[parent].name for parent in used]
         return Fingerprint(
             graph_derivation=self.graph_derivation(number),
