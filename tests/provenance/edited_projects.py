@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import json
+import os
+import subprocess
 import sys
 import textwrap
 from dataclasses import dataclass
@@ -100,3 +103,19 @@ def assert_does_not_count(edit: Edit, folder: Path) -> None:
 def _edited(edit: Edit) -> str:
     assert edit.old in edit.source
     return edit.source.replace(edit.old, edit.new)
+
+
+def run_python(*arguments: str, folder: Path, python: str = sys.executable, seed: str = "0") -> Any:
+    """Run a program in a folder and read what it prints."""
+    environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(  # noqa: S603
+        [python, *arguments],
+        check=False,
+        cwd=folder,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert 0 == done.returncode, done.stderr
+    return json.loads(done.stdout)

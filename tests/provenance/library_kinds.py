@@ -84,6 +84,20 @@ def pipeline(c: float) -> Any:
     return made.fit(numbers(20, 2), np.arange(20) % 2)
 
 
+def features(text: str) -> Any:
+    """A vectorizer that was fitted, which keeps the address of an object."""
+    from sklearn.feature_extraction.text import TfidfVectorizer
+
+    return TfidfVectorizer().fit([text])
+
+
+def distribution(mean: float) -> Any:
+    """A distribution, which holds the generator that numpy shares."""
+    from scipy.stats import norm
+
+    return norm(mean, 2)
+
+
 def sparse(number: float) -> Any:
     """A sparse matrix that was asked whether it is sorted."""
     from scipy.sparse import csr_array
@@ -215,6 +229,9 @@ LIBRARY_KINDS: dict[str, tuple[Any, Any]] = {
         lambda: forest(2, fitted=False),
     ),
     "pipeline": (lambda: pipeline(1), lambda: pipeline(2)),
+    "features": (lambda: features("abc de"), lambda: features("abc df")),
+    "distribution": (lambda: distribution(1), lambda: distribution(2)),
+    "method of the shared generator": (lambda: np.random.permutation, lambda: np.random.shuffle),
     "array in memory": (lambda: io.BytesIO(numbers(9).tobytes()), lambda: io.BytesIO(b"")),
 }
 

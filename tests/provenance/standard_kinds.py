@@ -342,6 +342,10 @@ STANDARD_KINDS: dict[str, tuple[Any, Any]] = {
     ),
     "builtin method": (lambda: [1].append, lambda: [2].append),
     "method descriptor": (lambda: str.upper, lambda: str.lower),
+    "class method descriptor": (
+        lambda: vars(dict)["fromkeys"],
+        lambda: vars(OrderedDict)["fromkeys"],
+    ),
     "module": (lambda: json, lambda: re),
     "property": (lambda: property(helper), lambda: property(other_helper)),
     "lru_cache": (lambda: functools.lru_cache(helper), lambda: functools.lru_cache(other_helper)),

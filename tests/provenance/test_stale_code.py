@@ -187,6 +187,32 @@ def test_wrong_options_are_errors(project: Project, on_stale: Any, message: str)
             made.set_storage(project.folder, code_roots="proj")
 
 
+def test_a_removed_result_between_passes_staleness_on(project: Project) -> None:
+    """The table is stale by the data, although the fits are not stored."""
+    with project.workflow() as made:
+        made.forget("fit-.*", downstream=False)
+    project.edit(("return list(range(count))", "return [*range(count)]"))
+    cause = "upstream data: function proj.load changed (1 line)"
+    with project.workflow() as made:
+        assert {"table": f"load, stale code, loaded: {cause}"} == reasons(made)
+        with pytest.warns(StaleResultWarning, match="table: function proj.load"):
+            made.run()
+        assert [] == made.ran
+
+
+def test_the_report_tells_what_is_stale(project: Project) -> None:
+    """A column with reasons, and a number in the summary."""
+    project.edit(HELPER)
+    with project.workflow(1, 2, 3) as made:
+        with pytest.warns(StaleResultWarning):
+            made.run()
+        assert str(made.report).splitlines()[2].endswith("why")
+        told = {line.split()[0]: line for line in str(made.report).splitlines() if line}
+    assert told["fit-0"].endswith(f"stale code, loaded: {SCALE}")
+    assert told["table"].endswith("stale: rows has 3 items instead of 2")
+    assert "workflow 'study': 2 computed, 3 loaded; 2 of the results are stale" in str(made.report)
+
+
 # ---- unknown ----
 
 

@@ -43,8 +43,8 @@ def needs_no_run(made: LocalWorkflow, storage: Any) -> set[str]:
     }
 
 
-@settings(deadline=None, max_examples=150)
-@given(edited_graphs(), st.lists(st.sets(st.integers(0, 9), max_size=4), min_size=4, max_size=4))
+@settings(deadline=None, max_examples=40)
+@given(edited_graphs(6), st.lists(st.sets(st.integers(0, 9), max_size=4), min_size=4, max_size=4))
 def test_a_resumed_run_gives_what_a_fresh_run_gives(
     tmp_path_factory: pytest.TempPathFactory, programs: list[Program], removals: list[set[int]]
 ) -> None:

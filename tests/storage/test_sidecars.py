@@ -18,7 +18,7 @@ from functionfuse.errors import CorruptResult, StorageError
 from functionfuse.serializers import FILE_PROTOCOL, FOLDER_PROTOCOL, S3_PROTOCOL, generate_name
 from functionfuse.storage import storage_factory
 from functionfuse.storage.backends.sidecar_folders import SIDECARS
-from functionfuse.storage.file_format.file_format import frame
+from functionfuse.storage.file_format.frame import frame
 
 if TYPE_CHECKING:
     from storage_servers import S3Server
@@ -371,8 +371,8 @@ def test_a_header_cannot_lead_out_of_its_folder(tmp_path: Path, objects: object)
     storage = storage_factory(str(tmp_path / "storage"))
     storage.register_persistent_serializers(Published)
     storage.save("w", "own", 1j)  # there is a folder of objects
-    chunks = frame(1, {"workflow": "w", "node": "evil", "objects": objects})
-    (tmp_path / "storage" / "w" / "evil").write_bytes(b"".join(chunks))
+    framed = frame(1, {"workflow": "w", "node": "evil", "objects": objects})
+    (tmp_path / "storage" / "w" / "evil").write_bytes(framed.joined())
     storage.remove_task("w", "evil")
     storage.new_workflow("w")
     assert "precious" == precious.read_text()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections import defaultdict
 from heapq import heappop, heappush
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 __all__ = ["ReadyQueue"]
+
+#: Sorting takes longer than adding one by one if the queue has this many times as many nodes.
+_FEW: Final = 8
 
 
 class ReadyQueue:
@@ -38,8 +41,13 @@ class ReadyQueue:
 
     def push(self, numbers: Iterable[int]) -> None:
         """Add nodes; those that wait for parents are not ready yet."""
-        self._ready += [number for number in numbers if number not in self._missing_parents]
-        self._ready.sort()  # a sorted list is a heap
+        new = [number for number in numbers if number not in self._missing_parents]
+        if len(new) * _FEW < len(self._ready):
+            for number in new:
+                heappush(self._ready, number)
+        else:
+            self._ready += new
+            self._ready.sort()  # a sorted list is a heap
 
     def unblock_children(self, parents: Iterable[int]) -> None:
         """Let no node wait for these parents any more."""

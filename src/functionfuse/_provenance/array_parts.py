@@ -13,6 +13,7 @@ _CHUNK: Final = 1 << 18  # elements of an array that is not contiguous
 _LONG_DOUBLES: Final = "gG"  # codes of dtypes
 _X87_MANTISSA: Final = 63  # bits of a long double with ten bytes of 16 in use
 _X87_BYTES: Final = 10
+_PLAIN_KINDS: Final = frozenset("biufcmMSU")
 _STRINGS: Final = "T"  # of variable length: the array holds addresses
 
 
@@ -39,7 +40,10 @@ def masked_parts(array: Any) -> Parts:
 
 
 def scalar_parts(scalar: Any) -> Parts:
-    """A scalar, as an array without dimensions."""
+    """A scalar; a record is an array without dimensions."""
+    dtype = scalar.dtype
+    if dtype.kind in _PLAIN_KINDS and dtype.char not in _LONG_DOUBLES:
+        return ("scalar", dtype.str, scalar.tobytes()), (), ()
     numpy: Any = sys.modules["numpy"]
     return ("scalar",), ("",), (numpy.asarray(scalar),)
 

@@ -17,13 +17,17 @@ __all__ = ["members_of"]
 #: Attributes that Python makes, or that do not count; those of a dataclass are read from its fields.
 _SKIPPED: Final = frozenset(
     {
-        "__slotnames__",  # of copyreg, since an instance was pickled
         *("__module__", "__qualname__", "__doc__", "__dict__", "__weakref__", "__firstlineno__"),
         *("__annotations__", "__annotate__", "__annotate_func__", "__annotations_cache__"),
         *("__abstractmethods__", "_abc_impl", "__static_attributes__", "__type_params__"),
         *("__parameters__", "__orig_bases__", "__dataclass_params__", "__dataclass_fields__"),
         *("_is_protocol", "_is_runtime_protocol", "__protocol_attrs__", "__signature__"),
-        *("__non_callable_proto_members__", "__attrs_attrs__", "__match_args__"),
+        *(
+            "__non_callable_proto_members__",
+            "__callable_proto_members_only__",
+            "__attrs_attrs__",
+            "__match_args__",
+        ),
     }
 )
 _PYTHON_MADE: Final = (MemberDescriptorType, GetSetDescriptorType)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from dataclasses import dataclass, field
@@ -88,7 +89,9 @@ class CodeDigests:
 
     def _digest(self, values: Sequence[Any]) -> CodeDigest:
         walk = self._walk(values[0])
-        roots = [walk.root(value) for value in values]
+        found = [walk.root(value) for value in values]
+        # what arguments bring of libraries counts by its name among the arguments
+        roots = [part for part in found if part is found[0] or not part.is_foreign]
         rendered = render_parts(roots)
         labels = {id(each.part): each.label for each in rendered}
         parts = []
@@ -101,7 +104,7 @@ class CodeDigests:
         return CodeDigest(
             digest=_digest(repr(whole)),
             parts=tuple(parts),
-            packages=_versions(each.part for each in rendered),
+            packages=_versions([*found, *(each.part for each in rendered)]),
             unknown=tuple(sorted({words for each in rendered for words in each.part.unknown})),
             notes=tuple(sorted({words for each in rendered for words in each.part.notes})),
         )
@@ -118,12 +121,21 @@ class CodeDigests:
 
 def _home_of(function: Any) -> tuple[str, bool]:
     """The module of a function or class, and whether the module decorates it."""
-    space = getattr(inspect.unwrap(function), "__globals__", None)
+    while isinstance(function, functools.partial):
+        function = function.func
+    space = getattr(_unwrapped(function), "__globals__", None)
     module = space.get("__name__") if space else getattr(function, "__module__", None)
     module = module if isinstance(module, str) else "builtins"
     name = getattr(function, "__name__", "")
     found: Any = attributes_of(sys.modules.get(module)).get(name)
     return module, found is not undecorated(found) and undecorated(found) is function
+
+
+def _unwrapped(function: Any) -> Any:
+    try:
+        return inspect.unwrap(function)
+    except ValueError:  # it wraps itself
+        return function
 
 
 def _without_script(name: str) -> str:

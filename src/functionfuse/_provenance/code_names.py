@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from functionfuse._graph.decorators import undecorated
 
-__all__ = ["code_name", "function_name", "module_name"]
+__all__ = ["code_name", "function_name", "module_name", "module_of"]
 
 SCRIPTS: Final = frozenset({"__main__", "__mp_main__"})
 
@@ -46,6 +46,12 @@ def module_name(name: str | None) -> str:
         return name or ""
     file = getattr(sys.modules.get("__main__"), "__file__", None)
     return _spec_name() or (PurePath(file).stem if isinstance(file, str) else "__main__")
+
+
+def module_of(kind: type) -> str:
+    """The name of the module of a class; empty for a class that hides it."""
+    name = kind.__module__
+    return name if isinstance(name, str) else ""
 
 
 def _spec_name() -> str | None:

@@ -14,7 +14,17 @@ __all__ = ["Part", "RenderedPart", "render_parts"]
 class Part:
     """A function, class or global value: its own text, and the names in it with what they refer to."""
 
-    __slots__ = ("_links", "file", "name", "notes", "packages", "text", "unknown", "value")
+    __slots__ = (
+        "_links",
+        "file",
+        "is_foreign",
+        "name",
+        "notes",
+        "packages",
+        "text",
+        "unknown",
+        "value",
+    )
 
     def __init__(self, name: str, value: Any = None) -> None:
         self.name = name
@@ -23,6 +33,8 @@ class Part:
         self.value = value
         #: The file of its module.
         self.file: str | None = None
+        #: It is a root that is not of the project.
+        self.is_foreign = False
         self.packages: set[str] = set()
         self.unknown: list[str] = []
         self.notes: list[str] = []

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._graph.decorators import undecorated
 from functionfuse._provenance.class_members import members_of
-from functionfuse._provenance.code_names import code_name, function_name, module_name
+from functionfuse._provenance.code_names import code_name, function_name, module_name, module_of
 from functionfuse._provenance.code_parts import Part
 from functionfuse._provenance.literal_text import literal_text
 from functionfuse._provenance.module_text import (
@@ -57,18 +57,23 @@ class CodeWalk:
         self._values = values
         self._ignored = ignored
         self._parts: dict[Any, Part] = {}
-        self._waiting: list[Callable[[], None]] = []
+        self._waiting: list[tuple[Part, Callable[[Part], None]]] = []
 
     def root(self, value: Any) -> Part:
         """Return the part of a function, class or other callable, with all that it reaches."""
         holder = Part("")
         self._link(holder, "", value, function_name(value))
         while self._waiting:
-            self._waiting.pop()()
+            part, expand = self._waiting.pop()
+            try:
+                expand(part)
+            except Exception as error:  # noqa: BLE001 - of the user's classes, whose attributes may raise anything
+                part.unknown.append(f"{part.name}: {type(error).__name__}: {error}")
         target = holder.links[0][1]
         if isinstance(target, Part):
             return target
-        holder.name = holder.text = target  # a foreign function
+        holder.name = holder.text = target
+        holder.is_foreign = True
         return holder
 
     # ---- what a name refers to ----
@@ -92,11 +97,11 @@ class CodeWalk:
     def _object(self, part: Part, value: Any, place: str) -> Part | str:
         """What is neither a module nor a function nor a class."""
         kind = type(value)
-        held = held_by_wrapper(value, is_project=self._border.has_module(kind.__module__))
+        held = held_by_wrapper(value, is_project=self._border.has_module(module_of(kind)))
         if held is not None:
             name = f"{place} ({kind.__qualname__})"  # the function in it has the name of the place
             return self._made(value, name, lambda made: self._expand_wrapper(made, value, held))
-        library = kind.__module__.partition(".")[0]
+        library = module_of(kind).partition(".")[0]
         if issubclass(kind, BuiltinFunctionType) or library in _NAMED:
             return self._foreign(part, value)
         if issubclass(kind, logging.Logger):  # its name is that of the module
@@ -130,7 +135,7 @@ class CodeWalk:
         name = function_name(kind)
         if name in self._ignored:
             return "ignored"
-        if not self._border.has_module(kind.__module__):
+        if not self._border.has_module(module_of(kind)):
             return self._foreign(part, kind)
         return self._named(kind, name, lambda made: self._expand_class(made, kind))
 
@@ -165,13 +170,13 @@ class CodeWalk:
         part = self._parts.get(key)
         if part is None:
             part = self._parts[key] = Part(name, value)
-            self._waiting.append(lambda: expand(part))
+            self._waiting.append((part, expand))
         return part
 
     def _expand_wrapper(self, part: Part, value: Any, held: list[tuple[str, Any]]) -> None:
         if issubclass(type(value), BuiltinFunctionType):
             part.text = f"# {value.__name__}"
-        if self._border.has_module(type(value).__module__):
+        if self._border.has_module(module_of(type(value))):
             self._link(part, "type", type(value))
         self._expand_held(part, held)
 
@@ -214,7 +219,7 @@ class CodeWalk:
 
     def _expand_class(self, part: Part, kind: type) -> None:
         part.text = f"class {part.name}:"
-        part.file = source_file(kind.__module__)
+        part.file = source_file(module_of(kind))
         for number, base in enumerate(kind.__bases__):
             if base is not object:
                 self._link(part, f"base {number}", base)
@@ -222,7 +227,7 @@ class CodeWalk:
         if metaclass is not type:
             self._link(part, "metaclass", metaclass)
         reads_annotations = not (
-            is_of_python(metaclass.__module__) or self._border.has_module(metaclass.__module__)
+            is_of_python(module_of(metaclass)) or self._border.has_module(module_of(metaclass))
         )
         for name, value in members_of(kind, reads_annotations=reads_annotations):
             self._link(part, name, value, f"{part.name}.{name}")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import copy
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
@@ -11,6 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["normalized", "text_of"]
 
+_MARK: Final = "_functionfuse_is_normal"
 _DECORATOR: Final = "workflow"
 #: Annotations in classes that decide what a dataclass makes of a name.
 _COUNTED: Final = ("ClassVar", "InitVar", "KW_ONLY")
@@ -18,13 +18,13 @@ _UNUSUAL: Final = frozenset("'\"\\{}")
 
 
 def normalized(node: ast.AST) -> Any:
-    """Return a copy of a definition, or of a module, without docstrings, annotations and our decorator."""
-    return _Normalizer().visit(copy.deepcopy(node))
+    """Remove docstrings, annotations and our decorator from a definition or a module, in place."""
+    return _Normalizer().visit(node)
 
 
 def text_of(node: ast.AST) -> str:
     """Return the text of a normalized definition."""
-    return ast.unparse(ast.fix_missing_locations(node))
+    return ast.unparse(node)
 
 
 class _Normalizer(ast.NodeTransformer):
@@ -69,6 +69,9 @@ class _Normalizer(ast.NodeTransformer):
         return self._definition(node, in_class=False)
 
     def _definition(self, node: Any, *, in_class: bool) -> Any:
+        if hasattr(node, _MARK):  # within a function that was normalized before this one
+            return node
+        setattr(node, _MARK, True)
         if ast.get_docstring(node, clean=False) is not None:
             node.body = node.body[1:]
         if hasattr(node, "type_params"):

@@ -26,7 +26,7 @@ _PAIR: Final = 2  # of attributes in a dict and in slots
 #: Attributes that are not part of a value: versions of libraries, and what is computed when it is asked for.
 _NOT_VALUES: Final = frozenset(
     {
-        "_sklearn_version",
+        *("_sklearn_version", "_stop_words_id"),  # the latter is the address of an object
         *("_has_canonical_format", "_has_sorted_indices"),  # of sparse matrices
         "__networkx_cache__",
     }

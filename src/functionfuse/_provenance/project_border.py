@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
-import json
 import os
 import sys
 import sysconfig
@@ -12,10 +10,9 @@ from importlib.machinery import PathFinder
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
-from urllib.parse import urlsplit
-from urllib.request import url2pathname
 
 from functionfuse._provenance.code_names import SCRIPTS
+from functionfuse._provenance.wrappers import attributes_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -63,9 +60,10 @@ class ProjectBorder:
             package = name.rpartition(".")[0]
             return self.has_module(package) if package else top not in _STANDARD
         path = os.path.realpath(file)
-        if any(_within(path, root) for root in self._roots):
-            return True
-        return not (_is_installed(path) or _editable_root(path))
+        roots = [root for root in self._roots if _within(path, root)]
+        if _is_installed(path):  # perhaps in an environment in the project's folder
+            return any(map(_is_installed, roots))
+        return bool(roots) or _editable_root(path) is None
 
 
 def is_of_python(module: str) -> bool:
@@ -100,9 +98,9 @@ def home_roots(module: str, *, is_own: bool) -> tuple[str, ...]:
     """
     script = getattr(sys.modules.get("__main__"), "__file__", None)
     places = [script if isinstance(script, str) else os.getcwd(), source_file(module) or ""]
-    roots = [_editable_root(os.path.realpath(place)) for place in places if place]
-    file = places[-1]
-    if file and (is_own or not _is_installed(os.path.realpath(file))):
+    files = [os.path.realpath(place) for place in places if place]
+    roots = [_editable_root(file) for file in files if not _is_installed(file)]
+    if places[-1] and (is_own or not _is_installed(files[-1])):
         roots.append(package_folder(module))
     return tuple(sorted({root for root in roots if root is not None}))
 
@@ -119,10 +117,14 @@ def source_file(name: str) -> str | None:
     """The file of a module, also of one that is not imported; nothing is imported for it."""
     module = sys.modules.get(name)
     if module is not None:
-        file = getattr(module, "__file__", None)
+        attributes = attributes_of(module)
+        file = attributes.get("__file__")
         if isinstance(file, str):
             return file
-        folders = [*(getattr(module, "__path__", None) or ())]  # a package without `__init__.py`
+        origin = getattr(attributes.get("__spec__"), "origin", None)
+        if isinstance(origin, str) and os.path.exists(origin):  # it is loaded by its first use
+            return origin
+        folders = [*(attributes.get("__path__") or ())]  # a package without `__init__.py`
         return str(folders[0]) if folders else None
     spec = _module_spec(name)
     return spec.origin if spec is not None and spec.has_location else None
@@ -132,8 +134,7 @@ def _module_spec(name: str) -> Any:
     package, _, _ = name.rpartition(".")
     if not package:
         return _top_spec(name)
-    parent = sys.modules.get(package)
-    path = getattr(parent, "__path__", None)
+    path = attributes_of(sys.modules.get(package)).get("__path__")
     if path is None:
         path = getattr(_module_spec(package), "submodule_search_locations", None)
     return None if path is None else PathFinder.find_spec(name, [*path])
@@ -154,6 +155,8 @@ def distribution_version(top: str) -> tuple[str, str] | None:
     """The name and version of the distribution that has a top-level package; None for Python's own."""
     if top in _STANDARD or top == _OURS:
         return None
+    import importlib.metadata  # imports a dozen modules
+
     try:
         found = importlib.metadata.distribution(top)
     except (importlib.metadata.PackageNotFoundError, ValueError):
@@ -171,6 +174,8 @@ def _search_distribution(top: str) -> tuple[str, str] | None:
     for record in folder.glob("*.dist-info/RECORD"):
         data = b"\n" + record.read_bytes()
         if b"\n" + wanted in data:
+            import importlib.metadata
+
             found = importlib.metadata.Distribution.at(record.parent)
             return found.metadata["Name"], found.version
     return None
@@ -208,6 +213,10 @@ def _editable_roots() -> tuple[str, ...]:
 def _editable_in(folder: str) -> list[str]:
     if not _INSTALLED.intersection(Path(folder).parts):
         return []
+    import json
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
     roots = []
     for file in Path(folder).glob("*.dist-info/direct_url.json"):
         try:

@@ -96,6 +96,16 @@ class RunProvenance:
         """
         return self.staleness.verdict(number).outcome == "load"
 
+    def is_stale(self, number: int) -> bool:
+        """Tell whether a stored result that the run loads or keeps is stale, by the plan."""
+        return self.staleness.reaction(number) is not None
+
+    def is_compared(self, number: int) -> bool:
+        """Tell whether the plan found a stored result to be stale or unknown."""
+        verdict = self.staleness.known_verdict(number)
+        found = verdict is not None and (verdict.stale is not None or verdict.unknown)
+        return found and self.staleness.stored_at(number) is not None
+
     def code_texts(self) -> Mapping[str, str]:
         """The texts of all code that the graph reaches, by digest."""
         if len(self.staleness.graph):

@@ -9,6 +9,7 @@ import __future__
 import ast
 import inspect
 import linecache
+import threading
 import weakref
 from enum import Enum
 from types import CodeType
@@ -38,6 +39,11 @@ _KINDS: Final = (  # flags that the body of a function does not show
 )
 _HAS_DOCSTRING: Final = getattr(inspect, "CO_HAS_DOCSTRING", None)  # since Python 3.13
 _FUNCTIONS: Final = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+#: All that compiles to a code object of its own; equal ones on one line would be merged.
+_SCOPES: Final = (
+    *_FUNCTIONS,
+    *(ast.ClassDef, ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp),
+)
 
 
 class Origin(Enum):
@@ -59,14 +65,19 @@ class CodeText(NamedTuple):
 def code_text(code: CodeType, module_globals: dict[str, Any]) -> CodeText:
     """Return the text of a function's code; it is made once for a code object of this process."""
     key = id(code)
-    known = _texts.get(key)
-    if known is None or known[0]() is not code:
-        found = _from_source(code, module_globals)
-        # by identity: equal code objects may be of different files
-        known = _texts[key] = weakref.ref(code, lambda _: _texts.pop(key, None)), found
-    return known[1]
+    with _lock:
+        known = _texts.get(key)
+        if known is None or known[0]() is not code:
+            try:
+                found = _from_source(code, module_globals)
+            except RecursionError:  # an expression of a thousand terms
+                found = _from_bytecode(code, Origin.BYTECODE)
+            # by identity: equal code objects may be of different files
+            known = _texts[key] = weakref.ref(code, lambda _: _texts.pop(key, None)), found
+        return known[1]
 
 
+_lock: Final = threading.RLock()
 _texts: Final[dict[int, tuple[weakref.ref[CodeType], CodeText]]] = {}
 
 
@@ -127,14 +138,16 @@ def _definitions_in(source: str, file: str, flags: int) -> _Definitions:
 
 
 def _number_functions(tree: ast.Module) -> dict[int, ast.AST]:
-    """Give each function a line number of its own, which tells which code object was made of it."""
+    """Give each scope a line number of its own, which tells which code object was made of which function."""
     nodes: dict[int, ast.AST] = {}
+    count = 1
     waiting: list[tuple[ast.AST, int]] = [(tree, 1)]
     while waiting:
         node, number = waiting.pop()
-        if isinstance(node, _FUNCTIONS):
-            number = len(nodes) + 2
-            nodes[number] = node
+        if isinstance(node, _SCOPES):
+            count = number = count + 1
+            if isinstance(node, _FUNCTIONS):
+                nodes[number] = node
         if hasattr(node, "lineno"):
             positions: Any = node
             positions.lineno = positions.end_lineno = number

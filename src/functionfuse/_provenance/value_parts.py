@@ -35,6 +35,8 @@ __all__ = ["parts_of"]
 @lru_cache(maxsize=4096)
 def parts_of(kind: type) -> Callable[[Any], Parts] | None:
     """Return the function that takes values of a type apart; None for types that pickle takes apart."""
+    if (kind.__module__, kind.__qualname__) in _GENERATORS:
+        return _generator
     for base in kind.__mro__:
         known = _PARTS.get(base) or library_parts(base)
         if known is not None:
@@ -70,6 +72,15 @@ def _builtin_method(value: Any) -> Parts:
     if shared is not None:
         return ("shared generator", value.__name__), ("", ""), (shared[0], *shared[1])
     return ("builtin method", value.__name__), (".__self__",), (owner,)
+
+
+def _generator(value: Any) -> Parts:
+    """A random generator by its state; the shared one of a library by its name."""
+    shared = reduce_generator(value)
+    if shared is not None:
+        return ("shared generator",), ("", ""), (shared[0], *shared[1])
+    function, arguments, *state = value.__reduce__()
+    return ("generator",), ("", "", ""), (function, arguments, state)
 
 
 def _bytes(value: bytearray) -> Parts:
@@ -159,6 +170,11 @@ _PARTS: Final[dict[type, Callable[[Any], Parts]]] = {
     mmap.mmap: _memory,
     functools.partial: _partial,
     functools.cached_property: lambda value: (("cached property",), ("",), (value.func,)),
+    type(vars(dict)["fromkeys"]): lambda value: (
+        ("class method", value.__name__),
+        ("",),
+        (value.__objclass__,),
+    ),
     property: lambda value: (
         ("property",),
         (".fget", ".fset", ".fdel"),
@@ -169,6 +185,8 @@ _PARTS: Final[dict[type, Callable[[Any], Parts]]] = {
     type(lru_cache(lambda: None)): _lru_cache_wrapper,
     Placeholder: _node,
 }
+#: Types of which libraries share an object, whose state differs in each process.
+_GENERATORS: Final = frozenset({("random", "Random"), ("numpy.random.mtrand", "RandomState")})
 _DECORATED: Final = frozenset(
     {
         ("functionfuse._graph.decorators", "WorkflowFunction"),

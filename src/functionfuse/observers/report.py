@@ -88,7 +88,18 @@ class Report:
         counts = Counter(self.status(name) for name in self.plan.actions)
         order = (*get_args(Status), "skipped", "not started")
         parts = [f"{counts[status]} {status}" for status in order if counts[status]]
-        return f"workflow {self.workflow!r}: {', '.join(parts)}"
+        stale = self._stale_results()
+        note = f"; {stale} of the results are stale" if stale else ""
+        return f"workflow {self.workflow!r}: {', '.join(parts)}{note}"
+
+    def _stale_results(self) -> int:
+        """The number of stored results that were used although they are stale."""
+        provenance = self.plan.provenance
+        if provenance is None:
+            return 0
+        nodes = self.plan.graph.nodes
+        used = [record.name for record in self if record.status == "loaded"]
+        return sum(provenance.is_stale(nodes[name].number) for name in (*used, *self.kept))
 
     def to_html(self, path: str | os.PathLike[str]) -> None:
         """Write the table as an HTML file."""
@@ -102,7 +113,13 @@ class Report:
         return self._table().html()
 
     def _table(self) -> Table:
-        return Table(_HEADER, [self._row(name) for name in self.plan.actions])
+        rows = [self._row(name) for name in self.plan.actions]
+        provenance, nodes = self.plan.provenance, self.plan.graph.nodes
+        if provenance is None or not any(map(provenance.is_compared, range(len(nodes)))):
+            return Table(_HEADER, rows)
+        compared = {name for name, node in nodes.items() if provenance.is_compared(node.number)}
+        whys = [self.why(row[0]) if row[0] in compared else "" for row in rows]
+        return Table((*_HEADER, "why"), [(*row, why) for row, why in zip(rows, whys, strict=True)])
 
     def _row(self, name: str) -> tuple[str, ...]:
         record = self.records.get(name)

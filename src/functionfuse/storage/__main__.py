@@ -19,7 +19,7 @@ from functionfuse.storage.file_format.file_format import (
     header_size,
     is_signed,
 )
-from functionfuse.storage.file_format.layout import START_SIZE
+from functionfuse.storage.file_format.head import START_SIZE
 from functionfuse.storage.file_format.legacy_format import legacy_stream
 
 if TYPE_CHECKING:

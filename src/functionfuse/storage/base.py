@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from functionfuse.errors import DamagedResultWarning, OptionError, ResultNotFound, StorageError
@@ -41,7 +40,7 @@ class Storage(ABC):
         obj: Any,
         *,
         metadata: Mapping[str, Any] | None = None,
-    ) -> SavedResult | None:
+    ) -> SavedResult:
         """Store a result atomically.
 
         Args:
@@ -51,7 +50,7 @@ class Storage(ABC):
             metadata: More fields for its header: function, seconds, seed, engine.
 
         Returns:
-            Its size and the digest of its value, if known.
+            Its size, and the digest of its value.
 
         Raises:
             StorageError: The result cannot be stored; an earlier one is unchanged.
@@ -250,23 +249,6 @@ class Results:
         if not isinstance(self._storage, Storage):
             return None
         return self._storage.read_source(self._workflow, digest)
-
-    def remove(self, names: Iterable[str]) -> list[str]:
-        """Remove results; returns the names of those that were stored.
-
-        Raises:
-            OptionError: The storage cannot remove results.
-        """
-        if not hasattr(self._storage, "remove_task"):
-            message = f"{self!r} cannot remove results: it has no method remove_task"
-            raise OptionError(message)
-        stored, removed = self.names(), list[str]()
-        for name in names:
-            if name in stored:
-                with suppress(ResultNotFound):  # another process removed it in the meantime
-                    self._storage.remove_task(self._workflow, name)
-                    removed.append(name)
-        return removed
 
     def save(self, name: str, value: Any, metadata: Mapping[str, Any]) -> SavedResult | None:
         """Store the result of a node; returns None if the storage does not report size and digest.

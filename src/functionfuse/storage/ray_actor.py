@@ -83,11 +83,11 @@ class RayStorage(Storage):
         obj: Any,
         *,
         metadata: Mapping[str, Any] | None = None,
-    ) -> SavedResult | None:
+    ) -> SavedResult:
         verification.wait_verified(forget=False)
         # copied when it is opened: of an array that is read-only, the file would say so
         pickled = pickle_value(obj, what=f"the result of node {task_name!r}")
-        saved: SavedResult | None = self._call(
+        saved: SavedResult = self._call(
             "save", workflow_name, task_name, pickled, metadata=metadata
         )
         return saved

@@ -38,7 +38,7 @@ class Algorithm(NamedTuple):
     size: int  # bytes of a digest
     digest: Callable[[Any], bytes]
     start: Callable[[], Hasher]
-    is_cryptographic: bool  # whether nobody can find other bytes with the same digest
+    is_cryptographic: bool  # other bytes with the same digest cannot be found
 
 
 @functools.cache
@@ -77,21 +77,18 @@ def digests(
         pieces: The buffers.
         fill: Reads the contents of the buffer with this index, just before its digest is computed.
     """
-    is_fast = fill is None and not algorithm.is_cryptographic
-    if is_fast or len(pieces) == 1 or sum(map(len, pieces)) < _THREADED:
-        return map(functools.partial(_digest, algorithm, pieces, fill), range(len(pieces)))
-    return _digests_of_threads(functools.partial(_digest, algorithm, pieces, fill), len(pieces))
+    is_short = len(pieces) == 1 or sum(map(len, pieces)) < _THREADED
+    if fill is None and (is_short or not algorithm.is_cryptographic):
+        return map(algorithm.digest, pieces)
 
+    def digest(index: int) -> bytes:
+        if fill:
+            fill(index)
+        return algorithm.digest(pieces[index])
 
-def _digest(
-    algorithm: Algorithm,
-    pieces: Sequence[memoryview],
-    fill: Callable[[int], object] | None,
-    index: int,
-) -> bytes:
-    if fill:
-        fill(index)
-    return algorithm.digest(pieces[index])
+    if is_short:
+        return map(digest, range(len(pieces)))
+    return _digests_of_threads(digest, len(pieces))
 
 
 def _digests_of_threads(digest: Callable[[int], bytes], count: int) -> Iterator[bytes]:

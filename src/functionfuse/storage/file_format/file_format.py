@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from functionfuse.errors import CorruptResult, UntrustedResult
 from functionfuse.storage.file_format.checksums import digests, split
+from functionfuse.storage.file_format.head import header_size, unpack_head
 from functionfuse.storage.file_format.layout import (
     ALIGNMENT,
     MAGIC,
     SURROGATES,
     UNSIGNED,
-    header_size,
-    unpack_head,
 )
 from functionfuse.storage.file_format.legacy_format import legacy_stream
 from functionfuse.storage.file_format.pickle_stream import unpickle_value
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from functionfuse.storage.file_format.checksums import Algorithm
-    from functionfuse.storage.file_format.layout import Head, Layout
+    from functionfuse.storage.file_format.head import Head
+    from functionfuse.storage.file_format.layout import Layout
     from functionfuse.storage.file_format.restricted_unpickler import PickleAllowlist
     from functionfuse.storage.file_format.signatures import SigningKey
 
@@ -58,6 +58,10 @@ _OLD_UNSIGNED: Final = (
 _WEAK: Final = (
     "it is signed, but its checksums are not cryptographic: its contents may be forged. Remove it"
 )
+
+
+_from_json: Final = json.JSONDecoder().decode
+_new: Final = tuple.__new__  # of a named tuple: half of the time of its own
 
 
 class Chunk(NamedTuple):
@@ -111,38 +115,45 @@ def unframe(  # noqa: PLR0913 - keyword options of a read
         UntrustedResult: The file is not signed with the key, or uses types that are not allowed.
         StorageError: The file is intact but cannot be read here.
     """
-    view = memoryview(data)
-    if load:
-        _load_head(view, load)
+    view = _with_head(data, load)
     if bytes(view[: len(MAGIC)]) != MAGIC:
         return _unframe_legacy(view, key, allowed, loader)
     head = unpack_head(view)
+    header = _trusted_fields(head, workflow, node, key)
+    is_mapped = load is None and isinstance(view.obj, mmap.mmap)
+    parts = _parts(view, head, header, is_private=not is_mapped)
+    if key:
+        defer, verify = None, True
+    stream, buffers = _verify(parts, defer, load, verify=verify)
+    return unpickle_value(stream, buffers, allowed, loader(header) if loader else None)
+
+
+def _trusted_fields(head: Head, workflow: str, node: str, key: SigningKey | None) -> dict[str, Any]:
+    """The fields of a header that is signed, if there is a key, and has the requested names."""
     if key:
         key.check(head.signature, head.layout.version, workflow, node, head.header)
-        defer, verify = None, True
     header = _fields(head.header)
     check_result_name(header, workflow, node)
-    is_private = load is not None or not isinstance(view.obj, mmap.mmap)
-    parts = _parts(view, head, header, is_private=is_private)
-    if key and not parts[0].chunks[0].algorithm.is_cryptographic:
+    if key and not head.layout.contents(header).is_cryptographic:
         raise UntrustedResult(_WEAK)
-    stream, buffers = _verify(parts, defer, load, verify=verify)
-    find = loader(header) if loader else None
-    return unpickle_value(stream.data, [buffer.data for buffer in buffers], allowed, find)
+    return header
 
 
-def _load_head(view: memoryview, load: Load) -> None:
-    """Load prefix and header, or all of a file of the legacy format."""
-    guess = min(_GUESS, len(view))
-    load(0, guess)
-    size = header_size(bytes(view[:guess])) or len(view)
-    if size > guess:
-        load(0, min(size, len(view)))
+def _with_head(data: bytearray | mmap.mmap | memoryview, load: Load | None) -> memoryview:
+    """The file, with loaded prefix and header; with all of its bytes if it has the legacy format."""
+    view = memoryview(data)
+    if load:
+        guess = min(_GUESS, len(view))
+        load(0, guess)
+        size = header_size(bytes(view[:guess])) or len(view)
+        if size > guess:
+            load(0, min(size, len(view)))
+    return view
 
 
 def _verify(
     parts: Iterable[_Part], defer: Defer | None, load: Load | None, *, verify: bool
-) -> tuple[_Part, list[_Part]]:
+) -> tuple[memoryview, list[memoryview]]:
     """The pickle stream and the buffers of a file, verified or deferred; see `unframe`."""
     stream, *buffers = parts
     now, later = [stream], list[_Part]()
@@ -155,7 +166,7 @@ def _verify(
     if defer and verify:
         for chunk in _chunks_of(later):
             defer(chunk)
-    return stream, buffers
+    return stream.data, [buffer.data for buffer in buffers]
 
 
 def check_result_name(header: Mapping[str, Any], workflow: str, node: str) -> None:
@@ -232,7 +243,7 @@ def file_size(start: bytes) -> int:
 
 def _fields(header: bytes) -> dict[str, Any]:
     try:
-        fields = json.loads(header.decode(errors=SURROGATES))
+        fields = _from_json(header.decode(errors=SURROGATES))
     except (ValueError, RecursionError) as error:
         message = f"the header is intact but was not written by FunctionFuse: {error}"
         raise CorruptResult(message) from error
@@ -263,11 +274,13 @@ def _parts(
         data = view[start:stop]
         if not parts and not is_private:
             data = memoryview(bytes(data))
-        pieces = zip(
-            split(data, head.layout.chunk), count(start, head.layout.chunk), written, strict=False
-        )
-        chunks = [Chunk(piece, offset, digest, algorithm) for piece, offset, digest in pieces]
-        parts.append(_Part(data, view[stop:end], chunks))
+        if len(written) == 1:  # nearly all parts
+            chunks = [_new(Chunk, (data, start, written[0], algorithm))]
+        else:
+            size = head.layout.chunk
+            pieces = zip(split(data, size), count(start, size), written, strict=False)
+            chunks = [Chunk(piece, offset, digest, algorithm) for piece, offset, digest in pieces]
+        parts.append(_new(_Part, (data, view[stop:end], chunks)))
     if end != len(view):
         message = f"the file has {len(view)} bytes, but its header announces {end}"
         raise CorruptResult(message)
@@ -284,7 +297,9 @@ def _table(header: Mapping[str, Any], layout: Layout) -> list[tuple[int, list[by
         ]
     except (ValueError, TypeError):
         parts = []
-    if not parts or any(len(written) != _count(length, layout) for length, written in parts):
+    if not parts or [len(written) for _, written in parts] != [
+        _count(length, layout) for length, _ in parts
+    ]:
         message = "the header is intact but does not list the parts of the file"
         raise CorruptResult(message)
     return parts
@@ -298,16 +313,16 @@ def _count(length: int, layout: Layout) -> int:
 def _check(parts: Sequence[_Part], paddings: Sequence[_Part], load: Load | None) -> None:
     """Verify the digests of parts, and the padding of these and other parts."""
     chunks = _chunks_of(parts)
+    pieces = [chunk.data for chunk in chunks]
 
     def fill(index: int) -> None:
         _load_chunk(chunks[index], load)
 
-    pieces = [chunk.data for chunk in chunks]
     found = digests(chunks[0].algorithm, pieces, fill if load else None)
     if any(map(operator.ne, found, [chunk.digest for chunk in chunks])):
         message = "the contents do not match their checksum"
         raise CorruptResult(message)
-    if any(bytes(part.padding).strip(b"\0") for part in (*parts, *paddings)):
+    if b"".join([part.padding for part in (*parts, *paddings)]).strip(b"\0"):
         message = "the padding between the parts of the file is not zero"
         raise CorruptResult(message)
 

@@ -11,13 +11,13 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse.storage.file_format.checksums import blake3, digests, split, xxh3
+from functionfuse.storage.file_format.head import pack_head
 from functionfuse.storage.file_format.layout import (
     ALIGNMENT,
     CHUNK,
+    CURRENT,
     SURROGATES,
     VERSION,
-    layout_of,
-    pack_head,
 )
 from functionfuse.storage.file_format.pickle_stream import pickle_value
 
@@ -33,7 +33,7 @@ _LENGTH: Final = struct.Struct("<Q")
 #: Not as ASCII: two halves of a surrogate pair in a name must not become one character.
 _to_json: Final = json.JSONEncoder(separators=(",", ":"), default=str, ensure_ascii=False).encode
 _VALUE_DIGITS: Final = 32
-_PREFIX_SIZE: Final = layout_of(VERSION).prefix.size
+_PREFIX_SIZE: Final = CURRENT.prefix.size
 
 
 class Frame:
@@ -46,7 +46,7 @@ class Frame:
         self._metadata = metadata
         self._parts = parts
         self._key = key
-        #: With a key, nobody must be able to change a chunk and keep its digest.
+        #: With a key, no other chunk may have the same digest, on purpose either.
         self._algorithm = blake3() if key else xxh3()
         self._digests: list[bytes] = []
         self.body_size = sum(len(part) + -len(part) % ALIGNMENT for part in parts)

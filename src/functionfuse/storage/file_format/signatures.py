@@ -11,7 +11,8 @@ import warnings
 from typing import Final
 
 from functionfuse.errors import ExposedKeyWarning, OptionError, UntrustedResult
-from functionfuse.storage.file_format.layout import UNSIGNED, layout_of
+from functionfuse.storage.file_format.head import layout_of
+from functionfuse.storage.file_format.layout import UNSIGNED
 
 __all__ = ["SigningKey"]
 

@@ -250,7 +250,6 @@ class DictTests(StorageSuite):
         expected = {"workflow": "w", "node": "node", "function": "make", "seed": 3}
         assert expected == {key: metadata[key] for key in expected}
         assert {"created", "host", "python", "functionfuse"} <= set(metadata)
-        assert saved is not None
         assert saved.nbytes > 1000
         assert saved.digest == metadata["value"]
         assert 32 == len(metadata["value"])
