@@ -9,6 +9,7 @@ from edited_study import HELPER, LAST_HELPER, OWN, SCALE, Project, reasons
 from study import load, model, study_workflow, sweep
 
 from functionfuse.errors import NoMatchWarning, OptionError, StaleResultWarning
+from functionfuse.storage import storage_factory
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -183,3 +184,18 @@ def test_without_a_storage_there_is_nothing_to_accept_or_forget() -> None:
     for method in (made.accept, made.forget):
         with pytest.raises(OptionError, match="call set_storage first"):
             method(None)
+
+
+def test_a_storage_removes_what_is_downstream_in_a_workflow(tmp_path: Path) -> None:
+    """By name and by pattern; the names of all removed results come back."""
+    storage = storage_factory(tmp_path)
+    made = study_workflow((sweep(10, 1), load(2).set_name("other")), storage)
+    made.run()
+    storage.save("study", "old", 1)  # of no node
+    assert ["fit-1", "table"] == storage.remove_task("study", "fit-1", downstream=made)
+    made.run()
+    assert ["fit-0", "fit-1", "table"] == storage.remove_task(
+        "study", pattern="fit-*", downstream=made
+    )
+    assert ["old"] == storage.remove_task("study", "old", downstream=made)
+    assert ["data", "other"] == storage.list_tasks("study")

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 from functionfuse._context.caller_context import CallerContext
 from functionfuse._execution.argument_guards import ArgumentGuards
 from functionfuse._graph.graph import new_tuple, references
-from functionfuse._graph.nodes import Kind
 from functionfuse._kernel.units import Unit
 from functionfuse.plan import Action
 
@@ -62,13 +61,12 @@ class UnitFactory:
 
     def computing(self, node: GraphNode) -> Unit:
         """The unit that computes a node."""
-        unit = self._new(node, guard=self._guards.of(node))
+        guard = self._guards.of(node)
         if self._provenance is None:
-            return unit
-        return unit._replace(
-            fingerprint=self._provenance.stamp(node.number),
-            replace=node.kind is not Kind.METHOD or self._is_value_used(node),
-        )
+            return self._new(node, guard=guard)
+        fingerprint = self._provenance.stamp(node.number)
+        replace = node.state is None or self._is_value_used(node)
+        return self._new(node, guard=guard, fingerprint=fingerprint, replace=replace)
 
     def fused(self, group: Group, outputs: tuple[int, ...]) -> Unit:
         """The unit that computes the nodes of a group.
@@ -80,7 +78,15 @@ class UnitFactory:
         subunits = tuple(map(self.computing, group.nodes))
         return self._new(group.as_node())._replace(subunits=subunits, outputs=outputs)
 
-    def _new(self, node: GraphNode, *, load: bool = False, guard: Guard | None = None) -> Unit:
+    def _new(
+        self,
+        node: GraphNode,
+        *,
+        load: bool = False,
+        guard: Guard | None = None,
+        fingerprint: Mapping[str, Any] | None = None,
+        replace: bool = True,
+    ) -> Unit:
         name, spec = node.name, self._spec
         storage = None if name in spec.always_run else spec.results
         exclusive_instance = (
@@ -99,8 +105,8 @@ class UnitFactory:
             name in self._damaged,
             self._context,
             guard,
-            None,
-            True,
+            fingerprint,
+            replace,
         )
         return new_tuple(Unit, fields)
 

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from functionfuse._graph.graph import GraphNode
     from functionfuse._graph.nodes import Node
     from functionfuse._kernel.units import Status
-    from functionfuse.storage.base import Results, SavedResult
+    from functionfuse.storage.base import Results
 
 __all__ = [
     "DAMAGE_ERRORS",
@@ -150,18 +150,18 @@ def _call(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Outcome
     started, clock = time.time(), time.perf_counter()
     try:
         if unit.storage is None:
-            value, status, saved = _compute(unit, args, kwargs), "computed", None
+            value, status, (nbytes, digest) = _compute(unit, args, kwargs), "computed", _NOT_SAVED
         else:
-            value, status, saved = _load_or_compute(unit, unit.storage, args, kwargs, clock)
+            value, status, (nbytes, digest) = _load_or_compute(
+                unit, unit.storage, args, kwargs, clock
+            )
     except BaseException as error:
         add_node_note(error, unit.node, unit.workflow)
         mark_damage(error, unit.workflow)
         raise
     seconds = time.perf_counter() - clock
-    nbytes, digest = saved or (None, None)
-    record = new_tuple(
-        Record, (unit.node.name, status, started, seconds, _worker, nbytes, (), (), digest)
-    )
+    fields = (unit.node.name, status, started, seconds, _worker, nbytes, (), (), digest)
+    record = new_tuple(Record, fields)
     return new_tuple(Outcome, (value, record))
 
 
@@ -171,8 +171,7 @@ def _load_or_compute(
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
     clock: float,
-) -> tuple[Any, Status, SavedResult | None]:
-    node = unit.node
+) -> tuple[Any, Status, _Saved]:
     if unit.load:
         return results.read(unit.node.name), "loaded", _NOT_SAVED
     if unit.node.kind is _CONSTRUCT:  # an instance is not stored: it is constructed again
@@ -181,12 +180,11 @@ def _load_or_compute(
     stored = None if unit.recompute else _read_stored(unit, results)
     if unit.node.kind is _METHOD:
         outcome = _compute(unit, args, kwargs)
-        if stored:  # it ran only for its instance
-            return InstanceResult(outcome.state, stored[0]), "computed", None
-        value, saved = _save_and_read_back(unit, results, outcome.value, clock)
+        value, saved = _value_of_method(unit, results, stored, outcome.value, clock)
         return InstanceResult(outcome.state, value), "computed", saved
     if stored:
-        return stored[0], "loaded", None
+        value, digest = stored
+        return value, "loaded", (None, digest)
     value, saved = _save_and_read_back(unit, results, _compute(unit, args, kwargs), clock)
     return value, "computed", saved
 
@@ -290,13 +288,13 @@ def materialize_result(value: Any, kind: type) -> Any:
 
 def _save_and_read_back(
     unit: Unit, results: Results, value: Any, clock: float
-) -> tuple[Any, SavedResult | None]:
+) -> tuple[Any, _Saved]:
     """Store a result; return the value for its dependents, and what the storage reports."""
     saved = save(unit, value, time.perf_counter() - clock)
     return (results.read(unit.node.name) if results.always_read else value), saved
 
 
-def save(unit: Unit, value: Any, seconds: float) -> SavedResult | None:
+def save(unit: Unit, value: Any, seconds: float) -> _Saved:
     """Store the result of a unit; return its size and digest, if the storage reports them.
 
     Raises:

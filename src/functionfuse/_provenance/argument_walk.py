@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from itertools import chain
 from marshal import dumps
 from typing import TYPE_CHECKING, Any, Final
 
@@ -63,8 +64,23 @@ def result_token(position: int) -> bytes:
 def _container_parts(container: Container) -> Any:
     """A container that holds references: how it is built, and its captured parts."""
     build, parts = container.build, container.parts
+    if (
+        build is set or build is frozenset
+    ):  # in the order of hashes, which differs between processes
+        parts = tuple(sorted(parts, key=_sort_key))
     labels = _labels(build, parts)
     return ("container",), ("", *labels), (build, *parts)
+
+
+def _sort_key(part: Any) -> tuple[str, ...]:
+    """A key of a member of a set that holds references: nodes by their numbers, in the order of the calls."""
+    kind = type(part)
+    if kind is ResultRef or kind is ItemRef:
+        path = [text for key in part.path for text in _sort_key(key)]
+        return "reference", f"{part.number:09}", part.slot, *path
+    if kind is Container:
+        return "container", *chain.from_iterable(map(_sort_key, part.parts))
+    return kind.__qualname__, repr(part)
 
 
 def _labels(build: Any, parts: tuple[Any, ...]) -> list[Any]:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from functionfuse.plan import Plan
     from functionfuse.storage.base import Results
 
-__all__ = ["StaleQuery", "StaleResults", "announce_stale", "with_downstream"]
+__all__ = ["StaleQuery", "StaleResults", "announce_stale"]
 
 _DIFFERENCES: tuple[Difference, ...] = ("graph", "code")
 
@@ -128,9 +128,18 @@ class StaleResults:
         names = select(self._graph, pattern, stacklevel=2)
         if self._results is None:
             raise self._no_fingerprints(self.forget)
-        wanted = with_downstream(self._graph, names) if downstream else names
+        wanted = self.find_downstream(names) if downstream else names
         removed = frozenset(self._results.remove(wanted))
         return [name for name in wanted if name in removed]
+
+    def find_downstream(self, names: Iterable[str]) -> list[str]:
+        """The names of some nodes and of all nodes downstream of them, in graph order; other names do not count."""
+        nodes = self._graph.nodes
+        found = {nodes[name].number for name in names if name in nodes}
+        for node in self._graph:
+            if not found.isdisjoint(node.parents):
+                found.add(node.number)
+        return [node.name for node in self._graph if node.number in found]
 
     def _no_fingerprints(self, method: Callable[..., Any]) -> OptionError:
         name = method.__name__
@@ -184,12 +193,3 @@ def announce_stale(spec: RunSpec, plan: Plan) -> None:
     announce(spec.workflow, provenance, used, computed)
     if computed or Action.MAYBE in actions:
         spec.results.save_sources(provenance.code_texts())
-
-
-def with_downstream(graph: Graph, names: Iterable[str]) -> list[str]:
-    """Some nodes with all nodes downstream of them, in graph order."""
-    found = {graph.nodes[name].number for name in names}
-    for node in graph:
-        if not found.isdisjoint(node.parents):
-            found.add(node.number)
-    return [node.name for node in graph if node.number in found]

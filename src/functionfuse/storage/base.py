@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import warnings
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING, Any, NamedTuple
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from functionfuse.errors import DamagedResultWarning, OptionError, ResultNotFound, StorageError
 from functionfuse.storage.file_format import verification
@@ -12,7 +13,7 @@ from functionfuse.storage.file_format import verification
 if TYPE_CHECKING:
     from collections.abc import Container, Iterable, Mapping
 
-__all__ = ["Results", "SavedResult", "Storage"]
+__all__ = ["HasDownstream", "Results", "SavedResult", "Storage", "remove_downstream"]
 
 
 class SavedResult(NamedTuple):
@@ -20,6 +21,13 @@ class SavedResult(NamedTuple):
 
     nbytes: int  # of its file
     digest: str | None  # of the value, as in the header; None if sidecar files belong to it
+
+
+class HasDownstream(Protocol):
+    """A workflow, which knows the nodes downstream of others."""
+
+    def find_downstream(self, names: Iterable[str]) -> list[str]:
+        """Some nodes and all nodes downstream of them."""
 
 
 class Storage(ABC):
@@ -127,9 +135,20 @@ class Storage(ABC):
 
     @abstractmethod
     def remove_task(
-        self, workflow_name: str, task_name: str | None = None, pattern: str | None = None
+        self,
+        workflow_name: str,
+        task_name: str | None = None,
+        pattern: str | None = None,
+        *,
+        downstream: HasDownstream | None = None,
     ) -> list[str]:
         """Remove one result, or all results whose names match a glob pattern.
+
+        Args:
+            workflow_name: The workflow of the results.
+            task_name: The name of one node.
+            pattern: A glob pattern over names.
+            downstream: A workflow: the results of all nodes downstream in its graph are removed, too.
 
         Returns:
             The names of the removed results, sorted.
@@ -250,6 +269,23 @@ class Results:
             return None
         return self._storage.read_source(self._workflow, digest)
 
+    def remove(self, names: Iterable[str]) -> list[str]:
+        """Remove results; returns the names of those that were stored.
+
+        Raises:
+            OptionError: The storage cannot remove results.
+        """
+        if not hasattr(self._storage, "remove_task"):
+            message = f"{self!r} cannot remove results: it has no method remove_task"
+            raise OptionError(message)
+        stored, removed = self.names(), list[str]()
+        for name in names:
+            if name in stored:
+                with suppress(ResultNotFound):  # another process removed it in the meantime
+                    self._storage.remove_task(self._workflow, name)
+                    removed.append(name)
+        return removed
+
     def save(self, name: str, value: Any, metadata: Mapping[str, Any]) -> SavedResult | None:
         """Store the result of a node; returns None if the storage does not report size and digest.
 
@@ -296,3 +332,16 @@ class _NamesOnDemand:
         if known is None:
             known = self._known[str(name)] = self._results.contains(str(name))
         return known
+
+
+def remove_downstream(
+    storage: Storage, workflow: str, removed: list[str], downstream: HasDownstream | None
+) -> list[str]:
+    """Remove what is stored of the nodes downstream of removed ones; return the names of all, sorted."""
+    names = downstream.find_downstream(removed) if downstream is not None and removed else []
+    more = list[str]()
+    for name in names:
+        if name not in removed and storage.file_exists(workflow, name):
+            with suppress(ResultNotFound):  # another process removed it in the meantime
+                more += storage.remove_task(workflow, name)
+    return sorted([*removed, *more])

@@ -17,7 +17,7 @@ from functionfuse.serializers.base import pickling_result
 from functionfuse.storage.backends.directories import NotAFileError
 from functionfuse.storage.backends.protocol import WorkflowRemovedError
 from functionfuse.storage.backends.sidecar_candidates import DAY, check_grace
-from functionfuse.storage.base import SavedResult, Storage
+from functionfuse.storage.base import HasDownstream, SavedResult, Storage, remove_downstream
 from functionfuse.storage.file_format import verification
 from functionfuse.storage.file_format.file_format import unframe
 from functionfuse.storage.file_format.frame import frame
@@ -275,21 +275,26 @@ class FilesystemStorage(Storage):
             return self._sources.read(self._names.file(workflow_name), workflow_name, digest)
 
     def remove_task(  # noqa: D102
-        self, workflow_name: str, task_name: str | None = None, pattern: str | None = None
+        self,
+        workflow_name: str,
+        task_name: str | None = None,
+        pattern: str | None = None,
+        *,
+        downstream: HasDownstream | None = None,
     ) -> list[str]:
         if (task_name is None) == (pattern is None):
             message = "remove_task() takes either a task_name or a pattern"
             raise TypeError(message)
         if task_name is not None:
             self._remove(workflow_name, task_name)
-            return [task_name]
+            return remove_downstream(self, workflow_name, [task_name], downstream)
         names = self.list_tasks(workflow_name, pattern or "")
         removed, stamped = list[str](), self._stamped(workflow_name) if names else frozenset[str]()
         for name in names:
             with suppress(ResultNotFound):  # another process removed it in the meantime
                 self._remove(workflow_name, name, stamped)
                 removed.append(name)
-        return removed
+        return remove_downstream(self, workflow_name, removed, downstream)
 
     def _remove(
         self, workflow_name: str, task_name: str, stamped: Container[str] | None = None

@@ -15,7 +15,7 @@ from functionfuse.errors import (
     OptionError,
     StorageError,
 )
-from functionfuse.storage.base import SavedResult, Storage
+from functionfuse.storage.base import HasDownstream, SavedResult, Storage, remove_downstream
 from functionfuse.storage.file_format import verification
 
 if TYPE_CHECKING:
@@ -130,9 +130,15 @@ class RayStorage(Storage):
         return list(self._call("list_workflows"))
 
     def remove_task(  # noqa: D102
-        self, workflow_name: str, task_name: str | None = None, pattern: str | None = None
+        self,
+        workflow_name: str,
+        task_name: str | None = None,
+        pattern: str | None = None,
+        *,
+        downstream: HasDownstream | None = None,
     ) -> list[str]:
-        return list(self._call("remove_task", workflow_name, task_name, pattern))
+        removed = list(self._call("remove_task", workflow_name, task_name, pattern))
+        return remove_downstream(self, workflow_name, removed, downstream)
 
     def remove_workflow(self, workflow_name: str) -> None:  # noqa: D102
         self._call("remove_workflow", workflow_name)

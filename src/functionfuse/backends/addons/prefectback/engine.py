@@ -205,14 +205,17 @@ class PrefectEngine:
         unit: Unit, state: State[Any], result: Any, submitted: float
     ) -> Record:
         """Make the record of a result that Prefect persists, and may have loaded instead of computed."""
-        name, saved = unit.node.name, None
+        node, nbytes, digest = unit.node, None, None
         seconds = state.timestamp.timestamp() - submitted
         status = _STATUS.get(state.name or "", "computed")
-        if status == "cached" and unit.storage is not None and not unit.storage.contains(name):
-            value = result.value if isinstance(result, InstanceResult) else result
-            saved = save(unit, value, seconds)
-        nbytes, digest = saved or (None, None)
-        return Record(name, status, submitted, seconds, "", nbytes, digest=digest)
+        if unit.storage is not None and not unit.load and node.kind is not Kind.CONSTRUCT:
+            header = stored_header(unit, unit.storage)
+            if header is not None:
+                digest = header.get("value")
+            elif status == "cached":
+                value = result.value if isinstance(result, InstanceResult) else result
+                nbytes, digest = save(unit, value, seconds)
+        return Record(node.name, status, submitted, seconds, "", nbytes, digest=digest)
 
     def fetch(self, handle: _Handle) -> Any:  # noqa: D102
         return _value(handle)
