@@ -406,3 +406,39 @@ KINDS = [
 def test_an_edit_of_a_class_counts(edit: Edit, tmp_path: Path) -> None:
     """The digest differs, and the parts that differ are the members that were edited."""
     assert_counts(edit, tmp_path)
+
+
+PYDANTIC = """
+from pydantic import BaseModel, Field
+class Inner(BaseModel):
+    z: int = 1
+class Config(BaseModel):
+    a: int = Field(3, gt=1)
+    b: list[Inner] = []
+def fit(x): return Config()
+"""
+ATTRS = """
+import attrs
+@attrs.define
+class Config:
+    x: int = 3
+    y: list = attrs.field(factory=list)
+    def norm(self): return 1
+def fit(x): return Config()
+"""
+LIBRARIES = [
+    Edit("limit of a field", PYDANTIC, "gt=1", "gt=2", ("study.Config.field a",)),
+    Edit("type of a field", PYDANTIC, "z: int", "z: float", ("study.Inner", "study.Inner.field z")),
+    Edit("default of a field", PYDANTIC, "= 1\n", "= 2\n", ("study.Inner.field z",)),
+    Edit("default of attrs", ATTRS, "= 3", "= 4", ("study.Config",)),
+    Edit("factory of attrs", ATTRS, "=list", "=dict", ("study.Config.field y default",)),
+    Edit("method of attrs", ATTRS, "return 1", "return 2", ("study.Config.norm",)),
+]
+
+
+@pytest.mark.parametrize("edit", LIBRARIES, ids=str)
+def test_an_edit_of_a_class_of_a_library_counts(edit: Edit, tmp_path: Path) -> None:
+    """The fields of pydantic and attrs count, those of pydantic with their types."""
+    pytest.importorskip("pydantic")
+    pytest.importorskip("attrs")
+    assert_counts(edit, tmp_path)

@@ -124,10 +124,13 @@ def test_another_process_has_the_same_digests(hash_seed: str, tmp_path: Path) ->
 
 
 def _pickled(value: Any) -> bytes | None:
+    """A pickle of a value; None for values that plain pickle cannot bring back."""
     try:
-        return pickle.dumps(value)
+        stream = pickle.dumps(value)
+        pickle.loads(stream)
     except (TypeError, AttributeError, pickle.PicklingError):
         return None
+    return stream
 
 
 def test_each_version_of_python_has_the_same_digests() -> None:

@@ -25,15 +25,18 @@ _SKIPPED: Final = frozenset(
         *(
             "__non_callable_proto_members__",
             "__callable_proto_members_only__",
-            "__attrs_attrs__",
+            "__slotnames__",
             "__match_args__",
         ),
     }
 )
+#: Attributes that pydantic and attrs make; the fields in them are read on their own.
+_LIBRARY_MADE: Final = ("__pydantic_", "__attrs_", "__class_vars__", "__private_attributes__")
 _PYTHON_MADE: Final = (MemberDescriptorType, GetSetDescriptorType)
 #: Libraries whose functions in a class are made by a base class or decorator that counts by its name.
 _GENERATORS: Final = frozenset({"dataclasses", "collections", "typing", "enum", "attr", "pydantic"})
 _FIELD_OPTIONS: Final = ("init", "repr", "hash", "compare", "kw_only")
+_ATTRS_OPTIONS: Final = ("default", "validator", "converter", "init", "kw_only", "eq", "alias")
 _CLASS_OPTIONS: Final = ("init", "repr", "eq", "order", "unsafe_hash", "frozen")
 
 
@@ -54,12 +57,18 @@ def members_of(kind: type, *, reads_annotations: bool) -> Iterator[tuple[str, An
         yield from _dataclass_members(kind)
     if "_field_defaults" in vars(kind) and issubclass(kind, tuple):
         yield "fields", (kind.__dict__["_fields"], kind.__dict__["_field_defaults"])
+    for name, field in vars(kind).get("__pydantic_fields__", {}).items():
+        yield f"field {name}", field
+    for field in vars(kind).get("__attrs_attrs__", ()):
+        yield from (
+            (f"field {field.name} {option}", getattr(field, option)) for option in _ATTRS_OPTIONS
+        )
     if reads_annotations:
         yield from _annotations_of(kind)
 
 
 def _is_skipped(kind: type, name: str, value: Any) -> bool:
-    if name in _SKIPPED or name.startswith("__pydantic_") or issubclass(type(value), _PYTHON_MADE):
+    if name in _SKIPPED or name.startswith(_LIBRARY_MADE) or issubclass(type(value), _PYTHON_MADE):
         return True
     if issubclass(kind, Enum) and not _is_code(value):
         return True

@@ -102,6 +102,9 @@ def _from_bytecode(code: CodeType, origin: Origin) -> CodeText:
 
 # ---- definitions of a file ----
 
+_MAX_FILES: Final = (
+    100  # parsed at a time: one takes about a megabyte, and the texts of its functions stay
+)
 _Definitions = dict[str, list[tuple[CodeType, ast.AST]]]
 _files: Final[dict[tuple[str, int], tuple[str, _Definitions]]] = {}
 
@@ -116,6 +119,8 @@ def _definitions_of(code: CodeType, module_globals: dict[str, Any]) -> _Definiti
     flags = code.co_flags & _FUTURE | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT
     known = _files.get((file, flags))
     if known is None or known[0] != source:
+        while len(_files) >= _MAX_FILES:
+            del _files[next(iter(_files))]
         known = _files[file, flags] = source, _definitions_in(source, file, flags)
     return known[1]
 
