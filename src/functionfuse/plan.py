@@ -138,12 +138,11 @@ class Plan:
         return values | instances
 
 
-def make_plan(  # noqa: PLR0913 - the last are for runs with fingerprints, and for recovery
+def make_plan(  # noqa: PLR0913 - the last are for runs with fingerprints
     graph: Graph,
     stored: Container[str],
     always_run: Collection[str] = frozenset(),
     wanted: Iterable[ItemRef] | None = None,
-    running: Container[str] = NOTHING,
     provenance: RunProvenance | None = None,
     unknown: str = "",
 ) -> Plan:
@@ -154,7 +153,6 @@ def make_plan(  # noqa: PLR0913 - the last are for runs with fingerprints, and f
         stored: The names of the nodes whose results can be loaded.
         always_run: The names of the nodes that always run and are never stored.
         wanted: References to the wanted results; by default the graph's targets.
-        running: The names of nodes that are added to a run already, with everything that they need.
         provenance: Judges stored results; without it, all of them can be loaded.
         unknown: Why nothing is known of stored results, for reasons.
     """
@@ -162,7 +160,7 @@ def make_plan(  # noqa: PLR0913 - the last are for runs with fingerprints, and f
         return Plan(_AllComputed(graph), graph, stored, always_run, provenance)
     wanted = graph.targets if wanted is None else wanted
     if provenance is None:
-        actions = _plan_backwards(graph, stored, always_run, wanted, running)
+        actions = _plan_backwards(graph, stored, always_run, wanted)
     else:
         actions = _LevelWalk(graph, always_run, provenance).plan(wanted)
     return Plan(MappingProxyType(actions), graph, stored, always_run, provenance, unknown)
@@ -195,15 +193,12 @@ def _plan_backwards(
     stored: Container[str],
     always_run: Collection[str],
     wanted: Iterable[ItemRef],
-    running: Container[str],
 ) -> dict[str, Action]:
     values = {ref.number for ref in wanted}
     instances = {ref.number for ref in wanted if ref.slot == "state"}
     actions = dict.fromkeys(graph.nodes, Action.SKIP)
     for node in reversed(graph.order):
         name, needed = node.name, node.number in values
-        if name in running:
-            continue
         # an instance is not stored: the calls that made it run again
         if node.number in instances or name in always_run or (needed and name not in stored):
             actions[name] = Action.COMPUTE

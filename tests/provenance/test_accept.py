@@ -23,7 +23,7 @@ def project(tmp_path: Path) -> Project:
     return Project.stored_in(tmp_path)
 
 
-def settled(made: Any) -> bool:
+def is_quiet(made: Any) -> bool:
     """Tell whether a run computes nothing and says nothing."""
     made.ran.clear()
     made.run()
@@ -35,10 +35,10 @@ def test_accepted_results_count_as_fresh_and_so_do_their_dependents(project: Pro
     project.edit(HELPER)
     with project.workflow() as made:
         assert ["fit-0", "fit-1", "table"] == made.accept("fit-.*")
-        assert settled(made)
+        assert is_quiet(made)
         assert [] == made.accept("fit-.*")
     with project.workflow(on_stale="recompute") as made:
-        assert settled(made)
+        assert is_quiet(made)
 
 
 def test_a_dependent_that_differs_itself_stays_stale(project: Project) -> None:
@@ -58,7 +58,7 @@ def test_a_dependent_with_another_stale_input_stays_stale(project: Project) -> N
         assert ["fit-0", "table"] == made.accept("fit-0")
         assert {"table": f"load, stale code, loaded: upstream fit-1: {SCALE}"} == reasons(made)
         assert ["fit-1", "table"] == made.accept("fit-1")
-        assert settled(made)
+        assert is_quiet(made)
 
 
 def test_a_cause_is_accepted_alone(project: Project) -> None:
@@ -67,7 +67,7 @@ def test_a_cause_is_accepted_alone(project: Project) -> None:
     with project.workflow() as made:
         assert ["fit-0", "fit-1"] == made.accept(None, cause="proj.scale")
         assert ["table"] == made.accept(None, cause="proj.clean")
-        assert settled(made)
+        assert is_quiet(made)
     project.edit(("y = x * FACTOR + 1", "y = x * FACTOR + 2"), OWN)
     with project.workflow() as made:
         assert [] == made.accept(None, cause="proj.fitt")
@@ -75,7 +75,7 @@ def test_a_cause_is_accepted_alone(project: Project) -> None:
         own = "load, stale code, loaded: upstream fit-0: function proj.fit changed (1 line)"
         assert {"table": own} == reasons(made)
         assert ["fit-0", "fit-1", "table"] == made.accept("fit-.*", cause="proj.fit")
-        assert settled(made)
+        assert is_quiet(made)
 
 
 def test_a_change_that_is_taken_back_leaves_what_was_accepted(project: Project) -> None:
@@ -85,7 +85,7 @@ def test_a_change_that_is_taken_back_leaves_what_was_accepted(project: Project) 
         assert [] == made.accept(None, cause="proj.scale")
     project.edit(OWN[::-1])
     with project.workflow() as made:
-        assert settled(made)
+        assert is_quiet(made)
     project.edit(HELPER[::-1])
     with project.workflow() as made:
         assert {"table": f"load, stale code, loaded: upstream fit-0: {SCALE}"} == reasons(made)
@@ -99,7 +99,7 @@ def test_a_cause_upstream_of_other_changes(project: Project) -> None:
         expected = "load, stale code, loaded: upstream data: function proj.load changed (1 line)"
         assert {"table": expected} == reasons(made)
         assert ["data", "fit-0", "fit-1", "table"] == made.accept("data")
-        assert settled(made)
+        assert is_quiet(made)
 
 
 def test_the_target_alone_can_be_accepted(project: Project) -> None:
@@ -107,7 +107,7 @@ def test_the_target_alone_can_be_accepted(project: Project) -> None:
     project.edit(HELPER)
     with project.workflow() as made:
         assert ["table"] == made.accept("table")
-        assert settled(made)
+        assert is_quiet(made)
     with project.workflow(1, 2, 3) as made:
         assert {"fit-0", "fit-1"} <= reasons(made).keys()
 
@@ -116,7 +116,7 @@ def test_a_difference_in_the_graph_can_be_accepted(project: Project) -> None:
     """The result of C=1 counts as that of C=7."""
     with project.workflow(7, 2) as made:
         assert ["fit-0", "table"] == made.accept("fit-0")
-        assert settled(made)
+        assert is_quiet(made)
     with project.workflow() as made:
         assert "compute, stale: argument C changed: 7 -> 1" == reasons(made)["fit-0"]
 
@@ -128,7 +128,7 @@ def test_a_removed_intermediate_result_between_does_not_matter(project: Project)
     project.edit(LOAD)
     with project.workflow() as made:
         assert ["data", "table"] == made.accept("data")
-        assert settled(made)
+        assert is_quiet(made)
 
 
 def test_an_accepted_result_that_is_replaced_counts_by_itself(project: Project) -> None:

@@ -200,6 +200,22 @@ def test_a_removed_result_between_passes_staleness_on(project: Project) -> None:
         assert [] == made.ran
 
 
+def test_ways_on_name_the_nodes_and_no_others(project: Project) -> None:
+    """For many nodes by what their names have in common, if no other name has it."""
+    with project.workflow(1, 2, 3, 4, 5) as made:
+        made.run()
+    project.edit(HELPER, OWN)
+    with project.workflow(1, 2, 3, 4, 5) as made:
+        made.forget("table")
+        with pytest.warns(StaleResultWarning, match=r"forget\('fit-\.\*'\)"):
+            made.run()
+    with project.workflow(1, 2, 3, 4, 5, on_stale="ignore") as made:
+        made.query("fit-[0-3]").set_on_stale("warn")
+        made.forget("table")
+        with pytest.warns(StaleResultWarning, match=r"forget\('fit-\(0\|1\|2\|3\)'\)"):
+            made.run()
+
+
 def test_the_report_tells_what_is_stale(project: Project) -> None:
     """A column with reasons, and a number in the summary."""
     project.edit(HELPER)

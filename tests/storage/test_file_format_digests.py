@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import struct
+import subprocess
+import sys
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -198,14 +200,14 @@ def test_a_file_that_is_cut_while_it_is_read_is_damaged(tmp_path: Path) -> None:
 
 def test_descriptors_are_closed(storage: Any, tmp_path: Path) -> None:
     """After reads that succeed and reads that fail."""
-    before = len(os.listdir("/proc/self/fd"))
+    before = len(os.listdir("/dev/fd"))
     for _ in range(3):
         storage.read_task("w", "node")
     data = (tmp_path / "w" / "node").read_bytes()
     (tmp_path / "w" / "node").write_bytes(data[:-64])
     with pytest.raises(CorruptResult):
         storage.read_task("w", "node")
-    assert before == len(os.listdir("/proc/self/fd"))
+    assert before == len(os.listdir("/dev/fd"))
 
 
 def test_a_large_pickle_stream_is_read_and_verified(storage: Any, tmp_path: Path) -> None:
@@ -228,3 +230,28 @@ def test_a_large_file_of_the_legacy_format_is_read(tmp_path: Path) -> None:
     (tmp_path / "w").mkdir()
     (tmp_path / "w" / "node").write_bytes(old_format(bytes(2_000_000)))
     assert bytes(2_000_000) == storage.read_task("w", "node")
+
+
+FORKED = """
+import os, sys
+import numpy as np
+from functionfuse.storage import storage_factory
+
+options = {"path": sys.argv[1], "signing_key": "env:KEY_OF_TESTS"}
+storage = storage_factory({"kind": "file", "options": options})
+storage.save("w", "parent", np.ones(4_000_000))
+if child := os.fork():
+    assert os.waitpid(child, 0)[1] == 0
+else:
+    storage.save("w", "child", storage.read_task("w", "parent"))
+    os._exit(0)
+print(int(storage.read_task("w", "child").sum()))
+"""
+
+
+def test_a_forked_process_computes_digests_in_threads_of_its_own(tmp_path: Path) -> None:
+    """It does not have the threads of its parent, and would wait for them without end."""
+    command = [sys.executable, "-c", FORKED, str(tmp_path)]
+    environment = {**os.environ, "KEY_OF_TESTS": "0123456789abcdef"}
+    done = subprocess.run(command, check=True, env=environment, capture_output=True, timeout=100)  # noqa: S603
+    assert b"4000000\n" == done.stdout

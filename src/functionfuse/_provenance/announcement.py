@@ -12,7 +12,7 @@ from functionfuse._graph.signature import base_name
 from functionfuse.errors import StaleResultError, StaleResultWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
     from functionfuse._provenance.policy import Reaction
     from functionfuse._provenance.run_provenance import RunProvenance
@@ -49,13 +49,13 @@ def announce(
     Raises:
         StaleResultError: For one of them, the reaction is "error".
     """
-    used = list(used)
+    used, known = list(used), provenance.staleness.graph.nodes
     errors = _groups(provenance, used, "error")
     if errors:
-        raise StaleResultError(_error_text(workflow, errors))
+        raise StaleResultError(_error_text(workflow, errors, known))
     groups = _groups(provenance, used, "warn")
     if groups:
-        warn_user(_warning_text(workflow, groups), StaleResultWarning)
+        warn_user(_warning_text(workflow, groups, known), StaleResultWarning)
     shifted = _shifted(provenance, computed)
     if shifted:
         warn_user(_hint_text(workflow, shifted), StaleResultWarning)
@@ -77,7 +77,7 @@ def _groups(provenance: RunProvenance, used: Sequence[int], reaction: Reaction) 
     return list(found.values())
 
 
-def _warning_text(workflow: str, groups: Sequence[_Group]) -> str:
+def _warning_text(workflow: str, groups: Sequence[_Group], known: Collection[str]) -> str:
     names = _unique(group.names for group in groups)
     if len(names) == 1:
         start = f"the stored result of node {names[0]!r} of workflow {workflow!r} is used although it is stale"
@@ -86,13 +86,13 @@ def _warning_text(workflow: str, groups: Sequence[_Group]) -> str:
             f"{len(names)} stored results of workflow {workflow!r} are used although they are stale"
         )
     text = f"{start}: something that they depend on has changed since they were computed"
-    return "\n".join([text, *_group_lines(groups), *_ways_on(groups, names)])
+    return "\n".join([text, *_group_lines(groups), *_ways_on(groups, names, known)])
 
 
-def _error_text(workflow: str, groups: Sequence[_Group]) -> str:
+def _error_text(workflow: str, groups: Sequence[_Group], known: Collection[str]) -> str:
     names = _unique(group.names for group in groups)
     text = f"workflow {workflow!r} needs stored results that are stale, and on_stale is 'error' for them"
-    return "\n".join([text, *_group_lines(groups), *_ways_on(groups, names)])
+    return "\n".join([text, *_group_lines(groups), *_ways_on(groups, names, known)])
 
 
 def _group_lines(groups: Sequence[_Group]) -> Iterator[str]:
@@ -102,19 +102,21 @@ def _group_lines(groups: Sequence[_Group]) -> Iterator[str]:
         yield f"  and {len(groups) - _SHOWN_CAUSES} more causes"
 
 
-def _ways_on(groups: Sequence[_Group], names: Sequence[str]) -> Iterator[str]:
+def _ways_on(
+    groups: Sequence[_Group], names: Sequence[str], known: Collection[str]
+) -> Iterator[str]:
     """What to type."""
     origins = _unique(group.origins for group in groups)
     yield f"To see what changed:    workflow.explain({origins[0]!r})"
-    yield f"To compute them again:  workflow.forget({names_pattern(origins)!r})"
-    yield f"To keep them:           workflow.{_accept_call(groups, _unique([origins, names]))}"
+    yield f"To compute them again:  workflow.forget({names_pattern(origins, known)!r})"
+    yield f"To keep them:           workflow.{_accept_call(groups, _unique([origins, names]), known)}"
 
 
-def _accept_call(groups: Sequence[_Group], names: Sequence[str]) -> str:
+def _accept_call(groups: Sequence[_Group], names: Sequence[str], known: Collection[str]) -> str:
     parts = {part for group in groups for part in group.parts}
     if len(parts) == 1 and all(group.parts for group in groups):
         return f"accept(None, cause={parts.pop()!r})"
-    return f"accept({names_pattern(names)!r})"
+    return f"accept({names_pattern(names, known)!r})"
 
 
 def _unique(names: Iterable[Iterable[str]]) -> list[str]:
@@ -126,13 +128,16 @@ def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:_SHOWN_NAMES]) + (f" and {more} more" if more > 0 else "")
 
 
-def names_pattern(names: Sequence[str]) -> str:
-    """A regular expression that matches some names; for very many, it also matches others that begin alike."""
+def names_pattern(names: Sequence[str], known: Iterable[str]) -> str:
+    """A regular expression that matches some of the known names; for very many, it may match others that begin alike."""
     if len(names) <= _SHOWN_NAMES:
         return "|".join(map(_escaped, names))
     start = os.path.commonprefix(list(names))  # noqa: RUF071 - names are no paths
-    if len(names) > _MANY_NAMES:
+    alike = sum(name.startswith(start) for name in known)
+    if start and (len(names) > _MANY_NAMES or alike == len(set(names))):
         return f"{_escaped(start)}.*"
+    if len(names) > _MANY_NAMES:
+        return ".*"
     return f"{_escaped(start)}({'|'.join(_escaped(name[len(start) :]) for name in names)})"
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from functionfuse._provenance.differences import graph_differences
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["fingerprint_differences", "fingerprints_of"]
 
 
-def fingerprints_of(workflow: Workflow[object]) -> list[Fingerprint]:
+def fingerprints_of(workflow: Workflow[Any]) -> list[Fingerprint]:
     """The fingerprints that a workflow's results get, in graph order."""
     # these import libraries for digests, and `import functionfuse` imports this module
     from functionfuse._provenance.code import CodeDigests

@@ -129,6 +129,7 @@ class ObservingTests(Suite):
         assert made.report["third"].seconds > 0
         assert made.report["third"].worker
         assert made.report["third"].nbytes > 0
+        assert made.report["third"].digest == storage.info(WORKFLOW, "third")["value"]
 
         storage.remove_task(WORKFLOW, "third")
         made.run()
