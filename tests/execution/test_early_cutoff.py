@@ -18,11 +18,9 @@ from functionfuse.errors import CorruptResult
 from functionfuse.storage.kinds import MemoryStorage
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from functionfuse.storage.base import SavedResult
-
-NAME = "edited"
 
 
 class DamagedStorage(MemoryStorage):
@@ -108,9 +106,60 @@ def write(program: Sequence[Draft]) -> list[Any]:
     return values
 
 
-def run_fresh(program: Sequence[Draft], targets: Callable[[list[Any]], list[Any]]) -> Any:
-    """The values of a program that is run without a storage."""
-    return LocalWorkflow(*targets(write(program)), workflow_name="fresh").run()
+class Study:
+    """A program that is edited and run again with one storage."""
+
+    def __init__(self, program: list[Draft], picks: list[int], *, fuses: bool, random: Any) -> None:
+        """Take the values of some nodes as targets; `random` chooses the order of completion."""
+        self.program, self.picks = program, picks
+        self.fuses, self.random = fuses, random
+        self.storage = DamagedStorage()
+
+    def targets(self) -> list[Any]:
+        """Record the calls of the program as it is now."""
+        nodes = write(self.program)
+        return [nodes[pick % len(nodes)] for pick in self.picks]
+
+    def run_fresh(self) -> Any:
+        """The values without a storage."""
+        return LocalWorkflow(*self.targets(), workflow_name="fresh").run()
+
+    def run(self) -> tuple[Any, set[str], set[str]]:
+        """The values, the functions whose stored results were fresh, and the nodes that were computed."""
+        made = OrderedWorkflow(*self.targets(), choose=self.random.choice)
+        made.set_storage(self.storage)
+        if self.fuses:
+            made.query().fuse()
+        fresh = set(self.fresh_functions(made))
+        values = made.run()
+        assert made.report is not None
+        return values, fresh, set(made.report.names("computed"))
+
+    def fresh_functions(self, made: OrderedWorkflow) -> Iterator[str]:
+        """The functions that a run must not compute: instances are not stored."""
+        provenance = made.plan().provenance
+        headers = self.storage.info_many("ordered", list(made.graph.nodes))
+        assert provenance is not None
+        for node in made.graph:
+            if node.kind is Kind.FUNCTION and node.name in headers.keys() - self.storage.damaged:
+                found = headers[node.name]["fingerprint"]["derivation"]
+                if found == provenance.expected(node.number):
+                    yield node.name
+
+
+def edit(study: Study, data: st.DataObject) -> None:
+    """Change one call, and remove or damage stored results."""
+    number = data.draw(st.integers(0, len(study.program) - 1), "edited")
+    salt = data.draw(st.integers(0, 9), "salt")
+    changed = st.just(replace(study.program[number], salt=salt))
+    study.program[number] = data.draw(st.one_of(changed, drafts), "edit")
+    assume(write(study.program))
+    for name in study.storage.list_tasks("ordered"):
+        fate = data.draw(st.sampled_from(["stored", "stored", "missing", "damaged"]), name)
+        if fate == "missing":
+            study.storage.remove_task("ordered", name)
+        elif fate == "damaged":
+            study.storage.damaged.add(name)
 
 
 # each damaged result that is loaded is a warning, which other tests look at
@@ -123,47 +172,15 @@ def test_any_edit_gives_the_values_of_a_fresh_run(
     """Edited graphs with stored, missing and damaged results; what is stored and fresh is not computed."""
     assume(write(program))
     picks = data.draw(st.lists(st.integers(0, 20), min_size=1, max_size=3), "targets")
-    fuses, storage = data.draw(st.booleans(), "fuses"), DamagedStorage()
-
-    def targets(nodes: list[Any]) -> list[Any]:
-        return [nodes[pick % len(nodes)] for pick in picks]
-
-    def run() -> tuple[Any, set[str], set[str]]:
-        made = OrderedWorkflow(*targets(write(program)), choose=random.choice)
-        made.set_storage(storage)
-        if fuses:
-            made.query().fuse()
-        plan = made.plan()
-        headers = storage.info_many("ordered", list(made.graph.nodes))
-        assert plan.provenance is not None
-        fresh = {
-            node.name
-            for node in made.graph
-            if node.kind is Kind.FUNCTION and node.name in headers.keys() - storage.damaged
-            if headers[node.name]["fingerprint"]["derivation"]
-            == plan.provenance.expected(node.number)
-        }
-        found = made.run()
-        assert made.report is not None
-        return found, fresh, set(made.report.names("computed"))
-
-    run()
+    fuses = data.draw(st.booleans(), "fuses")
+    study = Study(program, picks, fuses=fuses, random=random)
+    study.run()
     for _ in range(data.draw(st.integers(1, 3), "number of edits")):
-        number = data.draw(st.integers(0, len(program) - 1), "edited")
-        salt = data.draw(st.integers(0, 9), "salt")
-        program[number] = data.draw(
-            st.one_of(st.just(replace(program[number], salt=salt)), drafts), "edit"
-        )
-        assume(write(program))
-        for name in storage.list_tasks("ordered"):
-            fate = data.draw(st.sampled_from(["stored", "stored", "missing", "damaged"]), name)
-            if fate == "missing":
-                storage.remove_task("ordered", name)
-            elif fate == "damaged":
-                storage.damaged.add(name)
-        values, fresh, computed = run()
-        assert values == run_fresh(program, targets)
+        edit(study, data)
+
+        values, fresh, computed = study.run()
+        assert values == study.run_fresh()
         assert not fresh & computed
-        again, _, computed = run()
+        again, _, computed = study.run()
         assert again == values
         assert not computed

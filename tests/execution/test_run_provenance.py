@@ -247,7 +247,7 @@ def test_a_damaged_result_beside_a_stale_one_decides_too(
         values = make(5, 11, 2).run()
 
     assert values[1] == 17
-    # whichever was settled first: the value and its fingerprint belong together
+    # whichever was done first: the value and its fingerprint belong together
     made = make(5, 11, 2)
     plan = made.plan()
     assert plan.provenance is not None

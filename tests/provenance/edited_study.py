@@ -77,6 +77,11 @@ class Project:
             self.source = self.source.replace(old, new)
         self.edits += 1
 
+    def overwrite(self, edit: tuple[str, str]) -> None:
+        """Replace a text in the file of the module that is imported."""
+        file = self.folder / f"version {self.edits}" / "proj.py"
+        file.write_text(self.source.replace(*edit))
+
     @contextlib.contextmanager
     def workflow(self, *costs: int, stored: bool = True, **options: Any) -> Iterator[Any]:
         """A workflow of the module as it is now; its `ran` lists what ran."""

@@ -45,6 +45,12 @@ def train(data: Any, C: float = 1.0) -> float:  # noqa: N803 - the same
 
 
 @workflow
+def describe_type(value: Any) -> list[int]:
+    """Data that depends on the type of a value."""
+    return [len(type(value).__name__)]
+
+
+@workflow
 def sign(data: list[int]) -> int:
     """The same value for much data."""
     ran("sign")

@@ -70,7 +70,10 @@ def test_a_cause_is_accepted_alone(project: Project) -> None:
         assert is_quiet(made)
     project.edit(("y = x * FACTOR + 1", "y = x * FACTOR + 2"), OWN)
     with project.workflow() as made:
-        assert [] == made.accept(None, cause="proj.fitt")
+        with pytest.raises(
+            OptionError, match=r"unknown cause: 'proj\.fitt'; did you mean 'proj\.fit'"
+        ):
+            made.accept(None, cause="proj.fitt")
         assert [] == made.accept(None, cause="proj.scale")
         own = "load, stale code, loaded: upstream fit-0: function proj.fit changed (1 line)"
         assert {"table": own} == reasons(made)

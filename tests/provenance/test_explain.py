@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 import study
 from edited_study import HELPER, SCALE, Project
-from study import fit, load, model, study_workflow, sweep
+from study import describe_type, fit, load, model, study_workflow, sweep
 
 from functionfuse.backends.builtin.localback import LocalWorkflow
 from functionfuse.errors import GraphError, OptionError, StaleResultWarning
@@ -106,6 +106,28 @@ def test_a_result_without_fingerprint(tmp_path: Path) -> None:
     told = lines(made, "fit")
     assert "fit: load, unknown: stored before fingerprints" == told[0]
     assert "accept()" in " ".join(told)
+
+
+def test_a_source_that_was_changed_since_it_was_imported(tmp_path: Path) -> None:
+    """The code that runs counts, and the reason says that the file is another one."""
+    project = Project.stored_in(tmp_path)
+    with project.workflow() as made:
+        project.overwrite(HELPER)
+        changed = "proj.scale: its source has changed since it was imported"
+        assert changed in lines(made, "fit-0")
+        assert changed in lines(made, "fit-0")[0]
+
+
+def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:
+    """The place of the value, also for what is upstream."""
+    with (tmp_path / "file").open("w") as file:
+        graph = fit(describe_type(file).set_name("data")).set_name("fit")
+        study_workflow(graph, tmp_path / "storage").run()
+        made = study_workflow(graph, tmp_path / "storage")
+        assert {"fit"} == study.reasons(made).keys()
+        reason = study.reasons(made)["fit"]
+        assert reason.startswith("load, unknown: upstream data: argument value: ")
+        assert any(line.startswith("not compared: argument value") for line in lines(made, "data"))
 
 
 def test_another_input(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from hypothesis import given, settings
@@ -65,3 +67,32 @@ def test_a_resumed_run_gives_what_a_fresh_run_gives(
         for name in {names[number % len(names)] for number in removed}:
             if storage.file_exists("edited", name):
                 storage.remove_task("edited", name)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    edited_graphs(6),
+    st.lists(st.sets(st.integers(0, 9), max_size=6), min_size=4, max_size=4),
+    st.lists(st.sets(st.integers(0, 9), max_size=3), min_size=4, max_size=4),
+)
+def test_results_of_stale_results_do_not_become_fresh(
+    tmp_path_factory: pytest.TempPathFactory,
+    programs: list[Program],
+    ignored: list[set[int]],
+    removals: list[set[int]],
+) -> None:
+    """Runs that load stale results of some nodes store what was used: a later run without them is right."""
+    storage = storage_factory({"kind": "file", "options": {"path": tmp_path_factory.mktemp("s")}})
+    for program, names, removed in zip(programs, ignored, removals, strict=True):
+        made = resume(program, storage)
+        nodes = list(made.graph.nodes)
+        for name in {nodes[number % len(nodes)] for number in names}:
+            made.query(re.escape(name)).set_on_stale("ignore")
+        with suppress(Exception):  # a stale result may lack an item that is taken
+            made.run()
+        for name in {nodes[number % len(nodes)] for number in removed}:
+            if storage.file_exists("edited", name):
+                storage.remove_task("edited", name)
+    values = resume(programs[-1], storage).run()
+    values = values if len(programs[-1].targets) > 1 else [values]
+    assert describe(programs[-1].values()) == describe(values)

@@ -27,8 +27,8 @@ __all__ = ["EarlyCutoff"]
 H = TypeVar("H")
 
 
-class _Settled(NamedTuple):
-    """Nodes that were settled together."""
+class _Decided(NamedTuple):
+    """Nodes that were decided together."""
 
     kept: list[GraphNode]
     changed: list[GraphNode]
@@ -53,13 +53,13 @@ class EarlyCutoff(Generic[H]):
         self._provenance = run.plan.provenance
         self._planned = run.plan.actions
         self._stamping = Stamping(spec.results)
-        # by node that is not settled: its stale parents; those that it waits for;
+        # by node that is not decided: its stale parents; those that it waits for;
         # and the parents whose values are retained, for the case that it is computed
         self._stale: dict[int, list[int]] = {}
         self._awaited: dict[int, set[int]] = {}
         self._retained: dict[int, list[int]] = {}
         self._children: defaultdict[int, list[int]] = defaultdict(list)  # that wait for a node
-        self._is_same: dict[int, bool] = {}  # whether a settled node has its earlier value
+        self._is_same: dict[int, bool] = {}  # whether a decided node has its earlier value
 
     def begin(self) -> list[str]:
         """Let the planned nodes wait for their stale parents; return the names of those that are kept already."""
@@ -71,22 +71,22 @@ class EarlyCutoff(Generic[H]):
                 self._retained[node.number] = computed
                 self._stale[node.number] = [*self._provenance.stale_parents(node.number)]
                 waiting.append(node.number)
-        return self._settle([number for number in waiting if not self._wait(number)])
+        return self._decide([number for number in waiting if not self._wait(number)])
 
     def finish(self, numbers: Iterable[int]) -> list[str]:
-        """Settle the nodes that waited for computed nodes only; return the names of those that are kept and not loaded.
+        """Decide on the nodes that waited for computed nodes only; return the names of those that are kept and not loaded.
 
         Args:
             numbers: The nodes that are done.
         """
         ready: list[int] = []
-        for number in filter(self._decides, numbers):
+        for number in filter(self._is_decisive, numbers):
             if self._run.actions[number] is Action.COMPUTE:
                 self._is_same[number] = self._has_replaced_value(number)
             else:  # loaded: a unit had stored it before recovery ran it again
                 self._is_same.setdefault(number, False)
             ready += self._release_children(number)
-        return self._settle(ready) if ready else []
+        return self._decide(ready) if ready else []
 
     def end(self) -> None:
         """Wait until all kept results are stamped."""
@@ -94,7 +94,7 @@ class EarlyCutoff(Generic[H]):
 
     # ---- waiting ----
 
-    def _decides(self, number: int) -> bool:
+    def _is_decisive(self, number: int) -> bool:
         """Tell whether the value of a node that is done decides on others, now or later."""
         if number in self._children or number in self._is_same:
             return True
@@ -105,8 +105,8 @@ class EarlyCutoff(Generic[H]):
         return self._run.actions[number] in (Action.COMPUTE, Action.LOAD)
 
     def _wait(self, number: int) -> bool:
-        """Let a node wait for its stale parents that are not settled; tell whether there are any."""
-        awaited = {parent for parent in self._relevant(number) if self._is_unsettled(parent)}
+        """Let a node wait for its stale parents that are not decided; tell whether there are any."""
+        awaited = {parent for parent in self._relevant(number) if self._is_undecided(parent)}
         for parent in awaited:
             self._children[parent].append(number)
         self._awaited[number] = awaited
@@ -123,7 +123,7 @@ class EarlyCutoff(Generic[H]):
         ]
         return [*stale, *damaged]
 
-    def _is_unsettled(self, number: int) -> bool:
+    def _is_undecided(self, number: int) -> bool:
         return number not in self._is_same or self._run.will_compute(self._run.nodes[number])
 
     def _release_children(self, number: int) -> list[int]:
@@ -131,7 +131,7 @@ class EarlyCutoff(Generic[H]):
         ready = []
         for child in self._children.pop(number, ()):
             awaited = self._awaited.get(child)
-            if awaited is None:  # settled
+            if awaited is None:  # decided
                 continue
             awaited.discard(number)
             if not awaited and not self._wait(child):
@@ -145,9 +145,9 @@ class EarlyCutoff(Generic[H]):
 
     # ---- settling ----
 
-    def _settle(self, ready: list[int]) -> list[str]:
+    def _decide(self, ready: list[int]) -> list[str]:
         """Keep nodes, and those that waited for these only; compute the others."""
-        settled = _Settled([], [])
+        decided = _Decided([], [])
         while ready:
             number = ready.pop()
             node = self._run.nodes[number]
@@ -155,12 +155,12 @@ class EarlyCutoff(Generic[H]):
             self._run.actions[number], self._run.states[number] = Action.SKIP, NodeState.SKIPPED
             if self._is_unchanged(node):
                 self._keep(node)
-                settled.kept.append(node)
+                decided.kept.append(node)
                 ready += self._release_children(number)
             else:
                 self._replanner.changed.add(number)
-                settled.changed.append(node)
-        return self._continue(settled)
+                decided.changed.append(node)
+        return self._continue(decided)
 
     def _is_unchanged(self, node: GraphNode) -> bool:
         """Tell whether all stale parents have their earlier values, and their instances were not called."""
@@ -177,24 +177,24 @@ class EarlyCutoff(Generic[H]):
         self._stamping.add(node.name, fingerprint, self._provenance.header(node.number))
         self._run.results.release(self._retained.pop(node.number))
 
-    def _continue(self, settled: _Settled) -> list[str]:
+    def _continue(self, decided: _Decided) -> list[str]:
         """Add the nodes that are computed, and the kept ones whose values are taken, with what these require."""
         run = self._run
-        taken = [node for node in settled.kept if run.results.count(node.number)]
-        added = self._replanner.add([*settled.changed, *taken])
-        for node in settled.changed:
+        taken = [node for node in decided.kept if run.results.count(node.number)]
+        added = self._replanner.add([*decided.changed, *taken])
+        for node in decided.changed:
             run.results.release(self._retained.pop(node.number))
         self._retain_for_children(added)
         if any(run.actions[node.number] is Action.COMPUTE for node in taken):
             self._stamping.flush()  # it runs for its instance, and reads its result if that is fresh
         run.enqueue(added)
-        kept = {node.name for node in settled.kept} - {node.name for node in added}
+        kept = {node.name for node in decided.kept} - {node.name for node in added}
         self.kept |= kept
         self.kept -= {node.name for node in added}
-        return [node.name for node in settled.kept if node.name in kept]
+        return [node.name for node in decided.kept if node.name in kept]
 
     def _retain_for_children(self, added: Sequence[GraphNode]) -> None:
-        """Retain the values of nodes for children that are not settled yet."""
+        """Retain the values of nodes for children that are not decided yet."""
         for node in added:
             for child in self._run.children[node.number]:
                 if child in self._awaited:

@@ -112,7 +112,7 @@ class RunState(Generic[H]):
         return added
 
     def enqueue(self, nodes: Sequence[GraphNode]) -> None:
-        """Make nodes ready, or let them wait for their parents; nodes that may be kept are settled first."""
+        """Make nodes ready, or let them wait for their parents; nodes that may be kept wait elsewhere."""
         if self.may_keep:
             nodes = [node for node in nodes if self.actions[node.number] is not Action.MAYBE]
         if not self._in_order:

@@ -67,6 +67,16 @@ class Acceptance:
             self._values[node.number] = _Change(before, after)
         return found
 
+    def part_names(self) -> set[str]:
+        """The names of all code that the graph reaches, or that its stored results were computed with."""
+        staleness, found = self._staleness, set[str]()
+        for node in staleness.graph:
+            found.update(name for name, _ in staleness.fingerprint(node.number).parts)
+            stored = staleness.stored_at(node.number)
+            if stored is not None and stored.fingerprint is not None:
+                found.update(name for name, _ in stored.fingerprint.parts)
+        return found
+
     def is_complete(self, number: int) -> bool:
         """Tell whether nothing remains of what was accepted that makes a node differ."""
         return number not in self._partly_accepted

@@ -99,7 +99,19 @@ class Causes:
             return _listed(list(own))
         for parent in verdict.parents:
             return f"computed from {self._name(parent)}, {_OLD}"
-        return "something upstream cannot be compared"
+        origin = self._unknown_origin(number)
+        return (
+            f"upstream {self._name(origin)}: {_listed(list(staleness.fingerprint(origin).unknown))}"
+        )
+
+    def _unknown_origin(self, number: int) -> int:
+        """The first node upstream that has something without a digest."""
+        expected, order = self._staleness.expected, self._staleness.graph.order
+        while True:
+            parents = [each for each in order[number].parents if expected.is_unknown(each)]
+            if not parents:
+                return number
+            number = parents[0]
 
     # ---- first causes ----
 
@@ -234,7 +246,9 @@ class Causes:
         changes = changed_parts(before, now)
         texts = [self.describe(change, now.function) for change in changes]
         names = tuple(change.name for change in changes)
-        return Cause(number, _listed(texts) or "its code changed", names)
+        notes = [each for each in self._staleness.expected.notes(number) if _part_of(each) in names]
+        text = _listed(texts) or "its code changed"
+        return Cause(number, "; ".join([text, *notes[:1]]), names)
 
     def describe(self, change: PartChange, function: str) -> str:
         """A changed part of the code, in words.
@@ -277,6 +291,10 @@ class Causes:
     def text_now(self, change: PartChange) -> str | None:
         """The text of a part of the current code."""
         return None if change.now is None else self._texts.get(change.now)
+
+
+def _part_of(note: str) -> str:
+    return note.partition(": ")[0]
 
 
 def _stale(verdict: Verdict) -> str:

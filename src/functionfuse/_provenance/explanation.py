@@ -165,6 +165,7 @@ class _Story:
             yield f"  code of {', '.join(dict.fromkeys(others))}"
         yield from (f"  {line}" for line in _packages(before, now))
         yield from (f"  not compared: {each}" for each in now.unknown)
+        yield from (f"  {note}" for note in self._staleness.expected.notes(self._number))
 
     def _argument(self, name: str, before: Fingerprint | None) -> str:
         text = self._now.literals.get(name)

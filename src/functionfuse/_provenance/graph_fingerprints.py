@@ -50,6 +50,10 @@ class GraphFingerprints:
         """Tell whether a node, or any node upstream of it, depends on something that has no digest."""
         return self._unknown[number]
 
+    def notes(self, number: int) -> tuple[str, ...]:
+        """What a reader has to know of a node's code: sources that were changed since they were imported."""
+        return self._code_of(number).notes
+
     def fingerprint(self, number: int, upstream: Mapping[int, str] | None = None) -> Fingerprint:
         """Return the fingerprint of a node.
 
@@ -67,7 +71,9 @@ class GraphFingerprints:
         used = {
             parent: really.get(parent) or self.derivation(parent) for parent in arguments.parents
         }
-        derivation = self._derived(number, map(bytes.fromhex, used.values()), code.digest)
+        derivation = self._derivations[number]
+        if upstream:
+            derivation = self._derived(number, map(bytes.fromhex, used.values()), code.digest)
         names = [self._graph.order[parent].name for parent in used]
         return Fingerprint(
             graph_derivation=self.graph_derivation(number),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Self
 
+from functionfuse._common.validation import validate_names
 from functionfuse._provenance.policy import (
     ProvenanceOptions,
     StalePolicies,
@@ -92,7 +93,8 @@ class StaleResults:
             The names of the nodes that were accepted, with such dependents, in graph order.
 
         Raises:
-            OptionError: There is no storage, or it keeps no fingerprints, or the pattern is invalid.
+            OptionError: There is no storage, or it keeps no fingerprints, or the pattern is invalid,
+                or no node has code of the name `cause`.
         """
         from functionfuse._provenance.acceptance import Acceptance
 
@@ -104,6 +106,8 @@ class StaleResults:
         acceptance = Acceptance(provenance.staleness, selected, cause)
         found = acceptance.fingerprints()
         if not found:
+            if cause is not None:
+                validate_names([cause], acceptance.part_names(), "cause")
             return []
         spec.results.save_sources(provenance.code_texts())
         numbers = {name: self._graph.nodes[name].number for name in found}
