@@ -89,7 +89,7 @@ class Report:
         order = (*get_args(Status), "skipped", "not started")
         parts = [f"{counts[status]} {status}" for status in order if counts[status]]
         stale = self._stale_results()
-        note = f"; {stale} of the results are stale" if stale else ""
+        note = f"; {stale} of the results {'is' if stale == 1 else 'are'} stale" if stale else ""
         return f"workflow {self.workflow!r}: {', '.join(parts)}{note}"
 
     def _stale_results(self) -> int:
