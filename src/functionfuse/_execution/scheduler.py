@@ -94,7 +94,7 @@ class Scheduler(Generic[H]):
     def _execute(self) -> list[Any]:
         if self._run_spec.results is not None:
             self._run_spec.results.prepare()
-        self._setups = self._run_spec.setups()
+        self._setups = self._run_spec.setups(inline=self._inline)
         targets = self._run_spec.graph.targets if self._run_spec.fetch_targets else ()
         self._results.retain(ref.number for ref in targets)
         run, actions = self._run, self.plan.actions.values()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -31,6 +31,7 @@ class Report:
     workflow: str
     plan: Plan
     records: Mapping[str, Record]
+    seeds: Mapping[str, int] = field(default_factory=dict)  # of the nodes that have one
 
     def __getitem__(self, name: str) -> Record:
         return self.records[name]
@@ -97,7 +98,13 @@ class Report:
         return self._table().html()
 
     def _table(self) -> Table:
-        return Table(_HEADER, [self._row(name) for name in self.plan.actions])
+        rows = [self._row(name) for name in self.plan.actions]
+        if not self.seeds:
+            return Table(_HEADER, rows)
+        seeds = [str(self.seeds.get(row[0], "")) for row in rows]
+        return Table(
+            (*_HEADER, "seed"), [(*row, seed) for row, seed in zip(rows, seeds, strict=True)]
+        )
 
     def _row(self, name: str) -> tuple[str, ...]:
         record = self.records.get(name)

@@ -1,0 +1,114 @@
+"""Seeds of the global random generators while a node runs: of `random`, `numpy.random`, and `torch` if it is imported.
+
+A node that is alone in its process finds them seeded; their state of before is restored when it ends.
+A node that shares its process with nodes in other threads gets an error if it uses them.
+"""
+
+from __future__ import annotations
+
+import random
+import sys
+from threading import RLock
+from typing import TYPE_CHECKING, Any, Final
+
+from functionfuse._kernel.direct_draws import refuse_direct_draws
+from functionfuse._kernel.shared_generators import GuardScope, is_guarded, numpy_random
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from functionfuse._kernel.seeding import NodeSeeding
+
+__all__ = ["run_seeded"]
+
+#: Held by the node that uses the global generators, in the thread in which it runs.
+_alone: Final = RLock()
+
+
+def run_seeded(
+    seeding: NodeSeeding,
+    func: Callable[..., Any],
+    body: Callable[..., Any],
+    args: Sequence[Any],
+    *,
+    in_threads: bool,
+) -> Any:
+    """Call a function that runs a node.
+
+    Args:
+        seeding: The seeds of the node.
+        func: The function of the node.
+        body: Runs the node.
+        args: The arguments of `body`.
+        in_threads: Other nodes run in other threads of this process.
+
+    Raises:
+        SeedError: The node uses a generator that nodes in other threads share.
+    """
+    shares = in_threads or is_guarded() or _is_one_of_threads()
+    if shares or not _alone.acquire(blocking=False):
+        return _run_guarded(seeding, func, body, args)
+    try:
+        return _run_alone(seeding, body, args)
+    finally:
+        _alone.release()
+
+
+def _run_guarded(
+    seeding: NodeSeeding, func: Callable[..., Any], body: Callable[..., Any], args: Sequence[Any]
+) -> Any:
+    refuse_direct_draws(seeding.name, func)
+    if seeding.plugin is not None:
+        seeding.plugin()
+    with GuardScope(seeding.name):
+        return body(*args)
+
+
+def _run_alone(seeding: NodeSeeding, body: Callable[..., Any], args: Sequence[Any]) -> Any:
+    restore = [] if seeding.own_seed is None else _seed_generators(seeding.own_seed)
+    try:
+        if seeding.plugin is not None:
+            seeding.plugin()
+        return body(*args)
+    finally:
+        for each in restore:
+            each()
+
+
+def _is_one_of_threads() -> bool:
+    """Tell whether this is one of several threads of a Dask worker, whichever library has submitted the task."""
+    module = sys.modules.get("distributed.worker")
+    if module is None:
+        return False
+    try:
+        worker: Any = module.get_worker()
+    except ValueError:  # not in a task
+        return False
+    return bool(worker.state.nthreads > 1)
+
+
+def _seed_generators(seed: int) -> list[Callable[[], object]]:
+    """Seed the generators of this process; return functions that restore their state."""
+    state = random.getstate()
+    restore: list[Callable[[], object]] = [lambda: random.setstate(state)]
+    random.seed(seed)
+    numpy = numpy_random()
+    if numpy is not None:
+        numpy_state = numpy.get_state(legacy=False)
+        restore.append(lambda: numpy.set_state(numpy_state))
+        _seed_numpy(numpy, seed)
+    torch: Any = sys.modules.get("torch")
+    if hasattr(torch, "manual_seed"):  # imported completely
+        torch_state = torch.get_rng_state()
+        restore.append(lambda: torch.set_rng_state(torch_state))
+        torch.manual_seed(seed % 2**64)
+    return restore
+
+
+def _seed_numpy(numpy: Any, seed: int) -> None:
+    """Seed numpy's generator with the four words of a seed, the lowest first."""
+    try:
+        numpy.seed([seed >> shift & 0xFFFF_FFFF for shift in (0, 32, 64, 96)])
+    except TypeError:  # the user has replaced its bit generator
+        bit_generator = numpy.get_bit_generator()
+        bit_generator.state = type(bit_generator)(seed).state
