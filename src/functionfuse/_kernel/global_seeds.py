@@ -11,6 +11,7 @@ import sys
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
 
+from functionfuse._common.process_identity import this_process
 from functionfuse._kernel.direct_draws import refuse_direct_draws
 from functionfuse._kernel.shared_generators import GuardScope, is_guarded, numpy_random
 
@@ -26,12 +27,7 @@ _alone: Final = RLock()
 
 
 def run_seeded(
-    seeding: NodeSeeding,
-    func: Callable[..., Any],
-    body: Callable[..., Any],
-    args: Sequence[Any],
-    *,
-    in_threads: bool,
+    seeding: NodeSeeding, func: Callable[..., Any], body: Callable[..., Any], *args: Any
 ) -> Any:
     """Call a function that runs a node.
 
@@ -40,13 +36,12 @@ def run_seeded(
         func: The function of the node.
         body: Runs the node.
         args: The arguments of `body`.
-        in_threads: Other nodes run in other threads of this process.
 
     Raises:
         SeedError: The node uses a generator that nodes in other threads share.
     """
-    shares = in_threads or is_guarded() or _is_one_of_threads()
-    if shares or not _alone.acquire(blocking=False):
+    in_threads = seeding.threads_of == this_process() or _is_one_of_threads()
+    if in_threads or is_guarded() or not _alone.acquire(blocking=False):
         return _run_guarded(seeding, func, body, args)
     try:
         return _run_alone(seeding, body, args)

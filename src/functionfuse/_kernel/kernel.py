@@ -192,7 +192,9 @@ def _read_stored(results: Results, name: str) -> tuple[Any] | None:
 def _compute(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     setup = unit.setup
     if isinstance(setup, NodeSeeding):
-        return setup.run(unit.node.func, _compute_in_scope, unit, args, kwargs)
+        from functionfuse._kernel.global_seeds import run_seeded  # late: most runs have no seeds
+
+        return run_seeded(setup, unit.node.func, _compute_in_scope, unit, args, kwargs)
     if setup is not None:
         setup()
     return _compute_in_scope(unit, args, kwargs)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
-
-from functionfuse._common.process_identity import this_process
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -28,13 +26,3 @@ class NodeSeeding:
         """The seed of the node, or that of its plugin."""
         seed: int | None = getattr(self.plugin, "seed", None)
         return seed if self.own_seed is None else self.own_seed
-
-    def run(self, func: Callable[..., Any], body: Callable[..., Any], *args: Any) -> Any:
-        """Call a function that runs the node, whose function is `func`.
-
-        Raises:
-            SeedError: The node uses a generator that nodes in other threads share.
-        """
-        from functionfuse._kernel.global_seeds import run_seeded  # late: most runs have no seeds
-
-        return run_seeded(self, func, body, args, in_threads=self.threads_of == this_process())

@@ -19,7 +19,7 @@ from functionfuse._graph.changed_objects import forget_objects
 from functionfuse._graph.fusion import fuse_short_nodes
 from functionfuse._graph.scopes import open_scopes, release_nodes
 from functionfuse._graph.seed_rules import SeedRule, check_key, seeds_by_rule, validated_root
-from functionfuse._graph.seeds import bind_seeds
+from functionfuse._graph.seeded_graph import bind_seeds
 from functionfuse.backends.plugins import PluginCollection
 from functionfuse.backends.plugins.seeds import combined_seeds
 from functionfuse.errors import GraphError, OptionError
