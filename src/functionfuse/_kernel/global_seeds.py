@@ -2,12 +2,14 @@
 
 A node that is alone in its process finds them seeded; their state of before is restored when it ends.
 A node that shares its process with nodes in other threads gets an error if it uses them.
+Nodes that a plugin seeds run one after the other in such a process.
 """
 
 from __future__ import annotations
 
 import random
 import sys
+from contextvars import ContextVar
 from threading import RLock
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +26,7 @@ __all__ = ["run_seeded"]
 
 #: Held by the node that uses the global generators, in the thread in which it runs.
 _alone: Final = RLock()
+_holds_lock: Final = ContextVar("functionfuse_uses_global_generators", default=False)
 
 
 def run_seeded(
@@ -40,12 +43,17 @@ def run_seeded(
     Raises:
         SeedError: The node uses a generator that nodes in other threads share.
     """
-    in_threads = seeding.threads_of == this_process() or _is_one_of_threads()
-    if in_threads or is_guarded() or not _alone.acquire(blocking=False):
+    in_threads = seeding.threads_of == this_process() or _is_one_of_threads() or is_guarded()
+    # a plugin seeds whatever it does, so its nodes run one after the other;
+    # not if a node around this one waits for it, in another thread
+    waits = seeding.own_seed is None and not _holds_lock.get()
+    if (in_threads and not waits) or not _alone.acquire(blocking=waits):
         return _run_guarded(seeding, func, body, args)
+    token = _holds_lock.set(True)
     try:
         return _run_alone(seeding, body, args)
     finally:
+        _holds_lock.reset(token)
         _alone.release()
 
 

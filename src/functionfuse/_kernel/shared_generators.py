@@ -19,7 +19,7 @@ from functionfuse.errors import SeedError
 if TYPE_CHECKING:
     from collections.abc import Callable
     from contextvars import Token
-    from types import ModuleType
+    from types import FrameType, ModuleType
 
 __all__ = ["GENERATOR", "GuardScope", "is_guarded", "numpy_random", "refuse"]
 
@@ -106,10 +106,38 @@ _guard: Final = _Guard()
 
 def _checked(original: Callable[..., Any]) -> Callable[..., Any]:
     def draw(*args: Any) -> Any:
-        _check("random")
+        if is_guarded() and not _is_jitter():
+            _check("random")
         return original(*args)
 
     return draw
+
+
+#: Libraries that draw for the pauses between attempts and for names, never for results.
+_JITTER: Final = frozenset(
+    {
+        *(
+            "aiobotocore",
+            "aiohttp",
+            "azure",
+            "backoff",
+            "botocore",
+            "distributed",
+            "email",
+            "google",
+        ),
+        *("httpx", "prefect", "ray", "smtplib", "tempfile", "tenacity", "tornado", "urllib3"),
+    }
+)
+
+
+def _is_jitter() -> bool:
+    """Tell whether the function that draws is of such a library."""
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None and frame.f_globals.get("__name__") == "random":
+        frame = frame.f_back
+    name = frame.f_globals.get("__name__") if frame is not None else None
+    return isinstance(name, str) and name.partition(".")[0] in _JITTER
 
 
 _CHECKED: Final = {name: _checked(original) for name, original in _PRIMITIVES.items()}
