@@ -25,10 +25,18 @@ __all__ = ["RNG", "SEED", "SeedPlaceholder", "SeedSource", "rebind_placeholders"
 class SeedSource:
     """Builds the value of a placeholder for one call: the seed, or a new generator."""
 
-    __slots__ = ("modulus", "name", "seed")
+    __slots__ = ("is_default", "modulus", "name", "seed")
 
-    def __init__(self, name: str, modulus: int | None = None, seed: int | None = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        modulus: int | None = None,
+        seed: int | None = None,
+        *,
+        is_default: bool = False,
+    ) -> None:
         self.name, self.modulus, self.seed = name, modulus, seed
+        self.is_default = is_default  # the function's, not an argument of the caller
 
     def __call__(self, _: Sequence[Any]) -> Any:
         if self.seed is None:  # a run has checked that its nodes have seeds
@@ -84,6 +92,11 @@ class SeedPlaceholder(Placeholder[Any]):
     def _current(self) -> Container:
         SeedPlaceholder.captured = True
         return self._captured
+
+    def as_default(self) -> SeedPlaceholder:
+        """Return the placeholder as the default value of a parameter."""
+        source = self.source
+        return type(self)(SeedSource(source.name, source.modulus, is_default=True))
 
     def __mod__(self, modulus: int) -> SeedPlaceholder:
         """Return a placeholder of the seed modulo a number, for libraries that take shorter seeds."""
@@ -141,18 +154,18 @@ def rebind_placeholders(
 
     A placeholder that is the default of the old function is not the caller's argument.
     """
-    if not (SeedPlaceholder.captured or _placeholders(new)):
+    defaults = _placeholders(new)
+    if not (SeedPlaceholder.captured or defaults):
         return args, dict(kwargs)
     bound = old.bind(*args, **kwargs)
-    for name, placeholder in _placeholders(old).items():
-        value = bound.arguments.get(name)
-        if type(value) is Container and value.build is placeholder.source:
+    for name, value in list(bound.arguments.items()):
+        if type(value) is Container and type(value.build) is SeedSource and value.build.is_default:
             del bound.arguments[name]
     args, kwargs = bound.args, bound.kwargs
     new.check(args, dict(kwargs))
     bound = new.bind(*args, **kwargs)
-    for name, placeholder in _placeholders(new).items():
-        bound.arguments.setdefault(name, placeholder._current())
+    for name, placeholder in defaults.items():
+        bound.arguments.setdefault(name, placeholder.as_default()._current())
     return bound.args, bound.kwargs
 
 
