@@ -57,7 +57,7 @@ def run_with_seed(*nodes: Any, root: int = 17, **options: Any) -> Any:
 
 
 def test_a_seed_can_be_computed_again() -> None:
-    """It is the documented digest, and the same for ever."""
+    """It is the documented digest, and a literal number."""
     digest = hashlib.sha256(b"functionfuse seed\n17\nfit-0").digest()
     assert [OF_FIT_0] == seeds_of(["fit-0"]) == [int.from_bytes(digest[:16], "big")]
     text = "functionfuse seed\n-3\nMaß \ud800".encode("utf-8", "surrogatepass")

@@ -141,7 +141,7 @@ class _GeneratorPlaceholder(SeedPlaceholder):
 #: The seed of the node, as an argument or the default value of a parameter: an int of 128 bits.
 SEED: Final[int] = cast("int", SeedPlaceholder(SeedSource("SEED")))
 #: A new generator with the seed of the node, `numpy.random.default_rng(seed)`.
-RNG: Final[Generator] = cast("Generator", _GeneratorPlaceholder(SeedSource("RNG")))
+RNG: Final[Any] = _GeneratorPlaceholder(SeedSource("RNG"))  # Any: numpy may be missing
 
 
 # ---- replaced functions ----
