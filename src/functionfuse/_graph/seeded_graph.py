@@ -5,6 +5,7 @@ from __future__ import annotations
 from operator import is_
 from typing import TYPE_CHECKING, Any, Final
 
+from functionfuse._graph.builder import LazyGraph
 from functionfuse._graph.nodes import ATOMS, Container
 from functionfuse._graph.seeds import SeedPlaceholder, SeedSource
 from functionfuse.errors import SeedError
@@ -23,7 +24,7 @@ def bind_seeds(graph: Graph, seeds: Mapping[str, int], workflow: str) -> Graph:
     Raises:
         SeedError: A node that takes a placeholder has no seed.
     """
-    if not SeedPlaceholder.captured:
+    if not SeedPlaceholder.captured or not _has_containers(graph):
         return graph
     order: list[GraphNode] = []
     without: list[tuple[GraphNode, SeedSource]] = []
@@ -37,6 +38,16 @@ def bind_seeds(graph: Graph, seeds: Mapping[str, int], workflow: str) -> Graph:
     return graph if all(map(is_, order, graph.order)) else graph.with_nodes(order)
 
 
+def _has_containers(graph: Graph) -> bool:
+    """Tell whether a placeholder may be among the arguments; without making the nodes of a lazy graph."""
+    nodes: Sequence[Any] = graph.collected.nodes if isinstance(graph, LazyGraph) else graph.order
+    return any(
+        Container in map(type, node.args)
+        or (node.kwargs and Container in map(type, node.kwargs.values()))
+        for node in nodes
+    )
+
+
 class _Binder:
     """Replaces the sources among the arguments of one node."""
 
@@ -47,7 +58,7 @@ class _Binder:
 
     def bind_node(self, node: GraphNode) -> GraphNode:
         """Return a node with the seed in its sources, or the node if there are none."""
-        if Container not in set(map(type, (*node.args, *node.kwargs.values()))):
+        if Container not in map(type, (*node.args, *node.kwargs.values())):
             return node
         args = tuple([self._bound(value) for value in node.args])
         kwargs = {name: self._bound(value) for name, value in node.kwargs.items()}

@@ -97,9 +97,9 @@ def _seed_generators(seed: int) -> list[Callable[[], object]]:
     random.seed(seed)
     numpy = numpy_random()
     if numpy is not None:
-        numpy_state = numpy.get_state(legacy=False)
-        restore.append(lambda: numpy.set_state(numpy_state))
-        _seed_numpy(numpy, seed)
+        restore.append(
+            _seed_numpy(numpy, [seed >> shift & 0xFFFF_FFFF for shift in (0, 32, 64, 96)])
+        )
     torch: Any = sys.modules.get("torch")
     if hasattr(torch, "manual_seed"):  # imported completely
         torch_state = torch.get_rng_state()
@@ -108,10 +108,25 @@ def _seed_generators(seed: int) -> list[Callable[[], object]]:
     return restore
 
 
-def _seed_numpy(numpy: Any, seed: int) -> None:
-    """Seed numpy's generator with the four words of a seed, the lowest first."""
-    try:
-        numpy.seed([seed >> shift & 0xFFFF_FFFF for shift in (0, 32, 64, 96)])
-    except TypeError:  # the user has replaced its bit generator
-        bit_generator = numpy.get_bit_generator()
-        bit_generator.state = type(bit_generator)(seed).state
+def _seed_numpy(numpy: Any, words: Sequence[int]) -> Callable[[], object]:
+    """Seed numpy's generator with the words of a seed; return the function that restores it."""
+    state = numpy.get_state(legacy=False)
+    if not hasattr(numpy, "set_bit_generator"):  # before numpy 1.24
+        numpy.seed(words)
+        return lambda: numpy.set_state(state)
+    # its own bit generator keeps its state meanwhile: setting a state takes three times as long
+    own, other = numpy.get_bit_generator(), _spare.pop() if _spare else numpy.MT19937(0)
+    numpy.set_bit_generator(other)
+    numpy.seed(words)
+
+    def restore() -> None:
+        numpy.set_bit_generator(own)
+        if state.get("has_gauss"):  # a number that `normal` returns without drawing
+            numpy.set_state(state)
+        _spare.append(other)
+
+    return restore
+
+
+#: Bit generators that no node uses.
+_spare: Final[list[Any]] = []
