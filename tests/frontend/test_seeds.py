@@ -387,7 +387,9 @@ def test_generators_among_arguments_are_hints() -> None:
         "plain": fit([1, "a"]),
     }
     named = [node.set_name(name) for name, node in nodes.items()]
-    hints = generator_hints(LocalWorkflow(*named, workflow_name="hints").graph)
+    made = LocalWorkflow(*named, workflow_name="hints")
+    made.set_seed(17)
+    hints = generator_hints(made.graph)
     copied = "is a random generator: its state is copied to every node; use RNG"
     shared = (
         "is a random generator: its numbers depend on what runs earlier in the process; use RNG"
@@ -400,6 +402,11 @@ def test_generators_among_arguments_are_hints() -> None:
         "closure": f"global rng {shared}",
         "global": f"global GLOBAL {shared}",
     } == hints
+    reasons = {name: made.plan()[name].reason for name in nodes}
+    assert {name: f"not stored; a target; {hint}" for name, hint in hints.items()} == {
+        name: reasons[name] for name in hints
+    }
+    assert reasons["right"] == reasons["plain"] == "not stored; a target"
 
 
 GLOBAL = np.random.default_rng(2)
