@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import sys
 from contextvars import ContextVar
+from functools import lru_cache
 from importlib import import_module
 from importlib.util import find_spec
 from threading import Lock
@@ -192,6 +193,7 @@ def _exchange(module: Any, bit_generator: Any) -> None:
         module.set_state(state)
 
 
+@lru_cache(maxsize=1)  # for all nodes: there is one global generator
 def _guarded_bit_generator(original: Any) -> Any:
     """Return a bit generator with the state of another, whose lock checks who takes it."""
     kind = type(original)
