@@ -20,6 +20,7 @@ __all__ = ["bind_seeds"]
 
 _ARGS: Final = attrgetter("args")
 _KWARGS: Final = attrgetter("kwargs")
+_PARTS: Final = attrgetter("parts")
 _VALUES: Final = methodcaller("values")
 
 
@@ -29,7 +30,7 @@ def bind_seeds(graph: Graph, seeds: Mapping[str, int], workflow: str) -> Graph:
     Raises:
         SeedError: A node that takes a placeholder has no seed.
     """
-    if not SeedPlaceholder.captured or not _has_containers(graph):
+    if not SeedPlaceholder.captured or not _has_sources(graph):
         return graph
     order: list[GraphNode] = []
     without: list[tuple[GraphNode, SeedSource]] = []
@@ -43,12 +44,20 @@ def bind_seeds(graph: Graph, seeds: Mapping[str, int], workflow: str) -> Graph:
     return graph if all(map(is_, order, graph.order)) else graph.with_nodes(order)
 
 
-def _has_containers(graph: Graph) -> bool:
-    """Tell whether a placeholder may be among the arguments; without making the nodes of a lazy graph."""
+def _has_sources(graph: Graph) -> bool:
+    """Tell whether a placeholder is among the arguments; without making the nodes of a lazy graph."""
     nodes: Sequence[Any] = graph.collected.nodes if isinstance(graph, LazyGraph) else graph.order
-    by_position = chain.from_iterable(map(_ARGS, nodes))  # one pass in C, which every run makes
+    by_position = chain.from_iterable(map(_ARGS, nodes))  # passes in C, which every run makes
     by_name = chain.from_iterable(map(_VALUES, map(_KWARGS, nodes)))
-    return Container in map(type, chain(by_position, by_name))
+    given = [*by_position, *by_name]
+    seen = set[int]()
+    while Container in map(type, given):
+        found = [value for value in given if type(value) is Container and id(value) not in seen]
+        if any(type(value.build) is SeedSource for value in found):
+            return True
+        seen.update(map(id, found))
+        given = list(chain.from_iterable(map(_PARTS, found)))
+    return False
 
 
 class _Binder:
