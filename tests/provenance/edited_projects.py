@@ -55,6 +55,8 @@ def write_project(folder: Path, source: str) -> None:
 @contextlib.contextmanager
 def imported(folder: Path, name: str = "study") -> Iterator[Any]:
     """A module of a folder, imported for the first time; what it imports from there is forgotten, too."""
+    own = {path.stem for path in folder.iterdir()}
+    others = {module: sys.modules.pop(module) for module in own & sys.modules.keys()}
     before = set(sys.modules)
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
@@ -65,6 +67,7 @@ def imported(folder: Path, name: str = "study") -> Iterator[Any]:
         for module in set(sys.modules) - before:
             if str(getattr(sys.modules[module], "__file__", "")).startswith(str(folder)):
                 del sys.modules[module]
+        sys.modules.update(others)  # helpers of other tests with the same names
 
 
 def digest_project(folder: Path, source: str, **options: Any) -> tuple[CodeDigest, CodeDigests]:
