@@ -40,6 +40,8 @@ from functionfuse._common.global_references import (
     reference_to,
 )
 from functionfuse._common.recursion import deep_recursion
+from functionfuse._common.script_objects import identify
+from functionfuse._common.script_references import reduce_script_object
 from functionfuse._common.tensor_reduction import TensorReducer
 from functionfuse._common.view_reduction import reduce_array, reduce_memoryview
 
@@ -50,7 +52,7 @@ if TYPE_CHECKING:
     KeepBuffer = Callable[[PickleBuffer], object]
     Reducers = Mapping[type, Callable[[Any], Any]]
 
-__all__ = ["Pickler", "dumps", "with_reducers"]
+__all__ = ["Pickler", "ReferencePickler", "dumps", "with_reducers"]
 
 _REPLACED: Final = "<dynamic-code>"  # cloudpickle's file name for all code
 
@@ -110,12 +112,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
         """
         kind = type(obj)
         if kind is FunctionType or issubclass(kind, type):
-            decorated = reduce_decorated(obj)
-            if decorated is not None:
-                return decorated
-            reduced = super().reducer_override(obj)
-            by_value = type(reduced) is tuple and len(reduced) > _REFERENCE_LENGTH
-            return self._reduce_by_value(obj, reduced) if by_value else reduced
+            return self.reduce_global(obj)
         if kind is MethodType or kind is BuiltinFunctionType:
             return reduce_method(obj) or NotImplemented
         if issubclass(kind, BaseException):
@@ -127,12 +124,29 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
             reduce = _reduce_script_generator
         return NotImplemented if reduce is None else reduce(obj) or NotImplemented
 
+    def reduce_global(self, obj: Any) -> Any:
+        """Reduce a function or class."""
+        decorated = reduce_decorated(obj)
+        if decorated is not None:
+            return decorated
+        reduced = super().reducer_override(obj)
+        by_value = type(reduced) is tuple and len(reduced) > _REFERENCE_LENGTH
+        return identify(obj, self._reduce_by_value(obj, reduced)) if by_value else reduced
+
     def _reduce_by_value(self, obj: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
         """A function's or class's reduction by value, with references to what another process has already."""
         is_function = type(obj) is FunctionType
         values = reduced[2][1]["__globals__"] if is_function else reduced[2][0]
         self._script_generators |= {id(each): each for each in generators_in(values.values())}
         return (_function_by_value if is_function else _class_by_value)(obj, reduced)
+
+
+class ReferencePickler(Pickler):
+    """Pickles classes and functions of a script as references, which outlive the process."""
+
+    def reduce_global(self, obj: Any) -> Any:
+        reference = reduce_script_object(obj)
+        return super().reduce_global(obj) if reference is None else reference
 
 
 def _reduce_cached_function(function: Any) -> tuple[Any, ...] | None:

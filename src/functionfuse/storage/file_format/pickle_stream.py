@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._common import plain_pickler
 from functionfuse._common.pickle_buffers import PROTOCOL, split_buffers
+from functionfuse._common.script_objects import ScriptObjectError
 from functionfuse.errors import StorageError
 from functionfuse.storage.file_format.data_references import DataReferenceError, reference_reducers
 from functionfuse.storage.file_format.shared_tensors import tensor_reducers
@@ -49,12 +50,12 @@ def pickle_value(value: Any, persistent_id: Callable[[Any], Any] | None) -> list
 
 def _dumps(value: Any, find: Callable[[Any], Any] | None) -> list[memoryview]:
     try:
-        return _pickle_with(plain_pickler.Pickler, value, find)
+        return _pickle_with(plain_pickler.ReferencePickler, value, find)
     except StorageError:
         raise
-    except Exception:  # noqa: BLE001 - cloudpickle may do: __main__ of a worker, a closure
+    except Exception:  # noqa: BLE001 - cloudpickle may do: a lambda, a closure
         from functionfuse._common import pickler
-    return _pickle_with(pickler.Pickler, value, find)
+    return _pickle_with(pickler.ReferencePickler, value, find)
 
 
 def _named(
@@ -99,6 +100,9 @@ def unpickle_value(
         return _PersistentUnpickler(stream, buffers, persistent_load).load()
     except StorageError:
         raise
+    except ScriptObjectError as error:
+        message = f"the result is intact but cannot be unpickled here: {error}"
+        raise StorageError(message) from error
     except Exception as error:
         message = (
             f"the result is intact but cannot be unpickled here ({type(error).__name__}: {error}): "
