@@ -21,7 +21,7 @@ from collections import ChainMap
 from contextvars import ContextVar
 from enum import Enum
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, NewType, TypeVar
 from weakref import WeakKeyDictionary
 
 import cloudpickle
@@ -40,8 +40,8 @@ from functionfuse._common.global_references import (
     reference_to,
 )
 from functionfuse._common.recursion import deep_recursion
-from functionfuse._common.script_objects import identify
-from functionfuse._common.script_references import reduce_script_object
+from functionfuse._common.script_objects import identify, may_be_of_script
+from functionfuse._common.script_references import is_global_object, reduce_script_object
 from functionfuse._common.tensor_reduction import TensorReducer
 from functionfuse._common.view_reduction import reduce_array, reduce_memoryview
 
@@ -144,9 +144,14 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
 class ReferencePickler(Pickler):
     """Pickles classes and functions of a script as references, which outlive the process."""
 
-    def reduce_global(self, obj: Any) -> Any:
-        reference = reduce_script_object(obj)
-        return super().reduce_global(obj) if reference is None else reference
+    def reducer_override(self, obj: Any) -> Any:
+        """Refer to objects that pickle would find under a name in `__main__`, too."""
+        kind = type(obj)
+        if kind is FunctionType or issubclass(kind, type) or is_global_object(obj, kind):
+            reference = reduce_script_object(obj)
+            if reference is not None:
+                return reference
+        return super().reducer_override(obj)
 
 
 def _reduce_cached_function(function: Any) -> tuple[Any, ...] | None:
@@ -156,7 +161,7 @@ def _reduce_cached_function(function: Any) -> tuple[Any, ...] | None:
     if found is not None or parameters is None or _is_global(function):
         return found
     decorator = GlobalReference((functools.lru_cache, tuple(parameters().values())))
-    return operator.call, (decorator, function.__wrapped__)
+    return identify(function, (operator.call, (decorator, function.__wrapped__)))
 
 
 def _is_global(function: Any) -> bool:
@@ -181,7 +186,31 @@ def _reduce_weak_dict(entries: WeakKeyDictionary[Any, Any]) -> tuple[Any, ...]:
     return WeakKeyDictionary, (dict(entries),)
 
 
-_REDUCERS: Final = {
+def _reduce_new_type(value: Any) -> tuple[Any, ...] | None:
+    """A type of `typing.NewType` in a script, by value."""
+    if not may_be_of_script(value):
+        return None
+    arguments = NewType, value.__qualname__, value.__supertype__
+    return identify(value, (_made_in_script, arguments))
+
+
+def _made_in_script(construct: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a constructor that takes the module of its caller."""
+    made = construct(*arguments)
+    made.__module__ = "__main__"
+    return made
+
+
+def _reduce_type_variable(value: TypeVar) -> tuple[Any, ...] | None:
+    if not may_be_of_script(value):
+        return None
+    construct, arguments = cloudpickle.Pickler.dispatch_table[TypeVar](value)
+    return identify(value, (_made_in_script, (construct, *arguments)))
+
+
+_REDUCERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "NewType": _reduce_new_type,
+    "TypeVar": _reduce_type_variable,
     "WeakKeyDictionary": _reduce_weak_dict,
     "cached_property": _reduce_cached_property,
     "Random": reduce_generator,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 from functionfuse._common.exception_reduction import reduce_exception
 from functionfuse._common.recursion import deep_recursion
 from functionfuse._common.script_objects import may_be_of_script
-from functionfuse._common.script_references import reduce_script_object
+from functionfuse._common.script_references import is_global_object, reduce_script_object
 from functionfuse._common.tensor_reduction import TensorReducer
 from functionfuse._common.view_reduction import reduce_array
 
@@ -56,6 +56,10 @@ class Pickler(pickle.Pickler):
             return reduce_array(obj) or NotImplemented
         if kind.__name__ == "Tensor":
             return self._reduce_tensor(obj) or NotImplemented
+        return self.reduce_other(obj, kind)
+
+    def reduce_other(self, obj: Any, kind: type) -> Any:  # noqa: ARG002 - for subclasses
+        """Reduce any other object; by default, as pickle does."""
         return NotImplemented
 
     def reduce_global(self, value: Any) -> Any:
@@ -79,6 +83,12 @@ class ReferencePickler(Pickler):
         if reference is None:
             raise _not_by_name(value)
         return reference
+
+    def reduce_other(self, obj: Any, kind: type) -> Any:
+        """Refer to objects that pickle would find under a name in `__main__`."""
+        if is_global_object(obj, kind) and (reference := reduce_script_object(obj)):
+            return reference
+        return NotImplemented
 
 
 def _not_by_name(value: Any) -> pickle.PicklingError:

@@ -59,7 +59,12 @@ class ReceivedScript:
             message = f"{names[0]!r} of the script cannot be sent to workers: {pickled}"
             raise ScriptObjectError(message)
         if names[0] not in self._objects:
-            self._objects.update(zip(names, pickle.loads(pickled), strict=True))
+            try:
+                made = pickle.loads(pickled)
+            except Exception as error:
+                message = f"{names[0]!r} of the script cannot be unpickled in a worker ({type(error).__name__}: {error})"
+                raise ScriptObjectError(message) from error
+            self._objects.update(zip(names, made, strict=True))
         return self._objects
 
 

@@ -14,7 +14,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from operator import attrgetter
 from pickle import UnpicklingError
-from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from weakref import WeakValueDictionary, ref
 
@@ -64,7 +63,7 @@ class _Copy:
 
 
 _copies: Final[dict[int, _Copy]] = {}  # by id
-_functions: Final[WeakValueDictionary[Any, Any]] = WeakValueDictionary()  # own ones that were sent
+_own: Final[WeakValueDictionary[Any, Any]] = WeakValueDictionary()  # objects that were sent
 _lock: Final = threading.RLock()
 
 
@@ -87,7 +86,9 @@ def running_script() -> ModuleType | None:
 def script_file(module: ModuleType | None) -> str | None:
     """The absolute path of a script; None for a notebook and other code without a file."""
     file = getattr(module, "__file__", None)
-    return os.path.abspath(file) if isinstance(file, str) else None
+    if not isinstance(file, str) or file.startswith("<"):  # as <stdin>
+        return None
+    return os.path.abspath(file)
 
 
 def may_be_of_script(value: Any) -> bool:
@@ -143,22 +144,25 @@ def identify(value: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
     """A reduction by value that becomes the script's own object in the script's process.
 
     Args:
-        value: A class or function.
+        value: A class, function or other global object.
         reduced: Its reduction by value, of cloudpickle.
     """
     name = script_name(value)
     if name is None:
         return reduced
-    construct, arguments, state, items, pairs, set_state = reduced
+    construct, arguments, *rest = reduced
     copy = _copy_of(value)
-    if not isinstance(value, FunctionType):
+    if isinstance(value, type):
         key = arguments[_TRACKER]
     elif copy is not None:
         key = copy.key
     else:
         key = this_process(), id(value)
-        _functions[key] = value
+        _own[key] = value
     made = key, name, construct, arguments
+    if not rest:
+        return _build, made
+    state, items, pairs, set_state = rest
     return _build, made, (copy is None, set_state, state), items, pairs, _update
 
 
@@ -169,7 +173,7 @@ _TRACKER: Final = -2
 def _build(key: Any, name: ScriptName, construct: Callable[..., Any], arguments: Any) -> Any:
     """The script's own object in its process; in others, one copy of a class, and a copy of a function."""
     with _lock:
-        found = _functions.get(key) if isinstance(key, tuple) else _tracked_class(key)
+        found = _own.get(key) if isinstance(key, tuple) else _tracked_class(key)
         if found is not None:
             return found
         made = construct(*arguments)

@@ -10,7 +10,7 @@ import os
 import sys
 from operator import attrgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._common.received_scripts import received_scripts
 from functionfuse._common.script_fields import describe_difference, fields_of
@@ -18,6 +18,7 @@ from functionfuse._common.script_objects import (
     MAIN_NAMES,
     ScriptObjectError,
     copies,
+    may_be_of_script,
     running_script,
     script_file,
     script_name,
@@ -29,7 +30,23 @@ if TYPE_CHECKING:
 
     from functionfuse._common.script_fields import Fields
 
-__all__ = ["reduce_script_object", "script_object"]
+__all__ = ["NAMED_KINDS", "is_same_script", "reduce_script_object", "script_object"]
+
+#: Types whose objects pickle refers to by a global name, as if they were classes.
+NAMED_KINDS: Final = frozenset(
+    {"NewType", "ParamSpec", "TypeAliasType", "TypeVar", "TypeVarTuple", "_lru_cache_wrapper"}
+)
+
+
+def is_global_object(value: Any, kind: type) -> bool:
+    """Tell whether pickle finds an object of a script under a global name, as if it was a class."""
+    if kind.__name__ in NAMED_KINDS:
+        return may_be_of_script(value)
+    return (
+        kind.__module__ in MAIN_NAMES
+        and "__reduce__" in vars(kind)
+        and isinstance(value.__reduce__(), str)
+    )
 
 
 def reduce_script_object(value: Any) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
@@ -66,7 +83,7 @@ def _find(file: str | None, path: str) -> Any:
         for module in _modules_of(file):
             return attrgetter(path)(module)
         for script in received_scripts():
-            if _is_same(file, script.file):
+            if is_same_script(file, script.file):
                 return script.find(path)
         for name, copy in copies(path):
             if name.file == file:
@@ -83,9 +100,9 @@ def _find(file: str | None, path: str) -> Any:
 def _modules_of(file: str | None) -> Iterator[ModuleType]:
     """The script if it runs in this process, and modules that were imported from its file."""
     main = running_script()
-    if main is not None and _is_same(file, script_file(main)):
+    if main is not None and is_same_script(file, script_file(main)):
         yield main
-    if file is None or any(_is_same(file, each.file) for each in received_scripts()):
+    if file is None or any(is_same_script(file, each.file) for each in received_scripts()):
         return
     ending = os.sep + os.path.basename(file)
     for name, module in [*sys.modules.items()]:
@@ -94,7 +111,7 @@ def _modules_of(file: str | None) -> Iterator[ModuleType]:
             isinstance(other, str)
             and other.endswith(ending)
             and name not in MAIN_NAMES
-            and _is_same(file, other)
+            and is_same_script(file, other)
         ):
             yield module
     for script in received_scripts():
@@ -102,7 +119,7 @@ def _modules_of(file: str | None) -> Iterator[ModuleType]:
             yield imported
 
 
-def _is_same(stored: str | None, here: str | None) -> bool:
+def is_same_script(stored: str | None, here: str | None) -> bool:
     """Tell whether a file is that of a script, which may have been moved since a result was stored."""
     if stored is None or here is None:
         return stored is here
@@ -126,8 +143,8 @@ def _described(file: str | None) -> str:
 
 
 def _elsewhere(file: str | None, path: str) -> ScriptObjectError:
-    own = script_file(running_script())
-    here = "a process without a script" if own is None else own
+    files = [script_file(running_script()), *(each.file for each in received_scripts())]
+    here = next(filter(None, files), "a process without a script")
     remedy = (
         "load it there"
         if file is None

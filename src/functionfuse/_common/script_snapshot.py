@@ -21,6 +21,7 @@ from functionfuse._common.script_objects import (
     script_file,
     script_name,
 )
+from functionfuse._common.script_references import NAMED_KINDS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -70,29 +71,26 @@ def _imported_files() -> dict[str, str]:
 
 
 def _definitions(main: ModuleType | None) -> Definitions:
-    """Pickle classes and functions of the script, each kind in one piece if possible."""
+    """Pickle classes and functions of the script."""
     found = {} if main is None else dict(_objects_of(main))
     functions = {path: value for path, value in found.items() if type(value) is FunctionType}
-    classes = {path: value for path, value in found.items() if path not in functions}
+    together = _pickled([*functions.values()])
     definitions: list[tuple[tuple[str, ...], bytes | str]] = []
-    for group in filter(None, (classes, functions)):
-        together = _pickled([*group.values()])
-        if isinstance(together, bytes):
-            definitions.append((tuple(group), together))
-        else:
-            definitions += [((path,), _pickled([value])) for path, value in group.items()]
-    return definitions
+    if isinstance(together, bytes):
+        definitions.append((tuple(functions), together))
+        # one by one, since a worker may fail to create some of them
+        found = {path: value for path, value in found.items() if path not in functions}
+    return definitions + [((path,), _pickled([value])) for path, value in found.items()]
 
 
 def _objects_of(main: ModuleType) -> Iterable[tuple[str, Any]]:
     for name, value in [*vars(main).items()]:
         wrapped = getattr(value, "__dict__", {}).get("__wrapped__")
         for path, each in ((name, value), (f"{name}.__wrapped__", wrapped)):
-            if (
-                isinstance(each, type | FunctionType)
-                and (found := script_name(each))
-                and found.path == path
-            ):
+            kind = type(each)
+            if not isinstance(each, type | FunctionType) and kind.__name__ not in NAMED_KINDS:
+                continue
+            if (script_name(each) or ("", ""))[1] == path:
                 yield path, each
 
 

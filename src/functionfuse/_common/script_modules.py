@@ -1,0 +1,60 @@
+"""Names of a script as a module: results that were stored after an import of its file, read by the script itself."""
+
+from __future__ import annotations
+
+import re
+import sys
+from contextlib import suppress
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from functionfuse._common.received_scripts import received_scripts
+from functionfuse._common.script_objects import running_script, script_file
+from functionfuse._common.script_references import is_same_script
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["file_of_script_module", "may_name_script"]
+
+
+def may_name_script(stream: bytes | memoryview) -> bool:
+    """Tell whether a pickle may name a module that is the script, since its name occurs in it."""
+    return any(
+        pattern.search(stream) is not None
+        for file in _script_files()
+        for name, pattern in (_pattern(file),)
+        if name not in sys.modules
+    )
+
+
+def file_of_script_module(name: str) -> str | None:
+    """The script's file, if an import of this name would run the script a second time."""
+    if name in sys.modules:
+        return None
+    last = name.rpartition(".")[2]
+    for file in _script_files():
+        if _pattern(file)[0] != last:
+            continue
+        with suppress(Exception):  # a package around it may raise anything
+            spec = find_spec(name)
+            if spec is not None and is_same_script(file, spec.origin):
+                return file
+    return None
+
+
+def _script_files() -> Iterator[str]:
+    own = script_file(running_script())
+    if own is not None:
+        yield own
+    for script in received_scripts():
+        if script.file is not None:
+            yield script.file
+
+
+@lru_cache(maxsize=64)
+def _pattern(file: str) -> tuple[str, re.Pattern[Any]]:
+    name = Path(file).stem
+    return name, re.compile(re.escape(name.encode()))

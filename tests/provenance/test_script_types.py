@@ -1,0 +1,95 @@
+"""Classes and functions of a script are its own in each run: for every pair of engines that store and load results."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+STUDY = Path(__file__).with_name("study_of_types.py")
+LOCAL = ("serial", "threads", "processes")
+LIMIT = 200  # seconds until a program that hangs fails a test
+IMPORTED = """
+import sys
+sys.path.insert(0, sys.argv.pop(1))
+import study_of_types
+if __name__ == "__main__":
+    study_of_types.main()
+"""
+
+
+def run(
+    engine: str,
+    start: str,
+    folders: Sequence[Path],
+    environment: Mapping[str, str] | None = None,
+    program: Sequence[str] = (str(STUDY),),
+) -> list[str]:
+    """Run the study on an engine with each storage, and return a line for each."""
+    done = subprocess.run(  # noqa: S603
+        [sys.executable, *program, engine, start, *map(str, folders)],
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=False,
+        env={**os.environ, **(environment or {})},
+    )
+    assert 0 == done.returncode, done.stderr[-3_000:]
+    return [line for line in done.stdout.splitlines() if line.startswith(f"{engine} ")]
+
+
+def check_pairs(
+    folder: Path, engines: Sequence[str], environment: Mapping[str, str] | None = None
+) -> None:
+    """Store with each engine in one process, and load all storages with each engine in another."""
+    for engine in engines:
+        stored = run(engine, "fork", [folder / engine], environment)
+        assert [f"{engine} {folder / engine} [] [] True True"] == stored
+    for engine in engines:
+        folders = [folder / other for other in engines]
+        expected = [f"{engine} {each} [] [] True True" for each in folders]
+        assert expected == run(engine, "spawn", folders, environment)
+
+
+def test_pairs_of_local_engines(tmp_path: Path) -> None:
+    """Serial, threads and worker processes load what each of them stored."""
+    check_pairs(tmp_path, LOCAL)
+
+
+def test_pairs_with_clusters(tmp_path: Path, ray_cluster: None) -> None:
+    """All pairs of the local engines, Dask and Ray."""
+    pytest.importorskip("distributed")
+    ray = pytest.importorskip("ray")
+    address = ray.get_runtime_context().gcs_address
+    check_pairs(tmp_path, [*LOCAL, "dask", "ray"], {"RAY_ADDRESS": address})
+
+
+def test_pairs_with_prefect(tmp_path: Path, prefect_server: str) -> None:
+    """Prefect's threads and processes, and both ways of this machine."""
+    engines = ["serial", "processes", "prefect-threads", "prefect-processes"]
+    check_pairs(tmp_path, engines, {"PREFECT_API_URL": prefect_server})
+
+
+def test_script_and_module(tmp_path: Path) -> None:
+    """What a script stored is read after an import of its file, and the reverse."""
+    program = tmp_path / "other.py"
+    program.write_text(IMPORTED)
+    as_module = [str(program), str(STUDY.parent)]
+    for engine in ("serial", "processes"):
+        script, module = tmp_path / f"script-{engine}", tmp_path / f"module-{engine}"
+        run(engine, "fork", [script])
+        run(engine, "fork", [module], program=as_module)
+        for loader in ("serial", "processes"):
+            (loaded,) = run(loader, "fork", [script], program=as_module)
+            assert f"{loader} {script} [] [] True True" == loaded
+            (loaded,) = run(loader, "fork", [module])
+            # what a module has under other names than its own is stored by value
+            loaded = loaded.replace("'renamed', 'made'", "")
+            assert f"{loader} {module} [] [] True False" == loaded
