@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import shutil
 import subprocess
@@ -228,3 +229,12 @@ class TestProvenance(ProvenanceTests):
     def raw_access(self, folder: Path) -> RawAccess:
         """The folder on the node of the actor, which is this machine."""
         return RawAccess(fsspec.filesystem("file", skip_instance_cache=True), str(folder))
+
+
+def test_types_of_the_script(storage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The actor has no script, and returns objects of the script's own classes."""
+    color = enum.Enum("color_of_the_script", "RED GREEN", module="__main__")
+    monkeypatch.setattr(sys.modules["__main__"], "color_of_the_script", color, raising=False)
+    storage.save("w", "colors", {color.RED: [color.GREEN]})
+    for _ in range(2):
+        assert {color.RED: [color.GREEN]} == storage.read_task("w", "colors")

@@ -8,26 +8,22 @@ from contextlib import suppress
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from functionfuse._common.received_scripts import received_scripts
-from functionfuse._common.script_objects import running_script, script_file
+from functionfuse._common.script_objects import running_script
 from functionfuse._common.script_references import is_same_script
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["file_of_script_module", "may_name_script"]
 
 
 def may_name_script(stream: bytes | memoryview) -> bool:
     """Tell whether a pickle may name a module that is the script, since its name occurs in it."""
-    return any(
-        pattern.search(stream) is not None
-        for file in _script_files()
-        for name, pattern in (_pattern(file),)
-        if name not in sys.modules
-    )
+    for file in _script_files():
+        name, pattern = _pattern(file)
+        if name not in sys.modules and pattern.search(stream) is not None:
+            return True
+    return False
 
 
 def file_of_script_module(name: str) -> str | None:
@@ -45,13 +41,11 @@ def file_of_script_module(name: str) -> str | None:
     return None
 
 
-def _script_files() -> Iterator[str]:
-    own = script_file(running_script())
-    if own is not None:
-        yield own
-    for script in received_scripts():
-        if script.file is not None:
-            yield script.file
+def _script_files() -> list[str]:
+    """The files of the script and of those that this process works for; called for each result."""
+    own = getattr(running_script(), "__file__", None)
+    files = [script.file for script in received_scripts()]
+    return [file for file in (own, *files) if isinstance(file, str)]
 
 
 @lru_cache(maxsize=64)
