@@ -122,7 +122,7 @@ class PickleAllowlist:
         return found
 
     def resolve_of_script(self, file: Any, path: Any, fields: Any) -> Any:
-        """Return the class of a script that the reader allows, by itself or as "__main__.Name" or "file.Name".
+        """Return the class of a script that the reader allows: as a type, "__main__.Name" or "file.Name".
 
         Raises:
             UntrustedResult: It is not allowed.
