@@ -233,8 +233,8 @@ class TestProvenance(ProvenanceTests):
 
 def test_types_of_the_script(storage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The actor has no script, and returns objects of the script's own classes."""
-    color = enum.Enum("color_of_the_script", "RED GREEN", module="__main__")
-    monkeypatch.setattr(sys.modules["__main__"], "color_of_the_script", color, raising=False)
-    storage.save("w", "colors", {color.RED: [color.GREEN]})
+    Shade = enum.Enum("Shade", "RED GREEN", module="__main__")  # noqa: N806 - a class
+    monkeypatch.setattr(sys.modules["__main__"], "Shade", Shade, raising=False)
+    storage.save("w", "shades", {Shade.RED: [Shade.GREEN]})
     for _ in range(2):
-        assert {color.RED: [color.GREEN]} == storage.read_task("w", "colors")
+        assert {Shade.RED: [Shade.GREEN]} == storage.read_task("w", "shades")
