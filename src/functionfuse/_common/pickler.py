@@ -8,8 +8,7 @@ It differs from cloudpickle's pickler in four ways:
 * Since 3.1.3, cloudpickle replaces the file name of every code object, to make pickles reproducible.
   Without it, a traceback from a worker has no lines of the user's file, and `inspect.getsource` finds nothing.
 
-The pickles require only cloudpickle to load; those of enums with attributes, and of functions with a script's
-random generator, require this package.
+The pickles require this package to load.
 """
 
 from __future__ import annotations
@@ -26,6 +25,7 @@ from weakref import WeakKeyDictionary
 
 import cloudpickle
 
+from functionfuse._common.class_skeletons import skeleton_constructor
 from functionfuse._common.context_variables import reduce_context_variable
 from functionfuse._common.enum_reduction import with_member_attributes
 from functionfuse._common.exception_reduction import reduce_exception
@@ -233,6 +233,7 @@ def _class_by_value(cls: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
     # cloudpickle sets slots later, when they have no effect: instances would have a `__dict__`
     if "__slots__" in vars(cls) and not _chooses_slots(cls):
         arguments[_NAMESPACE]["__slots__"] = vars(cls)["__slots__"]
+    construct = skeleton_constructor(cls, construct)
     referring = construct, arguments, (refer_to_globals(attributes), slots), *rest
     return with_member_attributes(cls, referring) if issubclass(cls, Enum) else referring
 
