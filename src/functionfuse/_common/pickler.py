@@ -36,6 +36,7 @@ from functionfuse._common.global_references import (
     reduce_decorated,
     reduce_generator,
     reduce_method,
+    reduce_renamed,
     refer_to_globals,
     reference_to,
 )
@@ -131,7 +132,9 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
             return decorated
         reduced = super().reducer_override(obj)
         by_value = type(reduced) is tuple and len(reduced) > _REFERENCE_LENGTH
-        return identify(obj, self._reduce_by_value(obj, reduced)) if by_value else reduced
+        if not by_value:
+            return reduced
+        return reduce_renamed(obj) or identify(obj, self._reduce_by_value(obj, reduced))
 
     def _reduce_by_value(self, obj: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
         """A function's or class's reduction by value, with references to what another process has already."""

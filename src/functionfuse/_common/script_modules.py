@@ -6,15 +6,17 @@ import re
 import sys
 from contextlib import suppress
 from functools import lru_cache
+from importlib import import_module
 from importlib.util import find_spec
+from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
 from functionfuse._common.received_scripts import received_scripts
 from functionfuse._common.script_objects import running_script
-from functionfuse._common.script_references import is_same_script
+from functionfuse._common.script_references import is_same_script, script_object
 
-__all__ = ["file_of_script_module", "may_name_script"]
+__all__ = ["file_of_script_module", "may_name_script", "module_global"]
 
 
 def may_name_script(stream: bytes | memoryview) -> bool:
@@ -39,6 +41,14 @@ def file_of_script_module(name: str) -> str | None:
             if spec is not None and is_same_script(file, spec.origin):
                 return file
     return None
+
+
+def module_global(module: str, path: str) -> Any:
+    """Return a global variable of a module; of the script, if that is the module."""
+    file = file_of_script_module(module)
+    if file is not None:
+        return script_object(file, path)
+    return attrgetter(path)(import_module(module))
 
 
 def _script_files() -> list[str]:
