@@ -72,8 +72,8 @@ def test_pairs_with_clusters(tmp_path: Path, ray_cluster: None) -> None:
 
 
 def test_pairs_with_prefect(tmp_path: Path, prefect_server: str) -> None:
-    """Prefect's threads and processes, and both ways of this machine."""
-    engines = ["serial", "processes", "prefect-threads", "prefect-processes"]
+    """Prefect's threads and processes, and the script's own process."""
+    engines = ["serial", "prefect-threads", "prefect-processes"]
     check_pairs(tmp_path, engines, {"PREFECT_API_URL": prefect_server})
 
 
