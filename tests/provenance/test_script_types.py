@@ -128,3 +128,36 @@ def test_script_and_module(tmp_path: Path) -> None:
             assert f"{loader} {script} [] [] True True" == loaded
             (loaded,) = run(loader, "fork", [module])
             assert f"{loader} {module} [] [] True True" == loaded
+
+
+ALLOWED = """
+import enum, sys
+from functionfuse.storage import storage_factory
+
+class Color(enum.Enum):
+    RED = 1
+
+def opened(**options):
+    return storage_factory({"kind": "file", "options": {"path": "results", **options}})
+
+print("runs as", __name__)
+if __name__ == "__main__":
+    for allowed in ([Color], ["study.Color"], ["__main__.Color"]):
+        print(opened(allowed_types=allowed).read_task("w", "color") is Color.RED)
+"""
+
+
+def test_allowed_types(tmp_path: Path) -> None:
+    """A script reads what its module stored without a second run of its body, also with `allowed_types`."""
+    (tmp_path / "study.py").write_text(ALLOWED)
+    store = "import study; study.opened().save('w', 'color', study.Color.RED)"
+    for program in (["-c", store], ["study.py"]):
+        done = subprocess.run(  # noqa: S603
+            [sys.executable, *program],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=LIMIT,
+            check=True,
+        )
+    assert ["runs as __main__", *["True"] * 3] == done.stdout.splitlines()

@@ -6,6 +6,7 @@ A copy knows which object it is a copy of: the script's own process gets that ob
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 import threading
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from operator import attrgetter
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
-from weakref import WeakValueDictionary, ref
+from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
 from functionfuse._common.process_identity import this_process
 
@@ -64,6 +65,8 @@ class _Copy:
 
 _copies: Final[dict[int, _Copy]] = {}  # by id
 _own: Final[WeakValueDictionary[Any, Any]] = WeakValueDictionary()  # objects that were sent
+_keys: Final[WeakKeyDictionary[Any, Any]] = WeakKeyDictionary()  # theirs: an id may be used again
+_numbers: Final = itertools.count()
 _lock: Final = threading.RLock()
 
 
@@ -157,8 +160,9 @@ def identify(value: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
     elif copy is not None:
         key = copy.key
     else:
-        key = this_process(), id(value)
-        _own[key] = value
+        with _lock:
+            key = _keys.setdefault(value, (this_process(), next(_numbers)))
+            _own[key] = value
     made = key, name, construct, arguments
     if not rest:
         return _build, made

@@ -14,6 +14,7 @@ from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+from functionfuse._common.script_modules import file_of_script_module
 from functionfuse._common.script_objects import script_name
 from functionfuse._common.script_references import script_object
 from functionfuse.errors import OptionError, UntrustedResult
@@ -157,6 +158,10 @@ class _RestrictedUnpickler(PickleInterpreter):
         if (module, name) == _SCRIPT_OBJECT:
             return self._count_symbol(Function(name, self._script_object))
         constructor = _find_constructor(module, name)
+        # not of a package, which would be imported
+        file = None if constructor or "." in module else file_of_script_module(module)
+        if file is not None:
+            return self._script_object(self._construction, file, name)
         if constructor is None:
             return self._allow(self._allowlist.resolve(module, name))
         self._constructors[id(constructor.value)] = constructor
