@@ -161,3 +161,52 @@ def test_allowed_types(tmp_path: Path) -> None:
             check=True,
         )
     assert ["runs as __main__", *["True"] * 3] == done.stdout.splitlines()
+
+
+BYTES = """
+import dataclasses, enum, typing
+from functionfuse import workflow
+from functionfuse.backends.builtin.localback import LocalWorkflow
+from functionfuse.storage import storage_factory
+
+class Color(enum.Enum):
+    RED = 1
+
+@dataclasses.dataclass
+class Point:
+    x: int
+    color: Color
+
+class Pair(typing.NamedTuple):
+    x: int
+
+@workflow
+def make():
+    return {Color.RED: [Point(1, Color.RED), Pair(1), helper], "x": Point}
+
+def helper():
+    return Color.RED
+
+def digest(name, **options):
+    storage = storage_factory({"kind": "file", "options": {"path": name}})
+    made = LocalWorkflow(make().set_name("made"), workflow_name="w", **options)
+    made.set_storage(storage)
+    made.run()
+    return storage.info("w", "made")["value"]
+
+print(digest("serial") == digest("processes", workers=1))
+"""
+
+
+def test_one_digest_on_all_engines(tmp_path: Path) -> None:
+    """A result has the same digest, whether the script's process or a worker stored it."""
+    (tmp_path / "study.py").write_text(BYTES)
+    done = subprocess.run(
+        [sys.executable, "study.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=LIMIT,
+        check=True,
+    )
+    assert "True" == done.stdout.strip()

@@ -52,7 +52,17 @@ def is_global_object(value: Any, kind: type) -> bool:
 def reduce_script_object(value: Any) -> tuple[Callable[..., Any], tuple[Any, ...]] | None:
     """A reference to a class or function of a script; None if no global variable of it leads there."""
     name = script_name(value)
-    return None if name is None else (script_object, (*name, fields_of(value)))
+    if name is None:
+        return None
+    # one object for one text, or the pickles of two processes would differ
+    file = None if name.file is None else sys.intern(name.file)
+    return script_object, (file, sys.intern(name.path), _interned(fields_of(value)))
+
+
+def _interned(fields: Fields | None) -> Fields | None:
+    if isinstance(fields, dict):
+        return {sys.intern(str(name)): sys.intern(value) for name, value in fields.items()}
+    return None if fields is None else tuple(sys.intern(str(name)) for name in fields)
 
 
 def script_object(file: str | None, path: str, fields: Fields | None = None) -> Any:
