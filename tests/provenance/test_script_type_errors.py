@@ -21,7 +21,8 @@ from functionfuse.storage import storage_factory
 """
 AFTER = """
 made = LocalWorkflow(size(make().set_name("made")).set_name(sys.argv[1]), workflow_name="w", **options)
-made.set_storage(storage_factory({"kind": "file", "options": {"path": sys.argv[2]}}))
+storage = storage_factory({"kind": "file", "options": {"path": sys.argv[2]}})
+made.set_storage(storage, on_stale="ignore")  # or the result would be computed again
 if __name__ == "__main__":
     try:
         print(made.run())
