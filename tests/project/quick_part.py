@@ -25,7 +25,7 @@ _ENGINES: Final = re.compile(
 )
 #: Files with tests that kill, time out, draw examples for seconds each, or measure.
 _SLOW: Final = re.compile(
-    r"/test_(benchmarks|development|examples|typing|growth|storage_conformance|local_worker|writing_a_backend)"
+    r"/test_(benchmarks|development|examples|typing|growth|storage_conformance|local_worker|script_types|writing_a_backend)"
 )
 
 

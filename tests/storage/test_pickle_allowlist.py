@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import collections
 import decimal
+import enum
 import fractions
 import os
 import pickle
+import sys
 import zoneinfo
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,12 +21,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays_of
 from trust_helpers import SAFE, Calls, atoms, framed, old_format, untrusted
 
+from functionfuse._common.script_references import script_object
 from functionfuse.errors import OptionError, UntrustedResult
 from functionfuse.storage.file_format.file_format import unframe
 from functionfuse.storage.file_format.restricted_unpickler import PickleAllowlist
 
-if TYPE_CHECKING:
-    from pathlib import Path
 plain = st.recursive(
     atoms,
     lambda children: (
@@ -174,3 +176,42 @@ def test_numbers_that_are_decimals_or_fractions_stay_exact() -> None:
     """Plain data is not approximated."""
     value = [decimal.Decimal("0.1"), fractions.Fraction(1, 3), zoneinfo.ZoneInfo("UTC")]
     assert value == unframe(framed(value), "w", "node", allowed=SAFE)
+
+
+def test_types_of_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A class of a script must be allowed like any other: as a type, or by the name of the script or of `__main__`."""
+    main = sys.modules["__main__"]
+    Shade = enum.Enum("Shade", "RED GREEN", module="__main__")  # noqa: N806 - a class
+    monkeypatch.setattr(main, "Shade", Shade, raising=False)
+    data = framed({Shade.RED: [Shade.GREEN]})
+    stem = Path(main.__file__ or "").stem
+    for allowed in ([Shade], ["__main__.Shade"], [f"{stem}.Shade"]):
+        found = unframe(data, "w", "node", allowed=PickleAllowlist(allowed))
+        assert {Shade.RED: [Shade.GREEN]} == found
+    for refused in ([], [Color], ["os.Shade", "__main__.Shades"]):
+        with pytest.raises(UntrustedResult, match=r"needs '.*\.Shade', which is not among"):
+            unframe(data, "w", "node", allowed=PickleAllowlist(refused))
+
+
+class Color(enum.Enum):
+    """Not of a script."""
+
+    RED = 1
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        (None, "os.system"),
+        (None, "sys.modules"),
+        (1, "Shade"),
+        (None, None, 3),
+        (),
+        (None, ["Shade"]),
+    ],
+)
+def test_forged_names_of_a_script(arguments: tuple[Any, ...]) -> None:
+    """A reference to a script finds nothing that is not allowed, whatever it says."""
+    data = framed(Calls(script_object, *arguments))
+    with pytest.raises(UntrustedResult):
+        unframe(data, "w", "node", allowed=PickleAllowlist(["__main__.Shade"]))

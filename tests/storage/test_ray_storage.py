@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import os
 import shutil
 import subprocess
@@ -228,3 +229,12 @@ class TestProvenance(ProvenanceTests):
     def raw_access(self, folder: Path) -> RawAccess:
         """The folder on the node of the actor, which is this machine."""
         return RawAccess(fsspec.filesystem("file", skip_instance_cache=True), str(folder))
+
+
+def test_types_of_the_script(storage: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The actor has no script, and returns objects of the script's own classes."""
+    Shade = enum.Enum("Shade", "RED GREEN", module="__main__")  # noqa: N806 - a class
+    monkeypatch.setattr(sys.modules["__main__"], "Shade", Shade, raising=False)
+    storage.save("w", "shades", {Shade.RED: [Shade.GREEN]})
+    for _ in range(2):
+        assert {Shade.RED: [Shade.GREEN]} == storage.read_task("w", "shades")

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import pickle
 import sys
+import types
 from importlib.machinery import ModuleSpec
 from operator import attrgetter
 from types import BuiltinFunctionType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._common.process_identity import this_process
+from functionfuse._common.script_modules import module_global
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -27,6 +29,7 @@ __all__ = [
     "reduce_decorated",
     "reduce_generator",
     "reduce_method",
+    "reduce_renamed",
     "refer_to_globals",
     "reference_to",
 ]
@@ -113,6 +116,20 @@ def reduce_decorated(value: Any) -> Reduced | None:
     except Exception:  # noqa: BLE001 - a user's `__getattr__` may raise anything
         return None
     return None
+
+
+def reduce_renamed(value: Any) -> Reduced | None:
+    """Refer to a function or class that a module has only under another name than its own."""
+    module = importable_module(getattr(value, "__module__", None))
+    # a closure may be set while the program runs, when a worker that imports the module does not have it
+    if module is None or "<locals>" in value.__qualname__:
+        return None
+    if module is types:  # until Python 3.12, of a class of `make_dataclass`
+        found = _imported_global(value)
+    else:
+        name = _name_of(value, vars(module))
+        found = None if name is None else (module, name)
+    return None if found is None else (module_global, (found[0].__name__, found[1]))
 
 
 # ---- random generators and locks ----

@@ -8,8 +8,7 @@ It differs from cloudpickle's pickler in four ways:
 * Since 3.1.3, cloudpickle replaces the file name of every code object, to make pickles reproducible.
   Without it, a traceback from a worker has no lines of the user's file, and `inspect.getsource` finds nothing.
 
-The pickles require only cloudpickle to load; those of enums with attributes, and of functions with a script's
-random generator, require this package.
+The pickles require this package to load.
 """
 
 from __future__ import annotations
@@ -21,11 +20,12 @@ from collections import ChainMap
 from contextvars import ContextVar
 from enum import Enum
 from types import BuiltinFunctionType, CodeType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple, NewType, TypeVar
 from weakref import WeakKeyDictionary
 
 import cloudpickle
 
+from functionfuse._common.class_skeletons import skeleton_constructor
 from functionfuse._common.context_variables import reduce_context_variable
 from functionfuse._common.enum_reduction import with_member_attributes
 from functionfuse._common.exception_reduction import reduce_exception
@@ -36,10 +36,13 @@ from functionfuse._common.global_references import (
     reduce_decorated,
     reduce_generator,
     reduce_method,
+    reduce_renamed,
     refer_to_globals,
     reference_to,
 )
 from functionfuse._common.recursion import deep_recursion
+from functionfuse._common.script_objects import identify, may_be_of_script
+from functionfuse._common.script_references import is_global_object, reduce_script_object
 from functionfuse._common.tensor_reduction import TensorReducer
 from functionfuse._common.view_reduction import reduce_array, reduce_memoryview
 
@@ -50,7 +53,7 @@ if TYPE_CHECKING:
     KeepBuffer = Callable[[PickleBuffer], object]
     Reducers = Mapping[type, Callable[[Any], Any]]
 
-__all__ = ["Pickler", "dumps", "with_reducers"]
+__all__ = ["Pickler", "ReferencePickler", "dumps", "with_reducers"]
 
 _REPLACED: Final = "<dynamic-code>"  # cloudpickle's file name for all code
 
@@ -110,12 +113,7 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
         """
         kind = type(obj)
         if kind is FunctionType or issubclass(kind, type):
-            decorated = reduce_decorated(obj)
-            if decorated is not None:
-                return decorated
-            reduced = super().reducer_override(obj)
-            by_value = type(reduced) is tuple and len(reduced) > _REFERENCE_LENGTH
-            return self._reduce_by_value(obj, reduced) if by_value else reduced
+            return self.reduce_global(obj)
         if kind is MethodType or kind is BuiltinFunctionType:
             return reduce_method(obj) or NotImplemented
         if issubclass(kind, BaseException):
@@ -127,12 +125,36 @@ class Pickler(cloudpickle.Pickler):  # type: ignore[misc] # untyped
             reduce = _reduce_script_generator
         return NotImplemented if reduce is None else reduce(obj) or NotImplemented
 
+    def reduce_global(self, obj: Any) -> Any:
+        """Reduce a function or class."""
+        decorated = reduce_decorated(obj)
+        if decorated is not None:
+            return decorated
+        reduced = super().reducer_override(obj)
+        by_value = type(reduced) is tuple and len(reduced) > _REFERENCE_LENGTH
+        if not by_value:
+            return reduced
+        return reduce_renamed(obj) or identify(obj, self._reduce_by_value(obj, reduced))
+
     def _reduce_by_value(self, obj: Any, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
         """A function's or class's reduction by value, with references to what another process has already."""
         is_function = type(obj) is FunctionType
         values = reduced[2][1]["__globals__"] if is_function else reduced[2][0]
         self._script_generators |= {id(each): each for each in generators_in(values.values())}
         return (_function_by_value if is_function else _class_by_value)(obj, reduced)
+
+
+class ReferencePickler(Pickler):
+    """Pickles classes and functions of a script as references, which outlive the process."""
+
+    def reducer_override(self, obj: Any) -> Any:
+        """Refer to objects that pickle would find under a name in `__main__`, too."""
+        kind = type(obj)
+        if kind is FunctionType or issubclass(kind, type) or is_global_object(obj, kind):
+            reference = reduce_script_object(obj)
+            if reference is not None:
+                return reference
+        return super().reducer_override(obj)
 
 
 def _reduce_cached_function(function: Any) -> tuple[Any, ...] | None:
@@ -142,7 +164,7 @@ def _reduce_cached_function(function: Any) -> tuple[Any, ...] | None:
     if found is not None or parameters is None or _is_global(function):
         return found
     decorator = GlobalReference((functools.lru_cache, tuple(parameters().values())))
-    return operator.call, (decorator, function.__wrapped__)
+    return identify(function, (operator.call, (decorator, function.__wrapped__)))
 
 
 def _is_global(function: Any) -> bool:
@@ -167,7 +189,31 @@ def _reduce_weak_dict(entries: WeakKeyDictionary[Any, Any]) -> tuple[Any, ...]:
     return WeakKeyDictionary, (dict(entries),)
 
 
-_REDUCERS: Final = {
+def _reduce_new_type(value: Any) -> tuple[Any, ...] | None:
+    """A type of `typing.NewType` in a script, by value."""
+    if not may_be_of_script(value):
+        return None
+    arguments = NewType, value.__qualname__, value.__supertype__
+    return identify(value, (_made_in_script, arguments))
+
+
+def _made_in_script(construct: Callable[..., Any], *arguments: Any) -> Any:
+    """Call a constructor that takes the module of its caller."""
+    made = construct(*arguments)
+    made.__module__ = "__main__"
+    return made
+
+
+def _reduce_type_variable(value: TypeVar) -> tuple[Any, ...] | None:
+    if not may_be_of_script(value):
+        return None
+    construct, arguments = cloudpickle.Pickler.dispatch_table[TypeVar](value)
+    return identify(value, (_made_in_script, (construct, *arguments)))
+
+
+_REDUCERS: Final[dict[str, Callable[[Any], Any]]] = {
+    "NewType": _reduce_new_type,
+    "TypeVar": _reduce_type_variable,
     "WeakKeyDictionary": _reduce_weak_dict,
     "cached_property": _reduce_cached_property,
     "Random": reduce_generator,
@@ -190,6 +236,7 @@ def _class_by_value(cls: type, reduced: tuple[Any, ...]) -> tuple[Any, ...]:
     # cloudpickle sets slots later, when they have no effect: instances would have a `__dict__`
     if "__slots__" in vars(cls) and not _chooses_slots(cls):
         arguments[_NAMESPACE]["__slots__"] = vars(cls)["__slots__"]
+    construct = skeleton_constructor(cls, construct)
     referring = construct, arguments, (refer_to_globals(attributes), slots), *rest
     return with_member_attributes(cls, referring) if issubclass(cls, Enum) else referring
 

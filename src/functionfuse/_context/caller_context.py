@@ -17,6 +17,8 @@ from weakref import WeakValueDictionary
 
 from functionfuse._common.context_variables import module_of
 from functionfuse._common.process_identity import this_process
+from functionfuse._common.script_objects import serve_another_process
+from functionfuse._common.script_snapshot import ScriptSnapshot
 from functionfuse._common.user_warnings import warn_user
 from functionfuse._context.main_module import MainModule, main_module
 from functionfuse._context.settings import changed_settings, is_of_thread
@@ -42,6 +44,8 @@ class CallerContext:
         """Capture the caller's context variables; the other settings are read when it is first pickled."""
         self.process = this_process()
         self.variables: Context | None = copy_context()  # None in another process
+        #: For units that load results.
+        self.script: ScriptSnapshot | None = ScriptSnapshot()  # None in another process
         self._key = os.urandom(16).hex()
         self._pickled: tuple[tuple[str, ...], Parts] | None = None
         _captured[self._key] = self
@@ -72,7 +76,8 @@ class ReceivedContext(CallerContext):
 
     def __init__(self, process: str, key: str, path: tuple[str, ...], parts: Parts) -> None:
         """Unpickle the settings; those that cannot be unpickled here, as a class of a warning, are dropped."""
-        self.process, self.variables, self._key, self._pickled = process, None, key, (path, parts)
+        self.process, self.variables, self.script = process, None, None
+        self._key, self._pickled = key, (path, parts)
         _extend_search_path(path)
         values = {name: value for name, data in parts if (value := _loads(data)) is not None}
         self.main, self.logging = values.pop("main"), values.pop("logging", None)
@@ -157,6 +162,8 @@ def _loads(data: bytes) -> Any:
 def _open(process: str, key: str, path: tuple[str, ...], parts: Parts) -> CallerContext:
     if process == this_process() and key in _captured:
         return _captured[key]
+    if process != this_process():
+        serve_another_process()
     return _receive(process, key, path, parts)
 
 

@@ -14,6 +14,7 @@ from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from functionfuse._common.plain_pickler import send_by_value
+from functionfuse._common.script_objects import copies
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -77,6 +78,7 @@ def _candidates(name: str, substitute: _Substitute) -> Iterator[Any]:
     for function, arguments in [*reversed(_active)]:
         values = [space.get(name) for space in _namespaces(function)]
         yield from (each for each in (*values, function, *arguments) if _is_of_main(each, name))
+    yield from (copy for _, copy in copies(name))
     yield from (each for each in gc.get_objects() if _is_of_main(each, name))
     original = substitute.__dict__["_functionfuse_original"]
     if getattr(original, "__file__", "") == substitute.__dict__.get("__file__"):

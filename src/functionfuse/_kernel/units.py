@@ -103,8 +103,9 @@ class Unit(NamedTuple):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # the context first: it extends the path on which the modules of functions are found
-        return _unit, (self.context, tuple(self))
+        script = self.context.script if self.context and self.load else None
+        return _unit, (self.context, script, tuple(self))
 
 
-def _unit(_: CallerContext | None, fields: tuple[Any, ...]) -> Unit:
+def _unit(_: CallerContext | None, __: object, fields: tuple[Any, ...]) -> Unit:
     return new_tuple(Unit, fields)

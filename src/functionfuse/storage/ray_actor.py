@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._common.ray_resources import unsatisfied_request
+from functionfuse._common.script_snapshot import ScriptSnapshot
 from functionfuse._transport.pickled_value import PickledValue, pickle_value
 from functionfuse.errors import (
     FunctionFuseWarning,
@@ -93,7 +94,9 @@ class RayStorage(Storage):
         return saved
 
     def read_task(self, workflow_name: str, task_name: str) -> Any:  # noqa: D102
-        pickled: PickledValue = self._call("read_task", workflow_name, task_name)
+        # the actor has no script: it makes classes of that of the caller
+        script = ScriptSnapshot()
+        pickled: PickledValue = self._call("read_task", workflow_name, task_name, script=script)
         return pickled.open()
 
     def file_exists(self, workflow_name: str, task_name: str) -> bool:  # noqa: D102
@@ -227,11 +230,20 @@ class _StorageActor:
     def ready(self) -> None:
         """Do nothing, once the storage is created."""
 
-    def call(self, method: str, *arguments: Any, **options: Any) -> tuple[Any, list[Any]]:
+    def call(
+        self, method: str, *arguments: Any, script: object = None, **options: Any
+    ) -> tuple[Any, list[Any]]:
         """Call a method of the storage; returns also its warnings, which the caller has to see.
 
         Values are pickled on their way, and not by Ray's rules.
+
+        Args:
+            method: The name of the method.
+            arguments: Its arguments.
+            script: The caller's script, whose classes a result may have.
+            options: The keyword arguments of the method.
         """
+        del script  # this process has it now
         given = [each.open() if type(each) is PickledValue else each for each in arguments]
         with warnings.catch_warnings(record=True) as caught:
             warnings.simplefilter("always", FunctionFuseWarning)

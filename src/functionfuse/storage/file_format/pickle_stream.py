@@ -11,6 +11,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._common import plain_pickler
 from functionfuse._common.pickle_buffers import PROTOCOL, split_buffers
+from functionfuse._common.script_modules import file_of_script_module, may_name_script
+from functionfuse._common.script_objects import ScriptObjectError
+from functionfuse._common.script_references import script_object
 from functionfuse.errors import StorageError
 from functionfuse.storage.file_format.data_references import DataReferenceError, reference_reducers
 from functionfuse.storage.file_format.shared_tensors import tensor_reducers
@@ -49,12 +52,12 @@ def pickle_value(value: Any, persistent_id: Callable[[Any], Any] | None) -> list
 
 def _dumps(value: Any, find: Callable[[Any], Any] | None) -> list[memoryview]:
     try:
-        return _pickle_with(plain_pickler.Pickler, value, find)
+        return _pickle_with(plain_pickler.ReferencePickler, value, find)
     except StorageError:
         raise
-    except Exception:  # noqa: BLE001 - cloudpickle may do: __main__ of a worker, a closure
+    except Exception:  # noqa: BLE001 - cloudpickle may do: a lambda, a closure
         from functionfuse._common import pickler
-    return _pickle_with(pickler.Pickler, value, find)
+    return _pickle_with(pickler.ReferencePickler, value, find)
 
 
 def _named(
@@ -99,6 +102,9 @@ def unpickle_value(
         return _PersistentUnpickler(stream, buffers, persistent_load).load()
     except StorageError:
         raise
+    except ScriptObjectError as error:
+        message = f"the result is intact but cannot be unpickled here: {error}"
+        raise StorageError(message) from error
     except Exception as error:
         message = (
             f"the result is intact but cannot be unpickled here ({type(error).__name__}: {error}): "
@@ -109,7 +115,8 @@ def unpickle_value(
 
 def _load(stream: bytes | memoryview, buffers: Sequence[memoryview]) -> Any:
     try:
-        return pickle.loads(stream, buffers=buffers)
+        if not may_name_script(stream):
+            return pickle.loads(stream, buffers=buffers)
     except ModuleNotFoundError as error:
         if error.name != _SPAWNED_MAIN:
             raise
@@ -117,7 +124,7 @@ def _load(stream: bytes | memoryview, buffers: Sequence[memoryview]) -> Any:
 
 
 class _PersistentUnpickler(pickle.Unpickler):
-    """Unpickler with persistent ids, which resolves names of a spawned main module in `__main__`."""
+    """Unpickler with persistent ids, which finds what is of the script there, under any name of its module."""
 
     def __init__(
         self,
@@ -135,6 +142,9 @@ class _PersistentUnpickler(pickle.Unpickler):
         return self._find(pid)
 
     def find_class(self, module_name: str, global_name: str) -> Any:
+        file = file_of_script_module(module_name)
+        if file is not None:
+            return script_object(file, global_name)
         return super().find_class(
             "__main__" if module_name == _SPAWNED_MAIN else module_name, global_name
         )

@@ -10,9 +10,13 @@ import collections
 import importlib
 import sys
 from enum import Enum
+from pathlib import Path
 from types import BuiltinFunctionType, FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
+from functionfuse._common.script_modules import file_of_script_module
+from functionfuse._common.script_objects import script_name
+from functionfuse._common.script_references import script_object
 from functionfuse.errors import OptionError, UntrustedResult
 from functionfuse.storage.file_format.pickle_interpreter import PickleInterpreter, Symbol
 from functionfuse.storage.file_format.pickle_loop import interpret
@@ -24,6 +28,7 @@ from functionfuse.storage.file_format.restricted_constructors import (
     Unbuilt,
     UnusualArguments,
     not_allowed,
+    require,
     set_attributes,
 )
 
@@ -41,6 +46,8 @@ _NUMPY_MODULES: Final = frozenset(
         *("numpy.core.multiarray", "numpy.core.numeric"),  # numpy 1
     }
 )
+#: The name of `script_object` in pickles.
+_SCRIPT_OBJECT: Final = (script_object.__module__, script_object.__qualname__)
 _WRONG_ARGUMENTS: Final = (
     *(UnusualArguments, TypeError, ValueError, ArithmeticError, AttributeError),
 )
@@ -115,6 +122,19 @@ class PickleAllowlist:
             found = getattr(found, part)
         return found
 
+    def resolve_of_script(self, file: Any, path: Any, fields: Any) -> Any:
+        """Return the class of a script that the reader allows: as a type, "__main__.Name" or "file.Name".
+
+        Raises:
+            UntrustedResult: It is not allowed.
+        """
+        require(type(path) is str and (file is None or type(file) is str))
+        full = f"{Path(file).stem if file else '__main__'}.{path}"
+        known = any(_is_named(each, file, path) for each in self._types.values())
+        if not known and self._names.isdisjoint((full, f"__main__.{path}")):
+            raise not_allowed(full)
+        return script_object(file, path, fields)
+
 
 class _RestrictedUnpickler(PickleInterpreter):
     """Interpreter that creates objects with constructors of the table and types of the allowlist."""
@@ -135,13 +155,24 @@ class _RestrictedUnpickler(PickleInterpreter):
         self._symbols = 0  # on the stack; not 0 at the end if one became part of the result
 
     def find(self, module: str, name: str) -> Any:
+        if (module, name) == _SCRIPT_OBJECT:
+            return self._count_symbol(Function(name, self._script_object))
         constructor = _find_constructor(module, name)
+        # not of a package, which would be imported
+        file = None if constructor or "." in module else file_of_script_module(module)
+        if file is not None:
+            return self._script_object(self._construction, file, name)
         if constructor is None:
-            found = self._allowlist.resolve(module, name)
-            self._types[id(found)] = self.foreign[id(found)] = found
-            return found
+            return self._allow(self._allowlist.resolve(module, name))
         self._constructors[id(constructor.value)] = constructor
         return self._count_symbol(constructor.value)
+
+    def _script_object(self, _: Construction, file: Any, path: Any, fields: Any = None) -> Any:
+        return self._allow(self._allowlist.resolve_of_script(file, path, fields))
+
+    def _allow(self, found: Any) -> Any:
+        self._types[id(found)] = self.foreign[id(found)] = found
+        return found
 
     def call(self, function: Any, arguments: tuple[Any, ...]) -> Any:
         if type(function) is Function:
@@ -260,6 +291,13 @@ class _RestrictedUnpickler(PickleInterpreter):
     def _require_made(self, made: Any) -> None:
         if id(made) not in self._construction.made or _module_for(made):
             raise _refused_change(made)
+
+
+def _is_named(allowed: type, file: str | None, path: str) -> bool:
+    """Tell whether an allowed type is the class of a script with this name."""
+    if allowed.__qualname__ != path and (script_name(allowed) or (None, None))[1] != path:
+        return False
+    return script_object(file, path) is allowed
 
 
 _DICTS: Final = frozenset({collections.OrderedDict, collections.defaultdict})

@@ -17,6 +17,7 @@ from functionfuse.testing.engine.recording import RecordingTests
 from functionfuse.testing.engine.results import ResultTests
 from functionfuse.testing.engine.robustness import RunningTests
 from functionfuse.testing.engine.round_trips import RoundTripTests
+from functionfuse.testing.engine.script_types import ScriptTypeTests
 from functionfuse.testing.engine.seeds import SeedTests
 from functionfuse.testing.engine.shared_state import SharedStateTests
 from functionfuse.testing.engine.state import StateTests
@@ -35,6 +36,7 @@ class EngineTests(
     StateTests,
     TransportTests,
     SharedStateTests,
+    ScriptTypeTests,
     RoundTripTests,
     ErrorTests,
     ExceptionTests,

@@ -74,6 +74,8 @@ class MessageBuilder:
 
         if unit.context is not None:
             share(unit.context)  # unpickled first: it extends the search path
+            if unit.load and unit.context.script is not None:
+                share(unit.context.script)
         try:
             fields = encode_unit(unit, share, self._encode_argument)
         except Exception as error:
