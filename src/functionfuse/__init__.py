@@ -3,11 +3,12 @@
 from typing import TYPE_CHECKING, Any
 
 from functionfuse._common.version import VERSION
+from functionfuse._graph.seeds import RNG, SEED
 
 # through the module of the same name, whose import would otherwise hide the function later
 from functionfuse.workflow import workflow
 
-__all__ = ["__version__", "compare", "task", "workflow"]
+__all__ = ["RNG", "SEED", "__version__", "compare", "task", "workflow"]
 __version__ = VERSION
 
 task = workflow

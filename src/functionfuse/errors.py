@@ -7,6 +7,7 @@ A message says what is wrong, where in the user's file, and what to do::
     │   ├── DuplicateNameError         two nodes of a graph have the same name
     │   └── NotANodeError (TypeError)  a target that is not a node
     ├── OptionError (ValueError)       an invalid option, pattern or plugin
+    ├── SeedError (ValueError)         a node without a seed, or with numbers that would differ from run to run
     ├── MissingExtraError (ImportError)
     ├── StorageError
     │   ├── ResultNotFound (FileNotFoundError)
@@ -46,6 +47,7 @@ __all__ = [
     "NotANodeError",
     "OptionError",
     "ResultNotFound",
+    "SeedError",
     "StaleResultError",
     "StaleResultWarning",
     "StorageError",
@@ -71,6 +73,10 @@ class NotANodeError(GraphError, TypeError):
 
 class OptionError(FunctionFuseError, ValueError):
     """An option, a pattern or a plugin is invalid."""
+
+
+class SeedError(FunctionFuseError, ValueError):
+    """A node takes `SEED` or `RNG` and has no seed, or draws from a random generator that several threads share."""
 
 
 class MissingExtraError(FunctionFuseError, ImportError):

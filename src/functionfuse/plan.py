@@ -63,7 +63,9 @@ class Plan:
         return (self[name] for name in self.actions)
 
     def __getitem__(self, name: str) -> PlannedNode:
-        return PlannedNode(name, self.actions[name], self._reason(name))
+        action, reason = self.actions[name], self._reason(name)
+        hint = self._hints.get(name) if action is Action.COMPUTE else None
+        return PlannedNode(name, action, f"{reason}; {hint}" if hint else reason)
 
     @property
     def reads(self) -> bool:
@@ -115,6 +117,15 @@ class Plan:
         if self.provenance is None:
             return None
         return self.provenance.causes.reason(self.graph.nodes[name].number, action.value)
+
+    @cached_property
+    def _hints(self) -> dict[str, str]:
+        """What gives nodes other numbers than their author means."""
+        from functionfuse._graph.generator_hints import (
+            generator_hints,  # late: runs need no reasons
+        )
+
+        return generator_hints(self.graph)
 
     @cached_property
     def _causes(self) -> dict[str, str]:

@@ -37,7 +37,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "storage.ray_actor": {"storage", "_common", "_transport.pickled_value", "errors"},
     "storage": {"storage", "serializers", "_common", "errors"},
     "comparison.equality": {"comparison"},  # the kernel explains with it what a node changed
-    "_kernel": {"_kernel", "_graph", "_context", "comparison.equality", "storage.base", "errors"},
+    "_kernel": {
+        *("_kernel", "_graph", "_context", "_common"),
+        *("comparison.equality", "storage.base", "errors"),
+    },
     "_transport": {"_transport", "_kernel", "_graph", "_context", "_common", "errors"},
     "plan": {"_graph", "_provenance", "_common"},
     "options": {"_graph", "_common", "errors"},
@@ -53,7 +56,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         "backends.base",
     },
     "mypy_plugin": set(),
-    "": {"workflow", "comparison", "_common.version"},  # the package itself
+    "": {"workflow", "comparison", "_common.version", "_graph.seeds"},  # the package itself
 }
 #: The one module or package that imports a library, when it is named; some have several uses.
 HOMES: dict[str, str | tuple[str, ...]] = {

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import pytest
 
-from functionfuse import workflow
+from functionfuse import RNG, SEED, workflow
 from functionfuse._graph.builder import build
+from functionfuse._graph.seeded_graph import bind_seeds
 from functionfuse._provenance.code import CodeDigest, CodeDigests
 from functionfuse._provenance.fingerprint import Fingerprint
 from functionfuse._provenance.graph_fingerprints import GraphFingerprints
@@ -403,3 +404,19 @@ def test_a_fingerprint_is_made_of_what_was_used() -> None:
     assert stale.derivation != expected.derivation
     assert {"clean": "0" * 32} == stale.upstream
     assert stale.graph_derivation == expected.graph_derivation
+
+
+def test_placeholders_of_seeds_count_by_name() -> None:
+    """SEED and RNG are arguments of their own; their values count as the seed of the node."""
+
+    def arguments(seed: Any, root: int) -> tuple[Any, str]:
+        node = fit(1, seed).set_name("fit")
+        graph = bind_seeds(build([node]), {"fit": root}, "seeded")
+        found = GraphFingerprints(graph, CodeDigests(), {"fit": root}).fingerprint(0)
+        return found.arguments, found.derivation
+
+    one, other = arguments(SEED, 17), arguments(SEED, 18)
+    assert one[0] == other[0]
+    assert one[1] != other[1]
+    placeholders = [SEED, RNG, SEED % 2**32, SEED % 7, [SEED], "SEED"]
+    assert 6 == len({str(arguments(each, 17)[0]) for each in placeholders})

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from typing import TYPE_CHECKING, Any, assert_type
 
-from functionfuse import task, workflow
+from functionfuse import RNG, SEED, task, workflow
 from functionfuse._graph.instances import Instance
 from functionfuse._graph.nodes import Item, Node
 from functionfuse.backends.addons.prefectback import PrefectWorkflow
@@ -16,6 +16,7 @@ from functionfuse.backends.builtin.rayback import RayWorkflow
 from functionfuse.storage import storage_factory
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import AsyncIterator, Generator, Iterator
 
 
@@ -91,6 +92,12 @@ class Settings:
         return 2 * self.size
 
 
+@workflow
+def draw(count: int, seed: int = SEED, *, rng: random.Random = RNG) -> float:
+    """Take the seed of the node, and a generator, whose type depends on numpy."""
+    return count * seed * rng.random()
+
+
 class Plain:
     """A class that is decorated under another name: its own can be an annotation."""
 
@@ -123,6 +130,8 @@ def calls_are_nodes_of_the_result() -> None:
     assert_type(picture(BytesIO()), Node[BytesIO])
     assert_type(describe([1], title="t"), Node[dict[str, list[int]]])
     assert_type(add.__wrapped__(1, 1), int)
+    assert_type(draw(3, SEED % 2**32, rng=RNG), Node[float])
+    assert_type(draw.__wrapped__(3, 17), float)
 
 
 def a_node_is_accepted_where_its_result_is() -> None:

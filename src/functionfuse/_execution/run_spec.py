@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
+from functionfuse._common.process_identity import this_process
+from functionfuse._kernel.seeding import NodeSeeding
 from functionfuse._provenance.policy import ProvenanceOptions
 from functionfuse.options import for_run
 from functionfuse.plan import Plan, make_plan
@@ -42,6 +44,7 @@ class RunSpec:
     mutation: OnMutation = "warn"
     read_only: bool = False  # nodes take arrays and frames read-only
     seeds: Mapping[str, int] = field(default_factory=dict)  # by node
+    node_seeds: Mapping[str, int] = field(default_factory=dict)  # of these, those of `set_seed`
     provenance_options: ProvenanceOptions = field(default_factory=ProvenanceOptions)
 
     def plan(self) -> Plan:
@@ -82,16 +85,23 @@ class RunSpec:
         """The names of the results that are stored now."""
         return self.results.names() if self.results else frozenset()
 
-    def setups(self) -> dict[str, Callable[[], object] | None]:
-        """Prepare the plugins; return what workers call before each node.
+    def setups(self, *, inline: bool) -> dict[str, Callable[[], object] | NodeSeeding | None]:
+        """Prepare the plugins; return how workers set up each node.
 
         Plugins are called for *every* node in graph order, so that a seed never depends on stored results.
+
+        Args:
+            inline: The engine runs one node after the other, in this thread.
         """
         fresh = {id(plugin): for_run(plugin) for plugin in self.plugins.values()}
-        setups = {}
-        for name in self.graph.nodes if self.plugins else ():
+        threads_of = "" if inline or self.max_in_flight == 1 else this_process()
+        setups: dict[str, Callable[[], object] | NodeSeeding | None] = {}
+        for name in self.graph.nodes if self.plugins or self.node_seeds else ():
+            call = None
             if name in self.plugins:
                 plugin = fresh[id(self.plugins[name])]
                 plugin.local_initialize()
-                setups[name] = plugin.remote_initialize()
+                setups[name] = call = plugin.remote_initialize()
+            if name in self.node_seeds or getattr(call, "seed", None) is not None:
+                setups[name] = NodeSeeding(name, self.node_seeds.get(name), call, threads_of)
         return setups

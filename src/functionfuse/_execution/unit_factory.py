@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from functionfuse._execution.run_spec import RunSpec
     from functionfuse._execution.run_state import RunState
     from functionfuse._graph.graph import GraphNode
+    from functionfuse._kernel.seeding import NodeSeeding
     from functionfuse._kernel.units import Guard
     from functionfuse.engine import Engine
 
@@ -38,18 +39,18 @@ class UnitFactory:
             damaged: The names of nodes whose stored results are damaged, as they become known.
         """
         self._spec = spec
-        self._engine = engine.name
+        self._engine, self._inline = engine.name, engine.capabilities.inline
         self._run = run
         self._damaged = damaged
         self._provenance = run.plan.provenance
         # settings for units in other threads or processes, and their log records and warnings
         self._context = None if engine.capabilities.inline else CallerContext()
         self._guards = ArgumentGuards(spec, engine, run.plan)
-        self._setups: Mapping[str, Callable[[], object] | None] = {}
+        self._setups: Mapping[str, Callable[[], object] | NodeSeeding | None] = {}
 
     def prepare(self) -> None:
         """Prepare the plugins of the run."""
-        self._setups = self._spec.setups()
+        self._setups = self._spec.setups(inline=self._inline)
 
     def end(self) -> None:
         """Warn of values that nodes changed, and release the data of the run."""

@@ -1,4 +1,4 @@
-"""Fast path: run a whole graph in one loop when it has no storage, plugin or engine option.
+"""Fast path: run a whole graph in one loop when it has no storage, plugin, seed or engine option.
 
 The scheduler submits, waits for and records each node separately.
 Where `submit()` only calls the function in this thread, that takes longer than a short function;
@@ -47,7 +47,8 @@ def can_run_whole_graph(spec: RunSpec, engine: Engine[Any]) -> bool:
         and type(spec.graph) is LazyGraph
         and spec.results is None
         and spec.on_error == "raise"
-        and not (spec.plugins or spec.options or spec.read_only or spec.mutation == "raise")
+        and not (spec.plugins or spec.options or spec.node_seeds)
+        and not (spec.read_only or spec.mutation == "raise")
     )
 
 

@@ -1,10 +1,11 @@
-"""Default values of parameters that hold nodes: pass them like arguments."""
+"""Default values of parameters that hold nodes, or are placeholders of seeds: pass them like arguments."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 from functionfuse._graph.search import find_placeholder
+from functionfuse._graph.seeds import SeedPlaceholder
 from functionfuse._graph.signature import Signature
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ class NodeDefaults:
 
     def __init__(self, signature: Signature, defaults: dict[str, inspect.Parameter]) -> None:
         self._signature = signature
-        self._defaults = {name: parameter.default for name, parameter in defaults.items()}
+        self._defaults = {name: _as_default(p.default) for name, p in defaults.items()}
         self._by_position = any(p.kind is p.POSITIONAL_ONLY for p in defaults.values())
 
     def added_to(
@@ -34,6 +35,10 @@ class NodeDefaults:
         if self._by_position:  # those before them have to be given, too
             bound.apply_defaults()
         return bound.args, bound.kwargs
+
+
+def _as_default(value: Any) -> Any:
+    return value.as_default() if isinstance(value, SeedPlaceholder) else value
 
 
 def signature_with_defaults(func: Callable[..., Any], *, skip: int = 0) -> Signature:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, NamedTuple
 
 from functionfuse._graph.decorators import undecorated
 from functionfuse._graph.nodes import ATOMS, Container, Kind, Slot
+from functionfuse._graph.seeds import rebind_placeholders
 from functionfuse._graph.signature import Signature, base_name
 from functionfuse.errors import GraphError
 
@@ -156,9 +157,13 @@ class Graph:
             raise TypeError(message)
         node, func = self.nodes[name], undecorated(func)
         instance = () if node.state is None else (node.state,)
-        Signature(func).check((*instance, *node.args), dict(node.kwargs))
+        signature = Signature(func)
+        args, kwargs = rebind_placeholders(
+            (*instance, *node.args), node.kwargs, Signature(node.func), signature
+        )
+        signature.check(args, dict(kwargs))
         order = list(self.order)
-        order[node.number] = node._replace(func=func)
+        order[node.number] = node._replace(func=func, args=args[len(instance) :], kwargs=kwargs)
         return self.with_nodes(order)
 
     def __repr__(self) -> str:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._graph.graph import ItemRef, ResultRef
 from functionfuse._graph.nodes import ATOMS, Container, Item, Node
+from functionfuse._graph.seeds import SeedSource
 from functionfuse._kernel.annotations import add_item_note
 from functionfuse._kernel.units import GroupResult, InstanceResult
 
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from functionfuse._graph.graph import GraphNode
 
     Lookup = Callable[[Any], Any]  # gives the value of a node's outcome
-    Memo = dict[int, Any]
+    Memo = dict[int | SeedSource, Any]
 
 __all__ = [
     "LITERALS",
@@ -75,10 +76,12 @@ def resolve_argument(argument: Any, lookup: Lookup, memo: Memo) -> Any:
     if kind is Item:
         return resolve_reference(argument, lookup(argument.node))
     if kind is Container:
-        if id(argument) not in memo:
-            parts = [resolve_argument(part, lookup, memo) for part in argument.parts]
-            memo[id(argument)] = argument.build(parts)
-        return memo[id(argument)]
+        build = argument.build
+        # a call takes one generator, also if several arguments that hold it were sent separately
+        key = build if type(build) is SeedSource else id(argument)
+        if key not in memo:
+            memo[key] = build([resolve_argument(part, lookup, memo) for part in argument.parts])
+        return memo[key]
     return _literal_copy(argument, kind, memo) if kind in LITERALS else argument
 
 

@@ -30,6 +30,7 @@ from functionfuse._kernel.results import (
     refuse_lost_parts,
     role_of,
 )
+from functionfuse._kernel.seeding import NodeSeeding
 from functionfuse._kernel.units import GroupResult, InstanceResult, Outcome, Record, Unit
 from functionfuse.errors import CorruptResult, ResultNotFound, StorageError
 
@@ -232,8 +233,17 @@ def stored_header(unit: Unit, results: Results) -> Mapping[str, Any] | None:
 
 
 def _compute(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    if unit.setup is not None:
-        unit.setup()
+    setup = unit.setup
+    if isinstance(setup, NodeSeeding):
+        from functionfuse._kernel.global_seeds import run_seeded  # late: most runs have no seeds
+
+        return run_seeded(setup, unit.node.func, _compute_in_scope, unit, args, kwargs)
+    if setup is not None:
+        setup()
+    return _compute_in_scope(unit, args, kwargs)
+
+
+def _compute_in_scope(unit: Unit, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     with NodeScope() as scope:
         if unit.guard is None:
             return compute(unit.node, args, kwargs, scope)

@@ -11,6 +11,7 @@ from array import array
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
+from functionfuse._common.global_references import is_generator
 from functionfuse._graph.nodes import ATOMS
 from functionfuse._kernel.argument_sources import Owner
 from functionfuse._kernel.value_copies import view_read_only
@@ -53,6 +54,8 @@ def _view_of_object(value: Any) -> Any:
     """A frame, or an object that may have arrays."""
     if type(value).__module__.startswith("polars") and hasattr(value, "clone"):
         return value.clone()  # frames share columns, which cannot be written
+    if is_generator(value):  # its state is there to be changed
+        return value
     try:
         return view_read_only(value)
     except Exception:  # noqa: BLE001 - whatever its classes raise

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
     from functionfuse._context.caller_context import CallerContext
     from functionfuse._graph.graph import GraphNode
+    from functionfuse._kernel.seeding import NodeSeeding
     from functionfuse.storage.base import Results
 
 __all__ = [
@@ -85,9 +86,8 @@ class Unit(NamedTuple):
     engine: str = ""
     storage: Results | None = None  # None: nothing is loaded or saved
     load: bool = False  # the result is stored: read it
-    setup: Callable[[], object] | None = (
-        None  # the function that a plugin's remote_initialize() returned
-    )
+    #: The function that a plugin's remote_initialize() returned, or the seeds of a node.
+    setup: Callable[[], object] | NodeSeeding | None = None
     exclusive_instance: bool = False  # no other node and no target uses the instance of this METHOD
     subunits: Sequence[Unit] = ()  # of a group: `node` then represents all of them
     outputs: tuple[

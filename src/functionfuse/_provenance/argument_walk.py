@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from functionfuse._graph.graph import ItemRef, ResultRef
 from functionfuse._graph.nodes import Container
 from functionfuse._graph.objects import ObjectBuilder
+from functionfuse._graph.seeds import SeedSource
 from functionfuse._provenance.value_paths import format_path
 from functionfuse._provenance.value_walk import ValueWalk
 
@@ -43,6 +44,10 @@ class ArgumentWalk(ValueWalk):
         if kind is ResultRef or kind is ItemRef:
             return self._reference(value, path)
         if kind is Container:
+            if (
+                type(value.build) is SeedSource
+            ):  # SEED or RNG: the seed itself counts as that of the node
+                return b"s" + dumps(str(value.build), _VERSION)
             return self._tracked(value, path, _container_parts)
         return super().token(value, path)
 

@@ -18,12 +18,15 @@ from functionfuse._graph.builder import LazyGraph, build
 from functionfuse._graph.changed_objects import forget_objects
 from functionfuse._graph.fusion import fuse_short_nodes
 from functionfuse._graph.scopes import open_scopes, release_nodes
+from functionfuse._graph.seed_rules import SeedRule, check_key, seeds_by_rule, validated_root
+from functionfuse._graph.seeded_graph import bind_seeds
 from functionfuse._provenance.policy import ProvenanceOptions
 from functionfuse.backends.plugins import PluginCollection
+from functionfuse.backends.plugins.seeds import combined_seeds
 from functionfuse.backends.provenance import StaleQuery, StaleResults, announce_stale
 from functionfuse.errors import GraphError, OptionError
 from functionfuse.observers.report import Report
-from functionfuse.options import Options, Plugin, select
+from functionfuse.options import Options, Plugin, compile_pattern, select
 from functionfuse.storage.base import Results
 
 if TYPE_CHECKING:
@@ -68,6 +71,23 @@ class Query(StaleQuery):
     def set_plugins(self, plugins: Sequence[Plugin]) -> Self:
         """Set several plugins, which prepare the process in this order."""
         return self.set_plugin(PluginCollection(plugins))
+
+    def set_seed(self, seed: int | None, key: str | None = None) -> Self:
+        r"""Give each of these nodes a seed of its own, derived from this one and the node's name.
+
+        Args:
+            seed: Any integer. None: the nodes have no seed.
+            key: A regular expression that matches each name in full, with groups: nodes with equal groups share a seed.
+                With `key=r"fit-.*-(\d+)"`, all models of one repetition have the same one.
+
+        Raises:
+            OptionError: The seed is not an integer; the key has no group, or does not match a name.
+        """
+        rule = None if seed is None else SeedRule(validated_root(seed), compile_pattern(key))
+        if rule is not None and rule.key is not None:
+            check_key(rule.key, self.names)
+        self._options.set("seed", self.names, rule)
+        return self
 
     def fuse(self) -> Self:
         """Fuse these nodes into task groups, as few as their order allows; the engine runs a group as one unit.
@@ -180,6 +200,17 @@ class Workflow(StaleResults, Generic[Q, ResultT]):
         """Set the plugin that prepares the process before each node that matches a pattern."""
         Query(select(self._graph, pattern, stacklevel=2), self._options).set_plugin(plugin)
 
+    def set_seed(self, seed: int | None) -> None:
+        """Give each node a seed of its own, derived from this one and the node's name.
+
+        A node has the same seed on every backend, whatever other nodes there are and what is stored.
+        Functions take it as `seed=SEED`, or as a generator, `rng=RNG`; see `Query.set_seed`.
+
+        Raises:
+            OptionError: The seed is not an integer.
+        """
+        Query(list(self._graph.nodes), self._options).set_seed(seed)
+
     def always_run(self, pattern: str | None) -> None:
         """Compute the nodes that match a pattern in every run, and never store them.
 
@@ -284,7 +315,7 @@ class Workflow(StaleResults, Generic[Q, ResultT]):
         try:
             values = run.execute()
         finally:
-            self._report = Report(spec.workflow, run.plan, run.records, run.kept)
+            self._report = Report(spec.workflow, run.plan, run.records, run.kept, spec.seeds)
         return values[0] if len(values) == 1 else values
 
     def _engine(self) -> Engine[Any]:
@@ -293,18 +324,21 @@ class Workflow(StaleResults, Generic[Q, ResultT]):
     def _run_spec(self, on_error: OnError) -> RunSpec:
         if open_scopes and isinstance(self._graph, LazyGraph):  # a node runs this workflow
             release_nodes(self._graph.collected.nodes)
+        seeds, plugins = seeds_by_rule(self._options.of("seed")), self._options.of("plugin")
         return RunSpec(
-            self._fuse_graph(),
+            bind_seeds(self._fuse_graph(), seeds, self.workflow_name),
             self.workflow_name,
             self._results,
             frozenset(self._always_running),
-            self._options.of("plugin"),
+            plugins,
             self._options.of(self._option),
             tuple(self._observers),
             on_error,
             mutation="raise" if os.environ.get(_DEBUG, "0") not in _OFF else "warn",
             read_only=self.read_only,
             provenance_options=self._provenance_options(),
+            seeds=combined_seeds(self._graph.nodes, seeds, plugins) if seeds or plugins else seeds,
+            node_seeds=seeds,
         )
 
     def _fuse_graph(self) -> Graph:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
@@ -33,6 +33,7 @@ class Report:
     records: Mapping[str, Record]
     #: Nodes that might have been computed, and whose stored results turned out to be right.
     kept: Collection[str] = ()
+    seeds: Mapping[str, int] = field(default_factory=dict)  # of the nodes that have one
 
     def __getitem__(self, name: str) -> Record:
         return self.records[name]
@@ -114,12 +115,26 @@ class Report:
 
     def _table(self) -> Table:
         rows = [self._row(name) for name in self.plan.actions]
+        header: tuple[str, ...] = _HEADER
+        columns = list[dict[str, str]]()
+        for title, texts in (("seed", self._seed_texts()), ("why", self._reasons())):
+            if texts:
+                header = (*header, title)
+                columns.append(texts)
+        return Table(
+            header, [(*row, *(texts.get(row[0], "") for texts in columns)) for row in rows]
+        )
+
+    def _seed_texts(self) -> dict[str, str]:
+        return {name: str(seed) for name, seed in self.seeds.items()}
+
+    def _reasons(self) -> dict[str, str]:
+        """The reasons of the plan for the nodes whose stored results it compared."""
         provenance, nodes = self.plan.provenance, self.plan.graph.nodes
-        if provenance is None or not any(map(provenance.is_compared, range(len(nodes)))):
-            return Table(_HEADER, rows)
-        compared = {name for name, node in nodes.items() if provenance.is_compared(node.number)}
-        whys = [self.why(row[0]) if row[0] in compared else "" for row in rows]
-        return Table((*_HEADER, "why"), [(*row, why) for row, why in zip(rows, whys, strict=True)])
+        if provenance is None:
+            return {}
+        compared = [name for name, node in nodes.items() if provenance.is_compared(node.number)]
+        return {name: self.why(name) for name in compared}
 
     def _row(self, name: str) -> tuple[str, ...]:
         record = self.records.get(name)

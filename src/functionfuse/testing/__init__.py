@@ -30,6 +30,7 @@ _WITH_ASSERTS = (
     "functionfuse.testing.engine.results",
     "functionfuse.testing.engine.robustness",
     "functionfuse.testing.engine.round_trips",
+    "functionfuse.testing.engine.seeds",
     "functionfuse.testing.engine.state",
     "functionfuse.testing.engine.storage",
     "functionfuse.testing.engine.transport",

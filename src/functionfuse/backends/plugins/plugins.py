@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from functionfuse._common.global_references import reference_to
 from functionfuse.errors import OptionError
 from functionfuse.options import Plugin, for_run
 
@@ -55,6 +56,10 @@ class RandomStatePlugin:
             raise OptionError(message)
         self.min, self.max, self.seed, self.seed_func = min, max, seed, seed_func
 
+    def seeding(self) -> RandomStatePlugin:
+        """The part of the plugin that assigns seeds, with its state at the start of a run."""
+        return self.for_run()
+
     def for_run(self) -> RandomStatePlugin:
         """A copy with the same seed."""
         return RandomStatePlugin(self.min, self.max, self.seed, self.seed_func)
@@ -82,6 +87,11 @@ class PluginCollection:
                 message = f"{plugin!r} in a PluginCollection does not implement the plugin protocol"
                 raise OptionError(message)
 
+    def seeding(self) -> PluginCollection:
+        """The plugins that assign seeds, with their state at the start of a run."""
+        parts = [getattr(plugin, "seeding", None) for plugin in self.plugins]
+        return PluginCollection([part() for part in parts if part is not None])
+
     def for_run(self) -> PluginCollection:
         """A collection of copies for one run."""
         return PluginCollection([for_run(plugin) for plugin in self.plugins])
@@ -100,8 +110,16 @@ class _Seeding:
     seed_func: Callable[[int], object]
     seed: int
 
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        return (self.seed,)
+
     def __call__(self) -> None:
         self.seed_func(self.seed)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # a method of a generator that functions use as a global is that of the worker's generator, not of a copy
+        return _Seeding, (reference_to(self.seed_func), self.seed)
 
 
 @dataclass(frozen=True)
@@ -109,9 +127,14 @@ class _Sequence:
     calls: tuple[Callable[[], object], ...]
 
     @property
-    def seed(self) -> Any:
-        seeds = [getattr(call, "seed", None) for call in self.calls]
-        return next((seed for seed in seeds if seed is not None), None)
+    def seeds(self) -> tuple[int, ...]:
+        """The seeds of all plugins that assign some."""
+        return tuple(seed for call in self.calls for seed in getattr(call, "seeds", ()))
+
+    @property
+    def seed(self) -> int | None:
+        """The first of the seeds."""
+        return next(iter(self.seeds), None)
 
     def __call__(self) -> None:
         for call in self.calls:

@@ -62,11 +62,6 @@ def drawn() -> float:
     return random.random()  # noqa: S311
 
 
-def reseed(seed: int) -> None:
-    """Seed the process's own generator; `random.seed` itself would be pickled with a copy of the generator."""
-    random.seed(seed)
-
-
 @workflow
 def pass_gate(latch: Latch) -> int:
     """Wait at the latch."""
@@ -171,7 +166,7 @@ class FuseTests(Suite):
         values = []
         for fused in (False, True):
             made = self.new_workflow(drawn().set_name("a"), drawn().set_name("b"))
-            made.set_plugin(None, RandomStatePlugin(0, 100, 7, reseed))
+            made.set_plugin(None, RandomStatePlugin(0, 100, 7, random.seed))
             if fused:
                 made.query().fuse()
             values.append(made.run())

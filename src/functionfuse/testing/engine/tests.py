@@ -17,6 +17,7 @@ from functionfuse.testing.engine.recording import RecordingTests
 from functionfuse.testing.engine.results import ResultTests
 from functionfuse.testing.engine.robustness import RunningTests
 from functionfuse.testing.engine.round_trips import RoundTripTests
+from functionfuse.testing.engine.seeds import SeedTests
 from functionfuse.testing.engine.shared_state import SharedStateTests
 from functionfuse.testing.engine.state import StateTests
 from functionfuse.testing.engine.storage import StorageTests
@@ -42,6 +43,7 @@ class EngineTests(
     LazyDamageTests,
     ProvenanceTests,
     OptionTests,
+    SeedTests,
     ObservingTests,
     SurroundingTests,
     RunningTests,

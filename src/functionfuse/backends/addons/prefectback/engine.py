@@ -17,7 +17,6 @@ from prefect.task_runners import ProcessPoolTaskRunner, ThreadPoolTaskRunner
 from functionfuse._common.terminal_signals import terminal_signals_blocked
 from functionfuse._graph.graph import references
 from functionfuse._graph.nodes import Kind
-from functionfuse._kernel.binding import resolve_argument
 from functionfuse._kernel.kernel import save, stored_header
 from functionfuse._kernel.units import InstanceResult, Outcome, Record, Status
 from functionfuse._transport.broadcast import Broadcaster
@@ -36,6 +35,7 @@ from functionfuse.backends.addons.prefectback.envelopes import (
 )
 from functionfuse.backends.addons.prefectback.exceptions import ExceptionEnvelope
 from functionfuse.backends.addons.prefectback.node_function import arguments_of
+from functionfuse.backends.addons.prefectback.parameters import parameters_of
 from functionfuse.backends.addons.prefectback.server import Cancellation, Recorder
 from functionfuse.backends.addons.prefectback.tasks import TaskTemplates
 from functionfuse.engine import Capabilities
@@ -135,11 +135,7 @@ class PrefectEngine:
             for number, parent in zip(parents, inputs, strict=True)
         }
         try:
-            memo: dict[int, Any] = {}
-            parameters = {
-                name: resolve_argument(value, values.__getitem__, memo)
-                for name, value in arguments.items()
-            }
+            parameters = parameters_of(arguments, function.__signature__, values.__getitem__)
         except Exception as error:  # noqa: BLE001 - a missing item, which fails the node
             parameters = function.fail_with(error)
         handle = _Handle(unit, function, {})

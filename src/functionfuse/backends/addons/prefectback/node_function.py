@@ -27,6 +27,7 @@ from functionfuse._transport.exceptions import describe_exception, unpickle_erro
 from functionfuse._transport.pickled_value import PickledValue, pickle_value
 from functionfuse.backends.addons.prefectback.envelopes import OpaqueResult
 from functionfuse.backends.addons.prefectback.exceptions import ExceptionEnvelope, needs_envelope
+from functionfuse.backends.addons.prefectback.parameters import build_generators
 from functionfuse.backends.addons.prefectback.task_groups import run_group
 
 if TYPE_CHECKING:
@@ -155,6 +156,7 @@ class NodeFunction:
             return OpaqueResult([run_group(unit, args[0])])
         if self._given is not None:
             args, kwargs = self._without_defaults(args, kwargs)
+        args, kwargs = build_generators(args, kwargs)
         if unit.node.kind is Kind.METHOD and not unit.load:  # Prefect may call it again
             args = (copy_instance(args[0]), *args[1:])
         outcome = self._call(unit, args, kwargs)

@@ -11,6 +11,7 @@ from functionfuse._common.pickler import Pickler, dumps
 from functionfuse._graph.containers import build_dict
 from functionfuse._graph.graph import ItemRef, ResultRef
 from functionfuse._graph.nodes import ATOMS, Container
+from functionfuse._kernel.seeding import NodeSeeding
 from functionfuse._transport.broadcast import has_size, is_large, large_candidates
 from functionfuse._transport.protocol import (
     PickledArgument,
@@ -212,8 +213,10 @@ def _is_plain(value: Any) -> bool:
         return kind not in _TEXTS or len(value) < THRESHOLD
     if kind is ResultRef:
         return True
-    if kind is ItemRef:
-        return all(type(key) in ATOMS for key in value.path)
+    if kind is NodeSeeding or kind is ItemRef:
+        return (
+            all(type(key) in ATOMS for key in value.path) if kind is ItemRef else not value.plugin
+        )
     parts: Collection[Any]
     if kind in _LITERALS:
         parts = value
