@@ -114,6 +114,11 @@ def chain(journal: Journal) -> list[Node[str]]:
     return [first, second, noted(journal, "c", second).set_name("c")]
 
 
+def _result_files(folder: Path) -> list[Path]:
+    """All files in a folder, except the texts of the code that results were computed with."""
+    return [path for path in folder.rglob("*") if path.is_file() and path.parent.name != ".sources"]
+
+
 class StorageTests(Suite):
     """Runs with a storage."""
 
@@ -279,7 +284,7 @@ class StorageTests(Suite):
             self.stored(storage, node).run()
 
         assert any("in node 'locked'" in note for note in notes_of(caught.value))
-        assert [path for path in (tmp_path / "storage").rglob("*") if path.is_file()] == []
+        assert _result_files(tmp_path / "storage") == []
 
     def test_nodes_that_always_run(self, storage: Storage, journal: Journal) -> None:
         """Nodes of always_run run in each run, after their dependencies, and are never stored."""
@@ -350,6 +355,5 @@ class StorageTests(Suite):
             assert make().run() == values
         assert lines == []
         assert storage.list_tasks("../other/flow") == sorted(names)
-        written = [path for path in tmp_path.rglob("*") if path.is_file()]
-        (folder,) = {path.parent for path in written if path.name != "journal"}
+        (folder,) = {path.parent for path in _result_files(tmp_path) if path.name != "journal"}
         assert folder.parent == tmp_path / "storage"
