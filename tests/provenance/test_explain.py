@@ -66,6 +66,20 @@ def test_changed_code_as_a_diff(tmp_path: Path) -> None:
         assert before not in told
 
 
+def test_a_changed_global_value_without_a_short_text(tmp_path: Path) -> None:
+    """It is named as a value: of an array or object, the stored text has only type and digest."""
+    project = Project(tmp_path)
+    project.edit(("FACTOR = 2", "import numpy\nFACTOR = numpy.array(2)"))
+    with project.workflow() as made:
+        made.run()
+    project.edit(("numpy.array(2)", "numpy.array(3)"))
+    with project.workflow() as made:
+        told = lines(made, "fit-0")
+    assert "value proj.FACTOR changed" in told
+    (code,) = [line for line in told if line.startswith("code of ")]
+    assert "code of proj.FACTOR, proj.scale" == code
+
+
 def test_what_was_loaded_although_it_is_stale(tmp_path: Path) -> None:
     """The new result says of which old one it was made."""
     project = Project.stored_in(tmp_path)
@@ -128,6 +142,8 @@ def test_what_cannot_be_compared_is_named(tmp_path: Path) -> None:
         reason = study.reasons(made)["fit"]
         assert reason.startswith("load, unknown: upstream data: argument value: ")
         assert any(line.startswith("not compared: argument value") for line in lines(made, "data"))
+        for name in ("data", "fit"):
+            assert "Nothing that can be compared differs." in lines(made, name)
 
 
 def test_another_input(tmp_path: Path) -> None:

@@ -24,6 +24,8 @@ _MAX_SEEN: Final = 20_000  # nodes upstream of one node that are searched for ca
 _MAX_VALUE: Final = 40  # characters of a global value in a reason
 #: A line of a part's text for a value that it reads.
 _VALUE: Final = re.compile(r"# ([^:]+): (.*)")
+#: The text of a part that is a global value: its type and digest.
+_VALUE_PART: Final = re.compile(r"# .+ [0-9a-f]{32}$", re.MULTILINE)
 _OLD: Final = "stored before fingerprints"
 
 
@@ -269,7 +271,7 @@ class Causes:
             return f"{change.name} is no longer reached"
         before, now = self.text_before(change), self.text_now(change)
         part = f"{_kind(change.name, function, now)} {change.name}"
-        if before is None or now is None:
+        if before is None or now is None or _VALUE_PART.match(now):
             return f"{part} changed"
         changed = _changed_lines(before, now)
         value = _changed_value(changed)
@@ -305,7 +307,10 @@ def _kind(name: str, function: str, text: str | None) -> str:
     """The noun for a part of the code."""
     if name == function:
         return "function"
-    return "class" if (text or "").startswith("class ") else "helper"
+    text = text or ""
+    if _VALUE_PART.match(text):
+        return "value"
+    return "class" if text.startswith("class ") else "helper"
 
 
 def _changed_lines(before: str, now: str) -> list[tuple[list[str], list[str]]]:

@@ -87,6 +87,8 @@ class _Story:
             yield ""
             yield "What differs:"
             yield from found
+        elif self._staleness.expected.is_unknown(self._number):
+            yield "Nothing that can be compared differs."
         else:
             yield "Nothing differs: the result is what the current graph and code would give."
 
@@ -160,7 +162,8 @@ class _Story:
             yield f"  results of {', '.join(names[:_MAX_INPUTS])}{more}"
         if now.seed is not None:
             yield f"  seed {now.seed}"
-        others = [name for name, _ in now.parts if name != now.function]
+        # parts of other packages are named `package: name`; their packages are listed below
+        others = [name for name, _ in now.parts if name != now.function and ": " not in name]
         if others:
             yield f"  code of {', '.join(dict.fromkeys(others))}"
         yield from (f"  {line}" for line in _packages(before, now))
