@@ -20,6 +20,7 @@ from study import (
     train,
 )
 
+from functionfuse.errors import DamagedResultWarning
 from functionfuse.plan import Action
 from functionfuse.storage.kinds import FileStorage
 
@@ -355,15 +356,20 @@ def test_a_replaced_function_counts(tmp_path: Path) -> None:
 
 
 def test_a_result_with_a_damaged_header_is_computed(tmp_path: Path) -> None:
-    """It counts as not stored."""
+    """The plan cannot tell more than that its header is unreadable; the run finds the damage, and says so."""
     study_workflow(sweep(1), tmp_path).run()
     file = tmp_path / "study" / "table"
     content = bytearray(file.read_bytes())
     content[200] ^= 1  # in the header
     file.write_bytes(content)
     made = study_workflow(sweep(1), tmp_path)
-    assert COMPUTE is made.plan()["table"].action
-    assert study_workflow(sweep(1), None).run() == made.run()
+    planned = made.plan()["table"]
+    assert LOAD is planned.action
+    assert "unknown: its header cannot be read" in planned.reason
+    with pytest.warns(DamagedResultWarning, match="'table' is damaged"):
+        assert study_workflow(sweep(1), None).run() == made.run()
+    assert made.report is not None
+    assert "computed" == made.report["table"].status
 
 
 def test_a_resumed_run_reads_one_header(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ _VALUE: Final = re.compile(r"# ([^:]+): (.*)")
 #: The text of a part that is a global value: its type and digest.
 _VALUE_PART: Final = re.compile(r"# .+ [0-9a-f]{32}$", re.MULTILINE)
 _OLD: Final = "stored before fingerprints"
+_UNREADABLE: Final = "its header cannot be read; if the result is damaged, it is computed again"
 
 
 class Cause(NamedTuple):
@@ -95,7 +96,7 @@ class Causes:
         staleness = self._staleness
         stored = staleness.stored_at(number)
         if stored is not None and stored.fingerprint is None:
-            return _OLD
+            return _OLD if stored.is_readable else _UNREADABLE
         own = staleness.fingerprint(number).unknown
         if own:
             return _listed(list(own))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 from functionfuse._provenance.fingerprint import Fingerprint
 
@@ -42,11 +43,20 @@ class Derivations(NamedTuple):
     graph: str
 
 
+#: The header of a result that is damaged, not trusted or removed since it was listed.
+_UNREADABLE: Final[Mapping[str, Any]] = MappingProxyType({})
+
+
 class StoredFingerprint(NamedTuple):
     """What the header of a stored result says about its provenance."""
 
     fingerprint: Fingerprint | None
     header: Mapping[str, Any]
+
+    @property
+    def is_readable(self) -> bool:
+        """Whether the header can be read; otherwise the run finds the damage when it loads the result."""
+        return self.header is not _UNREADABLE
 
     @property
     def digest(self) -> str | None:
@@ -87,11 +97,10 @@ class StoredFingerprints:
         wanted = [name for name in names if name in self._names and name not in self._read]
         headers = self.source.headers(wanted) if wanted else {}
         for name in wanted:
-            header = headers.get(name)
-            self._read[name] = None if header is None else _stored(header)
+            self._read[name] = _stored(headers.get(name, _UNREADABLE))
 
     def get(self, name: str) -> StoredFingerprint | None:
-        """The stored fingerprint of a node; None if no readable result is stored."""
+        """The stored fingerprint of a node; None if no result is stored."""
         if name not in self._read:
             self.read((name,))
         return self._read.get(name)
