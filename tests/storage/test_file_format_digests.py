@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import subprocess
 import sys
+import threading
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +21,7 @@ from xxhash import xxh3_128, xxh3_128_hexdigest
 
 from functionfuse.errors import CorruptResult, UntrustedResult
 from functionfuse.storage import storage_factory
-from functionfuse.storage.backends.file_io import PrivateContents
+from functionfuse.storage.backends.file_io import PrivateContents, write_frame
 from functionfuse.storage.file_format import frame as frames
 from functionfuse.storage.file_format.checksums import xxh3
 from functionfuse.storage.file_format.file_format import header_of, header_size
@@ -255,3 +257,57 @@ def test_a_forked_process_computes_digests_in_threads_of_its_own(tmp_path: Path)
     environment = {**os.environ, "KEY_OF_TESTS": "0123456789abcdef"}
     done = subprocess.run(command, check=True, env=environment, capture_output=True, timeout=100)  # noqa: S603
     assert b"4000000\n" == done.stdout
+
+
+# ---- the end of threads ----
+
+
+def threads() -> list[str]:
+    """The threads of this process that compute digests."""
+    return [each.name for each in threading.enumerate() if "functionfuse-digests" in each.name]
+
+
+class FullDisk:
+    """A file that takes two chunks."""
+
+    def __init__(self) -> None:
+        """Begin empty."""
+        self.left = 2
+
+    def fileno(self) -> int:
+        """A descriptor of no regular file."""
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+
+    def seek(self, position: int) -> int:
+        """Go anywhere."""
+        return position
+
+    def write(self, chunk: bytes | memoryview) -> int:
+        """Take a chunk."""
+        self.left -= 1
+        if self.left < 0:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return len(chunk)
+
+
+def test_a_read_and_a_save_that_fail_leave_no_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise the garbage collector would end them, in any thread, and wait there for ever."""
+    monkeypatch.setenv("KEY_OF_TESTS", "0123456789abcdef")
+    options = {"path": tmp_path, "signing_key": "env:KEY_OF_TESTS"}
+    storage = storage_factory({"kind": "file", "options": options})
+    storage.save("w", "node", LARGE)
+    file = tmp_path / "w" / "node"
+    content = bytearray(file.read_bytes())
+    content[-CHUNK] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(CorruptResult) as read:
+        storage.read_task("w", "node")
+    assert [] == threads()
+    full: Any = FullDisk()
+    with pytest.raises(OSError, match="No space") as saved:
+        write_frame(full, frame(LARGE, ABOUT, key=KEY))
+    assert [] == threads()
+    assert read.tb is not None  # the frames of the failed calls still exist
+    assert saved.tb is not None

@@ -41,8 +41,9 @@ def write_frame(file: io.FileIO, frame: Frame) -> int:
     if size >= _RESERVED:
         _reserve(file, size)
     file.seek(head_size)
-    for chunk in frame.body():
-        _write_all(file, chunk)
+    with contextlib.closing(frame.body()) as body:  # also where the disk is full
+        for chunk in body:
+            _write_all(file, chunk)
     file.seek(0)
     _write_all(file, frame.head())
     return size

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import functools
 import os
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-__all__ = ["Algorithm", "Hasher", "blake3", "digests", "split", "xxh3"]
+__all__ = ["Algorithm", "Hasher", "blake3", "close_digests", "digests", "split", "xxh3"]
 
 #: Bytes from which on threads are faster than none.
 _THREADED: Final = 4 * 2**20
@@ -72,6 +73,8 @@ def digests(
 ) -> Iterator[bytes]:
     """The digests of buffers, each computed when it is requested, or before by threads.
 
+    Call `close_digests` on what it returns.
+
     Args:
         algorithm: The checksum algorithm.
         pieces: The buffers.
@@ -89,6 +92,16 @@ def digests(
     if is_short:
         return map(digest, range(len(pieces)))
     return _digests_of_threads(digest, len(pieces))
+
+
+def close_digests(found: Iterator[bytes]) -> None:
+    """End the threads that compute digests.
+
+    The garbage collector must not be the one to end them: it may run in a thread that is being started,
+    which holds the lock that the end of a thread requires.
+    """
+    if isinstance(found, Generator):
+        found.close()
 
 
 def _digests_of_threads(digest: Callable[[int], bytes], count: int) -> Iterator[bytes]:

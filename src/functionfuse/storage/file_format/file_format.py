@@ -12,7 +12,7 @@ from itertools import count
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from functionfuse.errors import CorruptResult, UntrustedResult
-from functionfuse.storage.file_format.checksums import digests, split
+from functionfuse.storage.file_format.checksums import close_digests, digests, split
 from functionfuse.storage.file_format.head import header_size, unpack_head
 from functionfuse.storage.file_format.layout import (
     ALIGNMENT,
@@ -319,9 +319,12 @@ def _check(parts: Sequence[_Part], paddings: Sequence[_Part], load: Load | None)
         _load_chunk(chunks[index], load)
 
     found = digests(chunks[0].algorithm, pieces, fill if load else None)
-    if any(map(operator.ne, found, [chunk.digest for chunk in chunks])):
-        message = "the contents do not match their checksum"
-        raise CorruptResult(message)
+    try:
+        if any(map(operator.ne, found, [chunk.digest for chunk in chunks])):
+            message = "the contents do not match their checksum"
+            raise CorruptResult(message)
+    finally:
+        close_digests(found)
     if b"".join([part.padding for part in (*parts, *paddings)]).strip(b"\0"):
         message = "the padding between the parts of the file is not zero"
         raise CorruptResult(message)

@@ -10,7 +10,13 @@ import struct
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from functionfuse.storage.file_format.checksums import blake3, digests, split, xxh3
+from functionfuse.storage.file_format.checksums import (
+    blake3,
+    close_digests,
+    digests,
+    split,
+    xxh3,
+)
 from functionfuse.storage.file_format.head import pack_head
 from functionfuse.storage.file_format.layout import (
     ALIGNMENT,
@@ -22,7 +28,7 @@ from functionfuse.storage.file_format.layout import (
 from functionfuse.storage.file_format.pickle_stream import pickle_value
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Generator, Mapping, Sequence
 
     from functionfuse.storage.file_format.signatures import SigningKey
 
@@ -52,17 +58,23 @@ class Frame:
         self.body_size = sum(len(part) + -len(part) % ALIGNMENT for part in parts)
         self.value: str | None = None
 
-    def body(self) -> Iterator[memoryview | bytes]:
-        """The chunks of the body in order, each after its digest was computed: its copy finds it in the cache."""
+    def body(self) -> Generator[memoryview | bytes]:
+        """The chunks of the body in order, each after its digest was computed: its copy finds it in the cache.
+
+        Exhaust or close it.
+        """
         chunks = [split(part, CHUNK) for part in self._parts]
         found = digests(self._algorithm, [chunk for part in chunks for chunk in part])
         self._digests = []
-        for pieces in chunks:
-            for piece in pieces:
-                self._digests.append(next(found))
-                yield piece
-            if padding := -len(pieces[-1]) % ALIGNMENT:
-                yield _PADDING[:padding]
+        try:
+            for pieces in chunks:
+                for piece in pieces:
+                    self._digests.append(next(found))
+                    yield piece
+                if padding := -len(pieces[-1]) % ALIGNMENT:
+                    yield _PADDING[:padding]
+        finally:
+            close_digests(found)
 
     def head(self) -> bytes:
         """Prefix and header of a body that was written."""
