@@ -150,11 +150,11 @@ COUNTS = [
         --- first.py
         def step(x): return 1
         --- second.py
-        def step(x): return 1
+        def step(x): return 2
         """,
         "import first as",
         "import second as",
-        ("first.step", "second.step", "study.fit"),
+        ("first.step", "second.step"),
     ),
     Edit(
         "module that is imported when the function runs",

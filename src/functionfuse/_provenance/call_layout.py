@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from functionfuse._graph.nodes import Kind
 from functionfuse._graph.signature import Signature
+from functionfuse._provenance.code_names import function_name, name_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -25,6 +26,7 @@ class CallLayout(NamedTuple):
     """What calls have in common whose functions and keywords are the same."""
 
     function: str  # its qualified name
+    module: str  # the first part of this name
     names: tuple[str, ...]  # of the parameters; of further positional arguments as `rest[0]`
     keywords: tuple[str, ...]  # in this order after the positional arguments
     prefix: bytes  # encodes the kind of the call, the function and the names
@@ -44,7 +46,7 @@ class CallLayouts:
         """Make the layouts of one graph.
 
         Args:
-            name_of: Gives the qualified name of a function.
+            name_of: Gives the name of a function in digests.
             digest_of: Gives the digest of a callable that is not a function or class, as `functools.partial`:
                 what it holds is written in the graph, as arguments are.
         """
@@ -69,10 +71,10 @@ class CallLayouts:
         positional = [signature.argument(number) for number in range(len(node.args))]
         state = () if node.state is None else ("self",)
         names = (*state, *positional, *keywords)
-        function = self._name_of(node.func)
+        function = function_name(node.func)
         held = "" if isinstance(node.func, _BY_NAME) else self._digest_of(node.func)
-        prefix = dumps((node.kind.value, function, held, names), _VERSION)
-        return CallLayout(function, names, tuple(keywords), prefix)
+        prefix = dumps((node.kind.value, self._name_of(node.func), held, names), _VERSION)
+        return CallLayout(function, name_parts(node.func)[0], names, tuple(keywords), prefix)
 
     def _signature(self, node: GraphNode) -> Signature:
         key = id(node.func), node.kind is Kind.METHOD

@@ -18,6 +18,7 @@ from functionfuse._provenance.project_border import (
     code_root,
     distribution_version,
     home_roots,
+    portable_name,
 )
 from functionfuse._provenance.source_text import code_text
 from functionfuse._provenance.value_digests import ValueDigests
@@ -62,7 +63,7 @@ class CodeDigests:
         """
         self._roots = tuple(map(code_root, roots))
         self._ignored = frozenset(_without_script(name) for name in ignore)
-        self._values = ValueDigests(function_name, self.text_digest)
+        self._values = ValueDigests(portable_name, self.text_digest)
         self._walks: dict[tuple[str, ...], CodeWalk] = {}
         self._texts: dict[str, str] = {}
         self._digests: dict[tuple[int, ...], tuple[CodeDigest, Any]] = {}
@@ -92,18 +93,19 @@ class CodeDigests:
         found = [walk.root(value) for value in values]
         # what arguments bring of libraries counts by its name among the arguments
         roots = [part for part in found if part is found[0] or not part.is_foreign]
-        rendered = render_parts(roots)
-        labels = {id(each.part): each.label for each in rendered}
-        parts = []
+        rendered = render_parts(roots, walk.name_in_module)
+        labels = {id(each.part): each.name_in_module for each in rendered}
+        parts, contents = [], []
         for each in rendered:
             digest = _digest(each.text)
             self._texts[digest] = each.text
             parts.append((each.label, digest))
-        parts.sort()
-        whole = [labels[id(root)] for root in roots], parts
+            contents.append((each.name_in_module, digest))
+        # without modules: code that was moved is the same
+        whole = [labels[id(root)] for root in roots], sorted(contents)
         return CodeDigest(
             digest=_digest(repr(whole)),
-            parts=tuple(parts),
+            parts=tuple(sorted(parts)),
             packages=_versions([*found, *(each.part for each in rendered)]),
             unknown=tuple(sorted({words for each in rendered for words in each.part.unknown})),
             notes=tuple(sorted({words for each in rendered for words in each.part.notes})),

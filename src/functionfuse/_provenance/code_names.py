@@ -10,13 +10,18 @@ from typing import Any, Final
 
 from functionfuse._graph.decorators import undecorated
 
-__all__ = ["code_name", "function_name", "module_name", "module_of"]
+__all__ = ["code_name", "function_name", "module_name", "module_of", "name_parts"]
 
 SCRIPTS: Final = frozenset({"__main__", "__mp_main__"})
 
 
 def function_name(function: Any) -> str:
     """The qualified name of a callable with its module, the same in a script and in an import of it."""
+    return _joined(*name_parts(function))
+
+
+def name_parts(function: Any) -> tuple[str, str]:
+    """The module of a callable, and its qualified name in the module."""
     function = undecorated(function)
     while isinstance(function, functools.partial | MethodType):
         inner = function.func if isinstance(function, functools.partial) else function.__func__
@@ -24,7 +29,7 @@ def function_name(function: Any) -> str:
     named = function if isinstance(getattr(function, "__qualname__", None), str) else type(function)
     owner = getattr(named, "__objclass__", named)  # of `str.upper`
     module = getattr(owner, "__module__", None)
-    return _joined(module_name(module if isinstance(module, str) else None), named.__qualname__)
+    return module_name(module if isinstance(module, str) else None), named.__qualname__
 
 
 def code_name(function: FunctionType) -> str:

@@ -6,7 +6,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
 __all__ = ["Part", "RenderedPart", "render_parts"]
 
@@ -54,29 +54,46 @@ class RenderedPart(NamedTuple):
     """A part with its label among the parts that a function reaches."""
 
     label: str
+    name_in_module: str  # its label without the module
     text: str
     part: Part
 
 
-def render_parts(roots: Iterable[Part]) -> list[RenderedPart]:
+def render_parts(roots: Iterable[Part], name_in_module: Callable[[str], str]) -> list[RenderedPart]:
     """Return all parts that can be reached, in the order of their first use.
 
     A part's text names the parts that it refers to, so that the set of texts describes the whole.
     Parts of one name are numbered: two lambdas of a module, or a closure that was made twice.
+    Texts name parts without their modules, so that they are the same after code was moved.
     """
-    labels: dict[int, str] = {}
-    counts: dict[str, int] = {}
+    labels, names = _Labels(), _Labels()
     order: list[Part] = []
     waiting = deque(roots)
     while waiting:
         part = waiting.popleft()
-        if id(part) in labels:
+        if id(part) in labels.of:
             continue
-        count = counts[part.name] = counts.get(part.name, 0) + 1
-        labels[id(part)] = part.name if count == 1 else f"{part.name}#{count}"
+        labels.add(part, part.name)
+        names.add(part, name_in_module(part.name))
         order.append(part)
         waiting.extend(target for _, target in part.links if isinstance(target, Part))
-    return [RenderedPart(labels[id(part)], _rendered(part, labels), part) for part in order]
+    return [
+        RenderedPart(labels.of[id(part)], names.of[id(part)], _rendered(part, names.of), part)
+        for part in order
+    ]
+
+
+class _Labels:
+    """Names of parts, each for one of them."""
+
+    def __init__(self) -> None:
+        self.of: dict[int, str] = {}  # by the id of the part
+        self._counts: dict[str, int] = {}
+
+    def add(self, part: Part, name: str) -> None:
+        """Give a part its name, or its name and a number."""
+        count = self._counts[name] = self._counts.get(name, 0) + 1
+        self.of[id(part)] = name if count == 1 else f"{name}#{count}"
 
 
 def _rendered(part: Part, labels: dict[int, str]) -> str:

@@ -10,7 +10,13 @@ from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._graph.decorators import undecorated
 from functionfuse._provenance.class_members import members_of
-from functionfuse._provenance.code_names import code_name, function_name, module_name, module_of
+from functionfuse._provenance.code_names import (
+    code_name,
+    function_name,
+    module_name,
+    module_of,
+    name_parts,
+)
 from functionfuse._provenance.code_parts import Part
 from functionfuse._provenance.literal_text import literal_text
 from functionfuse._provenance.module_text import (
@@ -44,6 +50,7 @@ _OF_MODULES: Final = frozenset(
 )
 #: Libraries whose objects count by their names.
 _NAMED: Final = frozenset({"typing", "functionfuse"})
+_FILE: Final = " (its file)"
 _CHANGED: Final = "its source has changed since it was imported"
 
 
@@ -56,12 +63,14 @@ class CodeWalk:
         self._border = border
         self._values = values
         self._ignored = ignored
+        self._modules: set[str] = set()  # the names of modules in names of parts
         self._parts: dict[Any, Part] = {}
         self._waiting: list[tuple[Part, Callable[[Part], None]]] = []
 
     def root(self, value: Any) -> Part:
         """Return the part of a function, class or other callable, with all that it reaches."""
         holder = Part("")
+        self._modules.add(name_parts(value)[0])
         self._link(holder, "", value, function_name(value))
         while self._waiting:
             part, expand = self._waiting.pop()
@@ -75,6 +84,15 @@ class CodeWalk:
         holder.name = holder.text = target
         holder.is_foreign = True
         return holder
+
+    def name_in_module(self, name: str) -> str:
+        """The name of a part without its module, which may be renamed or moved."""
+        if name.endswith(_FILE):
+            return name.rpartition(".")[2]
+        module = name.rpartition(".")[0]
+        while module and module not in self._modules:
+            module = module.rpartition(".")[0]
+        return name.removeprefix(f"{module}.")
 
     # ---- what a name refers to ----
 
@@ -118,6 +136,7 @@ class CodeWalk:
     def _function(self, part: Part, function: FunctionType) -> Part | str:
         code = function.__code__
         name = code_name(function)
+        self._modules.add(name.removesuffix(f".{code.co_qualname}"))
         if name in self._ignored:
             return "ignored"
         space = function.__globals__
@@ -133,6 +152,7 @@ class CodeWalk:
 
     def _class(self, part: Part, kind: type) -> Part | str:
         name = function_name(kind)
+        self._modules.add(name_parts(kind)[0])
         if name in self._ignored:
             return "ignored"
         if not self._border.has_module(module_of(kind)):
@@ -218,7 +238,7 @@ class CodeWalk:
                 self._link(part, f"attribute {name}", value)
 
     def _expand_class(self, part: Part, kind: type) -> None:
-        part.text = f"class {part.name}:"
+        part.text = f"class {kind.__qualname__}:"
         part.file = source_file(module_of(kind))
         for number, base in enumerate(kind.__bases__):
             if base is not object:
@@ -239,8 +259,8 @@ class CodeWalk:
         if name in _OF_MODULES:
             return
         if name in space:
-            place = f"{module_name(space.get('__name__'))}.{name}"
-            self._follow(part, name, space[name], place, chain[1:])
+            module = self._module_label(space.get("__name__"))
+            self._follow(part, name, space[name], f"{module}.{name}", chain[1:])
         elif not hasattr(builtins, name):
             part.link(name, "not defined")
 
@@ -250,7 +270,7 @@ class CodeWalk:
             module = self._project_module(value)
             if module is None:
                 break
-            name, place = f"{name}.{attribute}", f"{module_name(module)}.{attribute}"
+            name, place = f"{name}.{attribute}", f"{self._module_label(module)}.{attribute}"
             value = module_attribute(value, attribute)
             if value is MISSING:
                 self._missing(part, name, module, attribute)
@@ -282,10 +302,11 @@ class CodeWalk:
         if not self._border.has_module(module):
             part.packages.add(module.partition(".")[0])
             return
-        label = module_name(module)
+        label = self._module_label(module)
         loaded = loaded_module(module)
+        written = f"{'.' * each.level}{each.module}"
         if loaded is None or (each.name is None and not each.chains):
-            part.link(f"import {label}", self._file_of(module))
+            part.link(f"import {written}", self._file_of(module))
         elif each.name is None:
             bound = each.bound if each.bound != each.module else module
             for chain in each.chains:
@@ -293,10 +314,15 @@ class CodeWalk:
         else:
             for chain in each.chains or ((),):
                 attributes = (each.name, *chain)
-                self._follow(part, f"import {label}", loaded, label, attributes)
+                self._follow(part, f"import {written}", loaded, label, attributes)
+
+    def _module_label(self, name: str | None) -> str:
+        label = module_name(name)
+        self._modules.add(label)
+        return label
 
     def _file_of(self, name: str) -> Part:
-        label = f"{module_name(name)} (its file)"
+        label = f"{module_name(name)}{_FILE}"
         return self._part(("file", name), None, label, lambda made: self._expand_file(made, name))
 
     def _expand_file(self, part: Part, name: str) -> None:
@@ -309,7 +335,7 @@ class CodeWalk:
             if not self._border.has_module(imported):
                 part.packages.add(imported.partition(".")[0])
             elif source_file(imported) is not None:
-                part.link(f"import {imported}", self._file_of(imported))
+                part.link(f"import {imported.rpartition('.')[2]}", self._file_of(imported))
 
 
 def _package_of(space: dict[str, Any]) -> str:

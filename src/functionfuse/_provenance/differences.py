@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+from functionfuse._provenance.moved_functions import replaced_names
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
@@ -19,15 +22,15 @@ _PLACE: Final = re.compile(r"([^\[.]*)(\[[^\]]*\]|\.\w+)?")
 class PartChange(NamedTuple):
     """A part of the code that differs."""
 
-    name: str
+    name: str  # the current one, if it was moved
     before: str | None  # its digest; None: the code did not reach it
     now: str | None  # None: the code does not reach it any more
 
 
 def graph_differences(stored: Fingerprint, expected: Fingerprint) -> Iterator[str]:
     """What differs between two fingerprints of a node, of what is written in the graph about the node itself."""
-    if stored.function != expected.function:
-        yield f"function {stored.function} was replaced by {expected.function}"
+    for place, before, now in replaced_names(stored, expected):
+        yield f"{f'{place}: ' if place else 'function '}{before} was replaced by {now}"
     structure = dict(_structure_differences(stored, expected))
     yield from structure.values()
     yield from _argument_differences(stored, expected, structure)
@@ -111,6 +114,7 @@ def _or_none(seed: int | None) -> str:
 def changed_parts(stored: Fingerprint, expected: Fingerprint) -> list[PartChange]:
     """The parts of the code that differ, those that both have first, then those that are new, then the others."""
     before, now = _parts(stored), _parts(expected)
+    before = {_name_now(name, before, now): digest for name, digest in before.items()}
     found = [
         PartChange(name, before.get(name), now.get(name))
         for name in {**now, **before}
@@ -124,6 +128,20 @@ def same_code(stored: Fingerprint, expected: Fingerprint) -> bool:
     if stored.code:
         return stored.code == expected.code
     return not changed_parts(stored, expected)
+
+
+def _name_now(name: str, before: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """The current name of a part of stored code: another one, if its module was renamed or it was moved."""
+    if name in now:
+        return name
+    tail = name.rpartition(".")[2]
+    moved = [each for each in now if each not in before and each.rpartition(".")[2] == tail]
+    same = [each for each in moved if now[each] == before[name]]
+    return min(same or moved, key=lambda each: -_common_tail(each, name), default=name)
+
+
+def _common_tail(one: str, other: str) -> int:
+    return len(os.path.commonprefix([one[::-1], other[::-1]]))  # noqa: RUF071 - names are no paths
 
 
 def _parts(fingerprint: Fingerprint) -> dict[str, str]:

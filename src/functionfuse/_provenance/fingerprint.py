@@ -13,7 +13,7 @@ __all__ = ["Fingerprint"]
 class Fingerprint:
     """What one result depends on. Digests are XXH3-128 in 32 hexadecimal digits."""
 
-    #: Digest over arguments, structure, seed, the function's name and the upstream graph derivations.
+    #: Digest over arguments, structure, seed, the function's name in its module and the upstream graph derivations.
     graph_derivation: str
     #: Digest over arguments, structure, seed, code and the upstream derivations.
     derivation: str
@@ -21,6 +21,8 @@ class Fingerprint:
     function: str
     #: Digest of the function's code and of all project code that it reaches.
     code: str
+    #: The module in the function's name; results stay fresh when the function is moved to another one.
+    module: str = ""
     #: Qualified name and digest of each function, class and global value of the project that it reaches.
     parts: tuple[tuple[str, str], ...] = ()
     #: Digest of each argument, by parameter; nodes in it count by their position only.
@@ -37,6 +39,11 @@ class Fingerprint:
     packages: Mapping[str, str] = field(default_factory=dict)
     #: What could not be digested, in words: "argument file: an open file".
     unknown: tuple[str, ...] = ()
+
+    @property
+    def name_in_module(self) -> str:
+        """The function's qualified name in its module."""
+        return self.function.removeprefix(f"{self.module}.")
 
     def to_header(self) -> dict[str, Any]:
         """Return the value of the header field `fingerprint`, of JSON types only."""

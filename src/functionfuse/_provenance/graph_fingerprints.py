@@ -7,9 +7,9 @@ from marshal import dumps
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._common.gc import gc_paused
-from functionfuse._provenance.code_names import function_name
 from functionfuse._provenance.fingerprint import Fingerprint
 from functionfuse._provenance.node_arguments import ArgumentTokens
+from functionfuse._provenance.project_border import portable_name
 from functionfuse._provenance.raw_parts import hash_bytes
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ class GraphFingerprints:
             graph_derivation=self.graph_derivation(number),
             derivation=derivation.hex(),
             function=arguments.layout.function,
+            module=arguments.layout.module,
             code=code.digest,
             parts=tuple(code.parts),
             arguments=arguments.digests(),
@@ -97,7 +98,7 @@ class GraphFingerprints:
     @cached_property
     def _arguments(self) -> list[NodeArguments]:
         with gc_paused():
-            return ArgumentTokens(function_name, self._code.text_digest).of_all(self._graph)
+            return ArgumentTokens(portable_name, self._code.text_digest).of_all(self._graph)
 
     @cached_property
     def _graph_derivations(self) -> list[bytes]:

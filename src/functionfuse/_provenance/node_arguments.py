@@ -91,5 +91,6 @@ class ArgumentTokens:
         pairs = zip(layout.names, layout.arguments(node), strict=True)
         tokens = [token_of(walk, value, name) for name, value in pairs]
         unknown = [f"argument {place}: {problem}" for place, problem in walk.unknown]
+        # of two with one name, in the order of their use: a digest has their names without modules
         reached = sorted(walk.reached, key=self._name_of)
         return NodeArguments(layout, tokens, [*walk.parents], walk.references, unknown, reached)

@@ -11,7 +11,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from functionfuse._provenance.code_names import SCRIPTS
+from functionfuse._provenance.code_names import SCRIPTS, function_name, name_parts
 from functionfuse._provenance.wrappers import attributes_of
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ __all__ = [
     "home_roots",
     "is_of_python",
     "package_folder",
+    "portable_name",
     "source_file",
 ]
 
@@ -69,6 +70,23 @@ class ProjectBorder:
 def is_of_python(module: str) -> bool:
     """Tell whether a module's name is one of the standard library."""
     return module.partition(".")[0] in _STANDARD
+
+
+def portable_name(function: Any) -> str:
+    """The name of a function or type in digests: without its module, unless it is of an installed package.
+
+    So a result outlives its function's module, which is renamed, moved, or a notebook at first.
+    """
+    module, name = name_parts(function)
+    return name if _is_movable(module) else function_name(function)
+
+
+@lru_cache(maxsize=4096)
+def _is_movable(module: str) -> bool:
+    if is_of_python(module) or module.partition(".")[0] == _OURS:
+        return False
+    file = source_file(module)
+    return file is None or not _is_installed(os.path.realpath(file))
 
 
 def code_root(entry: str) -> str:

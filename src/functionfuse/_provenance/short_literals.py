@@ -7,9 +7,11 @@ from decimal import Decimal
 from enum import Enum
 from fractions import Fraction
 from pathlib import PosixPath, WindowsPath
+from types import FunctionType
 from typing import Any, Final
 
 from functionfuse._graph.nodes import ATOMS
+from functionfuse._provenance.code_names import function_name
 
 __all__ = ["short_literal"]
 
@@ -21,10 +23,12 @@ _WITH_TEXT: Final = frozenset(
 
 
 def short_literal(value: Any) -> str | None:
-    """Return the text of a literal of a standard type that has a short one; None for others."""
+    """Return the text of a literal of a standard type that has a short one, or the name of a function or class."""
     if isinstance(value, Enum):
         return f"{type(value).__qualname__}.{value.name}"
     kind = type(value)
+    if kind is FunctionType or issubclass(kind, type):
+        return function_name(value)
     if kind not in _WITH_TEXT and not _is_small(value, kind):
         return None
     text = repr(value)

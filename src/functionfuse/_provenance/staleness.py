@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Literal, NamedTuple
 
 from functionfuse._graph.nodes import Kind
 from functionfuse._provenance.differences import same_code
+from functionfuse._provenance.moved_functions import replaced_names
 from functionfuse._provenance.stored_fingerprints import Derivations, combined_digest
 
 if TYPE_CHECKING:
@@ -353,14 +354,15 @@ class Staleness:
         return Verdict("load", parents=tuple(found), unknown=unknown)
 
 
-def same_graph_parts(one: Fingerprint, other: Fingerprint) -> bool:
+def same_graph_parts(stored: Fingerprint, expected: Fingerprint) -> bool:
     """Tell whether two fingerprints agree in what is written in the graph about the node itself.
 
     In `arguments` nodes count by their position, so the names in `structure` are not compared.
     """
     return (
-        one.function == other.function
-        and [*one.arguments.items()] == [*other.arguments.items()]  # a function sees their order
-        and one.seed == other.seed
-        and len(one.upstream) == len(other.upstream)
+        next(replaced_names(stored, expected), None) is None
+        and [*stored.arguments.items()]
+        == [*expected.arguments.items()]  # a function sees their order
+        and stored.seed == expected.seed
+        and len(stored.upstream) == len(expected.upstream)
     )

@@ -16,6 +16,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._graph.nodes import ATOMS
+from functionfuse._provenance.code_names import function_name
 from functionfuse._provenance.object_reduction import reduce_object
 from functionfuse._provenance.raw_parts import Raw, Undigestible, hash_bytes
 from functionfuse._provenance.value_parts import parts_of
@@ -64,6 +65,7 @@ class ValueWalk:
         self._name_of, self._text_of, self._units, self._levels = name_of, text_of, units, levels
         self.unknown: list[tuple[str, str]] = []  # each with its place
         self._reached: dict[int, Any] = {}
+        self._first_reached: dict[str, Any] = {}  # the first of each name
         self._numbers: dict[int, int] = {}  # of objects known by identity, by id
         self._held: list[Any] = []  # all objects with an entry by id, so that no id is used again
         self._plain: dict[int, bytes] = {}  # tokens of objects that hold none with a number
@@ -99,10 +101,15 @@ class ValueWalk:
     # ---- types and functions ----
 
     def _reach(self, value: Any) -> str:
-        """Note a function or type; return its name."""
-        if id(value) not in self._reached and not str(value.__module__).startswith(_NOT_REACHED):
-            self._reached[id(value)] = value
-        return self._name_of(value)
+        """Note a function or type; return its name, with its module if others have the name, too."""
+        name = self._name_of(value)
+        if str(value.__module__).startswith(_NOT_REACHED):
+            return name
+        self._reached.setdefault(id(value), value)
+        first = self._first_reached.setdefault(name, value)
+        if first is value or function_name(first) == (full := function_name(value)):
+            return name
+        return full
 
     def type_token(self, value: Any, _: Path) -> bytes:
         """A type, by its name."""
