@@ -11,6 +11,7 @@ import pytest
 from edited_projects import Edit, digest_project, imported, run_python, write_project
 
 from functionfuse._provenance.code import CodeDigest, CodeDigests, function_name
+from functionfuse.errors import OptionError
 from functionfuse.workflow import workflow
 
 if TYPE_CHECKING:
@@ -196,7 +197,7 @@ def test_code_roots_add_installed_code(tmp_path: Path) -> None:
 def test_a_code_root_that_is_nothing_is_refused() -> None:
     """The message says what a root is."""
     with pytest.raises(
-        ValueError, match=r"code_roots: 'no_such' is neither a folder or file nor a package"
+        OptionError, match=r"code_roots: 'no_such' is neither a folder or file nor a package"
     ):
         CodeDigests(["no_such"])
 

@@ -185,6 +185,8 @@ def test_wrong_options_are_errors(project: Project, on_stale: Any, message: str)
             made.query("fit-.*").set_on_stale(on_stale)
         with pytest.raises(OptionError, match="code_roots takes a list of strings, not 'proj'"):
             made.set_storage(project.folder, code_roots="proj")
+        with pytest.raises(OptionError, match="code_roots: 'nix' is neither a folder or file nor"):
+            made.set_storage(project.folder, code_roots=["nix"])
 
 
 def test_a_removed_result_between_passes_staleness_on(project: Project) -> None:

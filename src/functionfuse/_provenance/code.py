@@ -59,7 +59,7 @@ class CodeDigests:
             ignore: Qualified names of globals, attributes of classes, functions and classes that do not count.
 
         Raises:
-            ValueError: A root is neither.
+            OptionError: A root is neither.
         """
         self._roots = tuple(map(code_root, roots))
         self._ignored = frozenset(_without_script(name) for name in ignore)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._provenance.code_names import SCRIPTS, function_name, name_parts
 from functionfuse._provenance.wrappers import attributes_of
+from functionfuse.errors import OptionError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -93,7 +94,7 @@ def code_root(entry: str) -> str:
     """Return the folder or file of an entry of `code_roots`: a path, or the name of a package.
 
     Raises:
-        ValueError: There is neither.
+        OptionError: There is neither.
     """
     if os.path.exists(entry):
         return os.path.realpath(entry)
@@ -103,7 +104,7 @@ def code_root(entry: str) -> str:
             f"code_roots: {entry!r} is neither a folder or file nor a package that can be imported: "
             "name the folder that holds the code, or the package"
         )
-        raise ValueError(message)
+        raise OptionError(message)
     return found
 
 

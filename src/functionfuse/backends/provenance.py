@@ -162,7 +162,7 @@ class StaleResults:
             policies = StalePolicies({**policies.defaults, **reactions(on_stale)})
         self._stale_options = ProvenanceOptions(
             policies,
-            tuple(validated_names(code_roots, "code_roots")),
+            _existing_roots(validated_names(code_roots, "code_roots")),
             frozenset(validated_names(ignore, "ignore")),
         )
 
@@ -172,6 +172,19 @@ class StaleResults:
 
     def _run_spec(self, on_error: OnError) -> RunSpec:
         raise NotImplementedError
+
+
+def _existing_roots(code_roots: Sequence[str]) -> tuple[str, ...]:
+    """The folders and files of code roots; relative paths are those of now.
+
+    Raises:
+        OptionError: There is none of this name.
+    """
+    if not code_roots:
+        return ()
+    from functionfuse._provenance.project_border import code_root  # late: few use it
+
+    return tuple(map(code_root, code_roots))
 
 
 def announce_stale(spec: RunSpec, plan: Plan) -> None:
