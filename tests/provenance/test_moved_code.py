@@ -1,4 +1,4 @@
-"""Code that is moved or renamed: its results stay; a function that takes the place of another one is no move."""
+"""Code that is moved or renamed: its results stay; a function that takes the place of another one did not move."""
 
 from __future__ import annotations
 

@@ -31,12 +31,21 @@ def project(tmp_path: Path) -> Project:
         ),
         (CLASS, "name in class proj.Unit changed: 's' -> 'ms'"),
         (LAST_HELPER, "helper proj.clean changed (1 line)"),
+        (("C=1):", "C=3):"), "upstream fit-0: default C of proj.fit changed: 1 -> 3"),
         (
             ("return list(range(count))", "return [*range(count)]"),
             "upstream data: function proj.load changed (1 line)",
         ),
     ],
-    ids=["function", "helper", "global", "class", "helper of the target", "function far upstream"],
+    ids=[
+        "function",
+        "helper",
+        "global",
+        "class",
+        "helper of the target",
+        "default",
+        "function far upstream",
+    ],
 )
 def test_a_result_of_other_code_is_loaded_with_a_warning(
     project: Project, edit: tuple[str, str], cause: str

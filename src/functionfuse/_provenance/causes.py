@@ -7,6 +7,7 @@ import re
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from functionfuse._graph.nodes import Kind
+from functionfuse._provenance.default_changes import changed_defaults
 from functionfuse._provenance.differences import changed_parts, graph_differences, same_code
 from functionfuse._provenance.stored_fingerprints import Derivations
 
@@ -275,6 +276,12 @@ class Causes:
         if before is None or now is None or _VALUE_PART.match(now):
             return f"{part} changed"
         changed = _changed_lines(before, now)
+        defaults = changed_defaults(changed)
+        if defaults:
+            return "; ".join(
+                f"default {name} of {change.name} changed{_arrow(old, new)}"
+                for name, old, new in defaults
+            )
         value = _changed_value(changed)
         if value:
             return value.format(part)
@@ -333,9 +340,12 @@ def _changed_value(changed: list[tuple[list[str], list[str]]]) -> str:
     old, new = found
     if old is None or new is None or old[1] != new[1]:
         return ""
-    values = [_braced(each[2]) for each in (old, new)]
-    arrow = f": {' -> '.join(values)}" if max(map(len, values)) <= _MAX_VALUE else ""
-    return f"{_braced(old[1])} in {{}} changed{arrow}"
+    return f"{_braced(old[1])} in {{}} changed{_braced(_arrow(old[2], new[2]))}"
+
+
+def _arrow(old: str, new: str) -> str:
+    """Both values, if they are short."""
+    return f": {old} -> {new}" if max(len(old), len(new)) <= _MAX_VALUE else ""
 
 
 def _braced(text: str) -> str:
