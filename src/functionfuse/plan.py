@@ -101,14 +101,22 @@ class Plan:
         grouped = [(*row, group.get(row[0], "")) for row in rows]
         return Table(("node", "action", "reason", "runs"), grouped)
 
+    def always_run_upstream(self, name: str) -> str | None:
+        """A node upstream of a loaded one that always runs: its value is not compared."""
+        return self._always_upstream.get(name) if self.actions[name] is Action.LOAD else None
+
     def _reason(self, name: str) -> str:
         if name in self._always_run:
             return "always runs and is never stored"
-        reason = self._staleness_reason(name)
-        if reason:
-            return reason
         stored = "stored; " if name in self._stored else "not stored; "
-        return stored + self._causes.get(name, "nothing that is computed needs it")
+        needed = self._causes.get(name, "nothing that is computed needs it")
+        reason = self._staleness_reason(name) or stored + needed
+        upstream = self.always_run_upstream(name)
+        return (
+            f"{reason}; the value of {upstream!r}, which always runs, is not compared"
+            if upstream
+            else reason
+        )
 
     def _staleness_reason(self, name: str) -> str | None:
         action = self.actions[name]
@@ -126,6 +134,18 @@ class Plan:
         )
 
         return generator_hints(self.graph)
+
+    @cached_property
+    def _always_upstream(self) -> dict[str, str]:
+        """Of each node with nodes upstream that always run: the nearest one."""
+        found: dict[str, str] = {}
+        for node in self.graph.order if self._always_run else ():
+            names = [self.graph.order[parent].name for parent in node.parents]
+            nearest = [name for name in names if name in self._always_run]
+            nearest += [found[name] for name in names if name in found]
+            if nearest:
+                found[node.name] = nearest[0]
+        return found
 
     @cached_property
     def _causes(self) -> dict[str, str]:

@@ -219,8 +219,23 @@ def test_reasons_name_nodes_that_always_run() -> None:
     assert [
         "stored; needed by 'second'",
         "always runs and is never stored",
-        "stored; a target",
+        "stored; a target; the value of 'second', which always runs, is not compared",
     ] == reasons(chain(), {"first", "third"}, {"second"})
+
+
+def test_reasons_of_loaded_results_name_nodes_upstream_that_always_run() -> None:
+    """Also where nodes between them are skipped; a computed node has their values."""
+    not_compared = "; the value of 'first', which always runs, is not compared"
+    assert [
+        "always runs and is never stored",
+        "stored; nothing that is computed needs it",
+        f"stored; a target{not_compared}",
+    ] == reasons(chain(), {"second", "third"}, {"first"})
+    assert [
+        "always runs and is never stored",
+        f"stored; needed by 'third'{not_compared}",
+        "not stored; a target",
+    ] == reasons(chain(), {"second"}, {"first"})
 
 
 def test_reasons_tell_of_instances() -> None:

@@ -341,6 +341,10 @@ def test_a_node_that_always_runs_counts_by_its_derivation(tmp_path: Path) -> Non
     made(10).run()
     assert {} == study.reasons(made(10))
     assert study_workflow(sweep(10), None).run() == made(10).run()
+    again = made(10)
+    again.run()
+    note = "'table' loaded, whatever 'fit-0' returns, which always runs"
+    assert f"workflow 'study': 1 computed, 2 loaded; {note}" == again.report.summary()
     assert ["fit(10,)"] == study.calls
     assert study_workflow(sweep(1), None).run() == made(1).run()
     assert ["fit(1,)", "table()"] == study.calls

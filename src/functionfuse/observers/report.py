@@ -91,7 +91,18 @@ class Report:
         parts = [f"{counts[status]} {status}" for status in order if counts[status]]
         stale = self._stale_results()
         note = f"; {stale} of the results {'is' if stale == 1 else 'are'} stale" if stale else ""
-        return f"workflow {self.workflow!r}: {', '.join(parts)}{note}"
+        return f"workflow {self.workflow!r}: {', '.join(parts)}{note}{self._always_run_note()}"
+
+    def _always_run_note(self) -> str:
+        """Which loaded results depend on nodes that always run, whose values are not compared."""
+        loaded = [record.name for record in self if record.status == "loaded"]
+        found = {name: self.plan.always_run_upstream(name) for name in loaded}
+        names = [name for name, upstream in found.items() if upstream]
+        if not names:
+            return ""
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        upstream = found[names[0]]
+        return f"; {names[0]!r}{more} loaded, whatever {upstream!r} returns, which always runs"
 
     def _stale_results(self) -> int:
         """The number of stored results that were used although they are stale."""
