@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from edited_study import CLASS, HELPER, LAST_HELPER, OWN, SCALE, Project, reasons
 
+from functionfuse.backends.builtin.localback import LocalWorkflow
 from functionfuse.errors import OptionError, StaleResultError, StaleResultWarning
 from functionfuse.storage import storage_factory
 
@@ -298,3 +301,45 @@ def test_results_from_before_fingerprints_are_loaded(project: Project) -> None:
         assert first == made.run()
         made.forget("fit-0", downstream=False)
         made.run()
+
+
+CLASS_OF_INSTANCES = """
+from functionfuse import workflow
+
+@workflow
+class Model:
+    def __init__(self, start):
+        self.start = start
+
+    def see(self, value):
+        return self.start + value
+
+    def again(self, value):
+        return self.start - value
+"""
+
+
+def test_what_to_type_names_methods_and_no_constructor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A constructor is never stored: the first method of the instance is explained, forgotten and accepted."""
+
+    def made(edit: str) -> Any:
+        (tmp_path / "model.py").write_text(CLASS_OF_INSTANCES.replace("= start", edit))
+        monkeypatch.delitem(sys.modules, "model", raising=False)
+        model = importlib.import_module("model").Model(1).set_name("model")
+        calls = [model.see(2).set_name("see"), model.again(3).set_name("again")]
+        workflow = LocalWorkflow(*calls, workflow_name="methods")
+        workflow.set_storage(tmp_path / "storage")
+        return workflow
+
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)  # both versions are of one second
+    made("= start").run()
+    with pytest.warns(StaleResultWarning) as warned:
+        assert [3, -2] == made("= start + 10").run()
+    text = str(warned[0].message)
+    assert "workflow.explain('see')" in text
+    assert "workflow.forget('see')" in text
+    assert ["again", "see"] == sorted(made("= start + 10").forget("see"))
+    assert [13, 8] == made("= start + 10").run()

@@ -64,17 +64,33 @@ def announce(
 def _groups(provenance: RunProvenance, used: Sequence[int], reaction: Reaction) -> list[_Group]:
     """The nodes with this reaction, grouped by their causes."""
     found: dict[str, _Group] = {}
-    order = provenance.staleness.graph.order
+    order, methods = provenance.staleness.graph.order, _first_methods(provenance)
     for number in used:
         if provenance.staleness.reaction(number) == reaction:
             for cause in provenance.causes.all(number):
-                origin = order[cause.number].name
-                text = cause.text if cause.parts else f"node {origin}: {cause.text}"
+                name = order[cause.number].name
+                text = cause.text if cause.parts else f"node {name}: {cause.text}"
+                origin = methods.get(name, name)
                 group = found.setdefault(cause.text, _Group(text, cause.parts, [], {}))
                 group.origins[origin] = None
                 if group.names[-1:] != [order[number].name]:
                     group.names.append(order[number].name)
     return list(found.values())
+
+
+def _first_methods(provenance: RunProvenance) -> dict[str, str]:
+    """The first stored method call of each instance, by constructor: a constructor itself is never stored."""
+    staleness, found = provenance.staleness, dict[str, str]()
+    constructors: dict[int, str] = {}
+    for node in staleness.graph.order if staleness.graph.has_instances else ():
+        if node.state is None:
+            constructors[node.number] = node.name
+        else:
+            constructor = constructors.get(node.state.number, "")
+            constructors[node.number] = constructor
+            if staleness.is_stored(node):
+                found.setdefault(constructor, node.name)
+    return found
 
 
 def _warning_text(workflow: str, groups: Sequence[_Group], known: Collection[str]) -> str:
