@@ -23,6 +23,7 @@ __all__ = [
     "code_root",
     "distribution_version",
     "home_roots",
+    "is_of_package",
     "is_of_python",
     "package_folder",
     "portable_name",
@@ -79,15 +80,17 @@ def portable_name(function: Any) -> str:
     So a result outlives its function's module, which is renamed, moved, or a notebook at first.
     """
     module, name = name_parts(function)
-    return name if _is_movable(module) else function_name(function)
+    keeps_module = is_of_python(module) or module.partition(".")[0] == _OURS
+    return function_name(function) if keeps_module or is_of_package(module) else name
 
 
 @lru_cache(maxsize=4096)
-def _is_movable(module: str) -> bool:
+def is_of_package(module: str) -> bool:
+    """Tell whether a module is of an installed package, which is neither Python's nor ours."""
     if is_of_python(module) or module.partition(".")[0] == _OURS:
         return False
     file = source_file(module)
-    return file is None or not _is_installed(os.path.realpath(file))
+    return file is not None and _is_installed(os.path.realpath(file))
 
 
 def code_root(entry: str) -> str:

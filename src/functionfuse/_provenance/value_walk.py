@@ -10,6 +10,7 @@ Tokens are prefix-free: no token begins with another one, so that a sequence of 
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import lru_cache, partial
 from marshal import dumps
 from types import FunctionType
@@ -18,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from functionfuse._graph.nodes import ATOMS
 from functionfuse._provenance.code_names import function_name
 from functionfuse._provenance.object_reduction import reduce_object
+from functionfuse._provenance.project_border import is_of_package
 from functionfuse._provenance.raw_parts import Raw, Undigestible, hash_bytes
 from functionfuse._provenance.value_parts import parts_of
 from functionfuse._provenance.value_paths import format_path
@@ -35,6 +37,7 @@ LARGE: Final = 4096  # characters or bytes of an atom that is hashed on its own
 _VERSION: Final = 2  # of marshal's format
 _SMALL: Final = ATOMS - {str, bytes}
 _KEY_DEPTH: Final = 2  # levels of a member of a set that its place among the members depends on
+_ENOUGH: Final = 10  # objects of a package's type that were stable: so are others
 _MAX_REPEATS: Final = 10_000  # members of sets with equal keys
 #: Modules whose functions and types are not users' code.
 _NOT_REACHED: Final = ("builtins", "copyreg", "functionfuse._")
@@ -42,6 +45,9 @@ _NOT_REACHED: Final = ("builtins", "copyreg", "functionfuse._")
 _UNIT_LIBRARIES: Final = frozenset(
     {"numpy", "pandas", "polars", "pyarrow", "xarray", "dask", "scipy", "torch"}
 )
+
+
+_stable: Final[Counter[type]] = Counter()
 
 
 class ValueWalk:
@@ -72,6 +78,7 @@ class ValueWalk:
         self._open: dict[int, int] = {}  # depths of objects without numbers that are being encoded
         self._marks = 0  # numbers that were given or used
         self._repeats = 0
+        self._is_probe = False
 
     @property
     def reached(self) -> Collection[Any]:
@@ -169,8 +176,7 @@ class ValueWalk:
     def _key(self, member: Any) -> bytes:
         """Where a member of a set is among the others: by its contents, but not by what it refers to far away."""
         levels = _KEY_DEPTH if self._levels < 0 else self._levels - 1
-        walk = ValueWalk(self._name_of, self._text_of, self._units, levels)
-        return walk.token(member, (None, ""))
+        return self._probe(levels).token(member, (None, ""))
 
     def _member(self, member: Any) -> bytes:
         """A member with an equal key; numbers that it gets are forgotten, since they depend on the set's order."""
@@ -190,6 +196,33 @@ class ValueWalk:
     def object(self, value: Any, path: Path) -> bytes:
         """Any other object: by the parts that are known for its type, else by those that pickle would send."""
         return self._tracked(value, path, self._object_parts)
+
+    def package_object(self, value: Any, path: Path) -> bytes:
+        """An object of an installed package; some are other ones each time that they are taken apart."""
+        key = id(value)
+        is_known = key in self._numbers or key in self._plain or key in self._open
+        if is_known or self._is_probe or self._is_stable(value):
+            return self.object(value, path)
+        kind = type(value).__qualname__
+        problem = f"an object of type {kind!r}, whose contents differ each time that they are read"
+        return self._unknown(value, path, problem)
+
+    def _is_stable(self, value: Any) -> bool:
+        """Encode an object twice; of types of which many were stable, no more are tried."""
+        kind = type(value)
+        if _stable[kind] >= _ENOUGH:
+            return True
+        tokens = {self._probe().token(value, (None, "")) for _ in range(2)}
+        if len(tokens) > 1:
+            return False
+        _stable[kind] += 1
+        return True
+
+    def _probe(self, levels: int = -1) -> ValueWalk:
+        """A walk of its own, which tries nothing out."""
+        walk = ValueWalk(self._name_of, self._text_of, self._units, levels)
+        walk._is_probe = True
+        return walk
 
     def unit(self, value: Any, path: Path) -> bytes:
         """An object of a library for data, which is hashed once."""
@@ -323,8 +356,10 @@ def _encoder(kind: Any) -> Callable[[Any, Any, Any], bytes]:
     if issubclass(kind, type):
         return ValueWalk.type_token
     library = str(kind.__module__).partition(".")[0]
-    is_unit = library in _UNIT_LIBRARIES and kind.__weakrefoffset__
-    return ValueWalk.unit if is_unit else ValueWalk.object
+    if library in _UNIT_LIBRARIES and kind.__weakrefoffset__:
+        return ValueWalk.unit
+    is_of_others = parts_of(kind) is None and is_of_package(str(kind.__module__))
+    return ValueWalk.package_object if is_of_others else ValueWalk.object
 
 
 _ENCODERS: Final[dict[type, Callable[[Any, Any, Any], bytes]]] = {
