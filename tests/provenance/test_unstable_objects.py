@@ -85,6 +85,7 @@ def test_they_are_unknown_and_named(made: Callable[..., LocalWorkflow]) -> None:
             "arguments": f"unknown: argument figure[0]: {WORDS}; argument holder.figure: {WORDS}",
         } == {node.name: node.reason for node in workflow.plan()}
         workflow.run()
+        assert workflow.report is not None
         assert [] == workflow.report.names("computed")
 
 
