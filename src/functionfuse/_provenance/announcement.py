@@ -38,7 +38,7 @@ class _Group(NamedTuple):
 def announce(
     workflow: str, provenance: RunProvenance, used: Iterable[int], computed: Iterable[int]
 ) -> None:
-    """Warn once of the stale results that a run loads.
+    """Warn of the stale results that a run uses, once of each.
 
     Args:
         workflow: The workflow's name.
@@ -49,7 +49,9 @@ def announce(
     Raises:
         StaleResultError: For one of them, the reaction is "error".
     """
-    used, known = list(used), provenance.staleness.graph.nodes
+    used = [number for number in used if number not in provenance.announced]
+    provenance.announced.update(used)
+    known = provenance.staleness.graph.nodes
     errors = _groups(provenance, used, "error")
     if errors:
         raise StaleResultError(_error_text(workflow, errors, known))
