@@ -253,6 +253,7 @@ COUNTS = [
 #: A helper that no chain of names leads to.
 LATE = """
 import importlib
+import late_helper
 def helper(x): return x + 1
 def fit(x): return USED
 --- late_helper.py
@@ -267,6 +268,7 @@ NAMES = (
         "x * 1",
         "late_helper (its file)",
     ),
+    ("attributes of a module", 'late_helper.__dict__["late"]', "x * 1", "late_helper (its file)"),
     ("name for __import__", '__import__("late_helper")', "x * 1", "late_helper (its file)"),
 )
 COUNTS += [
@@ -286,6 +288,20 @@ COUNTS += [
         "return 1",
         "return 2",
         ("study.mine",),
+    ),
+    Edit(
+        "class in an object that the project put into a library's class, as pandas has accessors",
+        """
+        import configparser
+        import types
+        class Accessor:
+            def size(self): return 1
+        configparser.RawConfigParser.accessor_of_test = types.SimpleNamespace(kind=Accessor)
+        def fit(x): return configparser.ConfigParser().accessor_of_test.kind().size()
+        """,
+        "return 1",
+        "return 2",
+        ("study.Accessor.size",),
     ),
 ]
 

@@ -167,6 +167,19 @@ def test_stale_code_is_reported_where_a_damaged_result_is_computed_again(project
     assert any(f"fit-0, fit-1: {SCALE}" in str(each.message) for each in warned)
 
 
+def test_the_warning_names_a_stored_node_to_explain(project: Project) -> None:
+    """Nodes that are never stored have nothing to compare."""
+    with project.workflow() as made:
+        made.always_run("fit-.*")
+        made.run()
+    project.edit(OWN)
+    with project.workflow() as made:
+        made.always_run("fit-.*")
+        with pytest.warns(StaleResultWarning, match=r"workflow\.explain\('table'\)"):
+            made.run()
+        assert "table: load, stale code" in str(made.explain("table"))
+
+
 def test_a_result_of_a_graph_that_was_ignored_does_not_become_fresh(project: Project) -> None:
     """Stamped with what was used, also if the file that was used is removed later."""
     with project.workflow(7, 2, 3, on_stale="ignore") as made:

@@ -149,7 +149,7 @@ class CodeWalk:
         return self._named(kind, name, lambda made: self._expand_held(made, held)) if held else name
 
     def _replaced_in(self, kind: Any) -> list[tuple[str, Any]]:
-        """The methods of a library's class that are functions of the project."""
+        """What the project put into a library's class: functions, and classes in descriptors."""
         if not issubclass(type(kind), type) or not kind.__flags__ & _HEAP_TYPE:
             return []
         known = self._replaced.get(id(kind))  # a metaclass may have another hash
@@ -158,9 +158,10 @@ class CodeWalk:
             for base in reversed(kind.__mro__):
                 members.update(vars(base))
             held = [
-                (name, value)
+                (name, own)
                 for name, value in sorted(members.items())
-                if issubclass(type(value), FunctionType) and self._is_own(value)
+                for own in (value, *attributes_of(value).values())  # in an accessor of pandas
+                if self._is_own(own)
             ]
             known = self._replaced[id(kind)] = kind, held
         return known[1]
@@ -278,6 +279,8 @@ class CodeWalk:
         """Read attributes of modules of the project up to something else."""
         for at, attribute in enumerate(attributes):
             module = self._project_module(value)
+            if module is not None and attribute == "__dict__":  # anything of the module
+                break
             if module is None:
                 self._read_on(part, name, value, attributes[at:])
                 break
