@@ -372,6 +372,55 @@ KINDS = [
         ("study.other",),
     ),
     Edit(
+        "method of a library's class that the project replaced",
+        """
+        import configparser
+        def read(self): return 2
+        configparser.ConfigParser.replaced_by_test = read
+        def fit(x): return configparser.ConfigParser().replaced_by_test()
+        """,
+        "return 2",
+        "return 3",
+        ("study.read",),
+    ),
+    Edit(
+        "subclass that is found by its base",
+        """
+        class Step:
+            @classmethod
+            def all(cls): return cls.__subclasses__()
+        class First(Step):
+            def run(self): return 1
+        def fit(x): return [step().run() for step in Step.all()]
+        """,
+        "return 1",
+        "return 2",
+        ("study.First.run",),
+    ),
+    Edit(
+        "subclass that the function finds",
+        """
+        class Step: pass
+        class First(Step): pass
+        class Second(First):
+            def run(self): return 1
+        def fit(x): return Step.__subclasses__()
+        """,
+        "return 1",
+        "return 2",
+        ("study.Second.run",),
+    ),
+    Edit(
+        "docstring that code reads",
+        """
+        def helper(x): "One"
+        def fit(x): return helper.__doc__
+        """,
+        "One",
+        "Two",
+        ("study.fit",),
+    ),
+    Edit(
         "exception",
         """
         class Refused(ValueError):

@@ -250,6 +250,61 @@ COUNTS = [
     ),
 ]
 
+#: A helper that no chain of names leads to.
+LATE = """
+import importlib
+import late_helper
+def helper(x): return x + 1
+def fit(x): return USED
+--- late_helper.py
+def late(x): return x * 1
+"""
+NAMES = (
+    ("name for globals", 'globals()["helper"](x)', "x + 1", "study.helper"),
+    ("name in the text of eval", 'eval("helper(x)")', "x + 1", "study.helper"),
+    (
+        "name for import_module",
+        'importlib.import_module("late_helper").late(x)',
+        "x * 1",
+        "late_helper (its file)",
+    ),
+    ("attributes of a module", 'late_helper.__dict__["late"]', "x * 1", "late_helper (its file)"),
+    ("name for __import__", '__import__("late_helper")', "x * 1", "late_helper (its file)"),
+)
+COUNTS += [
+    Edit(name, LATE.replace("USED", used), old, f"{old}0", (part,))
+    for name, used, old, part in NAMES
+]
+COUNTS += [
+    Edit(
+        "function of a library that the project replaced",
+        """
+        import json
+        import json.decoder
+        def mine(x): return 1
+        json.decoder.replaced_by_test = mine
+        def fit(x): return json.decoder.replaced_by_test(x)
+        """,
+        "return 1",
+        "return 2",
+        ("study.mine",),
+    ),
+    Edit(
+        "class in an object that the project put into a library's class, as pandas has accessors",
+        """
+        import configparser
+        import types
+        class Accessor:
+            def size(self): return 1
+        configparser.RawConfigParser.accessor_of_test = types.SimpleNamespace(kind=Accessor)
+        def fit(x): return configparser.ConfigParser().accessor_of_test.kind().size()
+        """,
+        "return 1",
+        "return 2",
+        ("study.Accessor.size",),
+    ),
+]
+
 DOES_NOT_COUNT = [
     Edit("unrelated function of a module", used("aliased.scale(x)"), "x * 5", "x * 50"),
     Edit("unrelated value of a module", used("aliased.scale(x)"), "[7]", "[70]"),

@@ -60,6 +60,16 @@ def digest_and_close(folder: Path, source: str) -> CodeDigest:
     return digest
 
 
+@pytest.mark.parametrize("call", ["globals()[x]", "eval(x)", "exec(f'{x}()')"])
+def test_names_that_are_computed_are_unknown(call: str, tmp_path: Path) -> None:
+    """Nothing that has no digest passes for the same."""
+    digest, _ = digest_project(tmp_path, f"def fit(x): return {call}")
+    name = call.partition("(")[0]
+    assert (f"study.fit: {name}() finds code by a name that is computed",) == digest.unknown
+    digest, _ = digest_project(tmp_path / "text", "def fit(x): return eval('x + 1')")
+    assert () == digest.unknown
+
+
 def test_attributes_that_a_module_makes_are_unknown(tmp_path: Path) -> None:
     """The function `__getattr__` of the module counts, and is not called."""
     source = """

@@ -149,6 +149,49 @@ def test_a_result_is_stamped_with_what_was_used(project: Project) -> None:
     assert ["fit", "fit", "table"] == made.ran
 
 
+@pytest.mark.parametrize(
+    ("cost", "ran"), [(7, ["fit", "table"]), (True, ["fit"])], ids=["computed", "kept"]
+)
+def test_stale_code_is_reported_where_a_node_waits_for_another_change(
+    project: Project, cost: int, ran: list[str]
+) -> None:
+    """The table waits for the value of fit-0, and holds fit-1 of the earlier code in both cases."""
+    project.edit(("* C", "* C + (C == 2)"))
+    with project.workflow(cost, 2, on_stale={"code": "error"}) as made:
+        assert "maybe" == made.plan()["table"].action.value
+        with pytest.raises(StaleResultError, match=r"fit-1: function proj.fit changed"):
+            made.run()
+        assert [] == made.ran
+    with project.workflow(cost, 2) as made:
+        with pytest.warns(StaleResultWarning, match=r"fit-1: function proj.fit changed"):
+            mixed = made.run()
+        assert ran == made.ran
+    assert project.fresh(cost, 2) != mixed
+
+
+def test_stale_code_is_reported_where_a_damaged_result_is_computed_again(project: Project) -> None:
+    """The plan cannot read the fingerprint of the table, so the run finds the stale fits late."""
+    project.edit(HELPER)
+    (file,) = (project.folder / "storage" / "study").glob("table*")
+    file.write_bytes(b"damaged")
+    with project.workflow() as made, pytest.warns() as warned:
+        assert project.fresh() != made.run()
+    assert any(f"fit-0, fit-1: {SCALE}" in str(each.message) for each in warned)
+
+
+def test_the_warning_names_a_stored_node_to_explain(project: Project) -> None:
+    """Nodes that are never stored have nothing to compare."""
+    with project.workflow() as made:
+        made.always_run("fit-.*")
+        made.run()
+    project.edit(OWN)
+    with project.workflow() as made:
+        made.always_run("fit-.*")
+        with pytest.warns(StaleResultWarning, match=r"workflow\.explain\('table'\)"):
+            made.run()
+        assert "table: load, stale code" in str(made.explain("table"))
+
+
 def test_a_result_of_a_graph_that_was_ignored_does_not_become_fresh(project: Project) -> None:
     """Stamped with what was used, also if the file that was used is removed later."""
     with project.workflow(7, 2, 3, on_stale="ignore") as made:

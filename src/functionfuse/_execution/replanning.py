@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Generic, TypeVar
 
 from functionfuse._execution.run_state import NodeState
 from functionfuse._graph.nodes import Kind
+from functionfuse._provenance.announcement import announce
 from functionfuse.plan import Action
 
 if TYPE_CHECKING:
@@ -78,9 +79,22 @@ class Replanner(Generic[H]):
         self._drop_repaired()
         self._stored = frozenset() if self._provenance else self._spec.stored()
         planned = self._plan(wanted)
+        self._announce_stale(planned)
         for node, _ in planned:
             self._discard(node.number)
         return self._run.add(planned)
+
+    def _announce_stale(self, planned: Iterable[tuple[GraphNode, Action]]) -> None:
+        """Warn of stale results that are loaded although the plan did not foresee it.
+
+        Raises:
+            StaleResultError: One of them is an error by `on_stale`.
+        """
+        if self._provenance is not None:
+            loaded = [node.number for node, action in planned if action is Action.LOAD]
+            foreseen = self._provenance.announced
+            if not foreseen.issuperset(loaded):
+                announce(self._spec.workflow, self._provenance, loaded, ())
 
     def _drop_repaired(self) -> None:
         states, nodes = self._run.states, self._spec.graph.nodes

@@ -38,7 +38,7 @@ class _Group(NamedTuple):
 def announce(
     workflow: str, provenance: RunProvenance, used: Iterable[int], computed: Iterable[int]
 ) -> None:
-    """Warn once of the stale results that a run loads.
+    """Warn of the stale results that a run uses, once of each.
 
     Args:
         workflow: The workflow's name.
@@ -49,13 +49,14 @@ def announce(
     Raises:
         StaleResultError: For one of them, the reaction is "error".
     """
-    used, known = list(used), provenance.staleness.graph.nodes
+    used = [number for number in used if number not in provenance.announced]
+    provenance.announced.update(used)
     errors = _groups(provenance, used, "error")
     if errors:
-        raise StaleResultError(_error_text(workflow, errors, known))
+        raise StaleResultError(_error_text(workflow, errors, provenance))
     groups = _groups(provenance, used, "warn")
     if groups:
-        warn_user(_warning_text(workflow, groups, known), StaleResultWarning)
+        warn_user(_warning_text(workflow, groups, provenance), StaleResultWarning)
     shifted = _shifted(provenance, computed)
     if shifted:
         warn_user(_hint_text(workflow, shifted), StaleResultWarning)
@@ -93,7 +94,7 @@ def _first_methods(provenance: RunProvenance) -> dict[str, str]:
     return found
 
 
-def _warning_text(workflow: str, groups: Sequence[_Group], known: Collection[str]) -> str:
+def _warning_text(workflow: str, groups: Sequence[_Group], provenance: RunProvenance) -> str:
     names = _unique(group.names for group in groups)
     if len(names) == 1:
         start = f"the stored result of node {names[0]!r} of workflow {workflow!r} is used although it is stale"
@@ -102,13 +103,13 @@ def _warning_text(workflow: str, groups: Sequence[_Group], known: Collection[str
             f"{len(names)} stored results of workflow {workflow!r} are used although they are stale"
         )
     text = f"{start}: something that they depend on has changed since they were computed"
-    return "\n".join([text, *_group_lines(groups), *_ways_on(groups, names, known)])
+    return "\n".join([text, *_group_lines(groups), *_ways_on(groups, names, provenance)])
 
 
-def _error_text(workflow: str, groups: Sequence[_Group], known: Collection[str]) -> str:
+def _error_text(workflow: str, groups: Sequence[_Group], provenance: RunProvenance) -> str:
     names = _unique(group.names for group in groups)
     text = f"workflow {workflow!r} needs stored results that are stale, and on_stale is 'error' for them"
-    return "\n".join([text, *_group_lines(groups), *_ways_on(groups, names, known)])
+    return "\n".join([text, *_group_lines(groups), *_ways_on(groups, names, provenance)])
 
 
 def _group_lines(groups: Sequence[_Group]) -> Iterator[str]:
@@ -119,11 +120,15 @@ def _group_lines(groups: Sequence[_Group]) -> Iterator[str]:
 
 
 def _ways_on(
-    groups: Sequence[_Group], names: Sequence[str], known: Collection[str]
+    groups: Sequence[_Group], names: Sequence[str], provenance: RunProvenance
 ) -> Iterator[str]:
     """What to type."""
+    staleness = provenance.staleness
+    known = staleness.graph.nodes
     origins = _unique(group.origins for group in groups)
-    yield f"To see what changed:    workflow.explain({origins[0]!r})"
+    # instances and nodes that always run are not stored: there is nothing to compare
+    stored = [name for name in origins if staleness.stored_at(known[name].number) is not None]
+    yield f"To see what changed:    workflow.explain({[*stored, *names][0]!r})"
     yield f"To compute them again:  workflow.forget({names_pattern(origins, known)!r})"
     yield f"To keep them:           workflow.{_accept_call(groups, _unique([origins, names]), known)}"
 

@@ -51,6 +51,9 @@ _OF_MODULES: Final = frozenset(
 #: Libraries whose objects count by their names.
 _NAMED: Final = frozenset({"typing", "functionfuse"})
 _FILE: Final = " (its file)"
+#: Attributes of functions and classes that count where code reads them.
+_READ: Final = frozenset({"__doc__", "__annotations__"})
+_HEAP_TYPE: Final = 1 << 9  # of classes whose attributes can be set
 _CHANGED: Final = "its source has changed since it was imported"
 
 
@@ -65,6 +68,7 @@ class CodeWalk:
         self._ignored = ignored
         self._modules: set[str] = set()  # the names of modules in names of parts
         self._parts: dict[Any, Part] = {}
+        self._replaced: dict[int, tuple[type, list[tuple[str, Any]]]] = {}
         self._waiting: list[tuple[Part, Callable[[Part], None]]] = []
 
     def root(self, value: Any) -> Part:
@@ -156,8 +160,31 @@ class CodeWalk:
         if name in self._ignored:
             return "ignored"
         if not self._border.has_module(module_of(kind)):
-            return self._foreign(part, kind)
+            return self._foreign_class(part, kind)
         return self._named(kind, name, lambda made: self._expand_class(made, kind))
+
+    def _foreign_class(self, part: Part, kind: type) -> Part | str:
+        """The name of a class of a library, or a part if the project replaced some of its methods."""
+        name, held = self._foreign(part, kind), self._replaced_in(kind)
+        return self._named(kind, name, lambda made: self._expand_held(made, held)) if held else name
+
+    def _replaced_in(self, kind: Any) -> list[tuple[str, Any]]:
+        """What the project put into a library's class: functions, and classes in descriptors."""
+        if not issubclass(type(kind), type) or not kind.__flags__ & _HEAP_TYPE:
+            return []
+        known = self._replaced.get(id(kind))  # a metaclass may have another hash
+        if known is None:
+            members: dict[str, Any] = {}
+            for base in reversed(kind.__mro__):
+                members.update(vars(base))
+            held = [
+                (name, own)
+                for name, value in sorted(members.items())
+                for own in (value, *attributes_of(value).values())  # in an accessor of pandas
+                if self._is_own(own)
+            ]
+            known = self._replaced[id(kind)] = kind, held
+        return known[1]
 
     def _foreign(self, part: Part, value: Any) -> str:
         """The name of something that is not of the project, without the private modules of its library."""
@@ -225,6 +252,8 @@ class CodeWalk:
             self._global(part, space, chain)
         for each in found.references.imports:
             self._import(part, space, each)
+        for lookup in found.references.lookups:
+            part.unknown.append(f"{part.name}: {lookup}() finds code by a name that is computed")
         defaults = function.__defaults__ or ()
         names = code.co_varnames[code.co_argcount - len(defaults) : code.co_argcount]
         for name, value in zip(names, defaults, strict=True):
@@ -251,6 +280,8 @@ class CodeWalk:
         )
         for name, value in members_of(kind, reads_annotations=reads_annotations):
             self._link(part, name, value, f"{part.name}.{name}")
+            if "__subclasses__" in _names_in(value):
+                self._link_subclasses(part, kind)
 
     # ---- globals and imports ----
 
@@ -266,9 +297,12 @@ class CodeWalk:
 
     def _follow(self, part: Part, name: str, value: Any, place: str, attributes: Chain) -> None:
         """Read attributes of modules of the project up to something else."""
-        for attribute in attributes:
+        for at, attribute in enumerate(attributes):
             module = self._project_module(value)
+            if module is not None and attribute == "__dict__":  # anything of the module
+                break
             if module is None:
+                self._read_on(part, name, value, attributes[at:])
                 break
             name, place = f"{name}.{attribute}", f"{self._module_label(module)}.{attribute}"
             value = module_attribute(value, attribute)
@@ -276,6 +310,36 @@ class CodeWalk:
                 self._missing(part, name, module, attribute)
                 return
         self._link(part, name, value, place)
+
+    def _read_on(self, part: Part, name: str, value: Any, attributes: Chain) -> None:
+        """Look at attributes of a value that is not a module of the project."""
+        first = attributes[0]
+        if issubclass(type(value), ModuleType):
+            inner = module_attribute(value, first)
+            if self._is_own(inner) or self._replaced_in(inner):  # the project replaced something
+                self._link(part, f"{name}.{first}", inner)
+            elif attributes[1:] and inner is not MISSING:
+                self._read_on(part, f"{name}.{first}", inner, attributes[1:])
+        elif first == "__subclasses__" and issubclass(type(value), type):
+            self._link_subclasses(part, value)
+        elif first in _READ and issubclass(type(value), FunctionType | type):
+            self._link(part, f"{name}.{first}", getattr(value, first))
+
+    def _is_own(self, value: Any) -> bool:
+        """Whether a function or class is of the project."""
+        if issubclass(type(value), FunctionType):
+            space = value.__globals__
+            file = space.get("__file__") or value.__code__.co_filename
+            return self._border.has_module(space.get("__name__") or "", file)
+        return issubclass(type(value), type) and self._border.has_module(module_of(value))
+
+    def _link_subclasses(self, part: Part, kind: type) -> None:
+        """Link the classes of the project that `kind.__subclasses__()` finds."""
+        subclasses: list[type] = type.__subclasses__(kind)
+        for each in subclasses:
+            if self._is_own(each):
+                self._link(part, f"subclass {function_name(each)}", each)
+                self._link_subclasses(part, each)
 
     def _project_module(self, value: Any) -> str | None:
         if not issubclass(type(value), ModuleType):
@@ -336,6 +400,12 @@ class CodeWalk:
                 part.packages.add(imported.partition(".")[0])
             elif source_file(imported) is not None:
                 part.link(f"import {imported.rpartition('.')[2]}", self._file_of(imported))
+
+
+def _names_in(member: Any) -> tuple[str, ...]:
+    """The names of attributes that a method reads."""
+    code = getattr(getattr(member, "__func__", member), "__code__", None)
+    return code.co_names if code is not None else ()
 
 
 def _package_of(space: dict[str, Any]) -> str:

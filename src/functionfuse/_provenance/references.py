@@ -16,6 +16,9 @@ __all__ = ["Import", "References", "references_in_bytecode", "references_in_sour
 Chain = tuple[str, ...]
 
 _GLOBAL_LOADS: Final = frozenset({"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"})
+#: Functions that import the module of a name, and those that run the code of a text.
+_IMPORTERS: Final = frozenset({"import_module", "__import__"})
+_EVALUATORS: Final = frozenset({"eval", "exec"})
 _ATTRIBUTE_LOADS: Final = frozenset({"LOAD_ATTR", "LOAD_METHOD"})
 
 
@@ -42,6 +45,7 @@ class References(NamedTuple):
 
     chains: tuple[Chain, ...]
     imports: tuple[Import, ...]
+    lookups: tuple[str, ...] = ()  # functions called that find anything by a name that is computed
 
 
 def references_in_source(node: ast.AST, code: CodeType) -> References:
@@ -50,9 +54,13 @@ def references_in_source(node: ast.AST, code: CodeType) -> References:
     for part in node.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) else [node]:
         visitor.visit(part.body if isinstance(part, ast.Lambda) and part is node else part)
     loaded = frozenset(_loaded_globals(code))
-    chains = {chain for chain in visitor.chains if chain[0] in loaded}
+    chains = {chain for chain in visitor.chains if chain[0] in loaded} | visitor.named
     imports = [_with_chains(each, visitor.chains) for each in visitor.imports]
-    return References(tuple(sorted(chains)), tuple(sorted(set(imports), key=repr)))
+    return References(
+        tuple(sorted(chains)),
+        tuple(sorted(set(imports), key=repr)),
+        tuple(sorted(visitor.lookups & loaded)),
+    )
 
 
 def references_in_bytecode(code: CodeType) -> References:
@@ -79,6 +87,41 @@ class _Visitor(ast.NodeVisitor):
     def __init__(self) -> None:
         self.chains: set[Chain] = set()
         self.imports: list[Import] = []
+        self.named: set[Chain] = set()  # by texts: `globals()["name"]`
+        self.lookups: set[str] = set()
+
+    def visit_Call(self, node: ast.Call) -> None:
+        self.generic_visit(node)
+        name = getattr(node.func, "id", getattr(node.func, "attr", ""))
+        text = _text_of(node.args[0]) if node.args else None
+        if name in _IMPORTERS and text:
+            module = text.lstrip(".")
+            self.imports.append(Import(module, len(text) - len(module), None, ""))
+        elif isinstance(node.func, ast.Name) and name in _EVALUATORS and not self._evaluates(text):
+            self.lookups.add(name)
+
+    def _evaluates(self, text: str | None) -> bool:
+        """Visit the code in the argument of `eval`; tell whether the argument is a text."""
+        try:
+            tree = ast.parse(text.strip()) if text is not None else None
+        except (SyntaxError, ValueError):
+            return False
+        if tree is not None:
+            inner = _Visitor()
+            inner.visit(tree)
+            self.named |= inner.chains | inner.named
+            self.imports += inner.imports
+            self.lookups |= inner.lookups
+        return tree is not None
+
+    def visit_Subscript(self, node: ast.Subscript) -> None:
+        if _is_globals(node.value):
+            text = _text_of(node.slice)
+            if text is None:
+                self.lookups.add("globals")
+            else:
+                self.named.add((text,))
+        self.generic_visit(node)
 
     def visit_Name(self, node: ast.Name) -> None:
         self.chains.add((node.id,))
@@ -103,6 +146,17 @@ class _Visitor(ast.NodeVisitor):
         for alias in node.names:
             bound = alias.asname or alias.name
             self.imports.append(Import(node.module or "", node.level, alias.name, bound))
+
+
+def _is_globals(node: ast.AST) -> bool:
+    return (
+        isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "globals"
+    )
+
+
+def _text_of(node: ast.AST) -> str | None:
+    is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
+    return node.value if is_text else None  # type: ignore[attr-defined]
 
 
 def _with_chains(each: Import, chains: set[Chain]) -> Import:

@@ -44,6 +44,8 @@ class RunProvenance:
         """
         self.staleness = staleness
         self.causes = Causes(staleness, texts)
+        #: The nodes whose stored results were looked at for the warning of stale ones.
+        self.announced: set[int] = set()
         self._texts = texts
         self._used: dict[int, Derivations] = {}  # of nodes that were computed or kept in this run
         self._expected: set[int] = set()  # nodes whose results have the expected derivations

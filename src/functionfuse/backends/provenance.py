@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from functionfuse._graph.graph import Graph
     from functionfuse._provenance.explanation import Explanation
     from functionfuse._provenance.policy import Difference, OnStale
+    from functionfuse._provenance.run_provenance import RunProvenance
     from functionfuse.plan import Plan
     from functionfuse.storage.base import Results
 
@@ -199,14 +200,22 @@ def announce_stale(spec: RunSpec, plan: Plan) -> None:
     from functionfuse._provenance.announcement import announce
 
     actions = list(plan.actions.values())
-    targets = {ref.number for ref in spec.graph.targets}
-    loads = Action.LOAD, Action.MAYBE
-    used = [
-        number
-        for number, action in enumerate(actions)
-        if action in loads or (action is Action.SKIP and number in targets)
-    ]
+    used = _used_results(spec.graph, actions, provenance)
     computed = [number for number, action in enumerate(actions) if action is Action.COMPUTE]
     announce(spec.workflow, provenance, used, computed)
     if computed or Action.MAYBE in actions:
         spec.results.save_sources(provenance.code_texts())
+
+
+def _used_results(
+    graph: Graph, actions: Sequence[Action], provenance: RunProvenance
+) -> Iterable[int]:
+    """The nodes whose stored results the run uses, also in results that it may keep."""
+    used = {ref.number for ref in graph.targets if actions[ref.number] is Action.SKIP}
+    for number, action in enumerate(actions):
+        if action in (Action.LOAD, Action.MAYBE):
+            used.add(number)
+        if action is Action.MAYBE:
+            node = graph.order[number]
+            used.update({*node.parents} - {*provenance.staleness.instance_parents(node)})
+    return sorted(used)
