@@ -224,6 +224,8 @@ class LocalBackend:
 
     def exists(self, subfolder: str, name: str) -> bool:
         """Whether a regular file exists."""
+        if not _may_exist(self._at(subfolder, name)):
+            return False
         try:
             folder = open_directory(self._at(subfolder))
         except (FileNotFoundError, NotADirectoryError):
@@ -314,6 +316,17 @@ def _file_system() -> Connection:
 
 def _folder(path: str, fsync: bool, map_files: bool, mode: int | None) -> LocalBackend:  # noqa: FBT001 - of a recipe
     return LocalBackend(path, fsync=fsync, map_files=map_files, mode=mode)
+
+
+def _may_exist(path: str) -> bool:
+    """Whether anything has a path, by one system call: nearly all results that a run looks for are missing."""
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    except OSError:  # a path that is too long, a file in place of a folder
+        return True
+    return True
 
 
 def _check_there(path: str, folder: int) -> None:
