@@ -21,7 +21,7 @@ from functionfuse.storage.backends.file_names import native_name, portable_names
 from functionfuse.storage.backends.permissions import folder_mode
 from functionfuse.storage.backends.protocol import WorkflowRemovedError
 from functionfuse.storage.backends.sidecar_folders import SidecarFolder, inside
-from functionfuse.storage.backends.temporary_files import replacing_file
+from functionfuse.storage.backends.temporary_files import ReplacingFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -202,7 +202,7 @@ class LocalSidecarFolder(SidecarFolder):
         with self._directory() as folder:
             for name in list(files):
                 with (
-                    replacing_file(native_name(inside(name)), folder, self._mode) as raw,
+                    ReplacingFile(native_name(inside(name)), folder, self._mode) as raw,
                     open(raw.fileno(), "wb", closefd=False) as file,  # completes partial writes
                 ):
                     file.write(files[name])
