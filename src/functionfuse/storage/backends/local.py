@@ -22,6 +22,7 @@ from functionfuse.storage.backends.directories import (
     directory,
     is_regular,
     make_directories,
+    may_exist,
     not_a_file,
     open_directory,
     open_file,
@@ -225,7 +226,7 @@ class LocalBackend:
     def exists(self, subfolder: str, name: str) -> bool:
         """Whether a regular file exists."""
         path, native = self._at(subfolder), native_name(name)
-        if not _may_exist(f"{path}{os.sep}{native}"):
+        if not may_exist(f"{path}{os.sep}{native}"):
             return False
         try:
             folder = open_directory(path)
@@ -322,17 +323,6 @@ def _folder(path: str, fsync: bool, map_files: bool, mode: int | None) -> LocalB
 @functools.lru_cache(maxsize=1024)  # every result of a workflow has the same folder
 def _path(*names: str) -> str:
     return native_name(os.path.join(*names))
-
-
-def _may_exist(path: str) -> bool:
-    """Whether anything has a path, by one system call: nearly all results that a run looks for are missing."""
-    try:
-        os.lstat(path)
-    except FileNotFoundError:
-        return False
-    except OSError:  # a path that is too long, a file in place of a folder
-        return True
-    return True
 
 
 def _check_there(path: str, folder: int) -> None:

@@ -13,6 +13,7 @@ from functionfuse.storage.backends.directories import (
     latest_change,
     make_directories,
     make_subdirectories,
+    may_exist,
     open_regular,
     remove_empty,
     remove_entry,
@@ -107,7 +108,9 @@ class LocalSidecarFolder(SidecarFolder):
 
     def read_many(self, names: Sequence[str]) -> dict[str, bytes]:
         """The contents of small files; missing files and links are absent."""
-        found = {}
+        found = dict[str, bytes]()
+        if not may_exist(os.path.join(self._root, *self.parts[1:])):
+            return found
         missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
         with missing, self._directory() as folder:
             for name in names:
