@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 HERE: Final = Path(__file__).parent
 NAMES: Final = (
-    *("imports", "local", "million", "stored", "storage"),
+    *("imports", "local", "million", "stored", "provenance", "storage"),
     *("local_workers", "engines", "prefect_flows", "memory"),
 )
 LONG: Final = {"memory"}  # run only by name, or by --long

@@ -94,8 +94,8 @@ def resumed(options: Options) -> Iterator[Row]:
         yield Row.of("files", f"resume of {size:,} that are stored", "s", taken, Target(0.3))
         with opened(within) as files:
             ours(Path(within, OURS), size)
-        what = "results read by that resume"
-        yield Row.of("files", what, "reads", {OURS: [len(files)]}, Target(1))
+        what = "results read by that resume"  # a header, then its value: of one file
+        yield Row.of("files", what, "files", {OURS: [len(set(files))]}, Target(1))
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def opened(folder: str) -> Iterator[list[str]]:
             return
         path = given[0]
         if isinstance(path, str) and (path.startswith(folder) or os.sep not in path):
-            files.append(path)
+            files.append(os.path.basename(path))
 
     sys.addaudithook(hook)  # it cannot be taken away
     yield files

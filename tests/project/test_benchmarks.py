@@ -38,6 +38,7 @@ def rows(file: Path) -> list[dict[str, Any]]:
     [
         ("local", {"local"}),
         ("stored", {"files"}),
+        ("provenance", {"provenance"}),
         ("local_workers", {"threads", "processes"}),
     ],
 )

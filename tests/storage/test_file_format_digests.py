@@ -293,7 +293,7 @@ class FullDisk:
 def test_a_read_and_a_save_that_fail_leave_no_threads(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Otherwise the garbage collector would end them, in any thread, and wait there for ever."""
+    """Otherwise the garbage collector would end them, in any thread, and wait there without end."""
     monkeypatch.setenv("KEY_OF_TESTS", "0123456789abcdef")
     options = {"path": tmp_path, "signing_key": "env:KEY_OF_TESTS"}
     storage = storage_factory({"kind": "file", "options": options})

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, get_args
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["members_of"]
+__all__ = ["members_of", "names_in"]
 
 #: Attributes that Python makes, or that do not count; those of a dataclass are read from its fields.
 _SKIPPED: Final = frozenset(
@@ -136,3 +136,9 @@ def _types_in(annotation: Any) -> Iterator[Any]:
     yield repr(annotation) if arguments or not isinstance(annotation, type) else annotation
     for inner in arguments:
         yield from _types_in(inner)
+
+
+def names_in(member: Any) -> tuple[str, ...]:
+    """The names of attributes that a method reads."""
+    code = getattr(getattr(member, "__func__", member), "__code__", None)
+    return code.co_names if code is not None else ()

@@ -9,7 +9,7 @@ from types import BuiltinFunctionType, FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._graph.decorators import undecorated
-from functionfuse._provenance.class_members import members_of
+from functionfuse._provenance.class_members import members_of, names_in
 from functionfuse._provenance.code_names import (
     code_name,
     function_name,
@@ -20,11 +20,13 @@ from functionfuse._provenance.code_names import (
 from functionfuse._provenance.code_parts import Part
 from functionfuse._provenance.literal_text import literal_text
 from functionfuse._provenance.module_text import (
+    GLOBALS_OF_MODULES,
     MISSING,
     absolute_name,
     loaded_module,
     module_attribute,
     module_text,
+    package_of,
 )
 from functionfuse._provenance.project_border import is_of_python, source_file
 from functionfuse._provenance.source_text import Origin, code_text
@@ -44,10 +46,6 @@ if TYPE_CHECKING:
 
 __all__ = ["CodeWalk"]
 
-#: Globals of every module that say nothing about what a function does.
-_OF_MODULES: Final = frozenset(
-    {"__name__", "__doc__", "__spec__", "__loader__", "__package__", "__cached__", "__builtins__"}
-)
 #: Libraries whose objects count by their names.
 _NAMED: Final = frozenset({"typing", "functionfuse"})
 _FILE: Final = " (its file)"
@@ -280,14 +278,14 @@ class CodeWalk:
         )
         for name, value in members_of(kind, reads_annotations=reads_annotations):
             self._link(part, name, value, f"{part.name}.{name}")
-            if "__subclasses__" in _names_in(value):
+            if "__subclasses__" in names_in(value):
                 self._link_subclasses(part, kind)
 
     # ---- globals and imports ----
 
     def _global(self, part: Part, space: dict[str, Any], chain: Chain) -> None:
         name = chain[0]
-        if name in _OF_MODULES:
+        if name in GLOBALS_OF_MODULES:
             return
         if name in space:
             module = self._module_label(space.get("__name__"))
@@ -362,7 +360,7 @@ class CodeWalk:
             part.link(name, "not defined")
 
     def _import(self, part: Part, space: dict[str, Any], each: Import) -> None:
-        module = absolute_name(each.module, each.level, _package_of(space))
+        module = absolute_name(each.module, each.level, package_of(space))
         if not self._border.has_module(module):
             part.packages.add(module.partition(".")[0])
             return
@@ -400,17 +398,3 @@ class CodeWalk:
                 part.packages.add(imported.partition(".")[0])
             elif source_file(imported) is not None:
                 part.link(f"import {imported.rpartition('.')[2]}", self._file_of(imported))
-
-
-def _names_in(member: Any) -> tuple[str, ...]:
-    """The names of attributes that a method reads."""
-    code = getattr(getattr(member, "__func__", member), "__code__", None)
-    return code.co_names if code is not None else ()
-
-
-def _package_of(space: dict[str, Any]) -> str:
-    package = space.get("__package__")
-    if isinstance(package, str):
-        return package
-    name = str(space.get("__name__", ""))
-    return name if "__path__" in space else name.rpartition(".")[0]

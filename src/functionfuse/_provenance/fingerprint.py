@@ -54,7 +54,7 @@ class Fingerprint:
         """Return the fingerprint of a header field; None if it is empty or was written by another program."""
         if not isinstance(header, Mapping):
             return None
-        known = {name.name: header[name.name] for name in fields(cls) if name.name in header}
+        known = {name: header[name] for name in _FIELDS if name in header}
         try:
             known["parts"] = tuple((str(name), str(digest)) for name, digest in known["parts"])
             known["structure"] = tuple((str(a), str(b)) for a, b in known["structure"])

@@ -7,6 +7,7 @@ from marshal import dumps
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._common.gc import gc_paused
+from functionfuse._graph.graph import ResultRef
 from functionfuse._provenance.fingerprint import Fingerprint
 from functionfuse._provenance.node_arguments import ArgumentTokens
 from functionfuse._provenance.project_border import portable_name
@@ -15,7 +16,7 @@ from functionfuse._provenance.raw_parts import hash_bytes
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from functionfuse._graph.graph import Graph, ItemRef, ResultRef
+    from functionfuse._graph.graph import Graph, ItemRef
     from functionfuse._provenance.code import CodeDigest, CodeDigests
     from functionfuse._provenance.node_arguments import NodeArguments
 
@@ -62,36 +63,36 @@ class GraphFingerprints:
             upstream: The derivations of the results that the node really takes, by number;
                 for other parents, the expected ones are used.
         """
-        node, arguments, code = (
-            self._graph.order[number],
-            self._arguments[number],
-            self._code_of(number),
-        )
-        really = upstream or {}
+        return Fingerprint(**self.header(number, upstream))
+
+    def header(self, number: int, upstream: Mapping[int, str] | None = None) -> dict[str, Any]:
+        """Return the header field of a node's fingerprint, without the fingerprint; as `fingerprint`."""
+        order, arguments, code = self._graph.order, self._arguments[number], self._code_of(number)
+        really, expected = upstream or {}, self._derivations
         used = {
-            parent: really.get(parent) or self.derivation(parent) for parent in arguments.parents
+            parent: really.get(parent) or expected[parent].hex() for parent in arguments.parents
         }
-        derivation = self._derivations[number]
+        derivation = expected[number]
         if upstream:
             derivation = self._derived(number, map(bytes.fromhex, used.values()), code.digest)
-        names = [self._graph.order[parent].name for parent in used]
-        return Fingerprint(
-            graph_derivation=self.graph_derivation(number),
-            derivation=derivation.hex(),
-            function=arguments.layout.function,
-            module=arguments.layout.module,
-            code=code.digest,
-            parts=tuple(code.parts),
-            arguments=arguments.digests(),
-            literals=arguments.literals(node),
-            upstream=dict(zip(names, used.values(), strict=True)),
-            structure=tuple(
-                (place, self._reference_text(each)) for place, each in arguments.references
+        node = order[number]
+        return {
+            "graph_derivation": self._graph_derivations[number].hex(),
+            "derivation": derivation.hex(),
+            "function": arguments.layout.function,
+            "module": arguments.layout.module,
+            "code": code.digest,
+            "parts": code.parts,
+            "arguments": arguments.digests(),
+            "literals": arguments.literals(node),
+            "upstream": {order[parent].name: each for parent, each in used.items()},
+            "structure": tuple(
+                [(place, self._reference_text(each)) for place, each in arguments.references]
             ),
-            seed=self._seeds.get(node.name),
-            packages=dict(code.packages),
-            unknown=(*arguments.unknown, *code.unknown),
-        )
+            "seed": self._seeds.get(node.name),
+            "packages": code.packages,
+            "unknown": (*arguments.unknown, *code.unknown),
+        }
 
     # ---- in one pass over the graph each ----
 
@@ -140,5 +141,7 @@ class GraphFingerprints:
 
     def _reference_text(self, reference: ResultRef | ItemRef) -> str:
         name = self._graph.order[reference.number].name
+        if type(reference) is ResultRef:  # nearly all
+            return name
         instance = "instance " if reference.slot == "state" else ""
         return instance + name + "".join(f"[{key!r}]" for key in reference.path)

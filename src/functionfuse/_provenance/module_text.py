@@ -14,7 +14,20 @@ from functionfuse._provenance.wrappers import attributes_of
 if TYPE_CHECKING:
     from types import ModuleType
 
-__all__ = ["MISSING", "absolute_name", "loaded_module", "module_attribute", "module_text"]
+__all__ = [
+    "GLOBALS_OF_MODULES",
+    "MISSING",
+    "absolute_name",
+    "loaded_module",
+    "module_attribute",
+    "module_text",
+    "package_of",
+]
+
+#: Globals of every module that say nothing about what a function does.
+GLOBALS_OF_MODULES: Final = frozenset(
+    {"__name__", "__doc__", "__spec__", "__loader__", "__package__", "__cached__", "__builtins__"}
+)
 
 MISSING: Final = object()
 
@@ -96,3 +109,12 @@ def module_attribute(module: ModuleType, name: str) -> Any:
     if submodule in _by_file:
         return MISSING
     return space[name] if name in space else sys.modules.get(submodule, MISSING)
+
+
+def package_of(space: dict[str, Any]) -> str:
+    """The package of the module with these globals."""
+    package = space.get("__package__")
+    if isinstance(package, str):
+        return package
+    name = str(space.get("__name__", ""))
+    return name if "__path__" in space else name.rpartition(".")[0]

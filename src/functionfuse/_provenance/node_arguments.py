@@ -9,7 +9,7 @@ from functionfuse._common.recursion import deep_recursion
 from functionfuse._graph.graph import ItemRef, ResultRef
 from functionfuse._provenance.argument_walk import ArgumentWalk, result_token
 from functionfuse._provenance.call_layout import CallLayouts
-from functionfuse._provenance.raw_parts import hash_bytes
+from functionfuse._provenance.raw_parts import hash_text
 from functionfuse._provenance.short_literals import short_literal
 from functionfuse._provenance.value_digests import ValueDigests, token_of
 from functionfuse._provenance.value_walk import LARGE
@@ -46,13 +46,16 @@ class NodeArguments(NamedTuple):
     def digests(self) -> dict[str, str]:
         """The digest of each argument, by parameter."""
         pairs = zip(self.layout.names, self.tokens, strict=True)
-        return {name: hash_bytes(token).hex() for name, token in pairs}
+        return {name: hash_text(token) for name, token in pairs}
 
     def literals(self, node: GraphNode) -> dict[str, str]:
         """Short texts of the small literals among the arguments, by parameter."""
-        pairs = zip(self.layout.names, self.layout.arguments(node), strict=True)
-        texts = ((name, short_literal(value)) for name, value in pairs)
-        return {name: text for name, text in texts if text is not None}
+        texts = {}
+        for name, value in zip(self.layout.names, self.layout.arguments(node), strict=True):
+            text = None if type(value) is ResultRef else short_literal(value)
+            if text is not None:
+                texts[name] = text
+        return texts
 
 
 class ArgumentTokens:

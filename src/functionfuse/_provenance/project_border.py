@@ -236,18 +236,28 @@ def _editable_in(folder: str) -> list[str]:
     if not _INSTALLED.intersection(Path(folder).parts):
         return []
     import json
-    from urllib.parse import urlsplit
-    from urllib.request import url2pathname
 
     roots = []
     for file in Path(folder).glob("*.dist-info/direct_url.json"):
         try:
             described = json.loads(file.read_bytes())
             if described.get("dir_info", {}).get("editable"):
-                roots.append(os.path.realpath(url2pathname(urlsplit(described["url"]).path)))
+                roots.append(os.path.realpath(_path_of(described["url"])))
         except (OSError, ValueError, KeyError, AttributeError):  # of another installer
             continue
     return roots
+
+
+def _path_of(url: str) -> str:
+    """The path of a `file:` URL."""
+    from urllib.parse import unquote, urlsplit
+
+    path = urlsplit(url).path
+    if os.name != "nt":  # importing `url2pathname` imports the client of HTTP, for 25 ms
+        return unquote(path)
+    from urllib.request import url2pathname
+
+    return url2pathname(path)
 
 
 def _within(path: str, root: str) -> bool:

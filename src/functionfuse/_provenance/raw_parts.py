@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
-__all__ = ["Parts", "Raw", "Undigestible", "hash_bytes"]
+__all__ = ["Parts", "Raw", "Undigestible", "hash_bytes", "hash_text"]
 
 #: A header of atoms, the labels of the parts, and the parts. A label is an index, a text, or a tuple of a key.
 Parts = tuple[tuple[Any, ...], Sequence[Any], Sequence[Any]]
@@ -30,8 +30,20 @@ def hash_bytes(data: Any) -> bytes:
     return _xxh3()(data)
 
 
+def hash_text(data: bytes) -> str:
+    """The XXH3-128 of bytes in hexadecimal digits."""
+    return _xxh3_text()(data)
+
+
 @cache
 def _xxh3() -> Callable[[Any], bytes]:
     from xxhash import xxh3_128_digest  # imported when the first digest is made
 
     return xxh3_128_digest
+
+
+@cache
+def _xxh3_text() -> Callable[[bytes], str]:
+    from xxhash import xxh3_128_hexdigest
+
+    return xxh3_128_hexdigest

@@ -60,7 +60,7 @@ class RunProvenance:
         stores = node.kind is not Kind.CONSTRUCT and node.name not in self.staleness.always_run
         if self._expected.issuperset(node.parents):
             self._expected.add(number)
-            return self.staleness.expected.fingerprint(number).to_header() if stores else None
+            return self.staleness.expected.header(number) if stores else None
         used = self._parents_used(node)
         derivations = self._note(number, self.staleness.derive(node, used))
         return self._fingerprint(node, used, derivations).to_header() if stores else None

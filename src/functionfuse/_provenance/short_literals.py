@@ -16,6 +16,7 @@ from functionfuse._provenance.code_names import function_name
 __all__ = ["short_literal"]
 
 _MAX_LENGTH: Final = 60  # of a text
+_NUMBERS: Final = frozenset({float, bool, type(None)})  # with a short text, whatever the value
 _FLAT: Final = frozenset({list, tuple, dict})
 _WITH_TEXT: Final = frozenset(
     {date, datetime, time, timedelta, Decimal, Fraction, range, PosixPath, WindowsPath}
@@ -24,9 +25,11 @@ _WITH_TEXT: Final = frozenset(
 
 def short_literal(value: Any) -> str | None:
     """Return the text of a literal of a standard type that has a short one, or the name of a function or class."""
-    if isinstance(value, Enum):
-        return f"{type(value).__qualname__}.{value.name}"
     kind = type(value)
+    if kind in _NUMBERS or (kind is int and value.bit_length() <= _MAX_LENGTH):
+        return repr(value)
+    if isinstance(value, Enum):
+        return f"{kind.__qualname__}.{value.name}"
     if kind is FunctionType or issubclass(kind, type):
         return function_name(value)
     if kind not in _WITH_TEXT and not _is_small(value, kind):

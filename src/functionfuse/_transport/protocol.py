@@ -35,6 +35,7 @@ __all__ = [
 ]
 
 _LENGTH: Final = struct.Struct("<Q")
+_CODE: Final = "parts"  # the field of a fingerprint that is as long as the project
 _CHUNK_SIZE: Final = 64 * 1024
 
 
@@ -184,9 +185,16 @@ def encode_unit(
         unit.recompute,
         None if unit.context is None else share(unit.context),
         unit.guard,
-        unit.fingerprint,
+        None if unit.fingerprint is None else _encode_fingerprint(unit.fingerprint, share),
         unit.replace,
     )
+
+
+def _encode_fingerprint(
+    fingerprint: Mapping[str, Any], share: Callable[[Any], int]
+) -> tuple[Mapping[str, Any], int]:
+    """A fingerprint without the parts of the code: all nodes of a function share them."""
+    return {**fingerprint, _CODE: None}, share(fingerprint[_CODE])
 
 
 def decode_unit(fields: tuple[Any, ...], shared_objects: Mapping[int, Any]) -> Unit:
@@ -213,7 +221,7 @@ def decode_unit(fields: tuple[Any, ...], shared_objects: Mapping[int, Any]) -> U
         recompute,
         None if context is None else shared_objects[context],
         guard,
-        fingerprint,
+        fingerprint and {**fingerprint[0], _CODE: shared_objects[fingerprint[1]]},
         replace,
     )
     return new_tuple(Unit, fields)

@@ -33,7 +33,7 @@ import contextlib
 import math
 import sys
 import uuid
-from contextvars import ContextVar
+from contextvars import ContextVar, Token
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from functionfuse.errors import CorruptResult, FunctionFuseError, OptionError, StorageError
@@ -309,14 +309,20 @@ class ReadSession:
             raise StorageError(message) from error
 
 
-@contextlib.contextmanager
-def pickling_result(*, now: bool = True) -> Iterator[None]:
+class pickling_result:  # noqa: N801 - a context manager, which is faster as a class
     """Context of pickling a result, in which connections with secrets refuse to be pickled."""
-    token = _storing.set(now)
-    try:
-        yield
-    finally:
-        _storing.reset(token)
+
+    __slots__ = ("_now", "_token")
+
+    def __init__(self, *, now: bool = True) -> None:  # noqa: D107
+        self._now = now
+        self._token: Token[bool]
+
+    def __enter__(self) -> None:
+        self._token = _storing.set(self._now)
+
+    def __exit__(self, *_: object) -> None:
+        _storing.reset(self._token)
 
 
 def is_pickling_result() -> bool:

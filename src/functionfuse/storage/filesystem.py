@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 import platform
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Literal, TypedDict, get_args
@@ -14,7 +14,6 @@ from functionfuse._common.process_identity import this_process
 from functionfuse._common.version import VERSION
 from functionfuse.errors import OptionError, ResultNotFound, StorageError
 from functionfuse.serializers.base import pickling_result
-from functionfuse.storage.backends.directories import NotAFileError
 from functionfuse.storage.backends.protocol import WorkflowRemovedError
 from functionfuse.storage.backends.sidecar_candidates import DAY, check_grace
 from functionfuse.storage.base import HasDownstream, SavedResult, Storage, remove_downstream
@@ -23,13 +22,14 @@ from functionfuse.storage.file_format.file_format import unframe
 from functionfuse.storage.file_format.frame import frame
 from functionfuse.storage.file_format.signatures import SigningKey
 from functionfuse.storage.headers import HeaderReader
+from functionfuse.storage.named_errors import NamedErrors
 from functionfuse.storage.result_names import ResultNames
 from functionfuse.storage.sidecars import ReplacedError, SidecarStore
 from functionfuse.storage.sources import SourceStore
 from functionfuse.storage.stamps import StampStore
 
 if TYPE_CHECKING:
-    from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from functionfuse.storage.backends.protocol import FileBackend
     from functionfuse.storage.file_format.restricted_unpickler import PickleAllowlist
@@ -353,26 +353,9 @@ class FilesystemStorage(Storage):
         """Whether verification may run in the background: not in workers, whose values leave the process."""
         return self._recipe.verify == "lazy" and self._home == this_process()
 
-    @contextmanager
-    def _named_errors(self, verb: str, workflow_name: str, task_name: str) -> Iterator[None]:
+    def _named_errors(self, verb: str, workflow_name: str, task_name: str) -> NamedErrors:
         """Context that adds the names of workflow and node to errors."""
-        try:
-            yield
-        except StorageError as error:
-            self._backend.scrub(error)
-            message = f"cannot {verb} {workflow_name}/{task_name} in {self!r}: {error}"
-            explained = type(error)(message)
-            vars(explained).update(vars(error))  # fields of CorruptResult
-            raise explained from error
-        except OSError as error:
-            result = f"{workflow_name}/{task_name} in {self!r}"
-            if verb != "save" and isinstance(error, FileNotFoundError | IsADirectoryError):
-                reason = f": {error.strerror}" if isinstance(error, NotAFileError) else ""
-                message = f"there is no result {result}{reason}"
-                raise ResultNotFound(message) from None
-            at = f": {error.filename!r}" if task_name == "*" and error.filename else ""
-            message = f"cannot {verb} {result}: {error.strerror or error}{at}"
-            raise StorageError(message) from error
+        return NamedErrors(self, self._backend.scrub, verb, workflow_name, task_name)
 
 
 def _allowlist(types: Sequence[type | str] | None) -> PickleAllowlist | None:

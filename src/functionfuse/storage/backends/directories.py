@@ -32,6 +32,7 @@ __all__ = [
     "latest_change",
     "make_directories",
     "make_subdirectories",
+    "may_exist",
     "not_a_file",
     "open_directory",
     "open_file",
@@ -193,6 +194,20 @@ def open_regular(name: str, flags: int, parent: int, mode: int | None = None) ->
     if mode is not None and flags & os.O_CREAT:
         system.set_mode(descriptor, mode)  # open obeys the umask
     return descriptor
+
+
+def may_exist(path: str) -> bool:
+    """Whether anything has a path, by one system call: most of what a run looks for is missing.
+
+    Links in the path are followed: if there is something, open it without following them.
+    """
+    try:
+        os.lstat(path)
+    except FileNotFoundError:
+        return False
+    except OSError:  # a path that is too long, a file in place of a folder, not permitted
+        return True
+    return True
 
 
 def is_regular(name: str, parent: int) -> bool:

@@ -34,8 +34,9 @@ _KEEP_SIZE: Final = 1  # of fallocate(2)
 def write_frame(file: io.FileIO, frame: Frame) -> int:
     """Write the body, whose checksums are computed on the way, then the head, which has them; returns the size."""
     if frame.body_size < _SINGLE_WRITE:
-        _write_all(file, frame.joined())
-        return file.tell()
+        data = frame.joined()
+        _write_all(file, data)
+        return len(data)
     head_size = frame.head_size()
     size = head_size + frame.body_size
     if size >= _RESERVED:

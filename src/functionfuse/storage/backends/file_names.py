@@ -12,6 +12,7 @@ The empty name gets a digest too: it would be the path of the folder itself.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import os
 import re
@@ -42,6 +43,7 @@ _ORDINARY: Final = re.compile(
 _IS_UTF8: Final = sys.getfilesystemencoding() == "utf-8"
 
 
+@functools.lru_cache(maxsize=4096)  # a result that is saved is asked for several times
 def file_name(name: str, *, fold_case: bool = False, globs: bool = False) -> str:
     """Encode the name of a node or workflow as a file name.
 

@@ -22,6 +22,7 @@ from functionfuse.storage.backends.directories import (
     directory,
     is_regular,
     make_directories,
+    may_exist,
     not_a_file,
     open_directory,
     open_file,
@@ -48,7 +49,7 @@ from functionfuse.storage.backends.sidecar_folders import (
     SOURCES,
     STAMPS,
 )
-from functionfuse.storage.backends.temporary_files import replacing_file, sweep_temporary_files
+from functionfuse.storage.backends.temporary_files import ReplacingFile, sweep_temporary_files
 from functionfuse.storage.file_format import verification
 
 if TYPE_CHECKING:
@@ -167,7 +168,7 @@ class LocalBackend:
         try:
             if requires:
                 _check_there(requires, folder)
-            with replacing_file(native_name(name), folder, self._mode) as file:
+            with ReplacingFile(native_name(name), folder, self._mode) as file:
                 size = write_frame(file, frame)
                 if self._fsync:
                     os.fsync(file.fileno())
@@ -224,12 +225,15 @@ class LocalBackend:
 
     def exists(self, subfolder: str, name: str) -> bool:
         """Whether a regular file exists."""
+        path, native = self._at(subfolder), native_name(name)
+        if not may_exist(f"{path}{os.sep}{native}"):
+            return False
         try:
-            folder = open_directory(self._at(subfolder))
+            folder = open_directory(path)
         except (FileNotFoundError, NotADirectoryError):
             return False
         try:
-            return is_regular(native_name(name), folder)
+            return is_regular(native, folder)
         finally:
             close_directory(folder)
 
@@ -303,7 +307,7 @@ class LocalBackend:
 
     def _at(self, *names: str) -> str:
         """The path of a subfolder or file."""
-        return native_name(os.path.join(self.path, *names))
+        return _path(self.path, *names)
 
 
 @functools.cache
@@ -314,6 +318,11 @@ def _file_system() -> Connection:
 
 def _folder(path: str, fsync: bool, map_files: bool, mode: int | None) -> LocalBackend:  # noqa: FBT001 - of a recipe
     return LocalBackend(path, fsync=fsync, map_files=map_files, mode=mode)
+
+
+@functools.lru_cache(maxsize=1024)  # every result of a workflow has the same folder
+def _path(*names: str) -> str:
+    return native_name(os.path.join(*names))
 
 
 def _check_there(path: str, folder: int) -> None:

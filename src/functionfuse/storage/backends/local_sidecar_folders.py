@@ -13,6 +13,7 @@ from functionfuse.storage.backends.directories import (
     latest_change,
     make_directories,
     make_subdirectories,
+    may_exist,
     open_regular,
     remove_empty,
     remove_entry,
@@ -21,7 +22,7 @@ from functionfuse.storage.backends.file_names import native_name, portable_names
 from functionfuse.storage.backends.permissions import folder_mode
 from functionfuse.storage.backends.protocol import WorkflowRemovedError
 from functionfuse.storage.backends.sidecar_folders import SidecarFolder, inside
-from functionfuse.storage.backends.temporary_files import replacing_file
+from functionfuse.storage.backends.temporary_files import ReplacingFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -107,7 +108,9 @@ class LocalSidecarFolder(SidecarFolder):
 
     def read_many(self, names: Sequence[str]) -> dict[str, bytes]:
         """The contents of small files; missing files and links are absent."""
-        found = {}
+        found = dict[str, bytes]()
+        if not may_exist(os.path.join(self._root, *self.parts[1:])):
+            return found
         missing = contextlib.suppress(FileNotFoundError, NotADirectoryError)
         with missing, self._directory() as folder:
             for name in names:
@@ -202,7 +205,7 @@ class LocalSidecarFolder(SidecarFolder):
         with self._directory() as folder:
             for name in list(files):
                 with (
-                    replacing_file(native_name(inside(name)), folder, self._mode) as raw,
+                    ReplacingFile(native_name(inside(name)), folder, self._mode) as raw,
                     open(raw.fileno(), "wb", closefd=False) as file,  # completes partial writes
                 ):
                     file.write(files[name])

@@ -37,7 +37,10 @@ __all__ = ["Frame", "frame"]
 _PADDING: Final = bytes(ALIGNMENT)
 _LENGTH: Final = struct.Struct("<Q")
 #: Not as ASCII: two halves of a surrogate pair in a name must not become one character.
-_to_json: Final = json.JSONEncoder(separators=(",", ":"), default=str, ensure_ascii=False).encode
+#: Fields are made for one header, so that looking for circular references is wasted time.
+_to_json: Final = json.JSONEncoder(
+    separators=(",", ":"), default=str, ensure_ascii=False, check_circular=False
+).encode
 _VALUE_DIGITS: Final = 32
 _PREFIX_SIZE: Final = CURRENT.prefix.size
 
