@@ -80,8 +80,9 @@ class SecretTests(StorageSuite):
         made = LocalWorkflow(increased(one).set_name("two"), workflow_name="w")
         made.set_storage(storage)
         made.run()
-        files = [f"{path} {data.decode('latin-1')}" for path, data in raw_access.files().items()]
-        assert 2 == len(files)
+        found = raw_access.files()
+        assert 2 == sum("/." not in path for path in found)  # the others are texts of code
+        files = [f"{path} {data.decode('latin-1')}" for path, data in found.items()]
         texts = [repr(made), repr(made.plan()), repr(made.report)]
         assert [] == leaks(secrets, *files, *texts, repr(storage.info("w", "one")))
 
