@@ -410,3 +410,24 @@ def test_generators_among_arguments_are_hints() -> None:
 
 
 GLOBAL = np.random.default_rng(2)
+
+
+def test_a_list_that_occurs_twice_in_another_is_searched_once() -> None:
+    """Also at forty levels, where there are a billion ways to it."""
+
+    @workflow
+    def number() -> int:
+        return 1
+
+    @workflow
+    def depth(value: Any) -> int:
+        levels = 0
+        while isinstance(value, list):
+            value, levels = value[0], levels + 1
+        return levels
+
+    fit()  # from now on, graphs are searched for placeholders
+    value: Any = [number()]
+    for _ in range(40):
+        value = [value, value]
+    assert 41 == LocalWorkflow(depth(value), workflow_name="w").run()

@@ -52,10 +52,11 @@ def _has_sources(graph: Graph) -> bool:
     given = [*by_position, *by_name]
     seen = set[int]()
     while Container in map(type, given):
-        found = [value for value in given if type(value) is Container and id(value) not in seen]
+        containers = {id(value): value for value in given if type(value) is Container}
+        found = [value for key, value in containers.items() if key not in seen]
         if any(type(value.build) is SeedSource for value in found):
             return True
-        seen.update(map(id, found))
+        seen |= containers.keys()
         given = list(chain.from_iterable(map(_PARTS, found)))
     return False
 
