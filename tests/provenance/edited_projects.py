@@ -60,9 +60,12 @@ def imported(folder: Path, name: str = "study") -> Iterator[Any]:
     before = set(sys.modules)
     sys.path.insert(0, str(folder))
     importlib.invalidate_caches()
+    # bytecode of an edit of the same size in the same second would count as that of the next
+    writes, sys.dont_write_bytecode = sys.dont_write_bytecode, True
     try:
         yield importlib.import_module(name)
     finally:
+        sys.dont_write_bytecode = writes
         sys.path.remove(str(folder))
         for module in set(sys.modules) - before:
             if str(getattr(sys.modules[module], "__file__", "")).startswith(str(folder)):

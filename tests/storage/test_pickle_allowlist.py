@@ -11,8 +11,7 @@ import pickle
 import sys
 import zoneinfo
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -25,6 +24,9 @@ from functionfuse._common.script_references import script_object
 from functionfuse.errors import OptionError, UntrustedResult
 from functionfuse.storage.file_format.file_format import unframe
 from functionfuse.storage.file_format.restricted_unpickler import PickleAllowlist
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 plain = st.recursive(
     atoms,
@@ -183,9 +185,9 @@ def test_types_of_the_script(monkeypatch: pytest.MonkeyPatch) -> None:
     main = sys.modules["__main__"]
     Shade = enum.Enum("Shade", "RED GREEN", module="__main__")  # noqa: N806 - a class
     monkeypatch.setattr(main, "Shade", Shade, raising=False)
+    monkeypatch.setattr(main, "__file__", "study.py", raising=False)
     data = framed({Shade.RED: [Shade.GREEN]})
-    stem = Path(main.__file__ or "").stem
-    for allowed in ([Shade], ["__main__.Shade"], [f"{stem}.Shade"]):
+    for allowed in ([Shade], ["__main__.Shade"], ["study.Shade"]):
         found = unframe(data, "w", "node", allowed=PickleAllowlist(allowed))
         assert {Shade.RED: [Shade.GREEN]} == found
     for refused in ([], [Color], ["os.Shade", "__main__.Shades"]):

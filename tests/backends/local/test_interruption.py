@@ -72,7 +72,8 @@ def test_signals_from_a_terminal(kind: str, number: signal.Signals, tmp_path: Pa
     ]  # of Python 3.13
     assert SHORT > len(lines), errors
     finished = {"first", "second"} if kind == "threads" else {"first"}
-    assert finished == {path.name for path in (tmp_path / "results" / "w").iterdir()}
+    stored = {path.name for path in (tmp_path / "results" / "w").iterdir()}
+    assert finished == {name for name in stored if name[0] != "."}  # without texts of code
 
 
 def test_interrupted_node(tmp_path: Path) -> None:
