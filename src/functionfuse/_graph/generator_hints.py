@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from functionfuse._common.generator_search import generators_in
 from functionfuse._common.global_references import is_generator
-from functionfuse._graph.nodes import ATOMS, Container, Kind
+from functionfuse._graph.nodes import ATOMS, Container, Kind, containers_in
 from functionfuse._graph.signature import Signature
 
 if TYPE_CHECKING:
@@ -52,11 +52,9 @@ def _argument_with_generator(node: GraphNode) -> str | None:
 
 
 def _has_generator(value: Any) -> bool:
-    if type(value) in ATOMS:
-        return False
-    if type(value) is Container:
-        return any(map(_has_generator, value.parts))
-    return any(True for _ in generators_in([value]))
+    parts = chain([value], *[each.parts for each in containers_in([value])])
+    values = [part for part in parts if type(part) is not Container and type(part) not in ATOMS]
+    return any(True for _ in generators_in(values))
 
 
 def _global_generator(func: Callable[..., Any]) -> str | None:

@@ -23,10 +23,10 @@ from functionfuse._graph.signature import base_name
 from functionfuse.errors import GraphError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
     from types import CodeType, FrameType
 
-__all__ = ["ATOMS", "Container", "Item", "Kind", "Node", "Slot"]
+__all__ = ["ATOMS", "Container", "Item", "Kind", "Node", "Slot", "containers_in"]
 
 _serial: Final = itertools.count()
 
@@ -182,6 +182,17 @@ class Container:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Container, (self.build, self.parts)
+
+
+def containers_in(values: Iterable[Any]) -> Iterator[Container]:
+    """Yield the containers among some arguments, and in other containers, each once."""
+    seen, given = set[int](), [*values]
+    while Container in map(type, given):  # a pass in C
+        containers = {id(value): value for value in given if type(value) is Container}
+        found = [value for key, value in containers.items() if key not in seen]
+        yield from found
+        seen |= containers.keys()
+        given = [part for each in found for part in each.parts]
 
 
 Node.__name__ = Item.__name__ = ERROR_NAME

@@ -7,7 +7,7 @@ from operator import attrgetter, is_, methodcaller
 from typing import TYPE_CHECKING, Any, Final
 
 from functionfuse._graph.builder import LazyGraph
-from functionfuse._graph.nodes import ATOMS, Container
+from functionfuse._graph.nodes import ATOMS, Container, containers_in
 from functionfuse._graph.seeds import SeedPlaceholder, SeedSource
 from functionfuse.errors import SeedError
 
@@ -20,7 +20,6 @@ __all__ = ["bind_seeds"]
 
 _ARGS: Final = attrgetter("args")
 _KWARGS: Final = attrgetter("kwargs")
-_PARTS: Final = attrgetter("parts")
 _VALUES: Final = methodcaller("values")
 
 
@@ -49,16 +48,8 @@ def _has_sources(graph: Graph) -> bool:
     nodes: Sequence[Any] = graph.collected.nodes if isinstance(graph, LazyGraph) else graph.order
     by_position = chain.from_iterable(map(_ARGS, nodes))  # passes in C, which every run makes
     by_name = chain.from_iterable(map(_VALUES, map(_KWARGS, nodes)))
-    given = [*by_position, *by_name]
-    seen = set[int]()
-    while Container in map(type, given):
-        containers = {id(value): value for value in given if type(value) is Container}
-        found = [value for key, value in containers.items() if key not in seen]
-        if any(type(value.build) is SeedSource for value in found):
-            return True
-        seen |= containers.keys()
-        given = list(chain.from_iterable(map(_PARTS, found)))
-    return False
+    given = chain(by_position, by_name)
+    return any(type(each.build) is SeedSource for each in containers_in(given))
 
 
 class _Binder:

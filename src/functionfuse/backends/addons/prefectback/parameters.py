@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import TYPE_CHECKING, Any
 
-from functionfuse._graph.nodes import Container
+from functionfuse._graph.nodes import Container, containers_in
 from functionfuse._graph.seeds import SeedSource
 from functionfuse._kernel.binding import resolve_argument
 
@@ -41,12 +41,8 @@ def parameters_of(
 
 
 def _holds_generator(argument: Any) -> bool:
-    if type(argument) is not Container:
-        return False
-    build = argument.build
-    return (type(build) is SeedSource and build.name == "RNG") or any(
-        map(_holds_generator, argument.parts)
-    )
+    builds = [each.build for each in containers_in([argument])]
+    return any(type(build) is SeedSource and build.name == "RNG" for build in builds)
 
 
 def _deferred(argument: Any, lookup: Lookup, memo: dict[Any, Any]) -> Any:
