@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import configparser
 import contextlib
 import importlib
 import json
@@ -66,6 +67,9 @@ def imported(folder: Path, name: str = "study") -> Iterator[Any]:
         yield importlib.import_module(name)
     finally:
         sys.dont_write_bytecode = writes
+        for kind in (configparser.RawConfigParser, configparser.ConfigParser):
+            for attribute in [each for each in vars(kind) if each.endswith("_test")]:
+                delattr(kind, attribute)  # what a project put into a class of a library
         sys.path.remove(str(folder))
         for module in set(sys.modules) - before:
             if str(getattr(sys.modules[module], "__file__", "")).startswith(str(folder)):
