@@ -200,9 +200,15 @@ def _value_of_method(
     """The value for dependents of a method that has run, and what is stored."""
     if stored:  # it ran only for its instance
         return stored[0], (None, stored[1])
-    if not unit.replace and results.contains(unit.node.name):
+    if not unit.replace and _is_other_result(unit, results):
         return value, _NOT_SAVED
     return _save_and_read_back(unit, results, value, clock)
+
+
+def _is_other_result(unit: Unit, results: Results) -> bool:
+    """Tell whether another result is stored under the name of a node, which is not damaged as far as its header shows."""
+    name = unit.node.name
+    return stored_header(unit, results) is None and name in results.headers([name])
 
 
 def _read_stored(unit: Unit, results: Results) -> tuple[Any, str | None] | None:
