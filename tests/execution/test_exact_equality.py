@@ -104,7 +104,7 @@ def test_writeable_can_be_ignored() -> None:
     assert difference(np.zeros(1), read_only(np.zeros(1)), ignore_writeable=True) == ""
 
 
-@pytest.mark.filterwarnings("ignore:Sparse ")  # of torch, once in a process
+@pytest.mark.filterwarnings("ignore::UserWarning")  # of torch, each once in a process
 def test_the_table() -> None:
     """The table has at least 80 types, each of which equals itself when it is made again, and no other."""
     kinds = value_types()
