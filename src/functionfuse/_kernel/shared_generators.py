@@ -195,7 +195,7 @@ def _exchange(module: Any, bit_generator: Any) -> None:
 
 @lru_cache(maxsize=1)  # for all nodes: there is one global generator
 def _guarded_bit_generator(original: Any) -> Any:
-    """Return a bit generator with the state of another, whose lock checks who takes it."""
+    """Return a bit generator with the state of another, whose lock checks for guarded nodes when it is acquired."""
     kind = type(original)
 
     class Guarded(kind):  # type: ignore[misc,valid-type]

@@ -17,7 +17,7 @@ from functionfuse._provenance.value_walk import ValueWalk
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from functionfuse._provenance.unit_cache import UnitCache
+    from functionfuse._provenance.encoding_cache import EncodingCache
     from functionfuse._provenance.value_paths import Path
 
 __all__ = ["ArgumentWalk", "result_token"]
@@ -32,9 +32,9 @@ class ArgumentWalk(ValueWalk):
         self,
         name_of: Callable[[Any], str],
         text_of: Callable[[Any], str] | None,
-        units: UnitCache,
+        encodings: EncodingCache,
     ) -> None:
-        super().__init__(name_of, text_of, units)
+        super().__init__(name_of, text_of, encodings)
         self.parents: dict[int, int] = {}  # positions by number, in the order of the arguments
         self.references: list[tuple[str, ResultRef | ItemRef]] = []  # each with its place
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from functionfuse._common.recursion import deep_recursion
+from functionfuse._provenance.encoding_cache import EncodingCache
 from functionfuse._provenance.raw_parts import hash_bytes
-from functionfuse._provenance.unit_cache import UnitCache
 from functionfuse._provenance.value_walk import ValueWalk
 
 if TYPE_CHECKING:
@@ -45,11 +45,11 @@ class ValueDigests:
         """
         self._name_of = _Names(name_of).of
         self._text_of = text_of
-        self._units = UnitCache()
+        self._encodings = EncodingCache()
 
     def walk(self, kind: type[W]) -> W:
         """Begin a walk: objects that occur twice in it are one object."""
-        return kind(self._name_of, self._text_of, self._units)
+        return kind(self._name_of, self._text_of, self._encodings)
 
     def of(self, value: Any, place: str = "") -> ValueDigest:
         """Return the digest of a value.

@@ -27,8 +27,8 @@ from functionfuse._provenance.value_paths import format_path
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterable
 
+    from functionfuse._provenance.encoding_cache import Encoding, EncodingCache
     from functionfuse._provenance.raw_parts import Parts
-    from functionfuse._provenance.unit_cache import Unit, UnitCache
     from functionfuse._provenance.value_paths import Path
 
 __all__ = ["LARGE", "ValueWalk"]
@@ -42,7 +42,7 @@ _MAX_REPEATS: Final = 10_000  # members of sets with equal keys
 #: Modules whose functions and types are not users' code.
 _NOT_REACHED: Final = ("builtins", "copyreg", "functionfuse._")
 #: Libraries whose objects hold no objects of others: each is hashed once, with numbers of its own.
-_UNIT_LIBRARIES: Final = frozenset(
+_CACHED_LIBRARIES: Final = frozenset(
     {"numpy", "pandas", "polars", "pyarrow", "xarray", "dask", "scipy", "torch"}
 )
 
@@ -57,7 +57,7 @@ class ValueWalk:
         self,
         name_of: Callable[[Any], str],
         text_of: Callable[[Any], str] | None,
-        units: UnitCache,
+        encodings: EncodingCache,
         levels: int = -1,
     ) -> None:
         """Begin a walk.
@@ -65,10 +65,15 @@ class ValueWalk:
         Args:
             name_of: Gives the stable qualified name of a function or type.
             text_of: Gives the digest of the text of a lambda or local function.
-            units: The digests of large objects.
+            encodings: The digests of large objects.
             levels: The levels of nested objects that are encoded; below, only the types count.
         """
-        self._name_of, self._text_of, self._units, self._levels = name_of, text_of, units, levels
+        self._name_of, self._text_of, self._encodings, self._levels = (
+            name_of,
+            text_of,
+            encodings,
+            levels,
+        )
         self.unknown: list[tuple[str, str]] = []  # each with its place
         self._reached: dict[int, Any] = {}
         self._first_reached: dict[str, Any] = {}  # the first of each name
@@ -97,12 +102,12 @@ class ValueWalk:
         return _encoder(kind)(self, value, path)
 
     def _large(self, value: str | bytes) -> bytes:
-        known = self._units.get(value)
+        known = self._encodings.get(value)
         if known is None:
             is_text = type(value) is str
             data = value.encode("utf-8", "surrogatepass") if type(value) is str else value
             tag = b"S" if is_text else b"B"
-            known = self._units.add(value, (tag + hash_bytes(data), (), ()))
+            known = self._encodings.add(value, (tag + hash_bytes(data), (), ()))
         return known[0]
 
     # ---- types and functions ----
@@ -220,25 +225,25 @@ class ValueWalk:
 
     def _probe(self, levels: int = -1) -> ValueWalk:
         """A walk of its own, which tries nothing out."""
-        walk = ValueWalk(self._name_of, self._text_of, self._units, levels)
+        walk = ValueWalk(self._name_of, self._text_of, self._encodings, levels)
         walk._is_probe = True
         return walk
 
-    def unit(self, value: Any, path: Path) -> bytes:
+    def encoding(self, value: Any, path: Path) -> bytes:
         """An object of a library for data, which is hashed once."""
-        return self._tracked(value, path, partial(self._unit_parts, path))
+        return self._tracked(value, path, partial(self._encoding_parts, path))
 
-    def _unit_parts(self, path: Path, value: Any) -> Parts:
-        unit = self._units.get(value)
-        if unit is None:
-            walk = ValueWalk(self._name_of, self._text_of, self._units)
+    def _encoding_parts(self, path: Path, value: Any) -> Parts:
+        encoding = self._encodings.get(value)
+        if encoding is None:
+            walk = ValueWalk(self._name_of, self._text_of, self._encodings)
             token = walk._encoded(value, (None, ""), walk._object_parts)
-            made: Unit = token, tuple(walk.unknown), tuple(walk.reached)
-            unit = self._units.add(value, made)
-        self.unknown += [(format_path(path) + inner, problem) for inner, problem in unit[1]]
-        for reached in unit[2]:
+            made: Encoding = token, tuple(walk.unknown), tuple(walk.reached)
+            encoding = self._encodings.add(value, made)
+        self.unknown += [(format_path(path) + inner, problem) for inner, problem in encoding[1]]
+        for reached in encoding[2]:
             self._reach(reached)
-        return ("unit",), ("",), (Raw(unit[0]),)
+        return ("encoding",), ("",), (Raw(encoding[0]),)
 
     def _object_parts(self, value: Any) -> Parts:
         kind: Any = type(value)
@@ -356,8 +361,8 @@ def _encoder(kind: Any) -> Callable[[Any, Any, Any], bytes]:
     if issubclass(kind, type):
         return ValueWalk.type_token
     library = str(kind.__module__).partition(".")[0]
-    if library in _UNIT_LIBRARIES and kind.__weakrefoffset__:
-        return ValueWalk.unit
+    if library in _CACHED_LIBRARIES and kind.__weakrefoffset__:
+        return ValueWalk.encoding
     is_of_others = parts_of(kind) is None and is_of_package(str(kind.__module__))
     return ValueWalk.package_object if is_of_others else ValueWalk.object
 

@@ -66,7 +66,7 @@ class StaleResults:
 
         Raises:
             GraphError: No node has this name.
-            OptionError: There is no storage, or it keeps no fingerprints.
+            OptionError: No storage is set, or it keeps no fingerprints.
         """
         from functionfuse._provenance.explanation import explain
 
@@ -94,7 +94,7 @@ class StaleResults:
             The names of the nodes that were accepted, with such dependents, in graph order.
 
         Raises:
-            OptionError: There is no storage, or it keeps no fingerprints, or the pattern is invalid,
+            OptionError: No storage is set, or it keeps no fingerprints, or the pattern is invalid,
                 or no node has code of the name `cause`.
         """
         from functionfuse._provenance.acceptance import Acceptance
@@ -128,7 +128,7 @@ class StaleResults:
             The names of the removed results, in graph order.
 
         Raises:
-            OptionError: There is no storage, or it cannot remove results, or the pattern is invalid.
+            OptionError: No storage is set, or it cannot remove results, or the pattern is invalid.
         """
         names = select(self._graph, pattern, stacklevel=2)
         if self._results is None:
